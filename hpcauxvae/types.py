@@ -1,0 +1,74 @@
+"""The types that every other module speaks.
+
+Shape suffixes, here and everywhere: B batch, N samples, C channels, H height, W width (of an image), F factors,
+D auxiliary factors (d of the paper), Z latent coordinates (dz of the paper), K polynomial degree.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: the message names what, its value and what is allowed. Exit code 2."""
+
+
+class Batch(NamedTuple):
+    """Samples of one step."""
+
+    images: Tensor
+    """(B, C, H, W), linear data units (counts for galaxies)."""
+    factors: Tensor
+    """(B, F) in [0, 1]; NaN where not measured."""
+    index: Tensor
+    """(B,) int64, each sample's number in the whole data set."""
+
+
+class Factor(NamedTuple):
+    """One labelled quantity of a data set."""
+
+    name: str
+    unit: str
+    low: float
+    """Lower end of the range, in `unit`; scaled to 0."""
+    high: float
+    """Upper end of the range, in `unit`; scaled to 1."""
+
+    def scale(self, values: np.ndarray) -> np.ndarray:
+        """Physical units to the range [0, 1] that models see."""
+        return (values - self.low) / (self.high - self.low)
+
+    def unscale(self, values: np.ndarray) -> np.ndarray:
+        """[0, 1] to physical units."""
+        return self.low + values * (self.high - self.low)
+
+
+class Posterior(NamedTuple):
+    """q(z|x) = N(mean, diag exp(logvar))."""
+
+    mean: Tensor
+    """(B, Z)"""
+    logvar: Tensor
+    """(B, Z)"""
+
+    def sample(self, noise_BZ: Tensor) -> Tensor:
+        """z = mean + standard deviation * noise, (B, Z); noise from N(0, 1)."""
+        return self.mean + (0.5 * self.logvar).exp() * noise_BZ
+
+
+LossTerms = dict[str, Tensor]
+"""Weighted scalars by name; the loss is their sum."""
+
+
+class Model(Protocol):
+    """What training, evaluation and generation need of a model; a torch Module that satisfies it is enough."""
+
+    def encode(self, images: Tensor) -> Posterior:
+        """(B, C, H, W) in linear data units -> posterior of (B, Z)."""
+
+    def decode(self, z_BZ: Tensor) -> Tensor:
+        """(B, Z) -> expected images (B, C, H, W) in linear data units."""
+
+    def forward(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+        """The terms of the loss; DDP wraps this. noise_BZ from N(0, 1)."""
