@@ -1,0 +1,1 @@
+"""Labelled image sets: the file format, and what each published data set holds."""

@@ -1,0 +1,347 @@
+"""The one file format: labelled images in HDF5, read, written and checked (docs/data-format.md is the page for users).
+
+N samples, C channels, H height, W width, F factors.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcauxvae.types import Factor, InputError
+
+FORMAT_VERSION = 1
+Provenance = Mapping[str, str | int | float]
+
+_CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
+_PAGE = 4096  # images start on a page, so that a memory map of them is aligned
+
+
+class StoredImages:
+    """(N, C, H, W) float32 read through h5py, for files whose images are chunked, compressed or virtual.
+
+    Takes an index, a slice or an array of indices in any order. The file is opened by the process that reads, so an
+    object made before a fork serves the children too.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.shape = shape
+        self.dtype = np.dtype(np.float32)
+        self._opened_by = 0
+        self._file: h5py.File | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        if self._file is None or self._opened_by != os.getpid():
+            self._file, self._opened_by = _open(self.path), os.getpid()
+        stored = self._file["images"]
+        if isinstance(index, int | np.integer | slice):
+            return stored[index]
+        wanted = np.arange(len(self))[np.asarray(index)]
+        distinct, place = np.unique(wanted, return_inverse=True)  # h5py reads in increasing order only
+        return stored[distinct][place]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """A file that `open_set` found in order."""
+
+    path: Path
+    factors: tuple[Factor, ...]
+    """What was measured, one for each column of `values`."""
+    values: np.ndarray
+    """(N, F) float64 in physical units; NaN where not measured."""
+    images: np.ndarray | StoredImages
+    """(N, C, H, W) float32, linear data units: a read-only memory map where the file's layout allows, else read by h5py."""
+    provenance: dict[str, str | int | float]
+    """Where the data come from: simulator, version, seed, command, parameters."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def scaled(self) -> np.ndarray:
+        """(N, F) float64: each factor's recorded range mapped to [0, 1]; NaN where not measured."""
+        return np.stack([f.scale(column) for f, column in zip(self.factors, self.values.T, strict=True)], axis=1)
+
+    def column(self, names: Sequence[str]) -> list[int]:
+        """The columns of these factors, in the order given.
+
+        Raises InputError where a name is unknown (listing the known ones) or given twice.
+        """
+        known = [factor.name for factor in self.factors]
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self.path}: factor {name!r} is unknown; known are {', '.join(known)}")
+            if list(names).count(name) > 1:
+                raise InputError(f"{self.path}: factor {name!r} is given more than once in {','.join(names)}")
+        return [known.index(name) for name in names]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A cheap hash of the content: shape, factors, all factor values and 64 images spread over the set."""
+        digest = hashlib.sha256(repr((self.images.shape, [tuple(factor) for factor in self.factors])).encode())
+        digest.update(self.values.tobytes())
+        for sample in np.linspace(0, len(self) - 1, 64).astype(int):
+            digest.update(self.images[int(sample)].tobytes())
+        return digest.hexdigest()[:16]
+
+
+def open_set(path: str | Path) -> ImageSet:
+    """Opens a file after every check but that of the pixels (`check_pixels`).
+
+    Raises InputError naming file, field, value and what is allowed.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        for error in _layout_errors(file):
+            raise InputError(f"{path}: {error}")
+        factors, values = _read_factors(file)
+        provenance = {name: _plain(value) for name, value in file.attrs.items() if name != "format_version"}
+        offset, shape = _map_offset(file["images"]), file["images"].shape
+    for error in _value_errors(values, factors):
+        raise InputError(f"{path}: {error}")
+    if offset is None:
+        images: np.ndarray | StoredImages = StoredImages(path, shape)
+    else:
+        images = np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)
+    return ImageSet(path=path, factors=factors, values=values, images=images, provenance=provenance)
+
+
+def check_pixels(image_set: ImageSet) -> None:
+    """Raises InputError, naming the first sample, if any pixel is NaN or infinite. Reads all images, a part at a time."""
+    for error in _pixel_errors(image_set.images):
+        raise InputError(f"{image_set.path}: {error}")
+
+
+def validate(path: str | Path) -> list[str]:
+    """Every rule of the format: one line for each thing wrong, none for a good file. Reads all images."""
+    path = Path(path)
+    try:
+        with _open(path) as file:
+            errors = list(_layout_errors(file))
+            if not errors:
+                factors, values = _read_factors(file)
+                errors = [*_value_errors(values, factors), *_pixel_errors(file["images"])]
+    except InputError as error:
+        return [str(error)]
+    return [f"{path}: {error}" for error in errors]
+
+
+@contextmanager
+def create(
+    path: str | Path, shape: tuple[int, int, int, int], factors: Sequence[Factor], provenance: Provenance
+) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """A new file to be filled: yields the data sets `images` of `shape` (N, C, H, W) and `factors` (N, F).
+
+    The file stands under a temporary name until the block ends without an exception; then its factors are checked, it
+    is forced to disk and renamed, so that no reader ever sees half of it. What is never written reads as NaN.
+    Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
+    """
+    path = Path(path)
+    _refuse_existing(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(part, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs.update(provenance)
+            images = file.create_dataset("images", shape, "<f4", fillvalue=np.nan)
+            values = file.create_dataset("factors", (shape[0], len(factors)), "<f8", fillvalue=np.nan)
+            for field in Factor._fields:
+                values.attrs[field] = [getattr(factor, field) for factor in factors]
+            yield images, values
+            for error in [*_layout_errors(file), *_value_errors(values[:], tuple(factors))]:
+                raise InputError(f"{path}: {error}")
+        _sync(part)
+        _refuse_existing(path)
+        part.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(
+    path: str | Path, images: np.ndarray, factors: np.ndarray, factor_list: Sequence[Factor], provenance: Provenance
+) -> None:
+    """Writes a whole set that fits in memory: `images` (N, C, H, W), `factors` (N, F) in the units of `factor_list`.
+
+    Raises InputError if `path` exists, a shape is wrong, or the values break a rule of the format.
+    """
+    images, factors = np.asarray(images), np.asarray(factors)
+    if images.ndim != 4:
+        raise InputError(f"{path}: images: shape {images.shape} is not (N, C, H, W)")
+    if factors.shape != (len(images), len(factor_list)):
+        raise InputError(f"{path}: factors: shape {factors.shape} is not (N, F) = {(len(images), len(factor_list))}")
+    for error in _pixel_errors(images):
+        raise InputError(f"{path}: {error}")
+    with create(path, images.shape, factor_list, provenance) as (stored_images, stored_factors):
+        stored_images[:] = images
+        stored_factors[:] = factors
+
+
+def split(n: int, seed: int, ratios: tuple[int, int, int] = (7, 2, 1)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and test indices of `n` samples, each (.,) int64.
+
+    The samples are put in the order of the first n raw 64-bit draws of numpy's PCG64(seed), a stream that numpy keeps
+    the same on every platform and in every version. The last n * ratio // sum(ratios) of that order are the test set,
+    the ones before them validation (rounded down alike), the rest training.
+    Raises InputError if a part would be empty.
+    """
+    order = np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
+    n_validation, n_test = (n * ratio // sum(ratios) for ratio in ratios[1:])
+    n_train = n - n_validation - n_test
+    if min(n_train, n_validation, n_test) < 1:
+        raise InputError(f"{n} samples split {ratios} leave a part empty ({n_train}, {n_validation}, {n_test})")
+    return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
+
+
+def _open(path: Path) -> h5py.File:
+    """Opened for reading. Without file locks, which some cluster file systems lack: no file changes once it has its name."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a Python value."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
+    values = file["factors"]
+    columns = zip(*(values.attrs[field] for field in Factor._fields), strict=True)
+    return tuple(Factor(str(n), str(u), float(low), float(high)) for n, u, low, high in columns), values[:]
+
+
+def _map_offset(images: h5py.Dataset) -> int | None:
+    """Where in the file the images lie, or None where they are not one plain block of it."""
+    if images.chunks is not None or images.is_virtual or images.external or images.dtype != np.dtype("<f4"):
+        return None
+    offset: int | None = images.id.get_offset()
+    return offset
+
+
+def _layout_errors(file: h5py.File) -> Iterator[str]:
+    """What keeps the file from being read at all."""
+    version = file.attrs.get("format_version")
+    if version != FORMAT_VERSION:
+        yield f"attribute format_version: {version} is not {FORMAT_VERSION}; not a data set of this version of hpcauxvae"
+        return
+    for name, axes, dtype in (("images", "(N, C, H, W)", np.float32), ("factors", "(N, F)", np.float64)):
+        stored = file.get(name)
+        if not isinstance(stored, h5py.Dataset):
+            yield f"{name}: missing; needs a data set {axes}"
+            return
+        if stored.ndim != axes.count(",") + 1 or 0 in stored.shape:
+            yield f"{name}: shape {stored.shape} is not {axes} with every size at least 1"
+            return
+        if stored.dtype.newbyteorder("=") != dtype:
+            yield f"{name}: type {stored.dtype} is not {np.dtype(dtype)}"
+    yield from _shard_errors(file)
+    n, n_factors = file["factors"].shape
+    if len(file["images"]) != n:
+        yield f"images: {len(file['images'])} samples, but factors has {n}"
+    if n < 2:
+        yield f"images: {n} samples; at least 2 are needed"
+    yield from _attribute_errors(file["factors"].attrs, n_factors)
+
+
+def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator[str]:
+    """Faults in the names, units and ranges of the factors."""
+    for field in Factor._fields:
+        if np.shape(attributes.get(field, ())) != (n_factors,):
+            yield f"factors, attribute {field}: {attributes.get(field)} is not a list of {n_factors}, one for each column"
+            return
+    names = [str(name) for name in attributes["name"]]
+    for name, low, high in zip(names, attributes["low"], attributes["high"], strict=True):
+        if not name or "," in name or names.count(name) > 1:
+            yield f"factors, attribute name: {name!r} is not allowed; each needs its own name, without a comma"
+        if not (np.isfinite([low, high]).all() and low < high):
+            yield f"factors, {name}: range {low} to {high} is not allowed; low < high, both finite"
+
+
+def _shard_errors(file: h5py.File) -> Iterator[str]:
+    """Shards of virtual data sets that are missing or do not hold what is asked of them: HDF5 reads those as fill values."""
+    folder = Path(file.filename).parent
+    for name in ("images", "factors"):
+        for source in file[name].virtual_sources() if file[name].is_virtual else ():
+            shard = folder / source.file_name
+            needed = tuple(high + 1 for high in source.src_space.get_select_bounds()[1])
+            try:
+                with _open(shard) as opened:
+                    held = getattr(opened.get(source.dset_name), "shape", None)
+            except InputError as error:
+                yield f"{name}, shard {error}"
+                continue
+            if held is None or len(held) != len(needed) or any(h < n for h, n in zip(held, needed, strict=True)):
+                yield f"{name}, shard {shard}: {source.dset_name} has shape {held}; at least {needed} is needed"
+
+
+def _value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[str]:
+    """Faults in the factors' values (N, F). NaN is allowed: not measured."""
+    for factor, column in zip(factors, values.T, strict=True):
+        allowed = f"{factor.low} to {factor.high} {factor.unit}".strip()
+        outside = np.flatnonzero((column < factor.low) | (column > factor.high))
+        if len(outside):
+            yield (
+                f"factors, {factor.name}: {column[outside[0]]} of sample {outside[0]} is outside its range {allowed}"
+                f" ({len(outside)} such values)"
+            )
+        measured = column[~np.isnan(column)]
+        if len(measured) == 0:
+            yield f"factors, {factor.name}: no sample has a value"
+        elif len(measured) > 1 and np.ptp(measured) == 0:
+            yield f"factors, {factor.name}: constant ({measured[0]}); a factor must vary"
+
+
+def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset) -> Iterator[str]:
+    """NaN and infinite pixels: the first one, and how many samples have any."""
+    step = max(1, _CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
+    first, count = "", 0
+    for start in range(0, len(images), step):
+        part = np.asarray(images[start : start + step])
+        bad = np.argwhere(~np.isfinite(part))
+        if len(bad):
+            sample, channel, row, column = bad[0]
+            first = (
+                first or f"{part[tuple(bad[0])]} in sample {start + sample}, channel {channel}, pixel ({row}, {column})"
+            )
+            count += len(np.unique(bad[:, 0]))
+    if first:
+        yield f"images: {first} is not finite ({count} of {len(images)} samples have such pixels)"
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"{path}: exists already; remove it or name another file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: folder {path.parent} does not exist")
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
