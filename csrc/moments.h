@@ -1,0 +1,78 @@
+// Polynomial moments and the regularizers of (9) on plain memory. Knows neither Python nor torch.
+//
+// Shapes: N samples, D auxiliary factors, Z latent coordinates, K degree; P = D K, Q = Z K.
+//
+//   u_nj^k                        powers of the factors, k = 1..K; NaN: not measured
+//   c_nz^k = E[z^k | x_n]         z | x_n ~ N(mean_nz, var_nz): mu, mu^2 + s2, mu^3 + 3 mu s2, ...
+//   V_nz^k = Var(z^k | x_n)     = sum over i = 1..k of i! C(k, i)^2 s2^i E[z^(k-i) | x_n]^2
+//
+// Three steps. `statistics`: moments of these columns, for each factor over the samples where it is known.
+// `finalize`: moments -> the two terms of (9) and their slopes with respect to the moments. `gradient`: slopes ->
+// d/d mean, d/d var. A reduction over ranks may stand between the first and the second.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hpcauxvae {
+
+constexpr int kMaxDegree = 6;
+
+struct Shape {
+    int64_t n;
+    int d, z, k;
+
+    size_t p() const { return size_t(d) * k; }
+    size_t q() const { return size_t(z) * k; }
+};
+
+enum class Type { f32, f64, bf16 };
+
+// Row n starts `stride` elements after row n - 1; columns are adjacent.
+struct Rows {
+    const void* data;
+    int64_t stride;
+    Type type;
+};
+
+struct OutRows {
+    void* data;
+    int64_t stride;
+    Type type;
+};
+
+// The moments, one block after the other, in an array of `size()` doubles. The first three become a sum over ranks as
+// (n, n mean); the last four as M2 + n gap gap^T.
+struct Layout {
+    size_t d, p, q;
+
+    explicit Layout(const Shape& shape) : d(shape.d), p(shape.p()), q(shape.q()) {}
+    size_t n() const { return 0; }                          // (D)
+    size_t mean_u() const { return d; }                     // (D, K)
+    size_t mean_c() const { return mean_u() + p; }          // (D, Z, K)
+    size_t within() const { return mean_c() + d * q; }      // (D, Z, K)  sum of V
+    size_t m2_u() const { return within() + d * q; }        // (D, K)     sum of squares about the mean
+    size_t m2_c() const { return m2_u() + p; }              // (D, Z, K)
+    size_t cross() const { return m2_c() + d * q; }         // (D, K, Z, K)
+    size_t size() const { return cross() + p * q; }
+};
+
+// d term / d (m2_c + within), (D, Z, K), followed by d term / d cross, (D, K, Z, K). Column z < D belongs to the first
+// term, every other column to the second, so one array serves both.
+inline size_t slopes_size(const Shape& shape) { return (shape.d + shape.p()) * shape.q(); }
+
+// mean, var: (N, Z); var.data may be null, for variance 0. Same bits for every number of threads.
+void statistics(const Shape&, const Rows& u, const Rows& mean, const Rows& var, int threads, double* moments);
+
+// intra = sum over j of R1(u_j, z_j) + R0(u_j, z_aux without j); inter = R0(u, z_recon).
+void finalize(const Shape&, const double* moments, double* intra, double* inter, double* slopes);
+
+// scale_intra, scale_inter: upstream gradients of the two terms. d_var.data is null exactly where var.data is.
+void gradient(const Shape&, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
+              const double* slopes, double scale_intra, double scale_inter, int threads, const OutRows& d_mean,
+              const OutRows& d_var);
+
+// Instruction set that the two passes use on this machine.
+const char* instruction_set();
+
+}  // namespace hpcauxvae
