@@ -1,3 +1,107 @@
-#include <pybind11/pybind11.h>
+// Python's door to the passes: checks every argument, releases the GIL. Arrays come as (address, row stride, type) and
+// flat buffers as (address, number of doubles): no tensor library is needed to build this module.
 
-PYBIND11_MODULE(_core, module) { module.attr("cuda_compiled") = HPCAUXVAE_CUDA != 0; }
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "moments.h"
+
+namespace py = pybind11;
+using namespace hpcauxvae;
+
+namespace {
+
+using Dimensions = std::tuple<int64_t, int, int, int>;
+using RowsArgument = std::tuple<uintptr_t, int64_t, int>;
+using BufferArgument = std::tuple<uintptr_t, int64_t>;
+
+void require(bool holds, const std::string& name, int64_t value, const std::string& allowed) {
+    if (!holds) throw py::value_error(name + " is " + std::to_string(value) + "; allowed: " + allowed);
+}
+
+Shape shape_from(const Dimensions& dimensions) {
+    const auto [n, d, z, k] = dimensions;
+    require(n >= 0, "number of samples", n, "0 or more");
+    require(d >= 1, "number of factors", d, "1 or more");
+    require(z >= d, "number of latents", z, "the number of factors, " + std::to_string(d) + ", or more");
+    require(k >= 1 && k <= kMaxDegree, "degree", k, "1 to " + std::to_string(kMaxDegree));
+    return {n, d, z, k};
+}
+
+template <class R>
+R rows_from(const std::string& name, const RowsArgument& argument, int64_t samples) {
+    const auto [address, stride, type] = argument;
+    require(address != 0 || samples == 0, name + " address", 0, "not null");
+    require(stride >= 0, name + " row stride", stride, "0 or more elements");
+    require(type >= 0 && type <= 2, name + " type", type, "0 (float32), 1 (float64), 2 (bfloat16)");
+    return {reinterpret_cast<decltype(R::data)>(address), stride, Type(type)};
+}
+
+double* buffer_from(const std::string& name, const BufferArgument& argument, size_t expected) {
+    const auto [address, size] = argument;
+    require(address != 0, name + " address", 0, "not null");
+    require(size == int64_t(expected), name + " size", size, std::to_string(expected) + " doubles");
+    return reinterpret_cast<double*>(address);
+}
+
+struct Inputs {
+    Shape shape;
+    Rows u, mean, var;
+
+    Inputs(const Dimensions& dimensions, const RowsArgument& u_argument, const RowsArgument& mean_argument,
+           const std::optional<RowsArgument>& var_argument)
+        : shape(shape_from(dimensions)),
+          u(rows_from<Rows>("u", u_argument, shape.n)),
+          mean(rows_from<Rows>("codes", mean_argument, shape.n)),
+          var{nullptr, 0, Type::f64} {
+        if (var_argument) var = rows_from<Rows>("var", *var_argument, shape.n);
+    }
+};
+
+void statistics_of(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
+                   const std::optional<RowsArgument>& var, int threads, const BufferArgument& moments) {
+    const Inputs in(dimensions, u, mean, var);
+    double* const out = buffer_from("moments", moments, Layout(in.shape).size());
+    const py::gil_scoped_release release;
+    statistics(in.shape, in.u, in.mean, in.var, threads, out);
+}
+
+std::tuple<double, double> finalize_of(const Dimensions& dimensions, const BufferArgument& moments,
+                                       const BufferArgument& slopes) {
+    const Shape shape = shape_from(dimensions);
+    const double* const from = buffer_from("moments", moments, Layout(shape).size());
+    double* const to = buffer_from("slopes", slopes, slopes_size(shape));
+    double intra, inter;
+    finalize(shape, from, &intra, &inter, to);
+    return {intra, inter};
+}
+
+void gradient_of(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
+                 const std::optional<RowsArgument>& var, const BufferArgument& moments, const BufferArgument& slopes,
+                 const std::tuple<double, double>& scales, int threads, const RowsArgument& d_mean,
+                 const std::optional<RowsArgument>& d_var) {
+    const Inputs in(dimensions, u, mean, var);
+    const double* const from = buffer_from("moments", moments, Layout(in.shape).size());
+    const double* const with = buffer_from("slopes", slopes, slopes_size(in.shape));
+    const OutRows to_mean = rows_from<OutRows>("d_codes", d_mean, in.shape.n);
+    OutRows to_var{nullptr, 0, Type::f64};
+    if (d_var) to_var = rows_from<OutRows>("d_var", *d_var, in.shape.n);
+    require(d_var.has_value() == var.has_value(), "d_var given", d_var.has_value(), "exactly where var is given");
+    const py::gil_scoped_release release;
+    gradient(in.shape, in.u, in.mean, in.var, from, with, std::get<0>(scales), std::get<1>(scales), threads, to_mean,
+             to_var);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module) {
+    module.attr("cuda_compiled") = HPCAUXVAE_CUDA != 0;
+    module.attr("instruction_set") = instruction_set();
+    module.def("statistics", statistics_of);
+    module.def("finalize", finalize_of);
+    module.def("gradient", gradient_of);
+}

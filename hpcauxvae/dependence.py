@@ -6,7 +6,8 @@ Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree.
 import torch.distributed as dist
 from torch import Tensor
 
-from hpcauxvae.moments import PolynomialMoments
+from hpcauxvae import native
+from hpcauxvae.moments import PolynomialMoments, check_inputs
 from hpcauxvae.types import InputError
 
 
@@ -46,5 +47,9 @@ def regularizer(
     """
     if u_BD.ndim == 2 and codes_BZ.ndim == 2 and u_BD.shape[1] > codes_BZ.shape[1]:
         raise InputError(f"u_BD has {u_BD.shape[1]} columns; allowed: at most those of codes_BZ, {codes_BZ.shape[1]}")
+    check_inputs(u_BD, codes_BZ, var_BZ, degree)
+    if native.serves(codes_BZ.device):
+        intra, inter, _ = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
+        return intra, inter
     moments = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
     return terms(moments.correlation())

@@ -15,7 +15,29 @@ from torch import Tensor
 
 from hpcauxvae.types import InputError
 
+core: Any
+"""The compiled module, or None: hpcauxvae.native then leaves everything to what stands here."""
+try:
+    from hpcauxvae import _core as core  # type: ignore[attr-defined]
+
+    _why_missing = ""
+except ImportError as error:
+    core = None
+    _why_missing = str(error)
+
 MAX_DEGREE = 6
+
+
+def native_available() -> bool:
+    """Whether the compiled module could be imported."""
+    return core is not None
+
+
+def native_status() -> str:
+    """One line: which instruction set and devices the compiled module serves, or why there is none."""
+    if core is None:
+        return f"not compiled ({_why_missing}); the torch reference serves"
+    return f"compiled, {core.instruction_set}, {'with' if core.cuda_compiled else 'without'} CUDA"
 
 
 def check_inputs(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int) -> None:
@@ -214,6 +236,13 @@ class PolynomialMoments:
         inverse_c_DZK = _inverse_root(self.m2_c_DZK + self.within_DZK, self.mean_c_DZK, self.n_D)
         return self.cross_DKZK * inverse_u_DK[:, :, None, None] * inverse_c_DZK[:, None]
 
-    def detach(self) -> Self:
-        """The same values without their gradients."""
-        return type(self)(*(getattr(self, field.name).detach() for field in fields(self)))
+    def packed(self) -> Tensor:
+        """All seven in one flat tensor, in the order of the fields: the layout of csrc/moments.h."""
+        return torch.cat([getattr(self, field.name).flatten() for field in fields(self)])
+
+    @classmethod
+    def unpacked(cls, values: Tensor, d: int, dz: int, degree: int) -> Self:
+        """The inverse of `packed`: views of its argument."""
+        shapes = [(d,), (d, degree), *[(d, dz, degree)] * 2, (d, degree), (d, dz, degree), (d, degree, dz, degree)]
+        parts = values.split([math.prod(shape) for shape in shapes])
+        return cls(*(part.view(shape) for part, shape in zip(parts, shapes, strict=True)))

@@ -1,0 +1,118 @@
+// The formulas of moments.h that several translation units need. All functions have internal linkage: the units are
+// compiled for different instruction sets, and the linker must not let one unit run another's copy.
+#pragma once
+
+#include <cmath>
+
+#include "moments.h"
+
+#ifdef __CUDACC__
+#define HPCAUXVAE_HD __host__ __device__
+#else
+#define HPCAUXVAE_HD
+#endif
+
+namespace hpcauxvae {
+
+// i! C(k, i)^2, the weights in Var(z^k).
+HPCAUXVAE_HD static constexpr double spread_weight(int k, int i) {
+    double weight = 1;
+    for (int j = 0; j < i; ++j) weight *= double(k - j) * (k - j) / (j + 1);
+    return weight;
+}
+
+// m[k] = E[z^k], k = 0..K, of z ~ N(mean, var). T is double or a vector of doubles.
+template <int K, bool SPREAD, class T>
+HPCAUXVAE_HD static inline void power_means(T mean, T var, T (&m)[K + 1]) {
+    m[0] = T{} + 1.0;
+    m[1] = mean;
+    for (int k = 2; k <= K; ++k) {
+        m[k] = mean * m[k - 1];
+        if (SPREAD) m[k] += var * m[k - 2] * double(k - 1);
+    }
+}
+
+// v[k] = Var(z^k), k = 1..K.
+template <int K, class T>
+HPCAUXVAE_HD static inline void power_variances(const T (&m)[K + 1], T var, T (&v)[K + 1]) {
+    for (int k = 1; k <= K; ++k) {
+        T power = var;
+        v[k] = T{};
+        for (int i = 1; i <= k; ++i, power *= var) v[k] += power * m[k - i] * m[k - i] * spread_weight(k, i);
+    }
+}
+
+// Chain rule from slopes in E[z^k] (c) and in Var(z^k) (v), k = 1..K, to slopes in mean and var.
+// d E[z^k] / d mean = k E[z^(k-1)], d E[z^k] / d var = k (k-1)/2 E[z^(k-2)].
+template <int K, bool SPREAD, class T>
+HPCAUXVAE_HD static inline void chain(const T (&m)[K + 1], T var, const T (&c)[K + 1], const T (&v)[K + 1], T& d_mean,
+                                      T& d_var) {
+    d_mean = T{};
+    d_var = T{};
+    for (int k = 1; k <= K; ++k) {
+        d_mean += c[k] * m[k - 1] * double(k);
+        if (!SPREAD) continue;
+        if (k > 1) d_var += c[k] * m[k - 2] * (0.5 * k * (k - 1));
+        T below = T{} + 1.0, in_mean = T{}, in_var = T{};  // below = var^(i-1)
+        for (int i = 1; i <= k; ++i, below *= var) {
+            const int r = k - i;
+            const T weighted = below * m[r] * spread_weight(k, i);
+            in_var += weighted * m[r] * double(i);
+            if (r > 0) in_mean += weighted * var * m[r - 1] * (2.0 * r);
+            if (r > 1) in_var += weighted * var * m[r - 2] * double(r * (r - 1));
+        }
+        d_mean += v[k] * in_mean;
+        d_var += v[k] * in_var;
+    }
+}
+
+// 1 / sqrt(m2), or 0 where m2 is no more than the rounding error of its accumulation. The second bound, on the standard
+// deviation of the k-th power, keeps the gradient of collapsed columns within float32 and m2 out of the subnormals.
+HPCAUXVAE_HD static inline double inverse_root(double m2, double mean, double n, int k) {
+    const double rounding = 16 * 2.220446049250313e-16 * mean;
+    const double floors[kMaxDegree] = {1e-60, 1e-120, 1e-180, 1e-240, 1e-290, 1e-290};
+    const double smallest = floors[k - 1] > rounding * rounding ? floors[k - 1] : rounding * rounding;
+    return m2 <= n * smallest ? 0.0 : 1 / std::sqrt(m2);
+}
+
+// Moments of one factor over one set of samples: K powers of u, q = Z K columns of codes.
+struct FactorMoments {
+    double* n;
+    double *mean_u, *mean_c, *within, *m2_u, *m2_c, *cross;
+};
+
+HPCAUXVAE_HD static inline FactorMoments factor(double* moments, const Layout& at, int j, int k) {
+    return {moments + at.n() + j,
+            moments + at.mean_u() + size_t(j) * k,
+            moments + at.mean_c() + j * at.q,
+            moments + at.within() + j * at.q,
+            moments + at.m2_u() + size_t(j) * k,
+            moments + at.m2_c() + j * at.q,
+            moments + at.cross() + size_t(j) * k * at.q};
+}
+
+// total += part: the pairwise update of Chan, Golub and LeVeque (1983).
+static inline void merge(const FactorMoments& total, const FactorMoments& part, int k, size_t q) {
+    const double n = *total.n + *part.n;
+    if (*part.n == 0) return;
+    const double share = *part.n / n, weight = *total.n * share;
+    for (int a = 0; a < k; ++a) {
+        const double gap = weight * (part.mean_u[a] - total.mean_u[a]);
+        double *to = total.cross + a * q, *from = part.cross + a * q;
+        for (size_t b = 0; b < q; ++b) to[b] += from[b] + gap * (part.mean_c[b] - total.mean_c[b]);
+    }
+    for (int a = 0; a < k; ++a) {
+        const double gap = part.mean_u[a] - total.mean_u[a];
+        total.mean_u[a] += gap * share;
+        total.m2_u[a] += part.m2_u[a] + gap * gap * weight;
+    }
+    for (size_t b = 0; b < q; ++b) {
+        const double gap = part.mean_c[b] - total.mean_c[b];
+        total.mean_c[b] += gap * share;
+        total.m2_c[b] += part.m2_c[b] + gap * gap * weight;
+        total.within[b] += part.within[b];
+    }
+    *total.n = n;
+}
+
+}  // namespace hpcauxvae

@@ -1,0 +1,207 @@
+"""The terms of (9) and their gradient by the compiled module, around the reduction over ranks.
+
+Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree. `moments` is a PolynomialMoments in its packed
+form, `slopes` the derivatives of the terms with respect to it.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import _resolve_process_group
+
+from hpcauxvae.moments import PolynomialMoments, core
+
+_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+
+
+def serves(device: torch.device) -> bool:
+    """Whether the compiled module serves tensors on this device."""
+    return core is not None and device.type == "cpu"
+
+
+def _rows(tensor: Tensor | None) -> tuple[int, int, int] | None:
+    return None if tensor is None else (tensor.data_ptr(), tensor.stride(0), _TYPES[tensor.dtype])
+
+
+def _buffer(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), tensor.numel()
+
+
+def _adjacent(tensor: Tensor | None) -> Tensor | None:
+    """The tensor with adjacent columns; rows may lie any distance apart."""
+    return tensor if tensor is None or tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def moments_size(d: int, dz: int, degree: int) -> int:
+    """Numbers in packed moments."""
+    return d + 2 * d * degree + 3 * d * dz * degree + d * degree * dz * degree
+
+
+def slopes_size(d: int, dz: int, degree: int) -> int:
+    """Numbers in the slopes: (D, Z, K) of the total variances, then (D, K, Z, K) of the cross moments."""
+    return d * dz * degree + d * degree * dz * degree
+
+
+def _forward(
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(intra, inter, moments, slopes), of the global batch and the history."""
+    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), _adjacent(var_BZ)
+    (n, d), dz = u_BD.shape, codes_BZ.shape[1]
+    moments = codes_BZ.new_empty(moments_size(d, dz, degree), dtype=torch.float64)
+    slopes = codes_BZ.new_empty(slopes_size(d, dz, degree), dtype=torch.float64)
+    threads = torch.get_num_threads()
+    core.statistics((n, d, dz, degree), _rows(u_BD), _rows(codes_BZ), _rows(var_BZ), threads, _buffer(moments))
+    if group or history is not None:
+        whole = PolynomialMoments.unpacked(moments, d, dz, degree)
+        if group:
+            whole = whole.all_reduce(_resolve_process_group(group))
+        if history is not None:
+            whole = PolynomialMoments.unpacked(history, d, dz, degree) + whole
+        moments = whole.packed()
+    intra, inter = core.finalize((n, d, dz, degree), _buffer(moments), _buffer(slopes))
+    return moments.new_tensor(intra), moments.new_tensor(inter), moments, slopes
+
+
+def _backward(
+    u_BD: Tensor,
+    codes_BZ: Tensor,
+    var_BZ: Tensor | None,
+    moments: Tensor,
+    slopes: Tensor,
+    upstream: Tensor,
+    degree: int,
+    group: str,
+) -> tuple[Tensor, Tensor]:
+    """(d/d codes, d/d variances), the second empty without variances. All ranks hold the same terms, so the sum over
+    ranks of what comes from upstream is all that has to be exchanged."""
+    if group:
+        upstream = upstream.clone()
+        dist.all_reduce(upstream, group=_resolve_process_group(group))
+    d_codes_BZ, d_var_BZ = _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
+    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), _adjacent(var_BZ)
+    core.gradient(
+        (*u_BD.shape, codes_BZ.shape[1], degree),
+        _rows(u_BD),
+        _rows(codes_BZ),
+        _rows(var_BZ),
+        _buffer(moments),
+        _buffer(slopes),
+        tuple(upstream.tolist()),
+        torch.get_num_threads(),
+        _rows(d_codes_BZ),
+        None if var_BZ is None else _rows(d_var_BZ),
+    )
+    return d_codes_BZ, d_var_BZ
+
+
+class _Terms(torch.autograd.Function):
+    """Eager mode: half the cost per step of the registered op."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        u_BD: Tensor,
+        codes_BZ: Tensor,
+        var_BZ: Tensor | None,
+        history: Tensor | None,
+        degree: int,
+        group: str,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        intra, inter, moments, slopes = _forward(u_BD, codes_BZ, var_BZ, history, degree, group)
+        ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments, slopes)
+        ctx.degree, ctx.group = degree, group
+        ctx.mark_non_differentiable(moments)
+        return intra, inter, moments
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        upstream = torch.stack([d_intra, d_inter])
+        d_codes_BZ, d_var_BZ = _backward(*ctx.saved_tensors, upstream, ctx.degree, ctx.group)
+        return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None, None
+
+
+@torch.library.custom_op("hpcauxvae::terms", mutates_args=())
+def _terms_op(
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _forward(u_BD, codes_BZ, var_BZ, history, degree, group)
+
+
+@_terms_op.register_fake
+def _terms_fake(
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d, dz = u_BD.shape[1], codes_BZ.shape[1]
+    sizes = ((), (), (moments_size(d, dz, degree),), (slopes_size(d, dz, degree),))
+    intra, inter, moments, slopes = (codes_BZ.new_empty(size, dtype=torch.float64) for size in sizes)
+    return intra, inter, moments, slopes
+
+
+@torch.library.custom_op("hpcauxvae::terms_backward", mutates_args=())
+def _terms_backward_op(
+    u_BD: Tensor,
+    codes_BZ: Tensor,
+    var_BZ: Tensor | None,
+    moments: Tensor,
+    slopes: Tensor,
+    upstream: Tensor,
+    degree: int,
+    group: str,
+) -> tuple[Tensor, Tensor]:
+    return _backward(u_BD, codes_BZ, var_BZ, moments, slopes, upstream, degree, group)
+
+
+@_terms_backward_op.register_fake
+def _terms_backward_fake(
+    u_BD: Tensor,
+    codes_BZ: Tensor,
+    var_BZ: Tensor | None,
+    moments: Tensor,
+    slopes: Tensor,
+    upstream: Tensor,
+    degree: int,
+    group: str,
+) -> tuple[Tensor, Tensor]:
+    return _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    u_BD, codes_BZ, var_BZ, _, ctx.degree, ctx.group = inputs
+    _, _, moments, slopes = output
+    ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments, slopes)
+
+
+def _differentiate(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    upstream = torch.stack([d_intra, d_inter])
+    d_codes_BZ, d_var_BZ = _terms_backward_op(*ctx.saved_tensors, upstream, ctx.degree, ctx.group)
+    return None, d_codes_BZ, d_var_BZ if ctx.saved_tensors[2] is not None else None, None, None, None
+
+
+_terms_op.register_autograd(_differentiate, setup_context=_save)
+
+
+def terms(
+    u_BD: Tensor,
+    codes_BZ: Tensor,
+    var_BZ: Tensor | None,
+    history: Tensor | None,
+    degree: int,
+    group: dist.ProcessGroup | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(intra, inter, packed moments behind them): what hpcauxvae.dependence computes, for arguments it has checked.
+
+    history: packed moments of earlier batches, or None.
+    """
+    name = "" if group is None else group.group_name
+    if torch.compiler.is_compiling():
+        intra, inter, moments, _ = _terms_op(u_BD, codes_BZ, var_BZ, history, degree, name)
+        return intra, inter, moments
+    return _Terms.apply(u_BD, codes_BZ, var_BZ, history, degree, name)
