@@ -62,7 +62,7 @@ class ImageSet:
     values: np.ndarray
     """(N, F) float64 in physical units; NaN where not measured."""
     images: np.ndarray | StoredImages
-    """(N, C, H, W) float32, linear data units: a read-only memory map where the file's layout allows, else read by h5py."""
+    """(N, C, H, W) float32, linear data units: a read-only memory map where the layout allows, else read by h5py."""
     provenance: dict[str, str | int | float]
     """Where the data come from: simulator, version, seed, command, parameters."""
 
@@ -124,7 +124,7 @@ def open_set(path: str | Path) -> ImageSet:
 
 
 def check_pixels(image_set: ImageSet) -> None:
-    """Raises InputError, naming the first sample, if any pixel is NaN or infinite. Reads all images, a part at a time."""
+    """Raises InputError, naming the first sample, if any pixel is NaN or infinite. Reads all images, in parts."""
     for error in _pixel_errors(image_set.images):
         raise InputError(f"{image_set.path}: {error}")
 
@@ -154,7 +154,7 @@ def create(
     Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
     """
     path = Path(path)
-    _refuse_existing(path)
+    refuse_existing(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with h5py.File(part, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
@@ -168,7 +168,7 @@ def create(
             for error in [*_layout_errors(file), *_value_errors(values[:], tuple(factors))]:
                 raise InputError(f"{path}: {error}")
         _sync(part)
-        _refuse_existing(path)
+        refuse_existing(path)
         part.rename(path)
         _sync(path.parent)
     except OSError as error:
@@ -196,6 +196,14 @@ def write(
         stored_factors[:] = factors
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises InputError where `path` cannot be made: it exists, or its folder does not."""
+    if path.exists():
+        raise InputError(f"{path}: exists already; remove it or name another file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: folder {path.parent} does not exist")
+
+
 def split(n: int, seed: int, ratios: tuple[int, int, int] = (7, 2, 1)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training, validation and test indices of `n` samples, each (.,) int64.
 
@@ -213,7 +221,7 @@ def split(n: int, seed: int, ratios: tuple[int, int, int] = (7, 2, 1)) -> tuple[
 
 
 def _open(path: Path) -> h5py.File:
-    """Opened for reading. Without file locks, which some cluster file systems lack: no file changes once it has its name."""
+    """Opened for reading, without file locks: some cluster file systems lack them, and no finished file changes."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
@@ -245,7 +253,7 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
     """What keeps the file from being read at all."""
     version = file.attrs.get("format_version")
     if version != FORMAT_VERSION:
-        yield f"attribute format_version: {version} is not {FORMAT_VERSION}; not a data set of this version of hpcauxvae"
+        yield f"attribute format_version: {version} is not {FORMAT_VERSION}, which this version of hpcauxvae reads"
         return
     for name, axes, dtype in (("images", "(N, C, H, W)", np.float32), ("factors", "(N, F)", np.float64)):
         stored = file.get(name)
@@ -270,7 +278,7 @@ def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator
     """Faults in the names, units and ranges of the factors."""
     for field in Factor._fields:
         if np.shape(attributes.get(field, ())) != (n_factors,):
-            yield f"factors, attribute {field}: {attributes.get(field)} is not a list of {n_factors}, one for each column"
+            yield f"factors, attribute {field}: {attributes.get(field)} is not a list of {n_factors}"
             return
     names = [str(name) for name in attributes["name"]]
     for name, low, high in zip(names, attributes["low"], attributes["high"], strict=True):
@@ -281,7 +289,7 @@ def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator
 
 
 def _shard_errors(file: h5py.File) -> Iterator[str]:
-    """Shards of virtual data sets that are missing or do not hold what is asked of them: HDF5 reads those as fill values."""
+    """Shards of virtual data sets that are missing or too small; HDF5 itself reads fill values there, without a word."""
     folder = Path(file.filename).parent
     for name in ("images", "factors"):
         for source in file[name].virtual_sources() if file[name].is_virtual else ():
@@ -329,13 +337,6 @@ def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset) -> Iterator[
             count += len(np.unique(bad[:, 0]))
     if first:
         yield f"images: {first} is not finite ({count} of {len(images)} samples have such pixels)"
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise InputError(f"{path}: exists already; remove it or name another file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: folder {path.parent} does not exist")
 
 
 def _sync(path: Path) -> None:
