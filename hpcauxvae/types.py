@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """(B, C, H, W), linear data units (counts for galaxies)."""
     factors: Tensor
     """(B, F) in [0, 1]; NaN where not measured."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuple has a method of this name
     """(B,) int64, each sample's number in the whole data set."""
 
 

@@ -1,0 +1,104 @@
+"""What one training run is: the fields of `python -m hpcauxvae.train`, saved whole as config.json with the run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcauxvae.objectives import OBJECTIVES, Objective
+from hpcauxvae.types import InputError
+
+_OVERRIDES = ("beta", "lambda1", "lambda2", "degree", "sigma", "learning_rate", "batch_size")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run."""
+
+    data: Path
+    """HDF5 file of labelled images (docs/data-format.md)."""
+    out: Path
+    """Folder for the run: config.json, metrics.jsonl, last.safetensors, tensorboard/."""
+    model: Literal["aux-vae", "beta-vae"] = "aux-vae"
+    """Which model to train."""
+    aux: str = ""
+    """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on."""
+    objective: Literal["tuned", "paper"] = "tuned"
+    """Likelihood, weights, start and schedule by name (hpcauxvae/objectives.py)."""
+    network: Literal["conv", "mlp"] = "conv"
+    """Encoder and decoder: convolutions (Table 3) or fully connected layers."""
+    latents: int = 10
+    """Latent coordinates, dz."""
+    epochs: int = 40
+    """Passes over the training split."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the samples and the noise."""
+    split_seed: int = 0
+    """Seed of the 7:2:1 split into training, validation and test."""
+    beta: float | None = None
+    """Weight of the KL term, in place of the objective's."""
+    lambda1: float | None = None
+    """Weight of explicitness and intra-independence, in place of the objective's."""
+    lambda2: float | None = None
+    """Weight of inter-independence, in place of the objective's."""
+    degree: int | None = None
+    """Highest power in the correlations, K, in place of the objective's."""
+    sigma: float | None = None
+    """Standard deviation of the pixel likelihood, in place of the objective's."""
+    learning_rate: float | None = None
+    """Adam's (peak) learning rate, in place of the objective's."""
+    batch_size: int | None = None
+    """Samples a step, over all processes together, in place of the objective's."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of weights and images; the moments are in float64 always."""
+    resume: bool = False
+    """Go on from the last checkpoint in `out`, if there is one."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("latents", 1), ("epochs", 1), ("seed", 0), ("split_seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
+        if self.model == "aux-vae" and not self.aux_names:
+            raise InputError("aux is empty; allowed for aux-vae: one or more factor names, such as radius,g1,g2")
+        if len(self.aux_names) > self.latents:
+            raise InputError(
+                f"aux has {len(self.aux_names)} names ({self.aux}) for latents = {self.latents}; "
+                f"allowed: at most {self.latents} names"
+            )
+        self.resolved_objective  # noqa: B018  a wrong weight is reported now, not after the data are read
+
+    @property
+    def aux_names(self) -> tuple[str, ...]:
+        """Names of the auxiliary variables, in the order of the latents that they guide."""
+        return tuple(name for name in self.aux.split(",") if name)
+
+    @property
+    def resolved_objective(self) -> Objective:
+        """The named objective with the fields given here put in."""
+        given = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
+        return dataclasses.replace(OBJECTIVES[self.objective], **given)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; the resolved objective stands beside the fields for the reader's sake."""
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        return fields | {"resolved_objective": dataclasses.asdict(self.resolved_objective)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "TrainConfig":
+        """The inverse of to_json. Raises InputError where a field is unknown or the objective has changed since."""
+        fields = dict(fields)
+        saved = fields.pop("resolved_objective")
+        try:
+            config = cls(**{**fields, "data": Path(fields["data"]), "out": Path(fields["out"])})
+        except TypeError as error:
+            raise InputError(f"config: {error}") from error
+        now = json.loads(json.dumps(dataclasses.asdict(config.resolved_objective)))
+        for name in saved.keys() | now.keys():
+            if saved.get(name) != now.get(name):
+                raise InputError(
+                    f"config: objective {config.objective!r} had {name} = {saved.get(name)} and has {now.get(name)} "
+                    "in this version of hpcauxvae; train again or use the version that trained the run"
+                )
+        return config

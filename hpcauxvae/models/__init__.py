@@ -1,0 +1,6 @@
+"""The models by name. To add one: a file here that satisfies types.Model, and a line below."""
+
+from hpcauxvae.models.aux_vae import AuxVAE
+from hpcauxvae.models.beta_vae import BetaVAE
+
+MODELS: dict[str, type[BetaVAE]] = {"aux-vae": AuxVAE, "beta-vae": BetaVAE}

@@ -1,0 +1,69 @@
+"""Aux-VAE (Ganguli et al.): the first d latent coordinates carry the auxiliary variables u, the others what is left."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hpcauxvae.dependence import regularizer
+from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.objectives import Objective
+from hpcauxvae.types import Batch, InputError, LossTerms, Posterior
+
+
+class AuxVAE(BetaVAE):
+    """beta-VAE with the prior of eq. (3) and the regularizers of eq. (9)."""
+
+    u_mean: Tensor
+    u_var: Tensor
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        image_shape: tuple[int, int, int],
+        latents: int,
+        network: str,
+        columns: tuple[int, ...],
+        n_train: int,
+    ) -> None:
+        """As BetaVAE; columns: the auxiliary factors among the F columns of a batch; n_train: n of eq. (3)."""
+        super().__init__(
+            objective, image_shape=image_shape, latents=latents, network=network, columns=columns, n_train=n_train
+        )
+        if not 1 <= len(columns) <= latents:
+            raise InputError(f"aux: {len(columns)} auxiliary variables for {latents} latents; allowed: 1 to {latents}")
+        self.prior_variance = objective.prior_variance or 1 / n_train
+        self.register_buffer("u_mean", torch.zeros(len(columns)))
+        self.register_buffer("u_var", torch.zeros(len(columns)))
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor, u_ND: Tensor) -> None:
+        super().prepare(images, u_ND)
+        self.u_mean.copy_(u_ND.nanmean(0))
+        self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
+        if self.objective.informed_start:
+            logvar_Z = images.new_zeros(self.latents)
+            logvar_Z[: len(self.columns)] = math.log(self.prior_variance)
+            self.encoder.start_at(logvar_Z)
+
+    def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """N(u_j, 1/n) for a coordinate whose u_j was measured, the marginal of u_j where it was not, else N(0, 1)."""
+        mean_BZ, var_BZ = super().prior(batch)
+        u_BD = batch.factors[:, self.columns]
+        missing_BD, d = u_BD.isnan(), len(self.columns)
+        mean_BZ[:, :d] = torch.where(missing_BD, self.u_mean, u_BD)
+        var_BZ[:, :d] = self.prior_variance + missing_BD * self.u_var
+        return mean_BZ, var_BZ
+
+    def regularizers(self, batch: Batch, posterior: Posterior) -> LossTerms:
+        """The two lines of eq. (9) under the sum, weighted."""
+        variance_BZ = posterior.logvar.exp() if self.objective.correlate == "z" else None
+        intra, inter = regularizer(
+            batch.factors[:, self.columns],
+            posterior.mean,
+            variance_BZ,
+            degree=self.objective.degree,
+            group=self.group,
+        )
+        return {"intra": self.objective.lambda1 * intra, "inter": self.objective.lambda2 * inter}

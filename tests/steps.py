@@ -1,0 +1,43 @@
+"""Program for test_train.py: 20 training steps in float64 of each of CASES, on the processes its launcher starts.
+
+torchrun --nproc-per-node N steps.py DATA.h5 OUT.npz
+"""
+
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.distributed import find_world, start, stop
+from hpcauxvae.train import Trainer
+
+# Batch and objective. 8 and 11 do not divide evenly by 3.
+CASES = {"tuned 12": ("tuned", 12), "tuned 8": ("tuned", 8), "paper 11": ("paper", 11)}
+
+
+def main() -> None:
+    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    processes = start(find_world(), "cpu")
+    record = {}
+    for case, (objective, batch_size) in CASES.items():
+        config = TrainConfig(
+            data=data, out=out, aux="radius,g1", objective=objective, batch_size=batch_size, latents=4, dtype="float64"
+        )  # fmt: skip
+        trainer = Trainer(config, processes)
+        batches = (item for epoch in (1, 2, 3) for item in trainer.epoch_batches(epoch))
+        losses = []
+        for batch, noise_BZ in islice(batches, 20):
+            terms, _ = trainer.step(batch, noise_BZ)
+            losses.append(list(trainer._mean_over_ranks(terms).values()))
+            if len(losses) == 1:
+                for name, parameter in trainer.model.named_parameters():
+                    record[f"{case}/{name}"] = parameter.grad.numpy().copy()
+        record[f"{case}/losses"] = np.array(losses)
+    if processes.world.rank == 0:
+        np.savez(out, **record)
+    stop()
+
+
+main()

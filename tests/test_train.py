@@ -1,0 +1,189 @@
+"""Training: the answer does not depend on the number of processes; runs resume; bad input is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcauxvae import checkpoint
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.data.hdf5 import write
+from hpcauxvae.distributed import find_world, start
+from hpcauxvae.train import train
+from hpcauxvae.types import Factor, InputError
+
+FACTORS = (Factor("radius", "arcsec", 0.1, 1.0), Factor("g1", "", -0.5, 0.5), Factor("flux", "count", 0.0, 100.0))
+
+
+def blobs(path: Path, n: int = 160, size: int = 33) -> Path:
+    """Poisson blobs whose width, asymmetry and brightness are the factors."""
+    rng = np.random.default_rng(0)
+    u = rng.random((n, 3))
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    width = 0.1 + 0.3 * u[:, 0, None, None]
+    stretch = 0.5 + u[:, 1, None, None]
+    profile = np.exp(-(x**2 * stretch + y**2 / stretch) / (2 * width**2))
+    counts = rng.poisson(profile * (20 + 80 * u[:, 2, None, None]))
+    values = np.stack([f.unscale(column) for f, column in zip(FACTORS, u.T, strict=True)], 1)
+    write(path, counts[:, None].astype(np.float32), values, FACTORS, {"simulator": "blobs", "seed": 0})
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blobs(tmp_path_factory.mktemp("data") / "blobs.h5")
+
+
+def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | env,
+        timeout=240,
+    )
+
+
+def steps(data: Path, out: Path, processes: int) -> dict[str, np.ndarray]:
+    program = Path(__file__).with_name("steps.py")
+    done = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, program, data, out)
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(out))
+
+
+def test_twenty_steps_are_the_same_on_one_two_and_three_processes(data, tmp_path):
+    """One process is plain autograd without collectives; the cases of steps.py have batches that divide unevenly."""
+    alone = steps(data, tmp_path / "1.npz", 1)
+    for processes in (2, 3):
+        together = steps(data, tmp_path / f"{processes}.npz", processes)
+        assert together.keys() == alone.keys()
+        for name, value in alone.items():
+            if name.endswith("/losses"):
+                assert value.shape == (20, 4)
+                assert np.ptp(value.sum(1)) > 0
+                np.testing.assert_allclose(together[name], value, rtol=1e-9, err_msg=name)
+            else:
+                assert np.linalg.norm(together[name] - value) <= 1e-9 * np.linalg.norm(value), name
+
+
+def config(data: Path, out: Path, **fields: object) -> TrainConfig:
+    return TrainConfig(
+        **({"data": data, "out": out, "aux": "radius,g1", "epochs": 2, "batch_size": 16, "device": "cpu"} | fields)
+    )
+
+
+def alone(config: TrainConfig) -> dict[str, np.ndarray]:
+    """Trains in this process; the final weights."""
+    train(config, start(find_world({}), "cpu"))
+    tensors, _ = checkpoint.read(config.out / checkpoint.LAST)
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_stopped(data, tmp_path, monkeypatch):
+    whole = alone(config(data, tmp_path / "whole", epochs=3))
+    rows = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+
+    class Killed(Exception):
+        pass
+
+    written = []
+
+    def write_then_die(*arguments):
+        if len(written) == 2:
+            raise Killed
+        written.append(real_write(*arguments))
+
+    real_write = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", write_then_die)
+    with pytest.raises(Killed):
+        alone(config(data, tmp_path / "parts", epochs=3))
+    monkeypatch.setattr(checkpoint, "write", real_write)
+    assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 3  # one more than was saved
+    parts = alone(config(data, tmp_path / "parts", epochs=3, resume=True))
+    for name, value in whole.items():
+        np.testing.assert_array_equal(parts[name], value, err_msg=name)
+    resumed = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    timing = ("seconds", "images_per_s")
+    strip = [{k: v for k, v in json.loads(row).items() if k not in timing} for row in rows]
+    assert [{k: v for k, v in json.loads(row).items() if k not in timing} for row in resumed] == strip
+
+
+@pytest.mark.parametrize("model", ["aux-vae", "beta-vae"])
+@pytest.mark.parametrize("network", ["conv", "mlp"])
+def test_training_lowers_the_loss(data, tmp_path, model, network):
+    alone(config(data, tmp_path / "run", model=model, network=network, epochs=8))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
+    assert rows[-1]["validation"]["loss"] < rows[0]["validation"]["loss"]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    loaded = checkpoint.load_run(tmp_path / "run")
+    assert loaded.state["epoch"] == 8
+    assert loaded.config.model == model
+
+
+COMMAND = ("-m", "hpcauxvae.train")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--aux", "radius,size"], "factor 'size' is unknown; known are radius, g1, flux"),
+        (["--aux", "radius,g1,flux", "--latents", "2"], "aux has 3 names (radius,g1,flux) for latents = 2"),
+        (["--aux", "radius", "--batch-size", "1"], "batch_size = 1; allowed: at least 2"),
+        (["--aux", "radius", "--batch-size", "4096"], "batch_size = 4096 for 112 training samples"),
+        (["--aux", "radius", "--lambda1", "-1"], "lambda1 = -1.0; allowed: at least 0"),
+        (["--aux", ""], "aux is empty"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(data, tmp_path, arguments, message):
+    done = run(*COMMAND, data, "--out", tmp_path / "run", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_truncated_and_broken_data_are_refused(data, tmp_path):
+    truncated = tmp_path / "truncated.h5"
+    truncated.write_bytes(data.read_bytes()[:-200_000])
+    broken = blobs(tmp_path / "broken.h5")
+    import h5py
+
+    with h5py.File(broken, "r+") as file:
+        file["images"][5, 0, 1, 2] = np.inf
+    for path, message in (
+        (tmp_path / "none.h5", "none.h5"),
+        (truncated, "truncated"),
+        (broken, "inf in sample 5, channel 0, pixel (1, 2)"),
+    ):
+        done = run(*COMMAND, path, "--out", tmp_path / "run", "--aux", "radius")
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_is_refused_and_left_as_it_is(data, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds thesis\.txt already"):
+        alone(config(data, folder))
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    lock = checkpoint.RunLock(tmp_path / "other")
+    lock.acquire()
+    done = run(*COMMAND, data, "--out", tmp_path / "other", "--aux", "radius", "--resume")
+    assert done.returncode == 2
+    assert f"in use by process {os.getpid()}" in done.stderr
+    lock.release()
+    assert not lock.path.exists()
+
+
+def test_a_launcher_that_started_singletons_is_refused(data, tmp_path):
+    done = run(*COMMAND, data, "--out", tmp_path / "run", "--aux", "radius", MPI_LOCALNRANKS="4")
+    assert done.returncode == 2
+    assert "world size 1 (alone), but MPI_LOCALNRANKS=4" in done.stderr
