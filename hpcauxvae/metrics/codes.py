@@ -1,0 +1,141 @@
+"""Codes and factors as every metric receives them, and their correlations.
+
+Shape suffixes: N samples, D auxiliary factors, H other factors, F factors, Z latents, S draws of z, G groups, M samples
+of a group, P sums.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.metrics.intervals import Array, Correlations
+from hpcauxvae.types import InputError
+
+DRAWS = 20
+"""Draws of z over which a score on sampled z is averaged."""
+GROUPS = 100
+"""Groups of the jackknife."""
+FEWEST = 4
+"""Samples without which nothing can be scored."""
+ROUNDING = 1e-14
+"""Variance, relative to that of the whole column, below which the measured part of a column counts as constant."""
+POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
+"""Exponents (p, q) of the sums of u^p c^q that a correlation of u and c is made of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codes:
+    """Posterior means and log-variances of N samples beside their factors, rows in random order."""
+
+    mean_NZ: NDArray
+    logvar_NZ: NDArray
+    """-inf for a code without noise."""
+    aux_ND: NDArray
+    """Auxiliary factors, column j belonging to latent j; NaN where not measured."""
+    hidden_NH: NDArray
+    """Factors that are not auxiliary; NaN where not measured."""
+    aux_names: Sequence[str]
+    hidden_names: Sequence[str]
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._check()
+        order = np.random.default_rng(self.seed).permutation(len(self.mean_NZ))
+        for field in ("mean_NZ", "logvar_NZ", "aux_ND", "hidden_NH"):
+            values = getattr(self, field)[order]
+            floating = np.issubdtype(values.dtype, np.floating)
+            object.__setattr__(self, field, values if floating else values.astype(np.float64))
+
+    def _check(self) -> None:
+        n, latents = self.mean_NZ.shape
+        d, hidden = len(self.aux_names), len(self.hidden_names)
+        wanted = {"logvar_NZ": (n, latents), "aux_ND": (n, d), "hidden_NH": (n, hidden)}
+        for field, shape in wanted.items():
+            if getattr(self, field).shape != shape:
+                raise InputError(f"codes: {field} has shape {getattr(self, field).shape}, expected {shape}")
+        if n < FEWEST:
+            raise InputError(f"codes: {n} samples, at least {FEWEST} are needed for a score")
+        if not 1 <= d <= latents:
+            raise InputError(f"codes: {d} auxiliary factors, allowed are 1 to {latents}, the number of latents")
+        if not np.isfinite(self.mean_NZ).all():
+            raise InputError("codes: mean_NZ has NaN or infinite values, expected finite numbers")
+        if np.isnan(self.logvar_NZ).any() or np.isposinf(self.logvar_NZ).any():
+            raise InputError("codes: logvar_NZ has NaN or +inf, expected numbers or -inf")
+        for names, columns in ((self.aux_names, self.aux_ND), (self.hidden_names, self.hidden_NH)):
+            for name, column in zip(names, columns.T, strict=True):
+                if np.isinf(column).any():
+                    raise InputError(f"codes: factor {name} has infinite values, expected numbers, or NaN if missing")
+                measured = np.count_nonzero(~np.isnan(column))
+                if measured < FEWEST:
+                    raise InputError(f"codes: factor {name} is measured in {measured} samples, not in {FEWEST} or more")
+
+    @cached_property
+    def of_means(self) -> Correlations:
+        """Correlations of auxiliary factors and posterior means."""
+        return correlate(self.aux_ND, [self.mean_NZ])
+
+    @cached_property
+    def of_factors(self) -> Correlations:
+        """Correlations of auxiliary factors with one another."""
+        return correlate(self.aux_ND, [self.aux_ND])
+
+    @cached_property
+    def of_samples(self) -> Correlations:
+        """Correlations of auxiliary factors and sampled z, for `DRAWS` draws."""
+        rng = np.random.default_rng([self.seed, 1])
+        deviation_NZ = np.exp(0.5 * self.logvar_NZ, dtype=np.float64)
+        noise = (deviation_NZ * rng.standard_normal(self.mean_NZ.shape) for _ in range(DRAWS))
+        kind = self.mean_NZ.dtype  # so that a constant mean without noise keeps to the rounding of its own type
+        return correlate(self.aux_ND, ((self.mean_NZ + noise_NZ).astype(kind) for noise_NZ in noise))
+
+
+def correlate(factors_NF: NDArray, draws_of_codes_NZ: Iterable[NDArray]) -> Correlations:
+    """Pairwise-complete Pearson correlations (F, Z), whole and with each of at most `GROUPS` runs of rows left out.
+
+    Every draw has the same samples; NaN is a missing value. Rows must be in random order. A column that is constant, up
+    to the rounding of its own type, has correlation 0.
+    """
+    size = -(-len(factors_NF) // min(GROUPS, len(factors_NF)))
+    of_factors = _powers(factors_NF, size)
+    values, replicates = [], []
+    for codes_NZ in draws_of_codes_NZ:
+        of_codes = _powers(codes_NZ, size)
+        sums_PGFZ = [of_factors[p].swapaxes(1, 2) @ of_codes[q] for p, q in POWERS]
+        totals_PFZ = [group.sum(0) for group in sums_PGFZ]
+        values.append(_correlation(*totals_PFZ))
+        others = [total - group for total, group in zip(totals_PFZ, sums_PGFZ, strict=True)]
+        replicates.append(_correlation(*others))
+    measured = np.count_nonzero(~np.isnan(factors_NF), 0)
+    return Correlations(np.stack(values), np.stack(replicates, 1), measured)
+
+
+def _powers(values_NF: NDArray, size: int) -> list[Array]:
+    """x^0, x^1, x^2 of the standardised columns, 0 where not measured, in groups of `size` rows: (G, M, F) each.
+
+    The last group is filled up with 0, as if not measured.
+    """
+    padding = np.zeros((-len(values_NF) % size, values_NF.shape[1]))
+    measured_NF, values_NF = ~np.isnan(values_NF), _standardised(values_NF)
+    powers = (measured_NF, values_NF, values_NF**2)
+    return [np.concatenate([power, padding]).reshape(-1, size, values_NF.shape[1]) for power in powers]
+
+
+def _correlation(n: Array, u: Array, uu: Array, c: Array, cc: Array, uc: Array) -> Array:
+    """Pearson correlation from the sums of `POWERS`, of columns of about unit variance."""
+    n = np.maximum(n, 1)
+    var_u, var_c = uu / n - (u / n) ** 2, cc / n - (c / n) ** 2
+    varies = (var_u > ROUNDING) & (var_c > ROUNDING)
+    scale = np.sqrt(np.where(varies, var_u * var_c, 1))
+    return np.where(varies, np.clip((uc / n - u * c / n**2) / scale, -1, 1), 0)
+
+
+def _standardised(values_NF: NDArray) -> Array:
+    """Columns of mean 0 and variance 1 in float64; 0 where NaN, and all 0 where a column does not vary."""
+    smallest = np.finfo(values_NF.dtype).eps * np.nanmax(np.abs(values_NF), 0)
+    centred = values_NF - np.nanmean(values_NF, 0, dtype=np.float64)
+    deviation = np.nanstd(centred, 0)
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > smallest)
+    return np.nan_to_num(centred * scale, copy=False)

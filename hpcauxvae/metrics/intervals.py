@@ -1,0 +1,82 @@
+"""95 % intervals for scores, and the form in which a score is reported.
+
+Shape suffixes: G groups left out, S draws of z, D auxiliary factors, Z latents, N samples, R random repeats.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+REPEATS = 1000
+NORMAL_95 = 1.959964
+"""Half width of a 95 % interval in standard errors."""
+
+
+class Score(TypedDict):
+    """One number of metrics.json."""
+
+    value: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    n: int
+    """Number of samples that the value rests on."""
+
+
+class Correlations(NamedTuple):
+    """Correlations of every auxiliary factor with every latent, with what a jackknife needs."""
+
+    values_SDZ: Array
+    """One table for each draw of z; S = 1 for posterior means."""
+    replicates_GSDZ: Array
+    """The same tables, each with one group of samples left out."""
+    n_D: NDArray[np.int64]
+    """Samples in which each factor is measured."""
+
+
+def correlation_score(
+    statistic: Callable[[Array], Array], correlations: Correlations, n: int, limits: tuple[float, float], seed: int
+) -> Score:
+    """Score of a statistic of correlations, averaged over the draws of z: the table (..., D, Z) to (...).
+
+    The interval is one for the *expected* score of n samples, which is also what `attainable` of the LDS refers to.
+    A percentile bootstrap would be wrong: resampling adds as much noise to every small correlation as is there
+    already, so that the sum of their absolute values grows by sqrt(2) and the score falls. Here the signed
+    correlations, which are smooth functions of the data, give their joint covariance by a grouped jackknife; Gaussian
+    noise of this covariance is added to them, and the spread of the statistic *about its own mean* is laid around the
+    value (basic bootstrap, its bias removed). Coverage on synthetic codes: .92 to .98 for the LDS, .97 to 1 for the
+    SAP, whose second-best latent is the largest of many small ones.
+    """
+    values, replicates = correlations.values_SDZ, correlations.replicates_GSDZ
+    groups = len(replicates)
+    deviations = (replicates - replicates.mean(0)) * np.sqrt((groups - 1) / groups)
+    rng = np.random.default_rng(seed)
+    disturbed_R = np.concatenate(
+        [
+            statistic(values + np.tensordot(rng.standard_normal((REPEATS // 20, groups)), deviations, 1)).mean(-1)
+            for _ in range(20)
+        ]
+    )
+    below, above = np.quantile(disturbed_R - disturbed_R.mean(), [0.025, 0.975])
+    value = float(statistic(values).mean())
+    low, high = np.clip([value - above, value - below], *limits)
+    return Score(value=value, low=float(low), high=float(high), n=n)
+
+
+def ratio_score(numerator_N: Array, denominator_N: Array) -> Score:
+    """mean(numerator) / mean(denominator) with its normal interval (delta method); 0 if the denominator vanishes."""
+    n, below = len(numerator_N), float(denominator_N.mean())
+    if below == 0:
+        return Score(value=0.0, low=0.0, high=0.0, n=n)
+    value = float(numerator_N.mean()) / below
+    error = float((numerator_N - value * denominator_N).std(ddof=1)) / below / np.sqrt(n)
+    return Score(value=value, low=value - NORMAL_95 * error, high=value + NORMAL_95 * error, n=n)
+
+
+def mean_score(values_N: Array) -> Score:
+    """The mean of at least two values with its normal interval."""
+    return ratio_score(values_N, np.ones(len(values_N)))

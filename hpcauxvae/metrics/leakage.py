@@ -1,0 +1,53 @@
+"""What the two halves of the code know of each other's factors, also nonlinearly, which LDS and SAP do not see.
+
+Shape suffixes: N samples, D auxiliary factors, F features.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestRegressor
+
+from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.intervals import Array, Score, ratio_score
+
+LARGEST = 8000
+"""Samples used at most; the first half of them to fit, the other to test."""
+
+
+def leakage(codes: Codes) -> dict[str, dict[str, Score]]:
+    """R^2 on the test half of a random forest (Breiman 2001; 100 trees, leaves of at least 20 samples).
+
+    `hidden_from_aux`: for each factor that is not auxiliary, R^2 from (u, mean_aux - u) less R^2 from u alone.
+    `aux_from_residual`: for each auxiliary factor, R^2 from the means of the remaining latents; empty if there are
+    none. Without leakage the values lie about 0, to within some hundredths on either side. The intervals hold for the
+    fitted regressor: they tell how sure the test half makes us, and not how much a better regressor would find.
+    """
+    d = codes.aux_ND.shape[1]
+    residual = codes.mean_NZ[:, d:]
+    beyond = np.concatenate([codes.aux_ND, codes.mean_NZ[:, :d] - codes.aux_ND], 1)
+    return {
+        "hidden_from_aux": {
+            name: _explained(column, beyond, codes.aux_ND, codes.seed)
+            for name, column in zip(codes.hidden_names, codes.hidden_NH.T, strict=True)
+        },
+        "aux_from_residual": {
+            name: _explained(column, residual, None, codes.seed)
+            for name, column in zip(codes.aux_names, codes.aux_ND.T, strict=True)
+            if residual.shape[1]
+        },
+    }
+
+
+def _explained(target_N: NDArray, features_NF: NDArray, baseline_NF: NDArray | None, seed: int) -> Score:
+    """R^2 of the target from the features less, if given, that from the baseline."""
+    rows = np.flatnonzero(~np.isnan(target_N))[:LARGEST]
+    fit, test = np.split(rows, [len(rows) // 2])
+    spread = (target_N[test] - target_N[test].mean(dtype=np.float64)) ** 2
+    before = spread if baseline_NF is None else _squared_errors(target_N, baseline_NF, fit, test, seed)
+    return ratio_score(before - _squared_errors(target_N, features_NF, fit, test, seed), spread)
+
+
+def _squared_errors(target_N: NDArray, features_NF: NDArray, fit: NDArray, test: NDArray, seed: int) -> Array:
+    forest = RandomForestRegressor(100, min_samples_leaf=20, max_features=0.5, random_state=seed, n_jobs=1)
+    forest.fit(features_NF[fit], target_N[fit])
+    return (target_N[test] - forest.predict(features_NF[test])) ** 2

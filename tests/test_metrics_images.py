@@ -1,0 +1,144 @@
+"""SSIM and MSE of images, and what leaks between the two halves of a code."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from hpcauxvae.metrics import score_codes, score_images
+from hpcauxvae.metrics.intervals import Score
+from hpcauxvae.types import InputError
+
+
+def stamps(n: int, seed: int) -> NDArray:
+    """Round exponential galaxies in counts, with Poisson noise: (n, 1, 33, 33)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-16:17, -16:17]
+    sizes = rng.uniform(1, 4, (n, 1, 1))
+    return rng.poisson(300 * np.exp(-np.hypot(x, y) / sizes)).astype(np.float32)[:, None]
+
+
+def test_ssim_is_that_of_scikit_image_on_scaled_counts() -> None:
+    a, b = stamps(5, 0), stamps(5, 1)
+    result = score_images(a, b, 400.0)
+    for i in range(5):
+        x, y = a[i, 0].astype(float) / 400, b[i, 0].astype(float) / 400
+        assert result.per_image["ssim"][i] == pytest.approx(
+            structural_similarity(x, y, data_range=np.ptp(x)), abs=1e-12
+        )
+        assert result.per_image["ssim_range_1"][i] == pytest.approx(
+            structural_similarity(x, y, data_range=1), abs=1e-12
+        )
+        assert result.per_image["mse"][i] == pytest.approx(np.mean((x - y) ** 2), rel=1e-12)
+    assert result.means["ssim"]["value"] == pytest.approx(result.per_image["ssim"].mean())
+    assert result.means["ssim"]["n"] == 5
+
+
+def test_ssim_from_its_formula() -> None:
+    """Wang et al. (2004), written out for one window with sample covariances: images of 7 x 7 pixels."""
+    rng = np.random.default_rng(2)
+    a, b = rng.random((2, 2, 1, 7, 7))
+    expected = []
+    for x, y in zip(a, b, strict=True):
+        c1, c2 = (0.01 * np.ptp(x)) ** 2, (0.03 * np.ptp(x)) ** 2
+        cov = np.cov(x.ravel(), y.ravel())
+        luminance = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
+        expected.append(luminance * (2 * cov[0, 1] + c2) / (cov[0, 0] + cov[1, 1] + c2))
+    assert score_images(a, b, 1.0).per_image["ssim"] == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_channels_share_one_range_and_count_equally() -> None:
+    a = np.concatenate([stamps(3, 3), 0.1 * stamps(3, 4)], 1)
+    b = np.concatenate([stamps(3, 5), 0.1 * stamps(3, 6)], 1)
+    got = score_images(a, b, 400.0).per_image["ssim"]
+    for i in range(3):
+        pairs = [(a[i, c].astype(float) / 400, b[i, c].astype(float) / 400) for c in range(2)]
+        expected = np.mean([structural_similarity(x, y, data_range=np.ptp(a[i]) / 400) for x, y in pairs])
+        assert got[i] == pytest.approx(expected, abs=1e-6)
+
+
+def test_blank_reconstructions_separate_the_two_ranges() -> None:
+    """With data range 1 a blank image looks good; with the original's own range it does not."""
+    result = score_images(stamps(40, 7), np.zeros((40, 1, 33, 33)), 3000.0)
+    assert result.means["ssim_range_1"]["value"] > 0.75
+    assert result.means["ssim"]["value"] < 0.5
+
+
+def test_blank_originals_are_left_out_of_ssim_only() -> None:
+    originals = stamps(6, 8)
+    originals[2] = 0
+    result = score_images(originals, stamps(6, 9), 400.0)
+    assert np.flatnonzero(np.isnan(result.per_image["ssim"])).tolist() == [2]
+    assert (result.means["ssim"]["n"], result.means["mse"]["n"]) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "top", "words"),
+    [
+        (np.ones((3, 1, 9, 9)), np.ones((3, 1, 9, 8)), 1.0, "shapes"),
+        (np.ones((3, 1, 5, 9)), np.ones((3, 1, 5, 9)), 1.0, "at least 7"),
+        (np.ones((1, 1, 9, 9)), np.ones((1, 1, 9, 9)), 1.0, "at least 2"),
+        (np.ones((3, 1, 9, 9)), np.ones((3, 1, 9, 9)), 0.0, "train_max is 0.0"),
+        (np.ones((3, 1, 9, 9)), np.full((3, 1, 9, 9), np.nan), 1.0, "number 0 has NaN"),
+        (np.ones((3, 1, 9, 9)), np.ones((3, 1, 9, 9)), 1.0, "fewer than 2 originals vary"),
+    ],
+)
+def test_bad_images_are_named(a: NDArray, b: NDArray, top: float, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        score_images(a, b, top)
+
+
+def leakage(mean: NDArray, u: NDArray, hidden: NDArray) -> tuple[Score, Score]:
+    """Leakage of the one hidden factor into z_aux and of the first auxiliary factor into z_recon."""
+    names = [f"u{j}" for j in range(u.shape[1])]
+    found = score_codes(mean, np.zeros(mean.shape), u, hidden, aux_names=names, hidden_names=["h"], seed=0)["leakage"]
+    return found["hidden_from_aux"]["h"], found["aux_from_residual"]["u0"]
+
+
+@pytest.mark.parametrize("missing", [0, 0.3])
+def test_nothing_leaks_from_independent_numbers(missing: float) -> None:
+    rng = np.random.default_rng(10)
+    u, hidden = rng.random((6000, 2)), rng.random((6000, 1))
+    mean = np.c_[u + 0.01 * rng.standard_normal((6000, 2)), rng.standard_normal((6000, 2))]
+    u[rng.random(u.shape) < missing] = np.nan
+    for score in leakage(mean, u, hidden):
+        assert score["value"] == pytest.approx(0, abs=0.03)
+
+
+def test_leakage_without_correlation_is_found() -> None:
+    """A random sign hides the factors from every correlation, but not from the regressor."""
+    rng = np.random.default_rng(18)
+    u, hidden = rng.random((6000, 1)), rng.random((6000, 1))
+    sign = rng.choice([-1, 1], (6000, 1))
+    assert abs(np.corrcoef(sign[:, 0] * hidden[:, 0], hidden[:, 0])[0, 1]) < 0.03
+    for score in leakage(np.c_[u + 0.01 * sign * hidden, sign * u], u, hidden):
+        assert score["value"] > 0.95
+
+
+def test_what_u_itself_tells_of_a_hidden_factor_is_no_leakage() -> None:
+    rng = np.random.default_rng(19)
+    u = rng.random((4000, 1))
+    hidden = u + 0.1 * rng.standard_normal((4000, 1))
+    mean = np.c_[u + 0.01 * rng.standard_normal((4000, 1)), rng.standard_normal((4000, 1))]
+    assert leakage(mean, u, hidden)[0]["value"] == pytest.approx(0, abs=0.03)
+
+
+def test_leakage_of_a_monotone_trace_is_its_explained_variance() -> None:
+    """Half and half: a normal number in normal noise, and a uniform number in uniform noise."""
+    rng = np.random.default_rng(16)
+    n = 8000
+    u, hidden = rng.random((n, 1)), rng.standard_normal((n, 1))
+    trace = hidden + rng.standard_normal((n, 1))
+    mean = np.c_[u + 1e-3 * trace, u + rng.uniform(0, 1, (n, 1))]
+    hidden_from_aux, aux_from_residual = leakage(mean, u, hidden)
+    assert hidden_from_aux["value"] == pytest.approx(0.5, abs=0.05)
+    assert hidden_from_aux["low"] < hidden_from_aux["value"] < hidden_from_aux["high"]
+    assert hidden_from_aux["n"] == 4000
+    assert aux_from_residual["value"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_no_residual_latents_no_leakage_into_them() -> None:
+    rng = np.random.default_rng(17)
+    u = rng.random((100, 2))
+    result = score_codes(u, u * 0, u, u[:, :0], aux_names="ab", hidden_names="", seed=0)
+    assert result["leakage"] == {"hidden_from_aux": {}, "aux_from_residual": {}}
