@@ -17,12 +17,13 @@ class TrainConfig:
 
     data: Path
     """HDF5 file of labelled images (docs/data-format.md)."""
-    out: Path
+    out: Path = Path("run")
     """Folder for the run: config.json, metrics.jsonl, last.safetensors, tensorboard/."""
     model: Literal["aux-vae", "beta-vae"] = "aux-vae"
     """Which model to train."""
     aux: str = ""
-    """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on."""
+    """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does not
+    train on them and is scored against them."""
     objective: Literal["tuned", "paper"] = "tuned"
     """Likelihood, weights, start and schedule by name (hpcauxvae/objectives.py)."""
     network: Literal["conv", "mlp"] = "conv"

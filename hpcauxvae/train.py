@@ -319,7 +319,12 @@ def main(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae train`, also `python -m hpcauxvae.train`."""
     import tyro  # not on every machine that trains by calling train()
 
-    config = tyro.cli(TrainConfig, args=argv, prog="hpcauxvae train", description=__doc__)
+    config = tyro.cli(
+        TrainConfig,
+        args=argv,
+        prog="hpcauxvae train",
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+    )
     try:
         train(config, start(find_world(), config.device))
     finally:

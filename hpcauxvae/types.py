@@ -4,14 +4,20 @@ Shape suffixes, here and everywhere: B batch, N samples, C channels, H height, W
 D auxiliary factors (d of the paper), Z latent coordinates (dz of the paper), K polynomial degree.
 """
 
-from typing import NamedTuple, Protocol
+from __future__ import annotations
 
-import numpy as np
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:  # torch takes a second to import, and simulation does without it
+    import numpy as np
+    from torch import Tensor
 
 
-class InputError(ValueError):
-    """Something the user gave is wrong: the message names what, its value and what is allowed. Exit code 2."""
+class InputError(Exception):
+    """Something the user gave is wrong: the message names what, its value and what is allowed. Exit code 2.
+
+    Not a ValueError, which the command-line parser would dress up as its own.
+    """
 
 
 class Batch(NamedTuple):
@@ -57,7 +63,7 @@ class Posterior(NamedTuple):
         return self.mean + (0.5 * self.logvar).exp() * noise_BZ
 
 
-LossTerms = dict[str, Tensor]
+LossTerms: TypeAlias = "dict[str, Tensor]"
 """Weighted scalars by name; the loss is their sum."""
 
 

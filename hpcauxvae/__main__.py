@@ -1,0 +1,5 @@
+"""`python -m hpcauxvae`: the command `hpcauxvae`."""
+
+from hpcauxvae.cli import main
+
+main()
