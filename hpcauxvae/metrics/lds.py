@@ -3,8 +3,6 @@
 Shape suffixes: D auxiliary factors, Z latents, S draws of z, R random repeats.
 """
 
-from typing import NotRequired
-
 import numpy as np
 
 from hpcauxvae.metrics.codes import Codes
@@ -16,7 +14,7 @@ REPEATS = 2000
 class LdsScore(Score):
     """A score beside its ceiling."""
 
-    attainable: NotRequired[float]
+    attainable: float
     """Mean score of the code (u, independent normal numbers) for these very factors."""
 
 

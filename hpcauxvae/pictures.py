@@ -1,0 +1,352 @@
+"""Pictures of a run: arrays and a path in, one PNG out, overwritten if it is there.
+
+Shape suffixes: N samples, C channels, H height, W width, F factors, D auxiliary factors, Z latents, R rows, V values.
+Images are drawn in linear data units on an asinh scale, so that faint wings and bright cores are both seen; images of
+three channels as colours, divided by the largest value shown.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import AsinhNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from hpcauxvae.metrics.intervals import Score
+from hpcauxvae.metrics.lds import LdsScore
+from hpcauxvae.types import Factor
+
+INK, GREY, PALE, MAROON, BLUE = "#22262b", "#8b9198", "#c9cdd2", "#7d1f33", "#2f6690"
+STAMPS, RESIDUALS, CORRELATIONS = "magma", "RdBu_r", "Reds"
+SOFTENING = 0.005
+"""Where the asinh scale turns from linear to logarithmic, as a fraction of the largest value."""
+MOST_POINTS = 2000
+ROUND = [1, 2, 5, 10]
+"""Steps between ticks, times a power of ten."""
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "image.interpolation": "nearest",
+    "savefig.dpi": 160,
+}
+
+
+def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Rows of metrics.jsonl: a panel a term, training in grey and validation in maroon; the LDS by its ceiling."""
+    terms = list(history[-1]["train"])
+    scored = "lds" in history[-1]["validation"]
+    panels = len(terms) + scored
+    columns = min(3, panels)
+    rows = -(-panels // columns)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(rows, columns, 2.7 * columns + 0.3, 2.0 * rows + 0.35)
+        epochs = [row["epoch"] for row in history]
+        marker = "-" if len(epochs) > 1 else "o"
+        for ax, term in zip(axes.flat, terms, strict=False):
+            for split, colour in (("train", GREY), ("validation", MAROON)):
+                values = [row[split].get(term, np.nan) for row in history]
+                ax.plot(epochs, values, marker, color=colour, linewidth=1.4, label=split)
+            ax.set_title(term)
+            _logarithmic_if_wide(ax, [row["train"][term] for row in history])
+        if scored:
+            ax = axes.flat[len(terms)]
+            ceiling = [row["validation"]["lds_attainable"] for row in history]
+            ax.plot(epochs, ceiling, "--" if len(epochs) > 1 else "_", color=GREY, linewidth=1, label="attainable")
+            ax.plot(epochs, [row["validation"]["lds"] for row in history], marker, color=MAROON, linewidth=1.4)
+            ax.set(title="LDS of validation", ylim=(0, 1.02))
+            ax.legend(loc="lower right")
+        axes.flat[0].legend(loc="best")
+        _finish_curves(axes, panels, epochs[-1])
+        _save(figure, path)
+
+
+def reconstructions(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, path: Path, *, unit: str = "") -> None:
+    """Each original over its reconstruction over the difference, one column a sample; rows share their scale."""
+    n = len(originals_NCHW)
+    residuals_NHW = (originals_NCHW.astype(np.float64) - reconstructions_NCHW).mean(1)
+    norm, residual_norm = _stretch(originals_NCHW), _symmetric(residuals_NHW)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(3, n, 0.92 * n + 1.9, 3 * 0.96 + 0.1)
+        for column in range(n):
+            _stamp(axes[0, column], originals_NCHW[column], norm)
+            _stamp(axes[1, column], reconstructions_NCHW[column], norm)
+            axes[2, column].imshow(residuals_NHW[column], cmap=RESIDUALS, norm=residual_norm)
+        for ax in axes.flat:
+            _bare(ax)
+        for ax, title in zip(axes[:, 0], ("original", "reconstruction", "original −\nreconstruction"), strict=True):
+            _row_label(ax, title)
+        if originals_NCHW.shape[1] == 1:
+            _colour_bar(figure, axes[:2], norm, STAMPS, unit)
+        _colour_bar(figure, axes[2:], residual_norm, RESIDUALS, unit)
+        _save(figure, path)
+
+
+def factor_latent_scatter(
+    z_NZ: NDArray,
+    mean_NZ: NDArray,
+    factors_NF: NDArray,
+    factors: Sequence[Factor],
+    aux_names: Sequence[str],
+    score: LdsScore | None,
+    path: Path,
+) -> None:
+    """Fig. 3: latents along x, factors (N, F; physical units) along y; z in grey, posterior means in maroon.
+
+    Latent j carries the j-th of `aux_names`; the panel where the two meet is marked. The score is the title;
+    None where no factor is auxiliary. At most 2,000 samples are drawn.
+    """
+    step = -(-len(z_NZ) // MOST_POINTS)
+    rows, columns = factors_NF.shape[1], z_NZ.shape[1]
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(rows, columns, 1.05 * columns + 0.8, 1.05 * rows + 0.8, sharex="col", sharey="row")
+        for (row, column), ax in np.ndenumerate(axes):
+            values_N = factors_NF[::step, row]
+            for codes_NZ, colour in ((z_NZ, PALE), (mean_NZ, MAROON)):
+                ax.scatter(codes_NZ[::step, column], values_N, s=1.4, color=colour, linewidths=0, alpha=0.6)
+            _frame(ax, MAROON if column < len(aux_names) and factors[row].name == aux_names[column] else PALE)
+            ax.xaxis.set_major_locator(MaxNLocator(2, steps=ROUND))
+            ax.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
+            ax.tick_params(labelsize=6.5)
+        for ax, factor in zip(axes[:, 0], factors, strict=True):
+            ax.set_ylabel(_with_unit(factor))
+        for column, ax in enumerate(axes[-1]):
+            ax.set_xlabel(latent_name(column, aux_names))
+        figure.align_labels()
+        if score is not None:
+            figure.suptitle(_lds_title(score), x=0.01, ha="left", fontsize=10)
+        figure.legend(handles=_dots(), loc="outside upper right", ncols=2, handletextpad=0.1, columnspacing=1)
+        _save(figure, path)
+
+
+def traversal(
+    images_RVCHW: NDArray, row_names: Sequence[str], labels_RV: Sequence[Sequence[str]], path: Path, *, unit: str = ""
+) -> None:
+    """Fig. 5: one row for each latent, varied along the columns while the others stay; the value above each image."""
+    rows, columns = images_RVCHW.shape[:2]
+    norm = _stretch(images_RVCHW)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(rows, columns, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
+        for (row, column), ax in np.ndenumerate(axes):
+            _stamp(ax, images_RVCHW[row, column], norm)
+            _bare(ax)
+            ax.set_title(_minus(labels_RV[row][column]), loc="center", fontsize=7.5, pad=2.5)
+        for ax, name in zip(axes[:, 0], row_names, strict=True):
+            _row_label(ax, name)
+        if images_RVCHW.shape[2] == 1:
+            _colour_bar(figure, axes, norm, STAMPS, unit)
+        _save(figure, path)
+
+
+def ssim_boxplot(groups: Mapping[str, NDArray], path: Path, *, ceiling: str | None = None) -> None:
+    """Fig. 2: SSIM of each image by named group; `ceiling` names the group of noiseless images, drawn in grey.
+
+    Box: quartiles; line: median; whiskers: 5th and 95th percentile; diamond and number: mean. NaN are left out.
+    """
+    names = list(groups)
+    values = [np.asarray(group)[~np.isnan(group)] for group in groups.values()]
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(1, 1, 6.4, 0.55 * len(names) + 0.95)
+        ax = axes[0, 0]
+        boxes = ax.boxplot(
+            values,
+            orientation="horizontal",
+            widths=0.5,
+            whis=(5, 95),
+            showfliers=False,
+            showmeans=True,
+            patch_artist=True,
+            medianprops={"color": INK, "linewidth": 1.2},
+            meanprops={
+                "marker": "D",
+                "markersize": 4,
+                "markerfacecolor": "white",
+                "markeredgecolor": INK,
+                "markeredgewidth": 0.8,
+            },
+        )
+        for name, box, line in zip(
+            names, boxes["boxes"], zip(*[iter(boxes["whiskers"])] * 2, strict=True), strict=True
+        ):
+            colour = GREY if name == ceiling else MAROON
+            box.set(facecolor=mpl.colors.to_rgba(colour, 0.35), edgecolor=colour, linewidth=0.8)
+            for whisker in line:
+                whisker.set(color=colour, linewidth=0.8)
+        for cap in boxes["caps"]:
+            cap.set_visible(False)
+        for y, group in enumerate(values, start=1):
+            ax.annotate(f"{group.mean():.4f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        ax.set_yticks(
+            range(1, len(names) + 1), [f"{name}\nn = {len(v):,}" for name, v in zip(names, values, strict=True)]
+        )
+        ax.set(xlabel="SSIM (data range of each original)")
+        ax.annotate("mean", (1.01, 1.0), xycoords="axes fraction", va="bottom", fontsize=8, color=GREY)
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
+        ax.xaxis.grid(True, color=PALE, linewidth=0.5)
+        ax.set_axisbelow(True)
+        _save(figure, path)
+
+
+def correlation_map(
+    correlations_FZ: NDArray, factor_names: Sequence[str], aux_names: Sequence[str], path: Path
+) -> None:
+    """|correlation| of every factor with every latent, its signed value written into each cell."""
+    rows, columns = correlations_FZ.shape
+    norm = Normalize(0, 1)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(rows=1, columns=1, width=0.62 * columns + 2.0, height=0.42 * rows + 1.0)
+        ax = axes[0, 0]
+        ax.imshow(np.abs(correlations_FZ), cmap=CORRELATIONS, norm=norm, aspect="auto")
+        for (row, column), value in np.ndenumerate(correlations_FZ):
+            text = _minus(f"{value:z.2f}")
+            colour = "white" if abs(value) > 0.55 else INK
+            ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+        ax.set_xticks(range(columns), [latent_name(z, aux_names) for z in range(columns)])
+        ax.set_yticks(range(rows), factor_names)
+        ax.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
+        ax.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
+        ax.grid(which="minor", color="white", linewidth=1.5)
+        ax.tick_params(which="both", length=0)
+        ax.spines[:].set_visible(False)
+        _colour_bar(figure, axes, norm, CORRELATIONS, "|correlation|")
+        _save(figure, path)
+
+
+def latent_name(column: int, aux_names: Sequence[str]) -> str:
+    """Label of a latent, counted from 1 as in the paper; the auxiliary factor's name below it where it has one."""
+    name = f"$z_{{{column + 1}}}$"
+    return f"{name}\n{aux_names[column]}" if column < len(aux_names) else name
+
+
+def with_interval(score: Score) -> str:
+    """`0.846 [0.831, 0.862]`"""
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def _figure(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, NDArray]:
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+
+
+def _finish_curves(axes: NDArray, panels: int, last_epoch: int) -> None:
+    for number, ax in enumerate(axes.flat):
+        ax.set_visible(number < panels)
+        ax.yaxis.grid(True, color=PALE, linewidth=0.5)
+        ax.set_xlim(0, 1.03 * last_epoch)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND))
+        if number + axes.shape[1] >= panels:
+            ax.set_xlabel("epoch")
+
+
+def _logarithmic_if_wide(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic y axis where positive values span more than a decade."""
+    low, high = min(values), max(values)
+    if 0 < 10 * low < high:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
+
+
+def _stretch(images: NDArray) -> AsinhNorm:
+    top = float(images.max())
+    top = top if top > 0 else 1.0
+    return AsinhNorm(SOFTENING * top, vmin=min(0.0, float(images.min())), vmax=top)
+
+
+def _symmetric(residuals: NDArray) -> AsinhNorm:
+    top = float(np.abs(residuals).max()) or 1.0
+    return AsinhNorm(0.1 * top, vmin=-top, vmax=top)
+
+
+def _stamp(ax: Axes, image_CHW: NDArray, norm: AsinhNorm) -> None:
+    if len(image_CHW) == 3:
+        ax.imshow(np.clip(np.moveaxis(image_CHW, 0, -1) / norm.vmax, 0, 1))
+    else:
+        ax.imshow(image_CHW[0], cmap=STAMPS, norm=norm)
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _frame(ax: Axes, colour: str) -> None:
+    ax.spines[:].set(visible=True, color=colour, linewidth=1.1 if colour == MAROON else 0.6)
+
+
+def _row_label(ax: Axes, text: str) -> None:
+    ax.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6)
+
+
+def _colour_bar(figure: Figure, axes: NDArray, norm: Normalize, colours: str, label: str) -> None:
+    shades = mpl.cm.ScalarMappable(norm, colours)
+    bar = figure.colorbar(shades, ax=axes.ravel().tolist(), pad=0.01, aspect=14 * len(axes))
+    bar.outline.set_visible(False)
+    bar.set_label(label)
+    if isinstance(norm, AsinhNorm):
+        bar.minorticks_off()
+        ticks = _decades(*shades.get_clim(), norm.linear_width)
+        bar.set_ticks(ticks, labels=[_minus(f"{tick:g}") for tick in ticks])
+
+
+def _decades(low: float, high: float, linear_width: float) -> list[float]:
+    """0 and the powers of ten, of either sign, that an asinh scale holds apart."""
+    top = np.floor(np.log10(high) + 1e-9)
+    powers = [10.0**power for power in np.arange(top - 5, top + 1) if 10.0**power > 2 * linear_width]
+    return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _with_unit(factor: Factor) -> str:
+    return f"{factor.name} [{factor.unit}]" if factor.unit else factor.name
+
+
+def _lds_title(score: LdsScore) -> str:
+    return f"LDS {with_interval(score)}   attainable {score['attainable']:.3f}   n = {score['n']:,}"
+
+
+def _dots() -> list[Any]:
+    style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4}
+    return [mpl.lines.Line2D([], [], color=c, label=text, **style) for c, text in ((GREY, "z"), (MAROON, "mean"))]

@@ -1,0 +1,174 @@
+"""What the pictures show: the drawn objects are read back from the figure, and the files from disk."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from hpcauxvae import pictures
+from hpcauxvae.types import Factor
+
+SCORE: Any = {"value": 0.846, "low": 0.8312, "high": 0.8607, "n": 5000, "attainable": 0.91}
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures saved, which are otherwise forgotten."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **kwargs: Any) -> None:
+        saved.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
+
+
+def check_png(path: Path) -> None:
+    """A picture with something on it, and with a white edge: nothing is cut off."""
+    pixels = matplotlib.image.imread(path)[..., :3]
+    assert pixels.std() > 0.01
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    assert all(np.all(edge == 1) for edge in edges)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
+def history(epochs: int, sign: float = 1) -> list[dict[str, Any]]:
+    return [
+        {
+            "epoch": e,
+            "train": {"loss": sign * 100 / e**2, "kl": 10 + e / 10},
+            "validation": {"loss": sign * 110 / e**2, "kl": 11.0, "lds": 1 - 0.5 / e, "lds_attainable": 0.95},
+        }
+        for e in range(1, epochs + 1)
+    ]
+
+
+@pytest.mark.parametrize("rows", [history(20), history(20, sign=-1), history(1)])
+def test_training_curves_draw_both_splits_and_the_ceiling(
+    rows: list[dict[str, Any]], figures: list[Figure], tmp_path: Path
+) -> None:
+    pictures.training_curves(rows, tmp_path / "x.png")
+    check_png(tmp_path / "x.png")
+    panels = {ax.get_title(loc="left"): ax for ax in figures[0].axes}
+    assert list(panels) == ["loss", "kl", "LDS of validation"]
+    for name in ("loss", "kl"):
+        drawn = {line.get_label(): list(np.asarray(line.get_ydata())) for line in panels[name].lines}
+        assert drawn == {split: [row[split][name] for row in rows] for split in ("train", "validation")}
+    assert {float(np.asarray(line.get_ydata())[-1]) for line in panels["LDS of validation"].lines} == {
+        0.95,
+        rows[-1]["validation"]["lds"],
+    }
+    assert panels["loss"].get_yscale() == ("log" if rows == history(20) else "linear")
+    assert panels["kl"].get_yscale() == "linear"
+
+
+def images(n: int, channels: int = 1, scale: float = 1000) -> NDArray:
+    y, x = np.mgrid[-8:9, -8:9]
+    one = scale * np.exp(-np.hypot(x, y) / 2)
+    return np.stack([np.stack([one * (i + 1)] * channels) for i in range(n)]).astype(np.float32)
+
+
+def test_reconstructions_stand_over_their_difference(figures: list[Figure], tmp_path: Path) -> None:
+    originals = images(4)
+    pictures.reconstructions(originals, originals + 5, tmp_path / "x.png", unit="counts")
+    check_png(tmp_path / "x.png")
+    drawn = [ax.images[0] for ax in figures[0].axes if ax.images and ax.images[0].get_array() is not None][:12]
+    for column in range(4):
+        assert np.array_equal(np.asarray(drawn[column].get_array()), originals[column, 0])
+        assert np.array_equal(np.asarray(drawn[4 + column].get_array()), originals[column, 0] + 5)
+        assert np.asarray(drawn[8 + column].get_array()) == pytest.approx(-5, abs=1e-3)
+    assert len({image.get_clim() for image in drawn[:8]}) == 1
+    low, high = drawn[8].get_clim()
+    assert low == -high
+    assert texts(figures[0]).count("counts") == 2
+
+
+@pytest.mark.parametrize("stack", [images(2, channels=3, scale=0.3), np.zeros((2, 1, 9, 9)), -images(2)])
+def test_colour_and_blank_and_negative_images_are_drawn(stack: NDArray, tmp_path: Path) -> None:
+    pictures.reconstructions(stack, stack * 0.5, tmp_path / "x.png")
+    check_png(tmp_path / "x.png")
+
+
+def scatter_input(n: int) -> tuple[NDArray, NDArray, NDArray, list[Factor]]:
+    rng = np.random.default_rng(0)
+    factors = [Factor("flux", "counts", 1e4, 1e5), Factor("radius", "arcsec", 0.1, 1), Factor("g1", "", -0.5, 0.5)]
+    values = np.stack([factor.unscale(rng.random(n)) for factor in factors], 1)
+    mean = np.c_[values[:, 2], values[:, 1], rng.standard_normal((n, 2))]
+    return mean + rng.standard_normal(mean.shape), mean, values, factors
+
+
+def test_scatter_marks_the_latent_of_each_auxiliary_factor(figures: list[Figure], tmp_path: Path) -> None:
+    z, mean, values, factors = scatter_input(5000)
+    values[7, 0] = np.nan
+    pictures.factor_latent_scatter(z, mean, values, factors, ["g1", "radius"], SCORE, tmp_path / "x.png")
+    check_png(tmp_path / "x.png")
+    axes = np.array(figures[0].axes).reshape(3, 4)
+    marked = [
+        place for place, ax in np.ndenumerate(axes) if ax.spines["top"].get_edgecolor() == to_rgba(pictures.MAROON)
+    ]
+    assert marked == [(1, 1), (2, 0)]
+    assert [ax.get_xlabel() for ax in axes[-1]] == ["$z_{1}$\ng1", "$z_{2}$\nradius", "$z_{3}$", "$z_{4}$"]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["flux [counts]", "radius [arcsec]", "g1"]
+    for points, codes in zip(axes[1, 1].collections, (z, mean), strict=True):
+        offsets = np.asarray(points.get_offsets())
+        assert len(offsets) <= 2000
+        assert np.array_equal(offsets[3], [codes[9, 1], values[9, 1]])
+    assert figures[0].get_suptitle() == "LDS 0.846 [0.831, 0.861]   attainable 0.910   n = 5,000"
+
+
+def test_scatter_without_auxiliary_factors(figures: list[Figure], tmp_path: Path) -> None:
+    pictures.factor_latent_scatter(*scatter_input(50), [], None, tmp_path / "x.png")
+    check_png(tmp_path / "x.png")
+    assert figures[0].get_suptitle() == ""
+
+
+def test_traversal_labels_rows_and_values_and_shares_one_scale(figures: list[Figure], tmp_path: Path) -> None:
+    stack = np.stack([images(3), images(3, scale=50)])
+    labels = [["0.1", "0.5", "1"], ["-2", "0", "2"]]
+    pictures.traversal(stack, ["radius [arcsec]", "$z_4$"], labels, tmp_path / "x.png", unit="counts")
+    check_png(tmp_path / "x.png")
+    axes = np.array(figures[0].axes[:6]).reshape(2, 3)
+    assert [[ax.get_title() for ax in row] for row in axes] == [["0.1", "0.5", "1"], ["−2", "0", "2"]]
+    assert [row[0].get_ylabel() for row in axes] == ["radius [arcsec]", "$z_4$"]
+    assert {ax.images[0].get_clim() for ax in axes.flat} == {(0, float(stack.max()))}
+
+
+def test_boxes_are_quartiles_and_tell_the_mean(figures: list[Figure], tmp_path: Path) -> None:
+    values = np.append(np.linspace(0.8, 1, 101) ** 2, np.nan)
+    groups = {"test": values, "noiseless": values / 2 + 0.5}
+    pictures.ssim_boxplot(groups, tmp_path / "x.png", ceiling="noiseless")
+    check_png(tmp_path / "x.png")
+    ax = figures[0].axes[0]
+    box = np.asarray(ax.patches[0].get_path().vertices)[:, 0]
+    assert (box.min(), box.max()) == pytest.approx((0.85**2, 0.95**2))
+    assert f"{np.nanmean(values):.4f}" in texts(figures[0])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["test\nn = 101", "noiseless\nn = 101"]
+    assert ax.patches[0].get_edgecolor() != ax.patches[1].get_edgecolor()
+
+
+def test_correlation_map_writes_signed_values(figures: list[Figure], tmp_path: Path) -> None:
+    table = np.array([[0.98, -0.001, 0.03], [-0.004, -0.71, 0]])
+    pictures.correlation_map(table, ["radius", "g1"], ["radius"], tmp_path / "x.png")
+    check_png(tmp_path / "x.png")
+    ax = figures[0].axes[0]
+    assert [text.get_text() for text in ax.texts] == ["0.98", "0.00", "0.03", "0.00", "−0.71", "0.00"]
+    assert np.array_equal(np.asarray(ax.images[0].get_array()), np.abs(table))
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["$z_{1}$\nradius", "$z_{2}$", "$z_{3}$"]
+
+
+@pytest.mark.parametrize(("top", "ticks"), [(25_000, [0, 1000, 10_000]), (1.0, [0, 0.1, 1])])
+def test_colour_bars_have_readable_ticks(top: float, ticks: list[float], figures: list[Figure], tmp_path: Path) -> None:
+    stack = np.linspace(0, top, 81).reshape(1, 1, 1, 9, 9)
+    pictures.traversal(stack, ["z"], [["0"]], tmp_path / "x.png")
+    assert list(figures[0].axes[-1].get_yticks()) == pytest.approx(ticks)
