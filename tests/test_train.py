@@ -19,17 +19,18 @@ from hpcauxvae.types import Factor, InputError
 FACTORS = (Factor("radius", "arcsec", 0.1, 1.0), Factor("g1", "", -0.5, 0.5), Factor("flux", "count", 0.0, 100.0))
 
 
-def blobs(path: Path, n: int = 160, size: int = 33) -> Path:
-    """Poisson blobs whose width, asymmetry and brightness are the factors."""
-    rng = np.random.default_rng(0)
-    u = rng.random((n, 3))
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+def blobs(path: Path, seed: int = 0, noiseless: bool = False) -> Path:
+    """160 Poisson blobs whose width, asymmetry and brightness are the factors."""
+    rng = np.random.default_rng(seed)
+    u = rng.random((160, 3))
+    y, x = np.mgrid[-1:1:33j, -1:1:33j]
     width = 0.1 + 0.3 * u[:, 0, None, None]
     stretch = 0.5 + u[:, 1, None, None]
     profile = np.exp(-(x**2 * stretch + y**2 / stretch) / (2 * width**2))
-    counts = rng.poisson(profile * (20 + 80 * u[:, 2, None, None]))
+    expected = profile * (20 + 80 * u[:, 2, None, None])
+    counts = expected if noiseless else rng.poisson(expected)
     values = np.stack([f.unscale(column) for f, column in zip(FACTORS, u.T, strict=True)], 1)
-    write(path, counts[:, None].astype(np.float32), values, FACTORS, {"simulator": "blobs", "seed": 0})
+    write(path, counts[:, None].astype(np.float32), values, FACTORS, {"simulator": "blobs", "seed": seed})
     return path
 
 

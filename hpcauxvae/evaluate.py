@@ -1,0 +1,315 @@
+"""Evaluation of a run: `python -m hpcauxvae.evaluate runs/x` -> metrics.json, codes.h5 and pictures in its folder.
+
+Shape legend in types.py. Scores are those of hpcauxvae/metrics; each one stands beside its ceiling.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+import hpcauxvae
+from hpcauxvae import pictures
+from hpcauxvae.checkpoint import Run, load_run
+from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, split
+from hpcauxvae.distributed import device_of, find_world
+from hpcauxvae.metrics import score_codes, score_images
+from hpcauxvae.metrics.codes import correlate
+from hpcauxvae.types import InputError
+
+_BATCH = 2048
+_SHOWN = 8
+_TRAVERSAL_STEPS = 9
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """An evaluation."""
+
+    run: Path
+    """Folder of a training run."""
+    data: Path | None = None
+    """Where its data set lies now; the recorded path if not given."""
+    fresh: Path | None = None
+    """A further data set, drawn independently, all of it scored: small test splits hide small dependences."""
+    noiseless: tuple[Path, ...] = ()
+    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors."""
+    seed: int = 0
+    """Seed of the draws of z and of the bootstrap."""
+    images: int = 32_768
+    """Score at most this many images of a set by SSIM and MSE."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise InputError(f"images = {self.images}; allowed: at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One set of samples under a model."""
+
+    name: str
+    data: ImageSet
+    index_N: np.ndarray
+    """Which samples of the data set."""
+    mean_NZ: np.ndarray
+    logvar_NZ: np.ndarray
+    originals: np.ndarray
+    """(M, C, H, W), the first M of the N samples; linear data units."""
+    reconstructions: np.ndarray
+    """(M, C, H, W), decoded from the posterior means."""
+    noiseless: np.ndarray | None
+    """(M, C, H, W), where there is such a file."""
+
+
+class Evaluator:
+    """A run, its data and the questions asked of it."""
+
+    def __init__(self, config: EvaluateConfig) -> None:
+        self.config = config
+        self.run: Run = load_run(config.run)
+        self.device = device_of(find_world(), config.device)
+        self.model = self.run.model.to(self.device)
+        self.dtype = next(self.model.parameters()).dtype
+        self.data = open_set(config.data or self.run.config.data)
+        check_pixels(self.data)
+        if self.data.fingerprint != self.run.state["fingerprint"]:
+            raise InputError(f"{self.data.path}: is not the data set that {config.run} was trained on")
+        self.aux = list(self.run.config.aux_names)
+        self.noiseless = [open_set(path) for path in config.noiseless]
+        self.fresh = self._open_fresh(config.fresh) if config.fresh else None
+
+    def _open_fresh(self, path: Path) -> ImageSet:
+        fresh = open_set(path)
+        check_pixels(fresh)
+        if [f.name for f in fresh.factors] != self.run.state["factors"] or fresh.shape != self.data.shape:
+            raise InputError(
+                f"{path}: factors {[f.name for f in fresh.factors]} and images of {fresh.shape}; "
+                f"allowed: those of {self.data.path}, {self.run.state['factors']} and {self.data.shape}"
+            )
+        if fresh.fingerprint == self.data.fingerprint:
+            raise InputError(f"{path}: is the data set that the run was trained on; allowed: another one")
+        return fresh
+
+    @torch.no_grad()
+    def encode(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and log-variances, (N, Z) float64 each, of images (N, C, H, W)."""
+        parts = [self.model.encode(self._tensor(images[i : i + _BATCH])) for i in range(0, len(images), _BATCH)]
+        mean_NZ, logvar_NZ = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
+        return mean_NZ, logvar_NZ
+
+    @torch.no_grad()
+    def decode(self, z_NZ: np.ndarray) -> np.ndarray:
+        """Expected images (N, C, H, W), float32, linear data units."""
+        parts = [self.model.decode(self._tensor(z_NZ[i : i + _BATCH])) for i in range(0, len(z_NZ), _BATCH)]
+        return torch.cat(parts).float().cpu().numpy()
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.array(values)).to(self.device, self.dtype)
+
+    def sets(self) -> Iterator[Scored]:
+        """The test split and, where given, the fresh set."""
+        yield self._score_set("test", self.data, split(len(self.data), self.run.config.split_seed)[2])
+        if self.fresh is not None:
+            yield self._score_set("fresh", self.fresh, np.arange(len(self.fresh)))
+
+    def _score_set(self, name: str, data: ImageSet, index_N: np.ndarray) -> Scored:
+        index_N = np.sort(index_N)
+        mean_NZ, logvar_NZ = self.encode(data.images[index_N])
+        shown = index_N[: self.config.images]
+        match = next((s for s in self.noiseless if np.array_equal(s.values, data.values)), None)
+        return Scored(
+            name=name,
+            data=data,
+            index_N=index_N,
+            mean_NZ=mean_NZ,
+            logvar_NZ=logvar_NZ,
+            originals=np.array(data.images[shown]),
+            reconstructions=self.decode(mean_NZ[: self.config.images]),
+            noiseless=None if match is None else np.array(match.images[shown]),
+        )
+
+    def scores(self, scored: Scored) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The block of metrics.json for a set, and the image scores of each of its M images."""
+        maximum = float(self.model.scale.maximum)
+        aux, hidden = self._columns(scored.data)
+        values = scored.data.scaled()[scored.index_N]
+        names = [factor.name for factor in scored.data.factors]
+        images = score_images(scored.originals, scored.reconstructions, maximum)
+        block = {
+            "data": str(scored.data.path),
+            "codes": score_codes(
+                scored.mean_NZ,
+                scored.logvar_NZ,
+                values[:, aux],
+                values[:, hidden],
+                aux_names=self.aux,
+                hidden_names=[names[c] for c in hidden],
+                seed=self.config.seed,
+            ),
+            "images": images.means,
+        }
+        per_image = dict(images.per_image)
+        if scored.noiseless is not None:
+            ceiling = score_images(scored.originals, scored.noiseless, maximum)
+            block["noiseless"] = ceiling.means
+            per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
+        return block, per_image
+
+    def _columns(self, data: ImageSet) -> tuple[list[int], list[int]]:
+        aux = data.column(self.aux)
+        return aux, [c for c in range(len(data.factors)) if c not in aux]
+
+    def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
+        """The pictures of a set of samples, into a folder."""
+        data, guiding = scored.data, self._guiding()
+        noise_NZ = np.random.default_rng(self.config.seed).standard_normal(scored.mean_NZ.shape)
+        z_NZ = scored.mean_NZ + np.exp(scored.logvar_NZ / 2) * noise_NZ
+        values_NF = data.values[scored.index_N]
+        pictures.factor_latent_scatter(
+            z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"]["lds"],
+            folder / f"scatter-{scored.name}.png",
+        )  # fmt: skip
+        pictures.correlation_map(
+            correlate(values_NF, [z_NZ]).values_SDZ[0],
+            [factor.name for factor in data.factors],
+            guiding,
+            folder / f"correlations-{scored.name}.png",
+        )
+        shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
+        pictures.reconstructions(
+            scored.originals[shown], scored.reconstructions[shown], folder / f"reconstructions-{scored.name}.png"
+        )
+        groups: dict[str, np.ndarray] = {self.run.config.model: per_image["ssim"]}
+        ceiling = None
+        if "ssim_noiseless" in per_image:
+            ceiling = "noiseless truth"
+            groups[ceiling] = per_image["ssim_noiseless"]
+        pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
+        pictures.traversal(*self.traversal(scored), folder / f"traversal-{scored.name}.png")
+
+    def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
+        """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
+
+        An auxiliary latent runs over the range of its factor; another over two of its own standard deviations on
+        either side of 0. Returns images (Z, V, C, H, W), the names of the rows and a label for each image.
+        """
+        centre_Z = scored.mean_NZ.mean(0)
+        spread_Z = scored.mean_NZ.std(0)
+        distance_N = (np.square(scored.mean_NZ - centre_Z) / np.maximum(spread_Z, 1e-6) ** 2).sum(1)
+        base_Z = scored.mean_NZ[distance_N.argmin()]
+        fractions_V = np.linspace(0, 1, _TRAVERSAL_STEPS)
+        codes, names, labels = [], [], []
+        factors = [scored.data.factors[c] for c in scored.data.column(self._guiding())]
+        for latent in range(len(base_Z)):
+            z_VZ = np.repeat(base_Z[None], _TRAVERSAL_STEPS, 0)
+            names.append(pictures.latent_name(latent, self._guiding()))
+            if latent < len(factors):
+                z_VZ[:, latent] = fractions_V
+                values_V = factors[latent].unscale(fractions_V)
+                labels.append([f"{value:.3g} {factors[latent].unit}".strip() for value in values_V])
+            else:
+                z_VZ[:, latent] = (4 * fractions_V - 2) * spread_Z[latent]
+                labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])
+            codes.append(z_VZ)
+        images = self.decode(np.concatenate(codes))
+        return images.reshape(len(base_Z), _TRAVERSAL_STEPS, *images.shape[1:]), names, labels
+
+    def _guiding(self) -> list[str]:
+        """The auxiliary variables that guide a latent: none in a model that was not told of them."""
+        return self.aux if self.run.config.model == "aux-vae" else []
+
+
+def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:
+    """Means, log-variances, factors and image scores of a set in the order of the data, with each sample's number."""
+    part = path.with_name(f".{path.name}.part")
+    with h5py.File(part, "w") as file:
+        file["index"], file["mean"], file["logvar"] = scored.index_N, scored.mean_NZ, scored.logvar_NZ
+        file["factors"] = scored.data.values[scored.index_N]
+        file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]
+        for name, values in per_image.items():
+            file[name] = values
+        file.attrs["data"] = str(scored.data.path)
+    part.rename(path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """In one step: a reader finds the old file or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.rename(path)
+
+
+def table(sets: dict[str, Any]) -> str:
+    """The scores of each set beside their ceilings, as lines of text."""
+    lines = [f"{'score':28}{'value':>8}  {'95 % interval':24}{'ceiling':>9}{'of it':>8}{'n':>9}"]
+    for name, block in sets.items():
+        lines.append(f"{name}: {block['data']}")
+        ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
+        for score_name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap"):
+            score = block["codes"][score_name]
+            lines.append(_table_row(score_name, score, score.get("attainable")))
+        for score_name in ("ssim", "mse"):
+            lines.append(_table_row(score_name, block["images"][score_name], ceilings.get(score_name)))
+    return "\n".join(lines)
+
+
+def _table_row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
+    interval = f"[{score['low']:.4g}, {score['high']:.4g}]"
+    beside = f"{ceiling:9.4f}{score['value'] / ceiling:8.3f}" if ceiling else " " * 17
+    return f"  {name:26}{score['value']:8.4g}  {interval:24}{beside}{score['n']:9d}"
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Scores a run and draws its pictures into its folder; returns what metrics.json holds. Raises InputError."""
+    evaluator = Evaluator(config)
+    folder = config.run / "pictures"
+    folder.mkdir(exist_ok=True)
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
+    settings["noiseless"] = [str(path) for path in config.noiseless]
+    metrics: dict[str, Any] = {
+        "hpcauxvae": hpcauxvae.__version__,
+        "settings": settings,
+        "epoch": evaluator.run.state["epoch"],
+        "sets": {},
+    }
+    for scored in evaluator.sets():
+        block, per_image = evaluator.scores(scored)
+        metrics["sets"][scored.name] = block
+        write_codes(config.run / f"codes-{scored.name}.h5", scored, per_image)
+        evaluator.draw(scored, block, per_image, folder)
+    history = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
+    pictures.training_curves(history, folder / "training.png")
+    write_json(config.run / "metrics.json", metrics)
+    return metrics
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae evaluate`, also `python -m hpcauxvae.evaluate`."""
+    import tyro
+
+    config = tyro.cli(
+        EvaluateConfig,
+        args=argv,
+        prog="hpcauxvae evaluate",
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+    )
+    metrics = evaluate(config)
+    print(table(metrics["sets"]))
+    print(f"written: {config.run}/metrics.json, codes-*.h5 and the pictures in {config.run}/pictures/")
+    return 0
+
+
+if __name__ == "__main__":
+    from hpcauxvae.cli import run
+
+    run(main)

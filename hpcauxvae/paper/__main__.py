@@ -1,0 +1,49 @@
+"""`python -m hpcauxvae.paper ITEM ... --runs runs --out results`: tables and figures of the paper from runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from hpcauxvae.paper import figures, table1
+from hpcauxvae.paper.runs import Item, find
+from hpcauxvae.types import InputError
+
+ITEMS: dict[str, Item] = {
+    "table1": table1.draw,
+    "fig2": figures.figure_2,
+    "fig3": figures.figure_3,
+    "fig5": figures.figure_5,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Draws tables and figures of the paper from runs that were trained and evaluated before; never trains."""
+
+    items: tyro.conf.Positional[tuple[Literal["all", "table1", "fig2", "fig3", "fig5"], ...]] = ("all",)
+    """What to draw."""
+    runs: Path = Path("runs")
+    """Folder with a folder for each run (see hpcauxvae/recipes.py)."""
+    out: Path = Path("results")
+    """Folder for the results."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae paper`."""
+    options = tyro.cli(Options, args=argv, prog="hpcauxvae paper")
+    if not options.runs.is_dir():
+        raise InputError(f"--runs {options.runs}: no such folder")
+    runs = find(options.runs)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ITEMS if "all" in options.items else options.items:
+        for path in ITEMS[name](runs, options.runs, options.out):
+            print(f"{name}: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    from hpcauxvae.cli import run
+
+    run(main)

@@ -1,0 +1,151 @@
+"""Evaluation and the paper's items, on a small run trained here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+from test_train import FACTORS, alone, blobs, config
+
+from hpcauxvae.checkpoint import load_run
+from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.evaluate import EvaluateConfig, Evaluator, evaluate
+from hpcauxvae.paper.runs import find, galaxy_run, needed
+from hpcauxvae.types import InputError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, its data set blobs.h5, and another set fresh.h5 of which fresh-noiseless.h5 has the expected counts."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    data = blobs(folder / "blobs.h5")
+    blobs(folder / "fresh.h5", seed=1)
+    blobs(folder / "fresh-noiseless.h5", seed=1, noiseless=True)
+    alone(config(data, folder / "run", epochs=6))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(folder: Path) -> dict:
+    return evaluate(
+        EvaluateConfig(
+            run=folder / "run", fresh=folder / "fresh.h5", noiseless=(folder / "fresh-noiseless.h5",), device="cpu"
+        )
+    )
+
+
+def test_every_score_has_value_interval_and_n(folder, metrics):
+    assert json.loads((folder / "run" / "metrics.json").read_text()) == metrics
+    for name, n in (("test", 16), ("fresh", 160)):
+        codes = metrics["sets"][name]["codes"]
+        for score in (codes["lds"], codes["sap"], metrics["sets"][name]["images"]["mse"]):
+            assert score["low"] <= score["value"] <= score["high"]
+            assert score["n"] == n
+        assert codes["lds"]["value"] > 0
+        assert 0 < codes["lds"]["attainable"] < 1
+
+
+def test_scores_are_those_of_the_test_split_and_of_skimage(folder, metrics):
+    """The whole chain again by hand: split, encode the test images, decode the means, compare by scikit-image."""
+    import torch
+
+    data = open_set(folder / "blobs.h5")
+    test = np.sort(split(len(data), 0)[2])
+    model = load_run(folder / "run").model
+    originals = np.array(data.images[test])
+    with torch.no_grad():
+        reconstructions = model.decode(model.encode(torch.from_numpy(originals)).mean).numpy()
+    train_max = float(data.images[split(len(data), 0)[0]].max())
+    ssim = np.mean(
+        [
+            structural_similarity(a[0] / train_max, b[0] / train_max, data_range=np.ptp(a) / train_max)
+            for a, b in zip(originals.astype(float), reconstructions.astype(float), strict=True)
+        ]
+    )
+    block = metrics["sets"]["test"]
+    assert block["images"]["ssim"]["value"] == pytest.approx(ssim, abs=1e-6)
+    mse = np.square((originals - reconstructions) / train_max).mean()
+    assert block["images"]["mse"]["value"] == pytest.approx(mse, rel=1e-4)
+    with h5py.File(folder / "run" / "codes-test.h5") as codes:
+        u_N, mean_N = codes["factors"][:, 0], codes["mean"][:, 0]
+        np.testing.assert_array_equal(codes["index"], test)
+    assert block["codes"]["alignment"]["radius"]["value"] == pytest.approx(np.corrcoef(u_N, mean_N)[0, 1], abs=0.2)
+
+
+def test_the_noiseless_ceiling_belongs_to_the_set_with_its_factors(metrics):
+    assert "noiseless" not in metrics["sets"]["test"]
+    ceiling = metrics["sets"]["fresh"]["noiseless"]["ssim"]["value"]
+    assert metrics["sets"]["fresh"]["images"]["ssim"]["value"] < ceiling < 1
+
+
+def test_the_traversal_moves_an_auxiliary_latent_over_the_range_of_its_factor(folder, metrics):
+    evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+    images, names, labels = evaluator.traversal(next(evaluator.sets()))
+    assert images.shape == (10, 9, 1, 33, 33)
+    assert "radius" in names[0]
+    assert (labels[0][0], labels[0][-1]) == ("0.1 arcsec", "1 arcsec")
+    assert labels[-1][4] == "+0 sd"
+
+
+def test_pictures_are_there(folder, metrics):
+    names = {path.name for path in (folder / "run" / "pictures").iterdir()}
+    kinds = ("scatter", "correlations", "reconstructions", "ssim", "traversal")
+    assert names == {"training.png"} | {f"{kind}-{name}.png" for kind in kinds for name in ("test", "fresh")}
+
+
+def test_sets_that_do_not_fit_the_run_are_refused(folder, metrics, tmp_path):
+    run = folder / "run"
+    with pytest.raises(InputError, match="is the data set that the run was trained on"):
+        evaluate(EvaluateConfig(run=run, fresh=folder / "blobs.h5", device="cpu"))
+    with pytest.raises(InputError, match="is not the data set that"):
+        evaluate(EvaluateConfig(run=run, data=folder / "fresh.h5", device="cpu"))
+    other = tmp_path / "other.h5"
+    write(other, np.random.default_rng(0).random((9, 1, 20, 20), np.float32), np.eye(9, 3), FACTORS_01, {})
+    with pytest.raises(InputError, match="allowed: those of"):
+        evaluate(EvaluateConfig(run=run, fresh=other, device="cpu"))
+    done = command("evaluate", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no such checkpoint" in done.stderr
+
+
+FACTORS_01 = tuple(factor._replace(low=0.0, high=1.0) for factor in FACTORS)
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hpcauxvae", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_paper_items_read_finished_runs_and_say_what_is_missing(folder, metrics, tmp_path):
+    """The blobs are no galaxies, so their run is renamed to galaxy case 2 to stand for it."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    assert find(runs) == []
+    with pytest.raises(InputError, match=r"no evaluated run of galaxy case 2; make one: hpcauxvae train .*case2"):
+        needed([], runs, 2)
+    (runs / "a").symlink_to(folder / "run")
+    (found,) = find(runs)
+    assert galaxy_run([found], 2, "aux-vae", "tuned") is None
+    stands_for = type(found)(
+        folder=found.folder, config=config(folder / "blobs.h5", runs / "a", aux="radius,g1,g2"), metrics=found.metrics
+    )
+    from hpcauxvae.paper import table1
+
+    (path,) = table1.draw([stands_for], runs, tmp_path)
+    row = path.read_text().splitlines()[2].split(" | ")
+    assert row[:4] == ["| 2", "aux-vae", "tuned", "test"]
+    assert row[5].startswith(f"{metrics['sets']['test']['codes']['lds']['value']:.3f} [")
+    assert row[8] == "0.94 (0.89)"
+    done = command("paper", "fig3", "--runs", runs, "--out", tmp_path)
+    assert done.returncode == 2
+    assert "no evaluated run of galaxy case 2" in done.stderr
