@@ -100,6 +100,13 @@ def test_colour_and_blank_and_negative_images_are_drawn(stack: NDArray, tmp_path
     check_png(tmp_path / "x.png")
 
 
+def test_three_channels_are_drawn_as_colours_of_the_largest_value(figures: list[Figure], tmp_path: Path) -> None:
+    stack = images(2, channels=3, scale=40) * np.array([1, 0.5, 0]).reshape(3, 1, 1)
+    pictures.reconstructions(stack, stack, tmp_path / "x.png")
+    centre = np.asarray(figures[0].axes[1].images[0].get_array())[8, 8]
+    assert centre == pytest.approx([1, 0.5, 0])
+
+
 def scatter_input(n: int) -> tuple[NDArray, NDArray, NDArray, list[Factor]]:
     rng = np.random.default_rng(0)
     factors = [Factor("flux", "counts", 1e4, 1e5), Factor("radius", "arcsec", 0.1, 1), Factor("g1", "", -0.5, 0.5)]
@@ -152,6 +159,8 @@ def test_boxes_are_quartiles_and_tell_the_mean(figures: list[Figure], tmp_path: 
     ax = figures[0].axes[0]
     box = np.asarray(ax.patches[0].get_path().vertices)[:, 0]
     assert (box.min(), box.max()) == pytest.approx((0.85**2, 0.95**2))
+    whiskers = [float(x) for line in ax.lines[:2] for x in np.asarray(line.get_xdata())]
+    assert (min(whiskers), max(whiskers)) == pytest.approx((0.81**2, 0.99**2), abs=0.003)
     assert f"{np.nanmean(values):.4f}" in texts(figures[0])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["test\nn = 101", "noiseless\nn = 101"]
     assert ax.patches[0].get_edgecolor() != ax.patches[1].get_edgecolor()
