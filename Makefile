@@ -1,0 +1,57 @@
+# make demo: the main job on real GalSim data, start to pictures.  make test: the tests.  Both set up .venv first.
+
+PYTHON ?= python3
+NPROC ?= 2
+DEMO_EPOCHS ?= 30
+export OMP_NUM_THREADS = 1
+
+BIN := .venv/bin
+READY := .venv/ready
+SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
+
+.PHONY: demo test lint bench build clean
+.DELETE_ON_ERROR:
+
+demo: demo/run/metrics.json
+	@echo "Pictures: demo/run/pictures/"
+
+demo/run/metrics.json: demo/run/last.safetensors demo/fresh.h5 demo/galaxies-noiseless.h5 demo/fresh-noiseless.h5
+	$(BIN)/hpcauxvae evaluate demo/run --fresh demo/fresh.h5 \
+	    --noiseless demo/galaxies-noiseless.h5 demo/fresh-noiseless.h5
+
+demo/run/last.safetensors: demo/galaxies.h5
+	$(BIN)/torchrun --standalone --nproc-per-node $(NPROC) -m hpcauxvae.train demo/galaxies.h5 \
+	    --model aux-vae --aux radius,g1,g2 --epochs $(DEMO_EPOCHS) --out demo/run --resume
+
+demo/galaxies.h5: | $(READY)
+	mkdir -p demo
+	$(SIMULATE) $@ --n 16384 --seed 7
+
+demo/fresh.h5: | $(READY)
+	mkdir -p demo
+	$(SIMULATE) $@ --n 32768 --seed 8
+
+demo/%-noiseless.h5: demo/%.h5
+	$(SIMULATE) $@ --like $< --noiseless
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/moments.py
+
+build: $(READY)
+
+$(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[simulate,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build demo *.egg-info hpcauxvae/_core*.so
