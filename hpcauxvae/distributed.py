@@ -5,6 +5,7 @@
 forked data workers do not mix.
 """
 
+import gc
 import os
 import re
 import zlib
@@ -210,9 +211,14 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
 
 
 def stop() -> None:
-    """Part from the other processes; harmless when alone."""
+    """Part from the other processes; harmless when alone. Let go of the group and what holds it before.
+
+    Gloo's threads live as long as their group. One that still holds a tensor while the interpreter ends aborts the
+    process (exit code -6), so the groups that only reference cycles hold, as those of DDP, go here.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
 
 
 def global_mean(values_B: Tensor, group: dist.ProcessGroup | None) -> Tensor:
