@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 Provenance = Mapping[str, str | int | float]
 
 _CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
+_HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
 _PAGE = 4096  # images start on a page, so that a memory map of them is aligned
 
 
@@ -157,7 +158,8 @@ def create(
     refuse_existing(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with h5py.File(part, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+        _reserve(part, n_bytes=int(np.prod(shape)) * 4 + shape[0] * len(factors) * 8)
+        with h5py.File(part, "r+", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs.update(provenance)
             images = file.create_dataset("images", shape, "<f4", fillvalue=np.nan)
@@ -289,7 +291,7 @@ def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator
 
 
 def _shard_errors(file: h5py.File) -> Iterator[str]:
-    """Shards of virtual data sets that are missing or too small; HDF5 itself reads fill values there, without a word."""
+    """Shards of virtual data sets that are missing or too small: HDF5 reads fill values there, without a word."""
     folder = Path(file.filename).parent
     for name in ("images", "factors"):
         for source in file[name].virtual_sources() if file[name].is_virtual else ():
@@ -337,6 +339,18 @@ def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset) -> Iterator[
             count += len(np.unique(bad[:, 0]))
     if first:
         yield f"images: {first} is not finite ({count} of {len(images)} samples have such pixels)"
+
+
+def _reserve(part: Path, n_bytes: int) -> None:
+    """An HDF5 file with nothing in it and room for `n_bytes` of data: HDF5 may crash where a disk fills up under it."""
+    with h5py.File(part, "w", driver="core", backing_store=False) as empty:
+        empty.flush()
+        image = empty.id.get_file_image()
+    with open(part, "wb") as file:
+        file.write(image)
+        file.flush()
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, n_bytes + _HEADERS_BYTES)
 
 
 def _sync(path: Path) -> None:

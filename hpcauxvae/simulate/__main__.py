@@ -82,6 +82,17 @@ def plan_of(options: Options, command: str) -> "Plan":
     )
 
 
+def _parse(arguments: list[str]) -> Options | int:
+    """The options, or the exit code where there are none to use (a wrong one, or --help)."""
+    import tyro
+
+    try:
+        config = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+        return tyro.cli(Options, args=arguments, prog="hpcauxvae.simulate", config=config)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line on stderr."""
     try:
@@ -89,21 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"error: {error}; simulation needs it: pip install 'hpcauxvae[simulate]'", file=sys.stderr)
         return 2
-    import tyro
-
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         ranks = Ranks()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    options = tyro.cli(
-        Options,
-        args=arguments,
-        prog="hpcauxvae.simulate",
-        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
-        console_outputs=ranks.rank == 0,
-    )
+    options = ranks.first(lambda: _parse(arguments))
+    if isinstance(options, int):
+        return options
     started = time.monotonic()
     try:
         plan = ranks.first(lambda: plan_of(options, shlex.join(["python", "-m", "hpcauxvae.simulate", *arguments])))
@@ -112,6 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if ranks.rank == 0:
             print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     except Exception:
         ranks.abort()
         return 1

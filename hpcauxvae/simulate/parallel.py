@@ -1,8 +1,9 @@
 """From a plan to a file, on one process or many MPI ranks, killed or not: the same data.
 
 Galaxies are drawn in chunks of fixed size; rank r of R draws the chunks r, r + R, r + 2R … and writes each to the
-folder OUT.parts, under a temporary name until it is whole. When all are there, rank 0 copies them into OUT. A start after
-a kill, on any number of ranks, draws what is missing. A galaxy depends on its parameters, the seed and its number alone.
+folder OUT.parts, under a temporary name until it is whole. When all are there, rank 0 copies them into OUT. A start
+after a kill, on any number of ranks, draws what is missing: a galaxy depends on its parameters, the seed and its number
+alone.
 """
 
 import contextlib
