@@ -1,4 +1,4 @@
-"""The command `hpcauxvae`, and what all of its parts have in common when they fail."""
+"""The command `hpcauxvae`, and what all commands have in common when they fail. Imports nothing heavy by itself."""
 
 import importlib
 import sys
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hpcauxvae import __version__
-from hpcauxvae.types import InputError
 
 COMMANDS = {
     "simulate": ("hpcauxvae.simulate.__main__", "draw galaxies with GalSim into a labelled HDF5 file"),
@@ -15,6 +14,7 @@ COMMANDS = {
     "paper": ("hpcauxvae.paper.__main__", "tables and figures of the paper from evaluated runs"),
     "doctor": ("hpcauxvae.doctor", "what works on this machine, and what mends the rest"),
 }
+"""Module with a `main(argv) -> exit code`, and what it does."""
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -24,7 +24,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     """
     try:
         code = main()
-    except InputError as error:
+    except Exception as error:
+        types = sys.modules.get("hpcauxvae.types")  # has been imported, with torch, by whoever raises an InputError
+        if types is None or not isinstance(error, types.InputError):
+            raise
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
@@ -33,24 +36,23 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def _dispatch() -> int:
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] in COMMANDS:
-        module, _ = COMMANDS[arguments[0]]
-        return importlib.import_module(module).main(arguments[1:])
-    lines = [f"  {name:10}{text}" for name, (_, text) in COMMANDS.items()]
-    usage = "\n".join(["usage: hpcauxvae COMMAND [options]; each COMMAND has --help", *lines])
-    if arguments and arguments[0] == "--version":
-        print(f"hpcauxvae {__version__}")
-        return 0
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(usage)
-        return 0
-    given = f"command {arguments[0]!r} is unknown; allowed: {', '.join(COMMANDS)}" if arguments else "no command given"
-    print(f"error: {given}\n{usage}", file=sys.stderr)
-    return 2
-
-
 def main() -> NoReturn:
     """The console script."""
-    run(_dispatch)
+    run(lambda: _dispatch(sys.argv[1:]))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    usage = "usage: hpcauxvae COMMAND ...; each COMMAND has --help\n"
+    usage += "\n".join(f"  {name:10}{text}" for name, (_, text) in COMMANDS.items())
+    match arguments:
+        case [name, *rest] if name in COMMANDS:
+            return importlib.import_module(COMMANDS[name][0]).main(rest)
+        case ["-h" | "--help", *_]:
+            print(usage)
+            return 0
+        case ["--version", *_]:
+            print(f"hpcauxvae {__version__}")
+            return 0
+    given = f"command {arguments[0]!r} is unknown" if arguments else "no command is given"
+    print(f"error: {given}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
+    return 2

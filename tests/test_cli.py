@@ -1,0 +1,64 @@
+"""The command `hpcauxvae`: quick to help, one line for bad input, the same exit codes from every command."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcauxvae import __version__, cli
+from hpcauxvae.types import InputError
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "hpcauxvae", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=120)
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in ("simulate", "train", "evaluate", "paper", "doctor"))
+    program = "import hpcauxvae.cli, sys; print(*{'torch', 'numpy', 'h5py', 'tyro'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == ""
+    assert command("--version").stdout == f"hpcauxvae {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"), [(["trian"], "command 'trian' is unknown"), ([], "no command is given")]
+)
+def test_unknown_command(arguments: list[str], given: str) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {given}; allowed: simulate, train, evaluate, paper, doctor\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_can_be_loaded(name: str) -> None:
+    assert callable(importlib.import_module(cli.COMMANDS[name][0]).main)
+
+
+def test_bad_input_to_a_command_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "no.h5"
+    done = command("train", str(missing), "--out", str(tmp_path / "run"), "--aux", "radius")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert str(missing) in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def raising(error: BaseException) -> int:
+    raise error
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    ends = [(lambda: 0, 0), (lambda: 3, 3), (lambda: raising(InputError("x = 1; allowed: 2")), 2)]
+    for main, code in [*ends, (lambda: raising(KeyboardInterrupt()), 130)]:
+        with pytest.raises(SystemExit) as end:
+            cli.run(main)
+        assert end.value.code == code
+    assert capsys.readouterr().err == "error: x = 1; allowed: 2\n"
+    with pytest.raises(ValueError, match="a defect"):
+        cli.run(lambda: raising(ValueError("a defect, not bad input")))
