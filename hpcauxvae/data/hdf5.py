@@ -20,6 +20,7 @@ from hpcauxvae.types import Factor, InputError
 FORMAT_VERSION = 1
 Provenance = Mapping[str, str | int | float]
 
+_FIELDS = {"name": "texts", "unit": "texts", "low": "numbers", "high": "numbers"}  # of Factor, each an attribute
 _CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
 _PAGE = 4096  # images start on a page, so that a memory map of them is aligned
@@ -164,8 +165,9 @@ def create(
             file.attrs.update(provenance)
             images = file.create_dataset("images", shape, "<f4", fillvalue=np.nan)
             values = file.create_dataset("factors", (shape[0], len(factors)), "<f8", fillvalue=np.nan)
-            for field in Factor._fields:
-                values.attrs[field] = [getattr(factor, field) for factor in factors]
+            for field, kind in _FIELDS.items():
+                dtype = h5py.string_dtype() if kind == "texts" else np.float64
+                values.attrs[field] = np.array([getattr(factor, field) for factor in factors], dtype)
             yield images, values
             for error in [*_layout_errors(file), *_value_errors(values[:], tuple(factors))]:
                 raise InputError(f"{path}: {error}")
@@ -233,14 +235,15 @@ def _open(path: Path) -> h5py.File:
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as a Python value."""
-    return value.item() if isinstance(value, np.generic) else value
+    """An attribute, or one of a list, as a Python value; h5py gives text of fixed length, as C writes it, as bytes."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
     values = file["factors"]
-    columns = zip(*(values.attrs[field] for field in Factor._fields), strict=True)
-    return tuple(Factor(str(n), str(u), float(low), float(high)) for n, u, low, high in columns), values[:]
+    columns = zip(*(values.attrs[field] for field in _FIELDS), strict=True)
+    return tuple(Factor(_plain(n), _plain(u), float(low), float(high)) for n, u, low, high in columns), values[:]
 
 
 def _map_offset(images: h5py.Dataset) -> int | None:
@@ -278,11 +281,12 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
 
 def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator[str]:
     """Faults in the names, units and ranges of the factors."""
-    for field in Factor._fields:
-        if np.shape(attributes.get(field, ())) != (n_factors,):
-            yield f"factors, attribute {field}: {attributes.get(field)} is not a list of {n_factors}"
+    for field, kind in _FIELDS.items():
+        found, letters = np.asarray(attributes.get(field)), "OS" if kind == "texts" else "iuf"
+        if found.shape != (n_factors,) or found.dtype.kind not in letters:
+            yield f"factors, attribute {field}: {found} is not a list of {n_factors} {kind}"
             return
-    names = [str(name) for name in attributes["name"]]
+    names = [_plain(name) for name in attributes["name"]]
     for name, low, high in zip(names, attributes["low"], attributes["high"], strict=True):
         if not name or "," in name or names.count(name) > 1:
             yield f"factors, attribute name: {name!r} is not allowed; each needs its own name, without a comma"
@@ -296,7 +300,9 @@ def _shard_errors(file: h5py.File) -> Iterator[str]:
     for name in ("images", "factors"):
         for source in file[name].virtual_sources() if file[name].is_virtual else ():
             shard = folder / source.file_name
-            needed = tuple(high + 1 for high in source.src_space.get_select_bounds()[1])
+            whole = source.src_space.get_select_type() == h5py.h5s.SEL_ALL  # then its extent is not in this file
+            first, last = (source.vspace if whole else source.src_space).get_select_bounds()
+            needed = tuple((np.array(last) + 1 - (np.array(first) if whole else 0)).tolist())
             try:
                 with _open(shard) as opened:
                     held = getattr(opened.get(source.dset_name), "shape", None)
