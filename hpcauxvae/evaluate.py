@@ -187,7 +187,10 @@ class Evaluator:
         )
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         pictures.reconstructions(
-            scored.originals[shown], scored.reconstructions[shown], folder / f"reconstructions-{scored.name}.png"
+            upright(scored.originals[shown], data),
+            upright(scored.reconstructions[shown], data),
+            folder / f"reconstructions-{scored.name}.png",
+            unit=image_unit(data),
         )
         groups: dict[str, np.ndarray] = {self.run.config.model: per_image["ssim"]}
         ceiling = None
@@ -195,7 +198,10 @@ class Evaluator:
             ceiling = "noiseless truth"
             groups[ceiling] = per_image["ssim_noiseless"]
         pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
-        pictures.traversal(*self.traversal(scored), folder / f"traversal-{scored.name}.png")
+        images, row_names, labels = self.traversal(scored)
+        pictures.traversal(
+            upright(images, data), row_names, labels, folder / f"traversal-{scored.name}.png", unit=image_unit(data)
+        )
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
@@ -227,6 +233,16 @@ class Evaluator:
     def _guiding(self) -> list[str]:
         """The auxiliary variables that guide a latent: none in a model that was not told of them."""
         return self.aux if self.run.config.model == "aux-vae" else []
+
+
+def upright(images: np.ndarray, data: ImageSet) -> np.ndarray:
+    """Images (..., H, W) as they are drawn, first row on top: turned over where the file has its first row below."""
+    return images[..., ::-1, :] if data.provenance.get("image_origin") == "lower" else images
+
+
+def image_unit(data: ImageSet) -> str:
+    """Unit of the pixels, where the file tells."""
+    return str(data.provenance.get("image_unit", ""))
 
 
 def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,9 @@ def test_twenty_steps_are_the_same_on_one_two_and_three_processes(data, tmp_path
                 assert np.linalg.norm(together[name] - value) <= 1e-9 * np.linalg.norm(value), name
 
 
-def config(data: Path, out: Path, **fields: object) -> TrainConfig:
-    return TrainConfig(
-        **({"data": data, "out": out, "aux": "radius,g1", "epochs": 2, "batch_size": 16, "device": "cpu"} | fields)
-    )
+def config(data: Path, out: Path, **fields: Any) -> TrainConfig:
+    defaults: dict[str, Any] = {"aux": "radius,g1", "epochs": 2, "batch_size": 16, "device": "cpu"}
+    return TrainConfig(data=data, out=out, **(defaults | fields))
 
 
 def alone(config: TrainConfig) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_stopped(data,
     class Killed(Exception):
         pass
 
-    written = []
+    written: list[None] = []
 
     def write_then_die(*arguments):
         if len(written) == 2:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hpcauxvae import pictures
 from hpcauxvae.data.galaxies import CASES
-from hpcauxvae.evaluate import EvaluateConfig, Evaluator
+from hpcauxvae.evaluate import EvaluateConfig, Evaluator, image_unit, upright
 from hpcauxvae.paper.runs import Found, galaxy_run, needed
 
 
@@ -54,5 +54,6 @@ def figure_5(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """Case 2: one latent varied at a time."""
     evaluator = Evaluator(EvaluateConfig(run=needed(runs, folder, 2).folder, images=8))
     path = out / "fig5.png"
-    pictures.traversal(*evaluator.traversal(next(evaluator.sets())), path)
+    images, row_names, labels = evaluator.traversal(next(evaluator.sets()))
+    pictures.traversal(upright(images, evaluator.data), row_names, labels, path, unit=image_unit(evaluator.data))
     return [path]

@@ -21,6 +21,8 @@ DESCRIPTION: dict[str, str | float] = {
     "profile": "galsim.Exponential, scale_radius = radius, reduced shear (g1, g2)",
     "psf_profile": "galsim.Gaussian, fwhm = psf",
     "pixel_scale": PIXEL_SCALE,
+    "image_unit": "counts",
+    "image_origin": "lower",
     "gsparams": repr(ACCURACY),
 }
 """What a stamp is, for the provenance of a file."""
