@@ -113,13 +113,13 @@ void finalize(const Shape& shape, const double* moments, double* intra, double* 
     *inter = 0;
     for (int j = 0; j < d; ++j) {
         double root_u[kMaxDegree];
-        for (int a = 0; a < k; ++a) root_u[a] = inverse_root(m2_u[j * k + a], mean_u[j * k + a], n[j], a + 1);
+        for (int a = 0; a < k; ++a) root_u[a] = inverse_root(m2_u[j * k + a], 0, mean_u[j * k + a], n[j], a + 1);
         for (int c = 0; c < z; ++c) {
             const double weight = c >= d ? residual : c == j ? own : other;
             double* const term = c < d ? intra : inter;
             for (int b = 0; b < k; ++b) {
                 const size_t column = size_t(c) * k + b, at = j * q + column;
-                const double root_c = inverse_root(m2_c[at] + within[at], mean_c[at], n[j], b + 1);
+                const double root_c = inverse_root(m2_c[at], within[at], mean_c[at], n[j], b + 1);
                 double strength = 0;
                 for (int a = 0; a < k; ++a) {
                     const size_t pair = (size_t(j) * k + a) * q + column;

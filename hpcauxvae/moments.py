@@ -7,6 +7,7 @@ its sample out of that factor's statistics only: the moments are pairwise comple
 
 import math
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 from typing import Any, Self
 
 import torch
@@ -15,16 +16,16 @@ from torch import Tensor
 
 from hpcauxvae.types import InputError
 
-core: Any
-"""The compiled module, or None: hpcauxvae.native then leaves everything to what stands here."""
-try:
-    from hpcauxvae import _core as core  # type: ignore[attr-defined]
 
-    _why_missing = ""
-except ImportError as error:
-    core = None
-    _why_missing = str(error)
+def _import_core() -> tuple[Any, str]:
+    """The compiled module, or None and why."""
+    try:
+        return import_module("hpcauxvae._core"), ""
+    except ImportError as error:
+        return None, str(error)
 
+
+core, _why_missing = _import_core()
 MAX_DEGREE = 6
 
 
@@ -105,8 +106,8 @@ def _per_count(total: Tensor, n_D: Tensor) -> Tensor:
     return total / n_D.clamp(min=1.0).view(-1, *[1] * (total.ndim - 1))
 
 
-def _inverse_root(m2: Tensor, mean: Tensor, n_D: Tensor) -> Tensor:
-    """1 / sqrt(m2), or 0 where m2 is no more than the rounding error of its accumulation; the last dimension is K.
+def _inverse_root(m2: Tensor, within: Tensor | None, mean: Tensor, n_D: Tensor) -> Tensor:
+    """1 / sqrt(m2 + within), or 0 where m2 is no more than the rounding error of its accumulation; last dimension K.
 
     The centred values carry an error of a few units in the last place of the mean. The second bound, on the standard
     deviation of the k-th power, keeps the gradient of collapsed columns within float32 and m2 out of the subnormals.
@@ -115,7 +116,8 @@ def _inverse_root(m2: Tensor, mean: Tensor, n_D: Tensor) -> Tensor:
     smallest = (10.0 ** (-60.0 * powers)).clamp(min=1e-290)
     n = n_D.view(-1, *[1] * (m2.ndim - 1))
     dead = m2 <= n * torch.maximum((16.0 * torch.finfo(m2.dtype).eps * mean) ** 2, smallest)
-    return torch.where(dead, 0.0, torch.where(dead, 1.0, m2).rsqrt())
+    total = m2 if within is None else m2 + within
+    return torch.where(dead, 0.0, torch.where(dead, 1.0, total).rsqrt())
 
 
 @dataclass(frozen=True)
@@ -229,11 +231,11 @@ class PolynomialMoments:
         """corr(u_i^k, z_j^k') as (D, K, Z, K).
 
         The denominator is the total variance, Var(E[z^k' | x]) + E[Var(z^k' | x)], as in (20); without posterior
-        variances that is the variance of the codes' powers, as in (6). A column whose variance is below the rounding
-        error of its accumulation has correlation 0 and gradient 0.
+        variances that is the variance of the codes' powers, as in (6). A column u^k or E[z^k' | x] whose variance over
+        the samples is below the rounding error of its accumulation has correlation 0 and gradient 0.
         """
-        inverse_u_DK = _inverse_root(self.m2_u_DK, self.mean_u_DK, self.n_D)
-        inverse_c_DZK = _inverse_root(self.m2_c_DZK + self.within_DZK, self.mean_c_DZK, self.n_D)
+        inverse_u_DK = _inverse_root(self.m2_u_DK, None, self.mean_u_DK, self.n_D)
+        inverse_c_DZK = _inverse_root(self.m2_c_DZK, self.within_DZK, self.mean_c_DZK, self.n_D)
         return self.cross_DKZK * inverse_u_DK[:, :, None, None] * inverse_c_DZK[:, None]
 
     def packed(self) -> Tensor:

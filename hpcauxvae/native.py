@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import _resolve_process_group
+from torch.distributed import distributed_c10d
 
 from hpcauxvae.moments import PolynomialMoments, core
 
@@ -29,9 +29,14 @@ def _buffer(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.numel()
 
 
-def _adjacent(tensor: Tensor | None) -> Tensor | None:
+def _adjacent(tensor: Tensor) -> Tensor:
     """The tensor with adjacent columns; rows may lie any distance apart."""
-    return tensor if tensor is None or tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+    return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+
+
+def _group(name: str) -> dist.ProcessGroup | None:
+    """Registered ops take no objects: the group of this name, or None for ""."""
+    return distributed_c10d._resolve_process_group(name) if name else None  # type: ignore[attr-defined, arg-type]
 
 
 def _like(tensor: Tensor) -> Tensor:
@@ -49,19 +54,22 @@ def slopes_size(d: int, dz: int, degree: int) -> int:
 
 
 def _forward(
-    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
+    u_BD: Tensor,
+    codes_BZ: Tensor,
+    var_BZ: Tensor | None,
+    history: Tensor | None,
+    degree: int,
+    group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(intra, inter, moments, slopes), of the global batch and the history."""
-    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), _adjacent(var_BZ)
+    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     (n, d), dz = u_BD.shape, codes_BZ.shape[1]
     moments = codes_BZ.new_empty(moments_size(d, dz, degree), dtype=torch.float64)
     slopes = codes_BZ.new_empty(slopes_size(d, dz, degree), dtype=torch.float64)
     threads = torch.get_num_threads()
     core.statistics((n, d, dz, degree), _rows(u_BD), _rows(codes_BZ), _rows(var_BZ), threads, _buffer(moments))
-    if group or history is not None:
-        whole = PolynomialMoments.unpacked(moments, d, dz, degree)
-        if group:
-            whole = whole.all_reduce(_resolve_process_group(group))
+    if group is not None or history is not None:
+        whole = PolynomialMoments.unpacked(moments, d, dz, degree).all_reduce(group)
         if history is not None:
             whole = PolynomialMoments.unpacked(history, d, dz, degree) + whole
         moments = whole.packed()
@@ -77,15 +85,15 @@ def _backward(
     slopes: Tensor,
     upstream: Tensor,
     degree: int,
-    group: str,
+    group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor]:
     """(d/d codes, d/d variances), the second empty without variances. All ranks hold the same terms, so the sum over
     ranks of what comes from upstream is all that has to be exchanged."""
-    if group:
+    if group is not None:
         upstream = upstream.clone()
-        dist.all_reduce(upstream, group=_resolve_process_group(group))
+        dist.all_reduce(upstream, group=group)
     d_codes_BZ, d_var_BZ = _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
-    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), _adjacent(var_BZ)
+    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     core.gradient(
         (*u_BD.shape, codes_BZ.shape[1], degree),
         _rows(u_BD),
@@ -112,7 +120,7 @@ class _Terms(torch.autograd.Function):
         var_BZ: Tensor | None,
         history: Tensor | None,
         degree: int,
-        group: str,
+        group: dist.ProcessGroup | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         intra, inter, moments, slopes = _forward(u_BD, codes_BZ, var_BZ, history, degree, group)
         ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments, slopes)
@@ -121,10 +129,12 @@ class _Terms(torch.autograd.Function):
         return intra, inter, moments
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("create_graph=True: the compiled gradient of the regularizers has no second derivative")
         upstream = torch.stack([d_intra, d_inter])
-        d_codes_BZ, d_var_BZ = _backward(*ctx.saved_tensors, upstream, ctx.degree, ctx.group)
+        u_BD, codes_BZ, var_BZ, moments, slopes = ctx.saved_tensors
+        d_codes_BZ, d_var_BZ = _backward(u_BD, codes_BZ, var_BZ, moments, slopes, upstream, ctx.degree, ctx.group)
         return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None, None
 
 
@@ -132,7 +142,7 @@ class _Terms(torch.autograd.Function):
 def _terms_op(
     u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _forward(u_BD, codes_BZ, var_BZ, history, degree, group)
+    return _forward(u_BD, codes_BZ, var_BZ, history, degree, _group(group))
 
 
 @_terms_op.register_fake
@@ -156,7 +166,7 @@ def _terms_backward_op(
     degree: int,
     group: str,
 ) -> tuple[Tensor, Tensor]:
-    return _backward(u_BD, codes_BZ, var_BZ, moments, slopes, upstream, degree, group)
+    return _backward(u_BD, codes_BZ, var_BZ, moments, slopes, upstream, degree, _group(group))
 
 
 @_terms_backward_op.register_fake
@@ -200,8 +210,8 @@ def terms(
 
     history: packed moments of earlier batches, or None.
     """
-    name = "" if group is None else group.group_name
     if torch.compiler.is_compiling():
+        name = "" if group is None else group.group_name
         intra, inter, moments, _ = _terms_op(u_BD, codes_BZ, var_BZ, history, degree, name)
         return intra, inter, moments
-    return _Terms.apply(u_BD, codes_BZ, var_BZ, history, degree, name)
+    return _Terms.apply(u_BD, codes_BZ, var_BZ, history, degree, group)
