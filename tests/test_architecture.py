@@ -1,0 +1,114 @@
+"""The rules of the house: imports run downward, heavy packages have one door each, files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "hpcauxvae"
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+# A part imports from itself and from the lines above its own.
+LAYERS = (
+    ("__init__", "cli", "doctor", "types"),
+    ("distributed",),
+    ("moments", "networks", "objectives"),
+    ("native",),
+    ("dependence",),
+    ("data", "metrics", "models"),
+    ("config", "pictures"),
+    ("checkpoint",),
+    ("evaluate", "simulate", "train"),
+    ("recipes",),
+    ("paper",),
+    ("__main__",),
+)
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+# Who alone may import what; the doctor asks by name whether they can be imported at all.
+DOORS = {"galsim": "simulate", "mpi4py": "simulate", "deephyper": "hpo", "hpcauxvae._core": "moments"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [
+    path
+    for folder in ("hpcauxvae", "csrc", "tests", "benchmarks", "hpo", "jobs")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".py", ".cpp", ".cu", ".h", ".sh"}
+]
+
+
+def part_of(path: Path) -> str:
+    """hpcauxvae/metrics/lds.py -> metrics; hpcauxvae/train.py -> train."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, `import_module("...")` included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom(module="hpcauxvae"):
+                yield from (f"hpcauxvae.{alias.name}" for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module
+            case ast.ImportFrom():
+                yield "a relative import"
+            case ast.Call(args=[ast.Constant(value=str(module)), *_]) if ast.unparse(node.func).endswith(
+                "import_module"
+            ):
+                yield module
+
+
+def test_every_part_has_its_layer() -> None:
+    assert {part_of(path) for path in MODULES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downward(path: Path) -> None:
+    part = part_of(path)
+    for module in imported(path):
+        assert module != "a relative import", "write the whole name: the rules below read it"
+        if not module.startswith("hpcauxvae.") or module == "hpcauxvae.__version__" or part == "doctor":
+            continue
+        other = module.split(".")[1]
+        if other != "_core":
+            assert other == part or LEVEL[other] < LEVEL[part], f"{part} imports {module}, which is not below it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_have_one_door(path: Path) -> None:
+    part = part_of(path)
+    for module in imported(path):
+        for package, door in DOORS.items():
+            if module == package or module.startswith(f"{package}."):
+                assert part in (door, "doctor"), f"{part} imports {module}; only {door} may"
+
+
+def test_training_loads_neither_mpi_nor_galsim() -> None:
+    program = "import hpcauxvae.train, hpcauxvae.evaluate, sys; print(*{'mpi4py', 'galsim'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_mathematics_in_c_knows_neither_python_nor_torch() -> None:
+    for path in sorted((ROOT / "csrc").iterdir()):
+        includes = [line.lower() for line in path.read_text().splitlines() if line.startswith("#include")]
+        assert not any("torch" in line or "aten" in line for line in includes), path.name
+        if path.name != "bindings.cpp":
+            assert not any("python" in line or "pybind" in line for line in includes), path.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
