@@ -22,8 +22,8 @@ class TrainConfig:
     model: Literal["aux-vae", "beta-vae"] = "aux-vae"
     """Which model to train."""
     aux: str = ""
-    """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does not
-    train on them and is scored against them."""
+    """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does
+    not train on them and is scored against them."""
     objective: Literal["tuned", "paper"] = "tuned"
     """Likelihood, weights, start and schedule by name (hpcauxvae/objectives.py)."""
     network: Literal["conv", "mlp"] = "conv"
