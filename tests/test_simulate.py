@@ -1,0 +1,383 @@
+"""Stamps against plain GalSim, noise against Poisson statistics, and the same data after any kill on any ranks."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hpcauxvae.data.galaxies import FACTORS
+from hpcauxvae.data.hdf5 import open_set, validate, write
+from hpcauxvae.types import Factor
+
+galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
+from hpcauxvae.simulate import galaxy  # noqa: E402
+from hpcauxvae.simulate.__main__ import main  # noqa: E402
+
+N = 1400  # ten whole chunks and a part of one
+MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def simulate(
+    *arguments: str | Path, ranks: int | None = None, env: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
+    command = [*launcher(ranks), sys.executable, "-m", "hpcauxvae.simulate", *map(str, arguments)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def launcher(ranks: int | None) -> list[str]:
+    if ranks is None:
+        return []
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install 'hpcauxvae[simulate]'")
+    if MPIRUN is None:
+        pytest.skip("no mpirun: pip install mpich")
+    return [MPIRUN, "-n", str(ranks)]
+
+
+def assert_refused(ended: subprocess.CompletedProcess[str], message: str) -> None:
+    """Exit code 2 and one line on stderr."""
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1 and message in ended.stderr, (
+        ended.stderr
+    )
+
+
+def here(*arguments: str | Path) -> int:
+    """The command in this process, which has what a new one must import."""
+    return main([str(argument) for argument in arguments])
+
+
+def images(path: Path) -> np.ndarray:
+    """(N, 33, 33)"""
+    return np.asarray(open_set(path).images[:])[:, 0]
+
+
+def hashes(path: Path) -> tuple[str, str]:
+    """Of the images and the factors."""
+    return hashlib.sha256(images(path).tobytes()).hexdigest(), hashlib.sha256(
+        open_set(path).values.tobytes()
+    ).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """N galaxies of seed 7, drawn without MPI."""
+    path = tmp_path_factory.mktemp("alone") / "set.h5"
+    ended = simulate(path, "--n", str(N), "--seed", "7")
+    assert ended.returncode == 0, ended.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(alone: Path) -> Path:
+    """The same galaxies without noise."""
+    path = alone.with_name("noiseless.h5")
+    assert here(path, "--like", alone, "--noiseless") == 0
+    return path
+
+
+def plain_loop(parameters: np.ndarray, **accuracy: float) -> Iterator[np.ndarray]:
+    """The stamps as a user of GalSim would draw them."""
+    for flux, radius, g1, g2, psf in parameters:
+        gsparams = galsim.GSParams(**accuracy)
+        disk = galsim.Exponential(scale_radius=radius, flux=flux, gsparams=gsparams)
+        seen = galsim.Convolve([disk.shear(g1=g1, g2=g2), galsim.Gaussian(fwhm=psf, gsparams=gsparams)])
+        yield seen.drawImage(nx=33, ny=33, scale=0.2, dtype=np.float64).array
+
+
+def test_stamps_are_those_of_galsim(expected: Path) -> None:
+    loop = plain_loop(open_set(expected).values[:20], maxk_threshold=1e-4, minimum_fft_size=64)
+    for stamp, reference in zip(images(expected)[:20], loop, strict=True):
+        np.testing.assert_allclose(stamp, reference, rtol=1e-6, atol=1e-6 * reference.max())
+
+
+def test_accuracy() -> None:
+    """Errors against a far more accurate drawing, at the corners of Table 2 and inside."""
+    corners = np.stack(np.meshgrid(*((f.low, f.high) for f in FACTORS)), axis=-1).reshape(-1, 5)
+    parameters = np.concatenate([corners, galaxy.latin_hypercube(20, seed=1)])
+    accurate = plain_loop(
+        parameters,
+        folding_threshold=1e-5,
+        maxk_threshold=1e-6,
+        kvalue_accuracy=1e-9,
+        minimum_fft_size=512,
+        maximum_fft_size=32768,
+    )
+    for row, reference in zip(parameters, accurate, strict=True):
+        error = np.abs(galaxy.noiseless(row) - reference)
+        assert error.max() < 4e-5 * reference.max()
+        assert (error / np.sqrt(np.maximum(reference, 1))).max() < 0.004
+
+
+def test_orientation_and_scale() -> None:
+    """Second moments in arcsec: g1 > 0 stretches along x, g2 > 0 along x = y; size follows radius and psf."""
+    y, x = np.mgrid[-16:17, -16:17] * 0.2
+
+    def moments(*parameters: float) -> list[float]:
+        stamp = galaxy.noiseless(np.array(parameters))
+        return [float((stamp * weight).sum() / stamp.sum()) for weight in (x * x, y * y, x * y)]
+
+    xx, yy, xy = moments(1e4, 0.1, 0.0, 0.0, 0.4)
+    # Exponential: 3 radius^2 an axis; Gaussian: (fwhm / 2.3548)^2; pixel: 0.2^2 / 12.
+    assert xx == pytest.approx(yy) == pytest.approx(3 * 0.1**2 + (0.4 / 2.35482) ** 2 + 0.2**2 / 12, rel=2e-3)
+    assert xy == pytest.approx(0, abs=1e-6)
+    xx, yy, _ = moments(1e4, 0.1, 0.3, 0.0, 0.2)
+    rest = (0.2 / 2.35482) ** 2 + 0.2**2 / 12
+    assert (xx - rest) / (yy - rest) == pytest.approx(((1 + 0.3) / (1 - 0.3)) ** 2, rel=2e-2)
+    assert moments(1e4, 0.1, 0.0, 0.3, 0.2)[2] > 0.005
+    assert galaxy.noiseless(np.array([5e4, 0.1, 0, 0, 0.2])).sum() == pytest.approx(5e4, rel=1e-3)
+
+
+def test_design_is_a_latin_hypercube(alone: Path) -> None:
+    data = open_set(alone)
+    assert data.factors == FACTORS and data.images.shape == (N, 1, 33, 33)
+    for f, column in zip(FACTORS, data.values.T, strict=True):
+        assert sorted(np.floor((column - f.low) / (f.high - f.low) * N)) == list(range(N))
+    correlations = np.corrcoef(data.values.T)[np.triu_indices(5, 1)]
+    assert np.abs(correlations).max() < 4 / np.sqrt(N)
+
+
+def test_file_is_valid_and_says_where_it_comes_from(alone: Path) -> None:
+    assert validate(alone) == []
+    provenance = open_set(alone).provenance
+    assert provenance["galsim"] == galsim.__version__ and provenance["seed"] == 7 and provenance["pixel_scale"] == 0.2
+    assert provenance["command"] == f"python -m hpcauxvae.simulate {alone} --n {N} --seed 7"
+    assert {"design", "noise", "profile", "psf_profile", "gsparams", "numpy", "scipy"} <= set(provenance)
+
+
+def test_like_draws_the_same_galaxies(alone: Path, expected: Path, tmp_path: Path) -> None:
+    assert hashes(expected)[1] == hashes(alone)[1]
+    assert open_set(expected).factors == FACTORS
+    assert here(tmp_path / "again.h5", "--like", alone, "--seed", "7") == 0
+    assert hashes(tmp_path / "again.h5") == hashes(alone)
+
+
+def test_noise_of_a_set_is_poisson_and_independent(alone: Path, expected: Path) -> None:
+    counts, mean = images(alone).astype(float), np.maximum(images(expected), 0).astype(float)
+    np.testing.assert_array_equal(counts, np.round(counts))
+    bright = mean > 5
+    z = np.where(bright, (counts - mean) / np.sqrt(np.where(bright, mean, 1)), 0)
+    used = int(bright.sum())
+    assert abs(z[bright].mean()) < 4 / np.sqrt(used)
+    assert abs((z[bright] ** 2).mean() - 1) < 4 * np.sqrt((2 + 1 / 5) / used)
+    for step in (1, 2, 128):  # neighbours, and the same place in the next chunk
+        both = bright[step:] & bright[:-step]
+        assert abs((z[step:] * z[:-step])[both].mean()) < 4 / np.sqrt(both.sum())
+    shifted = bright[:, :, 1:] & bright[:, :, :-1]
+    assert abs((z[:, :, 1:] * z[:, :, :-1])[shifted].mean()) < 4 / np.sqrt(shifted.sum())
+
+
+def test_noise_of_a_pixel_is_poisson() -> None:
+    means = np.array([[0.2, 0.7, 3.0, 12.0, 90.0, 4000.0, -1e-3, 0.0]], np.float32)
+    draws = np.stack([galaxy.with_noise(means, seed=11, index=index)[0] for index in range(4000)])
+    assert not draws[:, 6:].any()
+    for mean, drawn in zip(means[0, :6], draws.T[:6], strict=True):
+        edges = np.unique(stats.poisson.ppf(np.linspace(0.01, 0.99, 30), mean))  # a bin: above one edge, up to the next
+        probability = np.diff([0, *stats.poisson.cdf(edges, mean), 1])
+        observed = np.bincount(np.searchsorted(edges, drawn), minlength=len(probability))
+        assert stats.chisquare(observed, probability * len(drawn)).pvalue > 1e-3
+
+
+def test_seeds_differ(alone: Path, tmp_path: Path) -> None:
+    assert here(tmp_path / "8.h5", "--n", str(N), "--seed", "8") == 0
+    assert all(mine != other for mine, other in zip(hashes(tmp_path / "8.h5"), hashes(alone), strict=True))
+    assert here(tmp_path / "noise.h5", "--like", alone, "--seed", "8") == 0
+    other, own = images(tmp_path / "noise.h5"), images(alone)
+    assert np.mean(other[own > 10] != own[own > 10]) > 0.5
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_same_data_for_any_number_of_ranks(alone: Path, tmp_path: Path, ranks: int) -> None:
+    ended = simulate(tmp_path / "set.h5", "--n", str(N), "--seed", "7", ranks=ranks)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{N} galaxies, {N} drawn now, ranks: {ranks}," in ended.stdout
+    assert hashes(tmp_path / "set.h5") == hashes(alone)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["set.h5"]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where rank 0 of 2 was killed half way; a second run was refused while the first was alive."""
+    folder = tmp_path_factory.mktemp("killed")
+    out = folder / "set.h5"
+    command = [*launcher(2), sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(N), "--seed", "7"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(list(folder.glob("set.h5.parts/*.chunk"))) >= 2)
+        first_rank = json.loads((folder / "set.h5.parts" / "lock").read_text())["pid"]
+        os.kill(first_rank, signal.SIGSTOP)
+        try:
+            second = simulate(out, "--n", str(N), "--seed", "7")
+        finally:
+            os.kill(first_rank, signal.SIGKILL)
+        assert process.wait(timeout=60) != 0
+    assert_refused(second, f"{folder / 'set.h5.parts'}: in use by process {first_rank}")
+    assert not out.exists()
+    return folder
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "not in a minute"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("ranks", [None, 3])
+def test_start_after_a_kill_goes_on(alone: Path, killed: Path, tmp_path: Path, ranks: int | None) -> None:
+    shutil.copytree(killed, tmp_path / "copy")
+    out = tmp_path / "copy" / "set.h5"
+    ended = simulate(out, "--n", str(N), "--seed", "7", ranks=ranks)
+    assert ended.returncode == 0, ended.stderr
+    drawn = int(ended.stdout.split(", ")[1].split()[0])
+    assert 0 < drawn <= N - 256
+    assert hashes(out) == hashes(alone)
+    assert [entry.name for entry in out.parent.iterdir()] == ["set.h5"]
+
+
+def test_damaged_chunks_are_drawn_again(alone: Path, killed: Path, tmp_path: Path) -> None:
+    shutil.copytree(killed, tmp_path / "copy")
+    out = tmp_path / "copy" / "set.h5"
+    cut, flipped = sorted(out.parent.glob("set.h5.parts/*.chunk"))[:2]
+    os.truncate(cut, 1000)
+    content = bytearray(flipped.read_bytes())
+    content[5000] ^= 1
+    flipped.write_bytes(content)
+    assert here(out, "--n", str(N), "--seed", "7") == 0
+    assert hashes(out) == hashes(alone)
+
+
+def test_chunks_of_another_run_are_not_used(killed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(killed, tmp_path / "copy")
+    out = tmp_path / "copy" / "set.h5"
+    chunks = sorted(path.name for path in out.parent.glob("set.h5.parts/*.chunk"))
+    refuse([out, "--n", str(N), "--seed", "8"], f"{out}.parts: left by an unfinished run with ", capfd)
+    refuse([out, "--n", str(N), "--seed", "7", "--noiseless"], "with noise = Poisson, now none", capfd)
+    assert sorted(path.name for path in out.parent.glob("set.h5.parts/*.chunk")) == chunks
+
+
+def test_kill_of_the_launcher_and_start_again(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set.h5"
+    command = [*launcher(2), sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(N), "--seed", "7"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(list(tmp_path.glob("set.h5.parts/*.chunk"))) >= 2)
+        first_rank = json.loads((tmp_path / "set.h5.parts" / "lock").read_text())["pid"]
+        process.kill()
+    wait_for(lambda: not Path(f"/proc/{first_rank}").exists())
+    if not out.exists():  # the ranks may have been faster than the news
+        assert here(out, "--n", str(N), "--seed", "7") == 0
+    assert hashes(out) == hashes(alone)
+
+
+def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A limit on file size stands for the disk: a chunk needs 558 kB, the whole file more."""
+    out = tmp_path / "set.h5"
+    command = [sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", "300"]
+    for blocks, message in ((100, "0000000.chunk: cannot be written: "), (600, "set.h5: cannot be written: ")):
+        limited = ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "bash", *command]
+        ended = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=120)
+        assert_refused(ended, f"{message}File too large")
+        assert not out.exists()
+    assert here(out, "--n", "300") == 0
+    assert "300 galaxies, 0 drawn now" in capfd.readouterr().out
+    assert validate(out) == []
+
+
+def bad_like(path: Path, **values: float) -> Path:
+    """A file to be like, of which sample 3 has other values."""
+    names = [f.name for f in FACTORS]
+    parameters = galaxy.latin_hypercube(10, 0)
+    for name, value in values.items():
+        parameters[3, names.index(name)] = value
+    wide = [Factor(f.name, f.unit, -1e6, 1e6) for f in FACTORS]
+    write(path, np.zeros((10, 1, 2, 2)), parameters, wide, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"flux": 0.0}, "flux = 0.0 of sample 3 cannot be drawn; allowed: above 0"),
+        ({"radius": -0.1}, "radius = -0.1 of sample 3 cannot be drawn; allowed: above 0"),
+        ({"g1": 0.8, "g2": -0.6}, "|g| = 1.0 of sample 3 cannot be drawn; allowed: below 1"),
+        ({"psf": np.nan}, "psf = nan of sample 3 cannot be drawn; allowed: above 0"),
+    ],
+)
+def test_galaxies_that_cannot_be_drawn(
+    tmp_path: Path, values: dict[str, float], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    like = bad_like(tmp_path / "like.h5", **values)
+    refuse([tmp_path / "out.h5", "--like", like], f"{like}: {message}", capfd)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["like.h5"]
+
+
+def refuse(arguments: Sequence[str | Path], message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """In this process: exit code 2 and one line on stderr."""
+    code = here(*arguments)
+    captured = capfd.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err, (
+        captured.err
+    )
+
+
+def test_options_that_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out, like = tmp_path / "out.h5", bad_like(tmp_path / "like.h5")
+    refuse([out, "--n", "1"], "--n 1: allowed is 2 or more", capfd)
+    refuse([out, "--seed", "-1"], "--seed -1: allowed is 0 or more", capfd)
+    refuse(
+        [out, "--like", like, "--n", "5"],
+        f"--n 5: not allowed beside --like, which draws every galaxy of {like}",
+        capfd,
+    )
+    refuse([out, "--like", tmp_path / "none.h5"], "none.h5: no such file", capfd)
+    refuse([tmp_path / "none" / "out.h5"], f"folder {tmp_path / 'none'} does not exist", capfd)
+    write(tmp_path / "other.h5", np.zeros((2, 1, 2, 2)), np.array([[0.0], [1.0]]), [Factor("flux", "", 0, 1)], {})
+    refuse([out, "--like", tmp_path / "other.h5"], "other.h5: factor 'radius' is unknown; known are flux", capfd)
+    assert here(out, "--n", "many") == 2
+    assert "--n" in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.h5"
+    out.write_text("mine")
+    refuse([out, "--n", "10"], f"{out}: exists already", capfd)
+    assert_refused(simulate(out, "--n", "10", ranks=2), f"{out}: exists already")
+    assert out.read_text() == "mine" and [entry.name for entry in tmp_path.iterdir()] == ["out.h5"]
+
+
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "PMI_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_SIZE"])
+def test_launcher_that_starts_singletons(tmp_path: Path, variable: str) -> None:
+    ended = simulate(tmp_path / "out.h5", "--n", "10", env={**os.environ, variable: "3"})
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert "error: world size 1 (" in ended.stderr and f"{variable}=3" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def without(module: str, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A run where this module is not installed."""
+    start = (
+        f"import sys; sys.modules[{module!r}] = None; from hpcauxvae.simulate.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", start, *map(str, arguments)]
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_without_mpi4py(tmp_path: Path) -> None:
+    assert without("mpi4py", tmp_path / "out.h5", "--n", "10").returncode == 0
+    refused = without("mpi4py", tmp_path / "two.h5", "--n", "10", PMI_SIZE="2")
+    assert_refused(refused, "world size 1 (mpi4py cannot be imported: ")
+    assert "PMI_SIZE=2" in refused.stderr
+
+
+def test_without_galsim(tmp_path: Path) -> None:
+    assert_refused(without("galsim", tmp_path / "out.h5"), "pip install 'hpcauxvae[simulate]'")
