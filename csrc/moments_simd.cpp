@@ -165,9 +165,11 @@ struct Slopes {
     const double *within, *offset;  // (Z, K); slope = 2 within. offset null: 0.
 };
 
+constexpr int kMostWide = 4;  // vectors of samples that the gradient holds at once; `length` is a multiple
+
 template <int K, bool SPREAD>
 void add_gradient(int z, int length, const Slopes& s, Workspace& w) {
-    constexpr int kWide = K <= 3 || kRegisters == 32 ? 4 : 2;  // vectors of samples held at once
+    constexpr int kWide = K <= 3 || kRegisters == 32 ? kMostWide : kMostWide / 2;
     const size_t p = size_t(s.d) * K, q = size_t(z) * K;
     for (int j = 0; j < s.d; ++j)
         for (int i = 0; i < length; i += kLanes) {
@@ -185,7 +187,8 @@ void add_gradient(int z, int length, const Slopes& s, Workspace& w) {
                     for (int x = 0; x < kWide; ++x)
                         total[k][x] += at(w.powers_u + r * kPitch + i + x * kLanes) * slope[k];
             }
-            for (int x = 0; x < kWide && i + x * kLanes < length; ++x) {
+#pragma GCC unroll 4
+            for (int x = 0; x < kWide; ++x) {
                 const int n = c * kPitch + i + x * kLanes;
                 const Vec weight = at(s.weight + i + x * kLanes), var = SPREAD ? at(w.var + n) : Vec{};
                 Vec m[K + 1], in_c[K + 1], in_v[K + 1], d_mean, d_var;
@@ -222,7 +225,7 @@ void gradient_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows
         }
     for (int64_t start = begin; start < end; start += kBlock) {
         const int count = end - start < kBlock ? int(end - start) : kBlock;
-        const int length = int(round_up(count, kLanes));
+        const int length = int(round_up(count, kLanes * kMostWide));
         const bool complete = load_block(shape, u, mean, var, start, count, length, w);
         for (int c = 0; c < shape.z; ++c) {
             std::memset(w.d_mean + c * kPitch, 0, length * sizeof(double));
