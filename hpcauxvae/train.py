@@ -82,7 +82,7 @@ class Trainer:
             if self.objective.one_cycle
             else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         )
-        if config.resume:
+        if config.resume and (config.out / checkpoint.LAST).exists():
             self._resume()
         self.parallel: nn.Module = self.model
         if processes.group is not None:

@@ -85,7 +85,7 @@ def alone(config: TrainConfig) -> dict[str, np.ndarray]:
 
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_stopped(data, tmp_path, monkeypatch):
-    whole = alone(config(data, tmp_path / "whole", epochs=3))
+    whole = alone(config(data, tmp_path / "whole", epochs=3, resume=True))  # nothing there: from the start
     rows = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
 
     class Killed(Exception):
