@@ -175,7 +175,10 @@ def _claim(plan: Plan, lock: RunLock) -> None:
                     )
         else:
             part = record.with_suffix(".part")
-            part.write_text(json.dumps(plan.identity(), indent=1))
+            with open(part, "w") as file:
+                json.dump(plan.identity(), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
             part.rename(record)
     except BaseException:
         lock.release()
