@@ -57,8 +57,9 @@ def _special() -> list[Case]:
     lost[1:, 2] = torch.nan
     wide = torch.randn(90, 16, dtype=torch.float64)
     wide[:, 3:9] = codes
-    gap = u.clone()
-    gap[:64, 0] = torch.nan
+    long_u, long_codes, long_var = draw(21, 400, 2, 4, spread=True)
+    long_u[:100, 0] = torch.nan
+    long_codes[:100] += 5  # so that the codes' means differ between the factors
     return [
         Case("constant code", u, constant, None, 3),
         Case("constant code with spread", u, constant, var, 3),
@@ -67,7 +68,7 @@ def _special() -> list[Case]:
         Case("rows far apart", u, wide[:, 3:9], var, 3),
         Case("columns far apart", u, codes.T.contiguous().T, var, 3),
         Case("one row repeated", u[:1].expand(90, 3), codes, var, 3),
-        Case("factor missing for a whole block", gap, codes, var, 2),
+        Case("missing in one of several blocks", long_u, long_codes, long_var, 2),
         Case("collapsed code", u, codes * 1e-9, None, 3),
     ]
 
