@@ -1,7 +1,6 @@
 """Builds the compiled module hpcauxvae._core with CMake. Everything else about the package is in pyproject.toml.
 
-Environment: HPCAUXVAE_CUDA=AUTO|ON|OFF, CUDA kernels where nvcc is found (default), always or never. Without a C++
-compiler the package installs without the module, and the torch reference serves.
+Without a C++ compiler the package installs without the module, and the torch reference serves.
 """
 
 import os
@@ -34,7 +33,6 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={target}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DHPCAUXVAE_CUDA={os.environ.get('HPCAUXVAE_CUDA', 'AUTO')}",
         ]
         subprocess.run(configure, check=True, env=env)
         subprocess.run(["cmake", "--build", str(build), "--target", "install"], check=True, env=env)
