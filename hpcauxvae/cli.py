@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hpcauxvae import __version__
+from hpcauxvae.types import InputError
 
 COMMANDS = {
     "simulate": ("hpcauxvae.simulate.__main__", "draw galaxies with GalSim into a labelled HDF5 file"),
@@ -24,10 +25,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     """
     try:
         code = main()
-    except Exception as error:
-        types = sys.modules.get("hpcauxvae.types")  # has been imported, with torch, by whoever raises an InputError
-        if types is None or not isinstance(error, types.InputError):
-            raise
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:

