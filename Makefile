@@ -10,18 +10,19 @@ READY := .venv/ready
 SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
 
 .PHONY: demo test lint bench build clean
-.DELETE_ON_ERROR:
 
 demo: demo/run/metrics.json
 	@echo "Pictures: demo/run/pictures/"
 
-demo/run/metrics.json: demo/run/last.safetensors demo/fresh.h5 demo/galaxies-noiseless.h5 demo/fresh-noiseless.h5
+demo/run/metrics.json: demo/trained demo/fresh.h5 demo/galaxies-noiseless.h5 demo/fresh-noiseless.h5
 	$(BIN)/hpcauxvae evaluate demo/run --fresh demo/fresh.h5 \
 	    --noiseless demo/galaxies-noiseless.h5 demo/fresh-noiseless.h5
 
-demo/run/last.safetensors: demo/galaxies.h5
+# Of its own name, because a run that was interrupted has a checkpoint too, from which the next make goes on.
+demo/trained: demo/galaxies.h5
 	$(BIN)/torchrun --standalone --nproc-per-node $(NPROC) -m hpcauxvae.train demo/galaxies.h5 \
 	    --model aux-vae --aux radius,g1,g2 --epochs $(DEMO_EPOCHS) --out demo/run --resume
+	touch $@
 
 demo/galaxies.h5: | $(READY)
 	mkdir -p demo
