@@ -18,6 +18,7 @@ CASES = {"tuned 12": ("tuned", 12), "tuned 8": ("tuned", 8), "paper 11": ("paper
 
 
 def main() -> None:
+    """Holds the last references to the processes and the trainers, so that gloo can end before Python does."""
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     processes = start(find_world(), "cpu")
     record = {}
@@ -37,7 +38,7 @@ def main() -> None:
         record[f"{case}/losses"] = np.array(losses)
     if processes.world.rank == 0:
         np.savez(out, **record)
-    stop()
 
 
 main()
+stop()
