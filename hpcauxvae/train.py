@@ -23,7 +23,7 @@ from hpcauxvae import checkpoint
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import check_pixels, open_set, split
 from hpcauxvae.data.samples import Samples
-from hpcauxvae.distributed import Processes, find_world, on_first_rank, slice_of, start, stop
+from hpcauxvae.distributed import Processes, find_world, global_mean, on_first_rank, slice_of, start, stop
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.types import Batch, InputError, LossTerms
@@ -135,7 +135,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss terms and LDS (10) over the validation split, the same on every rank."""
+        """Loss terms, MSE and LDS (10) over the validation split, the same on every rank.
+
+        The MSE is that of the images decoded from posterior means, both divided by the training maximum.
+        """
         self.model.eval()
         totals: dict[str, float] = {}
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -143,12 +146,16 @@ class Trainer:
         for index_B in self.validation_index.split(_VALIDATION_BATCH):
             part = slice_of(len(index_B), self.world.rank, self.world.world_size)
             batch = self.samples.batch(index_B[part])
-            terms = self._mean_over_ranks(self.model(batch, self._noise(len(index_B), part, generator)))
-            for name, value in terms.items():
+            terms = self.model(batch, self._noise(len(index_B), part, generator))
+            posterior = self.model.encode(batch.images)
+            error = (self.model.decode(posterior.mean) - batch.images) / self.model.scale.maximum
+            terms["mse"] = global_mean(error.square().mean((1, 2, 3)), self.model.group)
+            for name, value in self._mean_over_ranks(terms).items():
                 totals[name] = totals.get(name, 0.0) + value * len(index_B) / len(self.validation_index)
-            parts.append((*self.model.encode(batch.images), batch.factors[:, self.state["columns"]]))
+            parts.append((*posterior, batch.factors[:, self.state["columns"]]))
         self.model.train()
-        scores = {"loss": sum(totals.values())} | totals
+        mse = totals.pop("mse")
+        scores = {"loss": sum(totals.values())} | totals | {"mse": mse}
         if self.state["columns"]:
             mean_NZ, logvar_NZ, aux_ND = (self._gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
             score = lds(

@@ -6,7 +6,7 @@ D auxiliary factors (d of the paper), Z latent coordinates (dz of the paper), K 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # torch takes a second to import, and simulation does without it
     import numpy as np
@@ -63,12 +63,33 @@ class Posterior(NamedTuple):
         return self.mean + (0.5 * self.logvar).exp() * noise_BZ
 
 
+class Interval(NamedTuple):
+    """A hyperparameter's values from `low` to `high`; whole numbers where both are."""
+
+    low: float
+    high: float
+    log: bool
+    """Equal ratios are equally likely, not equal differences."""
+
+
+class Around(NamedTuple):
+    """A hyperparameter's values around the one that the objective has: from value / factor to value * factor."""
+
+    factor: float
+
+
+Searched: TypeAlias = "dict[str, Interval | Around | tuple[int, ...]]"
+"""What a model declares worth searching: fields of TrainConfig with the values to try."""
+
 LossTerms: TypeAlias = "dict[str, Tensor]"
 """Weighted scalars by name; the loss is their sum."""
 
 
 class Model(Protocol):
     """What training, evaluation and generation need of a model; a torch Module that satisfies it is enough."""
+
+    SEARCHED: ClassVar[Searched]
+    """The hyperparameters that a search varies if it is not told otherwise."""
 
     def encode(self, images: Tensor) -> Posterior:
         """(B, C, H, W) in linear data units -> posterior of (B, Z)."""

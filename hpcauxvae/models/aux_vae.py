@@ -1,6 +1,7 @@
 """Aux-VAE (Ganguli et al.): the first d latent coordinates carry the auxiliary variables u, the others what is left."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,12 +9,17 @@ from torch import Tensor
 from hpcauxvae.dependence import regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.objectives import Objective
-from hpcauxvae.types import Batch, InputError, LossTerms, Posterior
+from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Searched
 
 
 class AuxVAE(BetaVAE):
     """beta-VAE with the prior of eq. (3) and the regularizers of eq. (9)."""
 
+    SEARCHED: ClassVar[Searched] = BetaVAE.SEARCHED | {
+        "lambda1": Around(10),
+        "lambda2": Around(10),
+        "degree": (1, 2, 3, 4),
+    }
     u_mean: Tensor
     u_var: Tensor
 

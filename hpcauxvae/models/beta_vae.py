@@ -1,5 +1,7 @@
 """beta-VAE (Higgins et al. 2017): the VAE of eq. (2) with beta times the KL to N(0, I); uses no auxiliary variable."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
@@ -7,11 +9,19 @@ from torch.distributed import ProcessGroup
 from hpcauxvae.distributed import global_mean
 from hpcauxvae.networks import DECODERS, ENCODERS
 from hpcauxvae.objectives import ImageScale, Objective, gaussian_kl, gaussian_nll
-from hpcauxvae.types import Batch, LossTerms, Posterior
+from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Searched
 
 
 class BetaVAE(nn.Module):
     """See types.Model. `group` is set by the trainer when the batch is one rank's slice of a global batch."""
+
+    SEARCHED: ClassVar[Searched] = {
+        "beta": Around(10),
+        "sigma": Around(4),
+        "learning_rate": Around(4),
+        "batch_size": (32, 64, 128, 256),
+        "latents": Interval(6, 16, log=False),
+    }
 
     def __init__(
         self,
