@@ -6,7 +6,7 @@ D auxiliary factors (d of the paper), Z latent coordinates (dz of the paper), K 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:  # torch takes a second to import, and simulation does without it
     import numpy as np
@@ -31,6 +31,10 @@ class Batch(NamedTuple):
     """(B,) int64, each sample's number in the whole data set."""
 
 
+Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 class Factor(NamedTuple):
     """One labelled quantity of a data set."""
 
@@ -40,6 +44,8 @@ class Factor(NamedTuple):
     """Lower end of the range, in `unit`; scaled to 0."""
     high: float
     """Upper end of the range, in `unit`; scaled to 1."""
+    kind: Kind = "continuous"
+    """ordinal: a few values in order; periodic: both ends of the range are the same; categorical: without order."""
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Physical units to the range [0, 1] that models see."""

@@ -1,45 +1,91 @@
-"""`python -m hpcauxvae.data check FILE`: does the file keep the format?"""
+"""`python -m hpcauxvae.data check FILE`: does the file keep the format? Also writes the public data sets in it."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
+import tyro
+
+from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Checks a data set against docs/data-format.md and says what it holds."""
+class Check:
+    """Checks a data set against docs/data-format.md and says what it holds; exit code 2 if anything is wrong."""
 
-    action: Literal["check"]
-    """check: every rule, one line for each thing wrong; exit code 2 if there is any."""
     file: Path
     """The HDF5 file."""
+
+    def run(self) -> int:
+        errors = validate(self.file)
+        for error in errors:
+            print(f"error: {error}", file=sys.stderr)
+        if errors:
+            return 2
+        print(describe(open_set(self.file)))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSprites:
+    """Writes dSprites, all of it or a part, drawn here or taken from the published archive."""
+
+    out: Path
+    """The HDF5 file to write."""
+    shapes: str = ",".join(dsprites.SHAPES)
+    """Comma-separated: square, ellipse, heart."""
+    n: int | None = None
+    """Images chosen at random; all of the shapes if not given."""
+    seed: int = 0
+    """Seed of that choice."""
+    archive: Path | None = None
+    """The published .npz, where its own images shall be used."""
+
+    def run(self) -> int:
+        dsprites.write(self.out, shapes=self.shapes.split(","), n=self.n, seed=self.seed, archive=self.archive)
+        print(describe(open_set(self.out)))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cars3D:
+    """Writes Cars3D from the folder of its .mat files."""
+
+    source: Path
+    """Folder of .mat files, or an HDF5 file of the images (hpcauxvae/data/cars3d.py)."""
+    out: Path
+    """The HDF5 file to write."""
+
+    def run(self) -> int:
+        cars3d.write(self.out, self.source)
+        print(describe(open_set(self.out)))
+        return 0
+
+
+Action = (
+    Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[DSprites, tyro.conf.subcommand("dsprites")]
+    | Annotated[Cars3D, tyro.conf.subcommand("cars3d")]
+)
 
 
 def describe(image_set: ImageSet) -> str:
     """Size, factors and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
     lines = [f"{image_set.path}: {len(image_set)} images of {size} (C x H x W), in order"]
-    lines += [f"  {f.name}: {f.low:g} to {f.high:g} {f.unit}".rstrip() for f in image_set.factors]
+    for f in image_set.factors:
+        kind = "" if f.kind == "continuous" else f" ({f.kind})"
+        lines.append(f"  {f.name}: {f.low:g} to {f.high:g} {f.unit}".rstrip() + kind)
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(image_set.images).__name__}"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with every error on stderr."""
-    import tyro
-
-    options = tyro.cli(Options, args=argv, prog="hpcauxvae.data", config=(tyro.conf.PositionalRequiredArgs,))
-    errors = validate(options.file)
-    for error in errors:
-        print(f"error: {error}", file=sys.stderr)
-    if errors:
-        return 2
-    print(describe(open_set(options.file)))
-    return 0
+    return tyro.cli(Action, args=argv, prog="hpcauxvae.data", config=(tyro.conf.PositionalRequiredArgs,)).run()
 
 
 if __name__ == "__main__":

@@ -14,29 +14,33 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import DTypeLike
 
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import KINDS, Factor, InputError
 
 FORMAT_VERSION = 1
 Provenance = Mapping[str, str | int | float]
 
-_FIELDS = {"name": "texts", "unit": "texts", "low": "numbers", "high": "numbers"}  # of Factor, each an attribute
+_FIELDS = {"name": "texts", "unit": "texts", "low": "numbers", "high": "numbers", "kind": "texts"}
+"""The fields of Factor, each an attribute; a file may leave out `kind`."""
+_PIXELS = (np.dtype(np.float32), np.dtype(np.uint8))
+"""Types of pixels."""
 _CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
 _PAGE = 4096  # images start on a page, so that a memory map of them is aligned
 
 
 class StoredImages:
-    """(N, C, H, W) float32 read through h5py, for files whose images are chunked, compressed or virtual.
+    """(N, C, H, W) read through h5py, for files whose images are chunked, compressed or virtual.
 
     Takes an index, a slice or an array of indices in any order. The file is opened by the process that reads, so an
     object made before a fork serves the children too.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path = path
         self.shape = shape
-        self.dtype = np.dtype(np.float32)
+        self.dtype = dtype
         self._opened_by = 0
         self._file: h5py.File | None = None
 
@@ -64,7 +68,8 @@ class ImageSet:
     values: np.ndarray
     """(N, F) float64 in physical units; NaN where not measured."""
     images: np.ndarray | StoredImages
-    """(N, C, H, W) float32, linear data units: a read-only memory map where the layout allows, else read by h5py."""
+    """(N, C, H, W) float32 or uint8, linear data units: a read-only memory map where the layout allows, else read by
+    h5py."""
     provenance: dict[str, str | int | float]
     """Where the data come from: simulator, version, seed, command, parameters."""
 
@@ -116,12 +121,13 @@ def open_set(path: str | Path) -> ImageSet:
         factors, values = _read_factors(file)
         provenance = {name: _plain(value) for name, value in file.attrs.items() if name != "format_version"}
         offset, shape = _map_offset(file["images"]), file["images"].shape
+        dtype = file["images"].dtype.newbyteorder("=")
     for error in _value_errors(values, factors):
         raise InputError(f"{path}: {error}")
     if offset is None:
-        images: np.ndarray | StoredImages = StoredImages(path, shape)
+        images: np.ndarray | StoredImages = StoredImages(path, shape, dtype)
     else:
-        images = np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=shape)
+        images = np.memmap(path, dtype=dtype.newbyteorder("<"), mode="r", offset=offset, shape=shape)
     return ImageSet(path=path, factors=factors, values=values, images=images, provenance=provenance)
 
 
@@ -147,23 +153,30 @@ def validate(path: str | Path) -> list[str]:
 
 @contextmanager
 def create(
-    path: str | Path, shape: tuple[int, int, int, int], factors: Sequence[Factor], provenance: Provenance
+    path: str | Path,
+    shape: tuple[int, int, int, int],
+    factors: Sequence[Factor],
+    provenance: Provenance,
+    dtype: DTypeLike = np.float32,
 ) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """A new file to be filled: yields the data sets `images` of `shape` (N, C, H, W) and `factors` (N, F).
 
+    dtype: of the images, float32 or uint8.
     The file stands under a temporary name until the block ends without an exception; then its factors are checked, it
-    is forced to disk and renamed, so that no reader ever sees half of it. What is never written reads as NaN.
+    is forced to disk and renamed, so that no reader ever sees half of it. What is never written reads as NaN, or 0 in
+    uint8.
     Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
     """
-    path = Path(path)
+    path, pixel = Path(path), np.dtype(dtype)
     refuse_existing(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _reserve(part, n_bytes=int(np.prod(shape)) * 4 + shape[0] * len(factors) * 8)
+        _reserve(part, n_bytes=int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8)
         with h5py.File(part, "r+", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs.update(provenance)
-            images = file.create_dataset("images", shape, "<f4", fillvalue=np.nan)
+            fill = np.nan if pixel.kind == "f" else 0
+            images = file.create_dataset("images", shape, pixel.newbyteorder("<"), fillvalue=fill)
             values = file.create_dataset("factors", (shape[0], len(factors)), "<f8", fillvalue=np.nan)
             for field, kind in _FIELDS.items():
                 dtype = h5py.string_dtype() if kind == "texts" else np.float64
@@ -186,6 +199,7 @@ def write(
 ) -> None:
     """Writes a whole set that fits in memory: `images` (N, C, H, W), `factors` (N, F) in the units of `factor_list`.
 
+    Images of type uint8 are stored as such, all others as float32.
     Raises InputError if `path` exists, a shape is wrong, or the values break a rule of the format.
     """
     images, factors = np.asarray(images), np.asarray(factors)
@@ -195,7 +209,8 @@ def write(
         raise InputError(f"{path}: factors: shape {factors.shape} is not (N, F) = {(len(images), len(factor_list))}")
     for error in _pixel_errors(images):
         raise InputError(f"{path}: {error}")
-    with create(path, images.shape, factor_list, provenance) as (stored_images, stored_factors):
+    dtype = np.uint8 if images.dtype == np.uint8 else np.float32
+    with create(path, images.shape, factor_list, provenance, dtype) as (stored_images, stored_factors):
         stored_images[:] = images
         stored_factors[:] = factors
 
@@ -242,13 +257,15 @@ def _plain(value: Any) -> Any:
 
 def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
     values = file["factors"]
-    columns = zip(*(values.attrs[field] for field in _FIELDS), strict=True)
-    return tuple(Factor(_plain(n), _plain(u), float(low), float(high)) for n, u, low, high in columns), values[:]
+    kinds = values.attrs.get("kind", ["continuous"] * values.shape[1])
+    columns = zip(*(values.attrs[field] for field in ("name", "unit", "low", "high")), kinds, strict=True)
+    factors = tuple(Factor(_plain(n), _plain(u), float(low), float(high), _plain(k)) for n, u, low, high, k in columns)
+    return factors, values[:]
 
 
 def _map_offset(images: h5py.Dataset) -> int | None:
     """Where in the file the images lie, or None where they are not one plain block of it."""
-    if images.chunks is not None or images.is_virtual or images.external or images.dtype != np.dtype("<f4"):
+    if images.chunks is not None or images.is_virtual or images.external or images.dtype.byteorder == ">":
         return None
     offset: int | None = images.id.get_offset()
     return offset
@@ -260,7 +277,7 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
     if version != FORMAT_VERSION:
         yield f"attribute format_version: {version} is not {FORMAT_VERSION}, which this version of hpcauxvae reads"
         return
-    for name, axes, dtype in (("images", "(N, C, H, W)", np.float32), ("factors", "(N, F)", np.float64)):
+    for name, axes, dtypes in (("images", "(N, C, H, W)", _PIXELS), ("factors", "(N, F)", (np.dtype(np.float64),))):
         stored = file.get(name)
         if not isinstance(stored, h5py.Dataset):
             yield f"{name}: missing; needs a data set {axes}"
@@ -268,8 +285,8 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
         if stored.ndim != axes.count(",") + 1 or 0 in stored.shape:
             yield f"{name}: shape {stored.shape} is not {axes} with every size at least 1"
             return
-        if stored.dtype.newbyteorder("=") != dtype:
-            yield f"{name}: type {stored.dtype} is not {np.dtype(dtype)}"
+        if stored.dtype.newbyteorder("=") not in dtypes:
+            yield f"{name}: type {stored.dtype} is not {' or '.join(map(str, dtypes))}"
     yield from _shard_errors(file)
     n, n_factors = file["factors"].shape
     if len(file["images"]) != n:
@@ -282,11 +299,16 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
 def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator[str]:
     """Faults in the names, units and ranges of the factors."""
     for field, kind in _FIELDS.items():
+        if field == "kind" and field not in attributes:
+            continue
         found, letters = np.asarray(attributes.get(field)), "OS" if kind == "texts" else "iuf"
         if found.shape != (n_factors,) or found.dtype.kind not in letters:
             yield f"factors, attribute {field}: {found} is not a list of {n_factors} {kind}"
             return
     names = [_plain(name) for name in attributes["name"]]
+    for name, kind in zip(names, map(_plain, attributes.get("kind", ())), strict=False):
+        if kind not in KINDS:
+            yield f"factors, {name}: kind {kind!r} is not allowed; {', '.join(KINDS)}"
     for name, low, high in zip(names, attributes["low"], attributes["high"], strict=True):
         if not name or "," in name or names.count(name) > 1:
             yield f"factors, attribute name: {name!r} is not allowed; each needs its own name, without a comma"
