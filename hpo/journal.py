@@ -1,0 +1,147 @@
+"""The folder of a search: `search.json`, `journal.jsonl` (one line an event, synced), `results.csv` made from it.
+
+A line counts once it ends in a newline; one cut off by a kill is dropped by the next start. So every trial that ended
+is there, and a trial that was asked for and has no end was running when the search died.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcauxvae.types import InputError
+from hpo.problem import Objectives, Point
+
+JOURNAL, SETTINGS, TABLE = "journal.jsonl", "search.json", "results.csv"
+
+State = Literal["finished", "stopped", "failed", "interrupted"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A trial that ended."""
+
+    trial: int
+    point: Point
+    state: State
+    """finished: all its epochs; stopped: early, for it was dominated; failed: see `reason`; interrupted: the search was
+    asked to stop, and the next one goes on with this trial (never in the journal)."""
+    reason: str
+    """Why it failed or was stopped; empty for a finished one."""
+    objectives: Objectives | None
+    """At the last epoch; None for a failed trial."""
+    epochs: int
+    """Passes over the training split."""
+    started: float
+    """Seconds since 1970, when its first process was started."""
+    ended: float
+    worker: str
+    """Who ran it: host and number."""
+    rungs: list[dict[str, Any]]
+    """At each rung of early stopping: epoch, objectives, by how many of how many trials there it was dominated."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"event": "ended", **dataclasses.asdict(self)} | {
+            "objectives": None if self.objectives is None else self.objectives._asdict()
+        }
+
+    @classmethod
+    def from_json(cls, event: dict[str, Any]) -> "Row":
+        """The inverse."""
+        fields = {name: event[name] for name in cls.__dataclass_fields__}
+        if fields["objectives"] is not None:
+            fields["objectives"] = Objectives(**fields["objectives"])
+        return cls(**fields)
+
+
+class Journal:
+    """Reads and appends the events of a search."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads what is there; nothing is written."""
+        self.folder = folder
+        self.path = folder / JOURNAL
+        self.rows: list[Row] = []
+        self.asked: dict[int, Point] = {}
+        self.sessions: list[dict[str, Any]] = []
+        self.whole_bytes = 0
+        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
+            if line.endswith(b"\n"):
+                self.whole_bytes += len(line)
+                self._take(json.loads(line))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "session":
+                self.sessions.append(event)
+            case "asked":
+                self.asked[event["trial"]] = event["point"]
+            case "ended":
+                self.rows.append(Row.from_json(event))
+
+    def repair(self) -> None:
+        """Cuts off what a kill left of a last line."""
+        if self.path.exists() and self.path.stat().st_size > self.whole_bytes:
+            os.truncate(self.path, self.whole_bytes)
+
+    @property
+    def running(self) -> dict[int, Point]:
+        """Trials that were asked for and did not end."""
+        ended = {row.trial for row in self.rows}
+        return {trial: point for trial, point in self.asked.items() if trial not in ended}
+
+    def session(self, **about: Any) -> None:
+        """A search started or goes on."""
+        self._append({"event": "session", **about})
+
+    def ask(self, trial: int, point: Point) -> None:
+        """A trial is handed to a worker."""
+        self._append({"event": "asked", "trial": trial, "point": point})
+
+    def end(self, row: Row) -> None:
+        """A trial ended; results.csv is made anew."""
+        self._append(row.to_json())
+        write_whole(self.folder / TABLE, table(self.rows))
+
+    def _append(self, event: dict[str, Any]) -> None:
+        line = json.dumps(event) + "\n"
+        try:
+            with open(self.path, "a") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error}") from error
+        self._take(json.loads(line))
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as CSV with DeepHyper's column names: p: hyperparameters, objectives to be maximised, m: the rest."""
+    lines = []
+    for row in rows:
+        failed = f"F_{row.reason}"
+        compared = (failed, failed) if row.objectives is None else [-value for value in row.objectives.compared]
+        mse, gap = row.objectives or (None, None)
+        lines.append(
+            {f"p:{name}": value for name, value in row.point.items()}
+            | {"objective_0": compared[0], "objective_1": compared[1], "job_id": row.trial, "job_status": "DONE"}
+            | {"m:state": row.state, "m:reason": row.reason, "m:mse": mse, "m:lds_gap": gap, "m:epochs": row.epochs}
+            | {"m:timestamp_start": row.started, "m:timestamp_end": row.ended, "m:worker": row.worker}
+        )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0])
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """In one step: a reader finds the old file or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    part.rename(path)

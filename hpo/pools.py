@@ -1,0 +1,147 @@
+"""Workers: threads of this process that start trials here or as Slurm steps, or MPI ranks that start their own.
+
+Trials are processes in either case, so a worker only waits; what a trial does cannot hurt the search.
+"""
+
+import dataclasses
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
+from typing import Any
+
+from hpcauxvae.types import InputError
+from hpo.journal import Row
+from hpo.problem import Point
+from hpo.trials import Plan, Slot, run_trial
+
+STOP = threading.Event()
+"""Set in every process of the search when it is asked to stop."""
+
+
+class Pool:
+    """Submits trials to an executor and waits for the next ones that end."""
+
+    def __init__(self, executor: Any, workers: int, run: Callable[[Plan, int, Point], Row]) -> None:
+        self.executor, self.workers, self.run = executor, workers, run
+
+    def submit(self, plan: Plan, trial: int, point: Point) -> Any:
+        """Hands over a trial; it starts when a worker is free."""
+        return self.executor.submit(self.run, plan, trial, point)
+
+    def wait(self, running: Any, seconds: float) -> "set[Future[Row]]":
+        """Those that ended, perhaps none, after at most so many seconds."""
+        return wait(running, timeout=seconds, return_when=FIRST_COMPLETED).done
+
+
+def thread_pool(slots: list[Slot]) -> Pool:
+    """One thread for each slot."""
+    free: SimpleQueue[Slot] = SimpleQueue()
+    for slot in slots:
+        free.put(slot)
+
+    def run(plan: Plan, trial: int, point: Point) -> Row:
+        slot = free.get()
+        try:
+            return run_trial(plan, trial, point, slot, STOP.is_set)
+        finally:
+            free.put(slot)
+
+    return Pool(ThreadPoolExecutor(len(slots)), len(slots), run)
+
+
+def local_slots(workers: int | None, processes: int) -> list[Slot]:
+    """The slots of this machine: its GPUs and cores shared out. Without a number: one for each GPU, or one alone."""
+    gpus = visible_gpus()
+    workers = workers or max(1, len(gpus) // processes)
+    if gpus and workers * processes > len(gpus):
+        raise InputError(
+            f"workers = {workers} with {processes} processes a trial for {len(gpus)} GPUs; "
+            f"allowed: at most {len(gpus) // processes} workers"
+        )
+    return [_slot(number, workers, processes, gpus) for number in range(workers)]
+
+
+def _slot(number: int, workers: int, processes: int, gpus: list[str]) -> Slot:
+    cores = len(os.sched_getaffinity(0))
+    return Slot(
+        name=str(number),
+        gpus=tuple(gpus[number * processes : (number + 1) * processes]),
+        threads=max(1, cores // (workers * processes)),
+    )
+
+
+def visible_gpus() -> list[str]:
+    """GPUs as CUDA_VISIBLE_DEVICES names them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    import torch  # a second
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def slurm_slots(workers: int | None, processes: int) -> list[Slot]:
+    """Slots that are steps of the allocation: each trial is an srun of `processes` tasks on one node.
+
+    Without a number: as many trials a node as its tasks make room for.
+    """
+    nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
+    cores = int(re.match(r"\d+", os.environ["SLURM_JOB_CPUS_PER_NODE"])[0])  # type: ignore[index]
+    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    here = max(1, (gpus or cores) // processes) if workers is None else -(-workers // nodes)
+    workers = workers or here * nodes
+    if here * processes > (gpus or cores):
+        raise InputError(
+            f"workers = {workers} with {processes} processes a trial on {nodes} nodes of {gpus or cores} "
+            f"{'GPUs' if gpus else 'cores'}; allowed: at most {nodes * ((gpus or cores) // processes)} workers"
+        )
+    threads = max(1, cores // (here * processes))
+    srun = ["srun", "--exact", "--nodes=1", f"--ntasks={processes}", f"--cpus-per-task={threads}"]
+    srun += ["--kill-on-bad-exit=1", "--mpi=none", "--unbuffered"]
+    if gpus:
+        srun += ["--gpus-per-task=1", "--gpu-bind=none"]
+    if memory := int(os.environ.get("SLURM_MEM_PER_NODE", 0)):
+        srun.append(f"--mem={memory // here}")
+    return [Slot(name=str(number), threads=threads, srun=tuple(srun)) for number in range(workers)]
+
+
+def mpi_slot(processes: int) -> Slot:
+    """The slot of this MPI rank: its part of what the workers on its node share. Rank 0 is no worker."""
+    from mpi4py import MPI
+
+    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    with_first = node.allreduce(int(MPI.COMM_WORLD.rank == 0)) > 0
+    workers, number = max(1, node.size - with_first), max(0, node.rank - with_first)
+    slot = local_slots(workers, processes)[number]
+    node.Free()
+    return slot
+
+
+def run_on_rank(plan: Plan, trial: int, point: Point) -> Row:
+    """A trial on the MPI rank that this process is; the slot was put down by `search`."""
+    assert RANK_SLOT, "set when the rank started"
+    return run_trial(dataclasses.replace(plan, mark=RANK_MARK[0]), trial, point, RANK_SLOT[0], STOP.is_set)
+
+
+RANK_SLOT: list[Slot] = []
+RANK_MARK: list[str] = []
+"""Slot and mark of this process where it is a rank of MPI."""
+
+
+def slurm_is_there() -> bool:
+    """Whether this is the shell of an allocation of several nodes, not a step in it."""
+    return (
+        "SLURM_JOB_ID" in os.environ
+        and "SLURM_STEP_ID" not in os.environ
+        and int(os.environ.get("SLURM_JOB_NUM_NODES", 1)) > 1
+        and subprocess.run(["srun", "--version"], capture_output=True).returncode == 0
+    )
+
+
+def mpi_is_there(env: Any = os.environ) -> bool:
+    """Whether an MPI launcher started several of these processes."""
+    names = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PALS_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
+    return any(name in env for name in names) and int(env.get("PMI_SIZE", env.get("OMPI_COMM_WORLD_SIZE", 2))) > 1

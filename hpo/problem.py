@@ -1,0 +1,200 @@
+"""What is searched and what counts as better: the axes of the space, the two objectives, the Pareto front, the choice.
+
+Both objectives are of the validation split and are to be small: the MSE of reconstructions, and 1 - LDS / attainable,
+what is missing to the score of a perfect code. The MSE spans orders of magnitude, so it is compared by its logarithm.
+"""
+
+import ast
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.models import MODELS
+from hpcauxvae.types import Around, InputError, Interval
+
+Choices = tuple[Any, ...]
+Axis = Interval | Choices
+Space = dict[str, Axis]
+Point = dict[str, Any]
+
+GRIDS: dict[str, Space] = {
+    "paper": {"beta": (5.0, 10.0, 20.0), "lambda1": (0.1, 1.0, 2.0), "lambda2": (0.1, 1.0, 2.0)},
+}
+"""Fig. 16 of Ganguli et al., 27 points; meant for the objective `paper`."""
+
+SEARCH_SETS = ("data", "out", "model", "aux", "seed", "device", "resume", "epochs")
+"""Fields of TrainConfig that the search itself gives to each trial."""
+
+
+class Objectives(NamedTuple):
+    """The two objectives of a trial at one epoch; smaller is better."""
+
+    mse: float
+    """Mean over pixels of the squared error, images divided by the training maximum."""
+    gap: float
+    """1 - LDS / attainable; slightly negative where the code does better than the average perfect one."""
+
+    @classmethod
+    def of(cls, validation: Mapping[str, float]) -> "Objectives":
+        """From the validation block of a row of metrics.jsonl."""
+        return cls(validation["mse"], 1 - validation["lds"] / validation["lds_attainable"])
+
+    @property
+    def finite(self) -> bool:
+        """Whether both are numbers, and the MSE has a logarithm."""
+        return math.isfinite(self.mse) and math.isfinite(self.gap) and self.mse > 0
+
+    @property
+    def compared(self) -> tuple[float, float]:
+        """(log10 MSE, gap): what is minimised."""
+        return math.log10(self.mse), self.gap
+
+
+def declared_space(config: TrainConfig) -> Space:
+    """The space that the model of `config` declares, around the values of its objective."""
+    space: Space = {}
+    for name, values in MODELS[config.model].SEARCHED.items():
+        if isinstance(values, Around):
+            centre = getattr(config.resolved_objective, name)
+            space[name] = Interval(_rounded(centre / values.factor), _rounded(centre * values.factor), log=True)
+        else:
+            space[name] = values
+    latents = space.get("latents")
+    if isinstance(latents, Interval):  # one at least for what is not measured
+        least = len(config.aux_names) + 1
+        space["latents"] = latents._replace(low=max(latents.low, least), high=max(latents.high, least))
+    return space
+
+
+def parse_axis(text: str) -> tuple[str, Axis]:
+    """ "beta=0.5:20:log", "latents=6:16" or "batch_size=64,128" -> the field's name and its values."""
+    name, _, values = text.partition("=")
+    name = name.replace("-", "_")
+    check_field(name, text)
+    match values.split(":"):
+        case [low, high]:
+            axis = Interval(_number(low, text), _number(high, text), log=False)
+        case [low, high, "log"]:
+            axis = Interval(_number(low, text), _number(high, text), log=True)
+        case [listed] if listed:
+            return name, tuple(literal(value) for value in listed.split(","))
+        case _:
+            raise InputError(f"vary {text!r}: allowed: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE,...")
+    if not axis.low < axis.high or (axis.log and not axis.low > 0):
+        raise InputError(f"vary {text!r}: allowed: LOW below HIGH, and above 0 with log")
+    return name, axis
+
+
+def parse_fixed(text: str) -> tuple[str, Any]:
+    """ "latents=12" -> name and value of a field of TrainConfig."""
+    name, sign, value = text.partition("=")
+    name = name.replace("-", "_")
+    if not sign:
+        raise InputError(f"fix {text!r}: allowed: NAME=VALUE")
+    check_field(name, text)
+    return name, literal(value)
+
+
+def check_field(name: str, text: str) -> None:
+    """Raises InputError unless `name` is a field of TrainConfig that the search may set."""
+    allowed = sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
+    if name not in allowed:
+        raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {', '.join(allowed)}")
+
+
+def literal(text: str) -> Any:
+    """A number where it is one, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _number(text: str, whole: str) -> float:
+    value = literal(text)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"vary {whole!r}: {text!r} is no number; allowed: NAME=LOW:HIGH with numbers")
+    return value
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def is_whole(axis: Interval) -> bool:
+    """Whether an interval has whole numbers only."""
+    return isinstance(axis.low, int) and isinstance(axis.high, int)
+
+
+def tidy(point: Mapping[str, Any], space: Space) -> Point:
+    """Plain Python values, real ones with four digits: a point that is read, typed again and compared as it is told."""
+    tidied = {}
+    for name, axis in space.items():
+        value = point[name]
+        if not isinstance(axis, Interval):
+            tidied[name] = next(choice for choice in axis if choice == value)
+        elif is_whole(axis):
+            tidied[name] = int(value)
+        else:
+            tidied[name] = min(max(_rounded(value), axis.low), axis.high)
+    return tidied
+
+
+def key(point: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two equal points have in common."""
+    return tuple(sorted(point.items()))
+
+
+def grid_points(space: Space) -> list[Point]:
+    """All combinations, the last axis running fastest. Raises InputError for an axis without listed values."""
+    for name, axis in space.items():
+        if isinstance(axis, Interval):
+            raise InputError(f"grid: {name} has the range {axis.low} to {axis.high}; allowed: NAME=VALUE,VALUE,...")
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+
+
+def dominated_by(values_N2: NDArray) -> NDArray:
+    """How many of N points dominate each one: are no worse in both objectives and better in one. (N,) int.
+
+    The rank of Fonseca & Fleming 1993; 0 is the Pareto front.
+    """
+    no_worse_NN = (values_N2[:, None] <= values_N2[None]).all(-1)
+    better_NN = (values_N2[:, None] < values_N2[None]).any(-1)
+    return (no_worse_NN & better_NN).sum(0)
+
+
+def hypervolume(values_N2: NDArray, reference_2: Sequence[float]) -> float:
+    """Area that N points dominate below and left of the reference point."""
+    area, ceiling = 0.0, reference_2[1]
+    inside = values_N2[(values_N2 < np.asarray(reference_2)).all(-1)]
+    for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
+        if y < ceiling:
+            area += (reference_2[0] - x) * (ceiling - y)
+            ceiling = y
+    return float(area)
+
+
+def choose(values_N2: NDArray) -> int:
+    """Our choice: the point of the front that is nearest to the ideal, each objective scaled to [0, 1] over the front.
+
+    Compromise programming (Zeleny 1973) with Euclidean distance. The scale is the front's, so that bad trials
+    cannot move the choice. Returns the number of the point.
+    """
+    front = np.flatnonzero(dominated_by(values_N2) == 0)
+    low, high = values_N2[front].min(0), values_N2[front].max(0)
+    distance = np.linalg.norm((values_N2[front] - low) / np.where(high > low, high - low, 1), axis=1)
+    return int(front[distance.argmin()])
+
+
+def paper_choice(mse_N: NDArray, gap_N: NDArray) -> int:
+    """The paper's rule, for comparison only: smallest |Z_MSE| |Z_(1-LDS)| of the standardised values over all trials.
+
+    It favours whatever is average in either objective. Returns the number of the point.
+    """
+    z = [(x - x.mean()) / (x.std() or 1) for x in (mse_N, gap_N)]
+    return int(np.abs(z[0] * z[1]).argmin())

@@ -1,0 +1,129 @@
+"""The fields of `python -m hpo.search`, saved whole as search.json with the search."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.types import InputError
+from hpo.journal import SETTINGS
+from hpo.problem import GRIDS, Space, declared_space, parse_axis, parse_fixed
+
+MAY_CHANGE = (
+    "data", "out", "device", "max_evals", "workers", "launcher", "max_minutes", "trial_minutes", "resume",
+)  # fmt: skip
+"""What a search may be resumed with that it was not started with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """A search for hyperparameters."""
+
+    data: Path
+    """HDF5 file of labelled images (docs/data-format.md)."""
+    out: Path = Path("search")
+    """Folder of the search: journal.jsonl, results.csv, report.html, and the run of every trial in trials/."""
+    model: Literal["aux-vae", "beta-vae"] = "aux-vae"
+    """Which model to train."""
+    aux: str = ""
+    """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for beta-vae too."""
+    objective: Literal["tuned", "paper"] = "tuned"
+    """Training objective by name; the space lies around its constants."""
+    epochs: int = 20
+    """Passes over the training split of a trial that is not stopped."""
+    seed: int = 0
+    """Seed of the search, and of every trial."""
+    device: str = "auto"
+    """auto, cpu or cuda, for every trial."""
+    strategy: Literal["cbo", "random", "grid"] = "cbo"
+    """Bayesian optimisation by DeepHyper, random points, or every point of a grid."""
+    grid: Literal["paper"] | None = None
+    """A grid by name: paper has 27 points of beta, lambda1 and lambda2. Also the box for cbo and random, then."""
+    vary: tuple[str, ...] = ()
+    """The space, in place of the model's own: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE,..."""
+    fix: tuple[str, ...] = ()
+    """Further settings of every trial: NAME=VALUE, such as network=mlp; a fixed one leaves the space."""
+    max_evals: int = 40
+    """Trials in all, those of earlier sessions and failed ones included."""
+    workers: int | None = None
+    """Trials at a time. Without it: one for each GPU, or what the allocation has room for, or one. Under MPI it is the
+    number of ranks less one."""
+    processes: int = 1
+    """Processes of each trial (DDP)."""
+    launcher: Literal["auto", "local", "mpi", "slurm"] = "auto"
+    """Where trials run: on this machine; on MPI ranks, each where it is; as srun steps of this Slurm allocation."""
+    early_stopping: bool = True
+    """Stop a trial that most others dominate at the same epoch (hpo/stopping.py)."""
+    max_minutes: float | None = None
+    """Stop the search after so long; running trials are saved, and --resume goes on with them. Exit code 75."""
+    trial_minutes: float | None = None
+    """A trial that takes longer has failed."""
+    resume: bool = False
+    """Go on from what `out` holds, if anything."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("max_evals", 1), ("processes", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
+        for name in ("workers", "max_minutes", "trial_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} = {value}; allowed: above 0")
+        if not self.aux:
+            raise InputError("aux is empty; allowed: one or more factor names, whose LDS is one of the two objectives")
+        if self.grid and self.vary:
+            raise InputError(f"grid = {self.grid} and vary = {' '.join(self.vary)}; allowed: one of the two")
+        if self.strategy == "grid" and not (self.grid or self.vary):
+            raise InputError("strategy = grid needs --grid paper, or --vary NAME=VALUE,VALUE,... for each axis")
+        self.train_config()
+
+    def train_fields(self) -> dict[str, Any]:
+        """Fields of TrainConfig that every trial has; `out` aside."""
+        own = {name: getattr(self, name) for name in ("data", "model", "aux", "objective", "epochs", "seed", "device")}
+        return own | {"data": self.data.absolute()} | dict(parse_fixed(text) for text in self.fix)
+
+    def train_config(self) -> TrainConfig:
+        """A trial as it would be without the search. Raises InputError where a fixed setting is wrong."""
+        return TrainConfig(**self.train_fields())
+
+    def space(self) -> Space:
+        """The axes of the search. Raises InputError where they are wrong."""
+        if self.strategy == "grid" or self.vary:
+            space = dict(GRIDS[self.grid]) if self.grid else dict(parse_axis(text) for text in self.vary)
+        elif self.grid:
+            space = {name: _box(values) for name, values in GRIDS[self.grid].items()}
+        else:
+            space = declared_space(self.train_config())
+        fixed = {parse_fixed(text)[0] for text in self.fix}
+        if self.vary and fixed & space.keys():
+            raise InputError(f"{', '.join(fixed & space.keys())}: both in vary and in fix; allowed: one of the two")
+        return {name: axis for name, axis in space.items() if name not in fixed}
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        return json.loads(json.dumps(fields))
+
+    @classmethod
+    def load(cls, folder: Path) -> "SearchConfig":
+        """The settings of a search. Raises InputError where the folder holds none."""
+        try:
+            saved = json.loads((folder / SETTINGS).read_text())["settings"]
+        except FileNotFoundError as error:
+            raise InputError(f"{folder}: holds no search (no {SETTINGS})") from error
+        paths = {"data": Path(saved["data"]), "out": folder}
+        return cls(**saved | paths | {"vary": tuple(saved["vary"]), "fix": tuple(saved["fix"])})
+
+    def check_same(self, saved: "SearchConfig") -> None:
+        """Raises InputError where the search in the folder was another one."""
+        now, then = self.to_json(), saved.to_json()
+        for name in now:
+            if name not in MAY_CHANGE and now[name] != then[name]:
+                raise InputError(f"{self.out}: the search there has {name} = {then[name]}, now {now[name]}")
+
+
+def _box(values: Any) -> Any:
+    from hpcauxvae.types import Interval
+
+    return Interval(min(values), max(values), log=True)

@@ -1,0 +1,133 @@
+"""Who proposes the next point: DeepHyper's asynchronous Bayesian optimisation, chance, or a grid. One interface.
+
+The search keeps its own loop and uses DeepHyper through ask and tell: its evaluators end a search at the first trial
+that raises, returns NaN or is killed, and its files lose rows until the first success.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from hpcauxvae.types import Interval
+from hpo.journal import Row
+from hpo.problem import Axis, Point, Space, grid_points, is_whole, key, tidy
+
+_TRIES = 1000
+
+
+class Strategy(Protocol):
+    """Proposes points and hears what became of them."""
+
+    def ask(self) -> Point | None:
+        """The next point, never one it gave or was told before; None when there is none left."""
+
+    def tell(self, rows: Sequence[Row]) -> None:
+        """Trials that ended."""
+
+
+class Grid:
+    """Every combination of the listed values, in order."""
+
+    def __init__(self, space: Space, known: Sequence[Point]) -> None:
+        seen = {key(point) for point in known}
+        self.left = [point for point in grid_points(space) if key(point) not in seen]
+
+    def ask(self) -> Point | None:
+        return self.left.pop(0) if self.left else None
+
+    def tell(self, rows: Sequence[Row]) -> None:
+        pass
+
+
+class Random:
+    """Independent points, uniform on each axis (or on its logarithm); `first` comes before them."""
+
+    def __init__(self, space: Space, known: Sequence[Point], seed: int, first: Point | None) -> None:
+        self.space, self.first = space, first
+        self.seen = {key(point) for point in known}
+        self.rng = np.random.default_rng([seed, len(known)])
+
+    def ask(self) -> Point | None:
+        return fresh(self.first, self.space, self.seen, self.rng)
+
+    def tell(self, rows: Sequence[Row]) -> None:
+        pass
+
+
+class Bayesian:
+    """DeepHyper's CBO: extremely randomised trees, scalarised anew at random for every point (Chebyshev).
+
+    Failed trials count as the worst that was seen, so that the region around them is avoided.
+    """
+
+    def __init__(self, space: Space, known: Sequence[Point], seed: int, first: Point | None, initial: int) -> None:
+        """initial: trials before the surrogate is trusted."""
+        from deephyper.hpo import CBO, HpProblem  # 3 s, which neither a grid nor a report needs
+
+        problem = HpProblem()
+        for name, axis in space.items():
+            problem.add_hyperparameter(_dimension(axis), name)
+        self.search = CBO(
+            problem,
+            checkpoint_history_to_csv=False,
+            random_state=int(np.random.SeedSequence([seed, len(known)]).generate_state(1)[0] >> 1),
+            surrogate_model="ET",
+            acq_optimizer="sampling",
+            acq_optimizer_kwargs={"max_total_failures": -1},
+            n_initial_points=initial,
+        )
+        self.space, self.first = space, first
+        self.seen = {key(point) for point in known}
+        self.rng = np.random.default_rng([seed, len(known), 1])
+
+    def ask(self) -> Point | None:
+        point = self.first
+        if point is None or key(point) in self.seen:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a point that was evaluated before: `fresh` sees to it
+                point = tidy(self.search.ask(1)[0], self.space)
+        return fresh(point, self.space, self.seen, self.rng)
+
+    def tell(self, rows: Sequence[Row]) -> None:
+        told: list[tuple[Any, Any]] = [
+            (row.point, f"F_{row.state}" if row.objectives is None else tuple(-v for v in row.objectives.compared))
+            for row in rows
+        ]
+        if told:
+            self.search.tell(told)
+
+
+def fresh(point: Point | None, space: Space, seen: set[tuple[Any, ...]], rng: np.random.Generator) -> Point | None:
+    """The point if it is new, else a random one that is; marks it as seen. None where a small space is used up."""
+    for _ in range(_TRIES):
+        if point is not None and key(point) not in seen:
+            seen.add(key(point))
+            return point
+        point = tidy({name: _draw(axis, rng) for name, axis in space.items()}, space)
+    return None
+
+
+def _draw(axis: Axis, rng: np.random.Generator) -> Any:
+    if not isinstance(axis, Interval):
+        return axis[rng.integers(len(axis))]
+    low, high = axis.low, axis.high
+    if is_whole(axis):  # each end as likely as a number between
+        low, high = low - 0.5, high + 0.5
+    value = np.exp(rng.uniform(np.log(low), np.log(high))) if axis.log else rng.uniform(low, high)
+    return min(max(round(value), axis.low), axis.high) if is_whole(axis) else float(value)
+
+
+def _dimension(axis: Axis) -> Any:
+    if not isinstance(axis, Interval):
+        return list(axis)
+    return (axis.low, axis.high, "log-uniform" if axis.log else "uniform")
+
+
+def contains(space: Space, values: Mapping[str, Any]) -> bool:
+    """Whether a point lies in the space."""
+    return all(
+        axis.low <= values[name] <= axis.high if isinstance(axis, Interval) else values[name] in axis
+        for name, axis in space.items()
+    )

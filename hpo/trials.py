@@ -1,0 +1,223 @@
+"""One trial: a real training as a process of its own, watched, stopped early if it is bad, never let go of.
+
+The run folder of a trial is that of `hpcauxvae train`: it can be evaluated, resumed and looked at by itself.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpo.journal import Row, State
+from hpo.problem import Objectives, Point
+from hpo.processes import MARK, kill_marked
+from hpo.stopping import judge, read_curve, rungs
+
+_POLL_SECONDS = 0.2
+_LOOK_SECONDS = 1.0
+GRACE_SECONDS = 60.0
+"""From asking a trial to stop, at its next step, to killing it."""
+
+# What another launcher, of the search itself, left in the environment: a trial would take it for its own.
+_LAUNCHERS = re.compile(
+    r"(PMI_|PMIX_|PALS_|OMPI_|MPI_LOCAL|MPIR_|HYDRA_|HYDI_|MPIEXEC_|TORCHELASTIC_|SLURM_(?!JOB_ID$|CONF$))"
+    r"|^(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)$"
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all trials of a search have in common; travels to MPI ranks."""
+
+    out: Path
+    """Folder of the search."""
+    mark: str
+    """Marks the processes of the search."""
+    fields: Mapping[str, Any]
+    """Fields of TrainConfig that are not searched; a trial's `out` is its own."""
+    processes: int
+    """Processes of each trial."""
+    early_stopping: bool
+    trial_minutes: float | None
+    """A trial that takes longer has failed."""
+
+    def run_folder(self, trial: int) -> Path:
+        """The run of a trial."""
+        return self.out / "trials" / f"{trial:04}"
+
+    def log_file(self, trial: int) -> Path:
+        """Everything that a trial printed."""
+        return self.out / "logs" / f"{trial:04}.log"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slot:
+    """What one worker may use."""
+
+    name: str
+    """Number of the worker on its host."""
+    gpus: tuple[str, ...] = ()
+    """Names for CUDA_VISIBLE_DEVICES; none where there are no GPUs."""
+    threads: int = 1
+    """Of each process of a trial."""
+    srun: tuple[str, ...] = ()
+    """The srun command, but for the program, where trials are steps of a Slurm allocation."""
+
+
+def train_arguments(fields: Mapping[str, Any]) -> list[str]:
+    """Fields of TrainConfig as arguments of `hpcauxvae train`."""
+    arguments = [str(fields["data"])]
+    for name, value in fields.items():
+        if name != "data":
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    return [*arguments, "--resume"]
+
+
+def command(plan: Plan, point: Point, trial: int, slot: Slot) -> list[str]:
+    """The command of a trial."""
+    program = ["-m", "hpcauxvae.train", *train_arguments({**plan.fields, **point, "out": plan.run_folder(trial)})]
+    if slot.srun:
+        return [*slot.srun, f"--job-name=trial-{trial:04}", sys.executable, *program]
+    if plan.processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={plan.processes}"]
+        return [sys.executable, *launcher, *program]
+    return [sys.executable, *program]
+
+
+def environment(plan: Plan, trial: int, slot: Slot) -> dict[str, str]:
+    """The environment of a trial: its share of the machine, its mark, nothing of the search's own launcher."""
+    own = {name: value for name, value in os.environ.items() if slot.srun or not _LAUNCHERS.search(name)}
+    own[MARK] = f"{plan.mark}/{trial}/"
+    own.setdefault("OMP_NUM_THREADS", str(slot.threads))
+    if slot.gpus:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
+    return own
+
+
+class Watch:
+    """Looks at a trial while it runs, and decides that it has to stop."""
+
+    def __init__(self, plan: Plan, trial: int, stopping: Callable[[], bool]) -> None:
+        self.plan, self.trial, self.stopping = plan, trial, stopping
+        self.ends = time.monotonic() + 60 * plan.trial_minutes if plan.trial_minutes else None
+        passed = max(read_curve(plan.run_folder(trial)), default=0)  # by a trial that goes on after an interruption
+        self.rungs_left = [e for e in rungs(plan.fields["epochs"]) if e > passed] if plan.early_stopping else []
+        self.seen: list[dict[str, Any]] = []
+
+    def verdict(self) -> tuple[State, str] | None:
+        """None while the trial may go on, else what it becomes and why."""
+        if self.stopping():
+            return "interrupted", "the search was asked to stop"
+        if self.ends and time.monotonic() > self.ends:
+            return "failed", f"time: no end after {self.plan.trial_minutes:g} minutes"
+        if self.rungs_left:
+            curve = read_curve(self.plan.run_folder(self.trial))
+            while self.rungs_left and self.rungs_left[0] in curve:
+                epoch = self.rungs_left.pop(0)
+                if not curve[epoch].finite:
+                    continue
+                judged = {"epoch": epoch} | judge(curve[epoch], self._others(epoch))
+                self.seen.append(judged)
+                if not judged["goes_on"]:
+                    return "stopped", f"dominated by {judged['dominated_by']} of {judged['of']} at epoch {epoch}"
+        return None
+
+    def _others(self, epoch: int) -> list[Objectives]:
+        own = self.plan.run_folder(self.trial)
+        curves = [read_curve(run) for run in sorted(own.parent.iterdir()) if run != own]
+        return [curve[epoch] for curve in curves if epoch in curve]
+
+
+def run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callable[[], bool]) -> Row:
+    """Runs a trial to its end and says what came of it; never raises for what the trial does."""
+    started = time.time()
+    watch = Watch(plan, trial, stopping)
+    own = environment(plan, trial, slot)
+    plan.log_file(trial).parent.mkdir(parents=True, exist_ok=True)
+    with open(plan.log_file(trial), "a") as log:
+        log.write(f"{time.strftime('%F %T')} {' '.join(command(plan, point, trial, slot))}\n")
+        log.flush()
+        process = subprocess.Popen(
+            command(plan, point, trial, slot),
+            env=own,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            verdict = _follow(process, watch)
+        finally:
+            _end(process, own[MARK])
+    state, reason, objectives, epochs = _outcome(plan, trial, process.returncode, verdict)
+    return Row(
+        trial=trial,
+        point=point,
+        state=state,
+        reason=reason,
+        objectives=objectives,
+        epochs=epochs,
+        started=started,
+        ended=time.time(),
+        worker=f"{socket.gethostname()}/{slot.name}",
+        rungs=watch.seen,
+    )
+
+
+def _follow(process: "subprocess.Popen[bytes]", watch: Watch) -> tuple[State, str] | None:
+    """Waits for the end; where the watch wants it, asks the trial to stop and gives it time to save."""
+    looked = -_LOOK_SECONDS
+    while process.poll() is None:
+        if time.monotonic() - looked >= _LOOK_SECONDS:
+            looked = time.monotonic()
+            if verdict := watch.verdict():
+                os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # killed by what comes next
+                    process.wait(GRACE_SECONDS)
+                return verdict
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
+    """Whatever is left of a trial, its launcher's orphans included, ends here."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kill_marked(mark)
+
+
+def _outcome(
+    plan: Plan, trial: int, code: int, verdict: tuple[State, str] | None
+) -> tuple[State, str, Objectives | None, int]:
+    curve = read_curve(plan.run_folder(trial))
+    epochs = max(curve, default=0)
+    objectives = curve.get(epochs)
+    whole = epochs == plan.fields["epochs"] and objectives is not None
+    state, reason = verdict or ("finished" if code == 0 and whole else "failed", "")
+    if whole and state != "failed":  # also one that was done before it heard that it should stop
+        state, reason = "finished", ""
+    if state == "failed" and not reason:
+        reason = _why(code, plan.log_file(trial))
+    if state in ("finished", "stopped") and (objectives is None or not objectives.finite):
+        state, reason = "failed", f"objectives at epoch {epochs} are not finite: {objectives}"
+    return state, reason, None if state == "failed" else objectives, epochs
+
+
+def _why(code: int, log: Path) -> str:
+    """The reason of a failure in a line: the signal, or the last line of the log that tells of an error."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    lines = log.read_text(errors="replace").splitlines()
+    telling = [line for line in lines if re.search(r"error:|Error\b|Diverged|OutOfMemory|[Kk]illed|signal", line)]
+    root = [line for line in telling if not line.lstrip().startswith(("[E", "[W", "torch.distributed.elastic", "E1"))]
+    last = (root or telling or lines or ["nothing was printed"])[-1].strip()
+    return f"exit code {code}: {last[:300]}"
