@@ -51,7 +51,7 @@ build: $(READY)
 $(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[simulate,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[simulate,hpo,dev]'
 	touch $@
 
 clean:

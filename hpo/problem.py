@@ -191,10 +191,10 @@ def choose(values_N2: NDArray) -> int:
     return int(front[distance.argmin()])
 
 
-def paper_choice(mse_N: NDArray, gap_N: NDArray) -> int:
-    """The paper's rule, for comparison only: smallest |Z_MSE| |Z_(1-LDS)| of the standardised values over all trials.
+def paper_products(mse_N: NDArray, gap_N: NDArray) -> NDArray:
+    """|Z_MSE| |Z_(1-LDS)| of the values standardised over all trials, (N,): the paper chooses the smallest.
 
-    It favours whatever is average in either objective. Returns the number of the point.
+    For comparison only: it favours whatever is average in either objective.
     """
     z = [(x - x.mean()) / (x.std() or 1) for x in (mse_N, gap_N)]
-    return int(np.abs(z[0] * z[1]).argmin())
+    return np.abs(z[0] * z[1])

@@ -1,0 +1,227 @@
+"""The space, the objectives, dominance, hypervolume and the choice: against pymoo, brute force and hand-made fronts."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.models import MODELS
+from hpcauxvae.types import InputError, Interval
+from hpo.journal import Journal, Row
+from hpo.problem import (
+    GRIDS,
+    Objectives,
+    choose,
+    declared_space,
+    dominated_by,
+    grid_points,
+    hypervolume,
+    paper_products,
+    parse_axis,
+    parse_fixed,
+    tidy,
+)
+from hpo.settings import SearchConfig
+from hpo.stopping import judge, rungs
+from hpo.strategies import Grid, Random
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hypervolume_and_front_are_those_of_pymoo(seed):
+    from pymoo.indicators.hv import HV
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(rng.integers(1, 40), 2)).round(1)  # rounding makes ties
+    reference = (1.0, 0.5)
+    assert hypervolume(values, reference) == pytest.approx(HV(ref_point=np.array(reference))(values), abs=1e-12)
+    front = NonDominatedSorting().do(values, only_non_dominated_front=True)
+    assert set(np.flatnonzero(dominated_by(values) == 0)) == set(front)
+
+
+def test_dominance_counts_pairs():
+    values = np.array([[0, 0], [1, 1], [1, 1], [0, 2], [2, 0.5]])
+    by_hand = [sum((q <= p).all() and (q < p).any() for q in values) for p in values]
+    assert dominated_by(values).tolist() == by_hand == [0, 1, 1, 1, 1]
+
+
+def test_the_choice_is_the_knee_and_bad_trials_do_not_move_it():
+    front = np.array([[0.0, 1.0], [0.2, 0.25], [1.0, 0.0]])
+    assert choose(front) == 1
+    assert choose(np.concatenate([front, [[50.0, 40.0], [0.9, 0.9]]])) == 1
+    assert choose(np.array([[3.0, 3.0]])) == 0
+
+
+def test_the_papers_rule_on_the_papers_table():
+    """Fig. 16, whose digits are rounded: MSE in 1e-6, LDS in percent, and the printed product, smallest in row 3."""
+    mse = [10, 3, 5, 18, 13, 14, 20, 16, 12, 29, 9, 7, 21, 22, 17, 21, 22, 19, 8, 27, 21, 25, 24, 20, 27, 23, 26]
+    lds = [82, 83, 87, 88, 90, 80, 86, 75, 85, 83, 87, 83, 87, 85, 88, 87, 88, 84, 92, 84, 83, 89, 87, 89, 90, 90, 88]
+    printed = [1.32, 1.38, 0.39, 0.02, 0.59, 0.72, 0.03, 0.76, 0.13, 1.20, 0.37, 1.14, 0.11, 0.14]
+    printed += [0.06, 0.11, 0.31, 0.10, 2.33, 0.77, 0.38, 0.75, 0.25, 0.26, 1.58, 0.80, 0.67]
+    products = paper_products(np.array(mse) * 1e-6, 1 - np.array(lds) / 100)
+    assert np.corrcoef(products, printed)[0, 1] > 0.98
+    assert 3 in products.argsort()[:2]
+    average = np.array([1.0, 2.0, 3.0])
+    assert paper_products(average, average).argmin() == 1, "it favours the average trial"
+
+
+def test_objectives_come_from_the_validation_block():
+    objectives = Objectives.of({"loss": 3.0, "mse": 1e-5, "lds": 0.8, "lds_attainable": 0.9})
+    assert objectives.compared == (pytest.approx(-5), pytest.approx(1 - 0.8 / 0.9))
+    assert not Objectives(math.nan, 0.1).finite
+    assert not Objectives(0.0, 0.1).finite
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("objective", ["tuned", "paper"])
+def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
+    fields = {"data": Path("x.h5"), "model": model, "objective": objective, "aux": "a,b,c,d,e,f"}
+    config = TrainConfig(**fields)
+    space = declared_space(config)
+    ends = [(axis.low, axis.high) if isinstance(axis, Interval) else (axis[0], axis[-1]) for axis in space.values()]
+    for corner in range(2):
+        TrainConfig(**fields, **dict(zip(space, (end[corner] for end in ends), strict=True)))
+    assert space["latents"].low == 7, "one latent at least for what is not measured"
+    assert space["beta"].low < config.resolved_objective.beta < space["beta"].high
+
+
+def test_the_papers_grid_has_27_points():
+    points = grid_points(GRIDS["paper"])
+    assert len({tuple(point.values()) for point in points}) == len(points) == 27
+    assert {"beta": 5.0, "lambda1": 1.0, "lambda2": 0.1} in points
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("beta=0.5:20:log", ("beta", Interval(0.5, 20, log=True))),
+        ("latents=6:16", ("latents", Interval(6, 16, log=False))),
+        ("batch-size=32,64", ("batch_size", (32, 64))),
+        ("network=mlp", ("network", ("mlp",))),
+    ],
+)
+def test_axes_are_read(text, parsed):
+    assert parse_axis(text) == parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("beta", "allowed: NAME=LOW:HIGH"),
+        ("bta=1:2", "'bta' is no hyperparameter"),
+        ("seed=1,2", "'seed' is no hyperparameter"),
+        ("beta=2:1", "allowed: LOW below HIGH"),
+        ("beta=0:1:log", "above 0 with log"),
+        ("beta=a:b", "'a' is no number"),
+        ("beta=1:2:lin", "allowed: NAME=LOW:HIGH"),
+    ],
+)
+def test_wrong_axes_are_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_axis(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"aux": ""}, "aux is empty"),
+        ({"max_evals": 0}, "max_evals = 0"),
+        ({"strategy": "grid"}, "needs --grid"),
+        ({"grid": "paper", "vary": ("beta=1,2",)}, "one of the two"),
+        ({"fix": ("latents=0",)}, "latents = 0"),
+        ({"workers": 0}, "workers = 0"),
+    ],
+)
+def test_wrong_settings_are_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        SearchConfig(**{"data": Path("x.h5"), "aux": "a"} | fields)
+
+
+def test_fixed_hyperparameters_leave_the_space():
+    config = SearchConfig(data=Path("x.h5"), aux="a", fix=("batch_size=64", "network=mlp"))
+    assert "batch_size" not in config.space()
+    assert config.train_fields()["batch_size"] == 64
+    assert parse_fixed("beta=1e-3") == ("beta", 1e-3)
+
+
+def test_random_points_fill_the_space_and_never_repeat():
+    space = {"beta": Interval(0.1, 10, log=True), "latents": Interval(6, 9, log=False), "network": ("conv", "mlp")}
+    strategy = Random(space, [], 0, None)
+    points = [strategy.ask() for _ in range(2000)]
+    assert len({tuple(point.values()) for point in points}) == 2000
+    betas = np.log10([point["beta"] for point in points])
+    assert abs(betas.mean()) < 0.05
+    assert abs(betas.std() - 2 / math.sqrt(12)) < 0.03
+    latents, counts = np.unique([point["latents"] for point in points], return_counts=True)
+    assert latents.tolist() == [6, 7, 8, 9]
+    assert counts.min() > 420
+    assert all(tidy(point, space) == point for point in points)
+
+
+def test_small_spaces_are_used_up_once():
+    space = {"degree": (1, 2, 3), "latents": Interval(6, 7, log=False)}
+    for make in (lambda known: Random(space, known, 0, None), lambda known: Grid({**space, "latents": (6, 7)}, known)):
+        strategy = make([{"degree": 1, "latents": 6}])
+        points = iter(strategy.ask, None)
+        assert len({tuple(point.values()) for point in points} | {(1, 6)}) == 6
+
+
+def test_rungs_lie_within():
+    assert rungs(20) == [5, 10]
+    assert rungs(2) == [1]
+    assert rungs(1) == []
+
+
+def test_a_trial_on_the_front_of_its_rung_always_goes_on():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        mse, gap = 10 ** rng.uniform(-7, -4, 12), rng.uniform(0, 1, 12)
+        trials = [Objectives(*pair) for pair in zip(mse, gap, strict=True)]
+        for number, own in enumerate(trials):
+            others = trials[:number] + trials[number + 1 :]
+            beaten = sum(o.mse <= own.mse and o.gap <= own.gap for o in others)
+            judged = judge(own, others)
+            assert judged["dominated_by"] == beaten
+            assert judged["goes_on"] or beaten > 0
+    worst = judge(Objectives(1.0, 1.0), trials)
+    assert (worst["goes_on"], worst["dominated_by"], worst["of"]) == (False, 12, 12)
+    assert judge(Objectives(1.0, 1.0), trials[:2])["goes_on"], "too few to tell"
+
+
+def row(trial: int, **fields) -> Row:
+    given = {"point": {"beta": 0.5}, "state": "finished", "reason": "", "objectives": Objectives(1e-6, 0.1)}
+    rest = {"epochs": 3, "started": 1.0, "ended": 2.0, "worker": "here/0", "rungs": []}
+    return Row(trial=trial, **given | rest | fields)
+
+
+def test_the_journal_survives_a_cut_line(tmp_path):
+    journal = Journal(tmp_path)
+    for trial in range(3):
+        journal.ask(trial, {"beta": float(trial)})
+    journal.end(row(0))
+    journal.end(row(2, state="failed", reason="killed", objectives=None))
+    whole = journal.path.read_bytes()
+    for cut in range(1, 60):
+        journal.path.write_bytes(whole[:-cut])
+        again = Journal(tmp_path)
+        assert [r.trial for r in again.rows] == [0]
+        assert set(again.running) == {1, 2}
+        again.repair()
+        again.end(row(2))
+        assert [json.loads(line)["event"] for line in journal.path.read_text().splitlines()].count("ended") == 2
+    assert Journal(tmp_path).rows[1] == row(2)
+
+
+def test_deephyper_reads_the_table(tmp_path):
+    from deephyper.analysis.hpo import read_results_from_csv
+
+    journal = Journal(tmp_path)
+    journal.ask(0, {"beta": 0.5})
+    journal.end(row(0))
+    journal.end(row(1, state="failed", reason="diverged", objectives=None))
+    table = read_results_from_csv(str(tmp_path / "results.csv"))
+    assert [float(value) for value in table.iloc[0][["p:beta", "objective_0", "objective_1"]]] == [0.5, 6.0, -0.1]
+    assert table["objective_0"][1] == "F_diverged"
