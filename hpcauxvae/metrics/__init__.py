@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from hpcauxvae.metrics.alignment import alignment
 from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.dci import dci
+from hpcauxvae.metrics.fixed_factor import beta_vae, factor_vae
+from hpcauxvae.metrics.information import mig, modularity
 from hpcauxvae.metrics.lds import lds, lds_d, lds_d_mean, lds_mean
 from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.metrics.sap import sap
@@ -23,6 +26,11 @@ METRICS: dict[str, Callable[[Codes], Any]] = {
     "lds_mean": lds_mean,
     "lds_d_mean": lds_d_mean,
     "sap": sap,
+    "mig": mig,
+    "modularity": modularity,
+    "dci": dci,
+    "factor_vae": factor_vae,
+    "beta_vae": beta_vae,
     "alignment": alignment,
     "leakage": leakage,
 }

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 Array = NDArray[np.float64]
 
@@ -75,6 +76,15 @@ def ratio_score(numerator_N: Array, denominator_N: Array) -> Score:
     value = float(numerator_N.mean()) / below
     error = float((numerator_N - value * denominator_N).std(ddof=1)) / below / np.sqrt(n)
     return Score(value=value, low=value - NORMAL_95 * error, high=value + NORMAL_95 * error, n=n)
+
+
+def jackknife_score(value: float, replicates_G: Array, n: int, limits: tuple[float, float]) -> Score:
+    """A score with the interval that its values with each of G groups of samples left out give (grouped jackknife)."""
+    groups = len(replicates_G)
+    error = float(np.sqrt((groups - 1) / groups * np.square(replicates_G - replicates_G.mean()).sum()))
+    half = error * float(student_t.ppf(0.975, groups - 1))
+    low, high = np.clip([value - half, value + half], *limits)
+    return Score(value=value, low=float(low), high=float(high), n=n)
 
 
 def mean_score(values_N: Array) -> Score:

@@ -1,0 +1,102 @@
+"""The FactorVAE score (Kim & Mnih 2018) and the beta-VAE score (Higgins et al. 2017): which factor was held fixed?
+
+Both show a classifier what a batch has in common whose samples share one factor. A continuous factor is shared by
+samples whose values are next to one another in rank. Shape suffixes: N samples, D auxiliary factors, Z latents,
+V votes, M samples of a vote.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+from sklearn.linear_model import LogisticRegression
+
+from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.intervals import Score
+
+VOTES = 800
+"""Batches of each part shown to the classifier, half of them to fit it and half to test it."""
+PARTS = 5
+BATCH = 64
+"""Samples of a batch for the FactorVAE score; pairs of a batch for the beta-VAE score."""
+SHARE = 50
+"""A factor is shared by samples within 1 / SHARE of a part, in order of its values,"""
+NARROWEST = 4
+"""or by so many neighbours if those are more."""
+DEAD = 0.05
+"""A latent whose mean varies by less than this share of the widest one's standard deviation tells nothing."""
+
+
+def factor_vae(codes: Codes) -> Score:
+    """Accuracy with which the latent of least relative variance names the fixed factor, by majority, on means.
+
+    With D factors a code that knows nothing scores about 1 / D, and a little more where its majorities are accidents.
+    """
+    return _of_parts(codes, _factor_vae)
+
+
+def beta_vae(codes: Codes) -> Score:
+    """Accuracy with which a linear classifier names the fixed factor from the mean of |mean_1 - mean_2| over pairs.
+
+    With D factors a code that knows nothing scores about 1 / D.
+    """
+    return _of_parts(codes, _beta_vae)
+
+
+Accuracy = Callable[[NDArray, NDArray, np.random.Generator], float]
+
+
+def _of_parts(codes: Codes, accuracy: Accuracy) -> Score:
+    """Mean accuracy over separate parts of the samples; their spread gives the interval, all sources of error included.
+
+    accuracy: means of the latents that vary, in units of their standard deviation, and factors -> share of right votes.
+    """
+    deviation_Z = codes.mean_NZ.std(0, dtype=np.float64)
+    alive_Z = deviation_Z > DEAD * deviation_Z.max()
+    n = len(codes.mean_NZ)
+    if not alive_Z.any():
+        chance = 1 / codes.aux_ND.shape[1]
+        return Score(value=chance, low=chance, high=chance, n=n)
+    relative_NZ = codes.mean_NZ[:, alive_Z] / deviation_Z[alive_Z]
+    found = []
+    parts = min(PARTS, n // 2)
+    for part in range(parts):
+        rng = np.random.default_rng([codes.seed, part])
+        found.append(accuracy(relative_NZ[part::parts], codes.aux_ND[part::parts], rng))
+    error = float(np.std(found, ddof=1)) / np.sqrt(len(found)) * float(student_t.ppf(0.975, len(found) - 1))
+    value = float(np.mean(found))
+    return Score(value=value, low=max(value - error, 0.0), high=min(value + error, 1.0), n=n)
+
+
+def _sharing(aux_ND: NDArray, size: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """Rows (V, size) of samples that share a factor, and the number of that factor (V,)."""
+    factor_V = np.arange(VOTES) % aux_ND.shape[1]
+    rows_VM = np.empty((VOTES, size), np.int64)
+    for j, column in enumerate(aux_ND.T):
+        order = np.argsort(column, kind="stable")[: np.count_nonzero(~np.isnan(column))]  # NaN is sorted last
+        width = min(max(len(order) // SHARE, NARROWEST), len(order))
+        votes = np.flatnonzero(factor_V == j)
+        start_V = rng.integers(0, len(order) - width + 1, len(votes))
+        rows_VM[votes] = order[start_V[:, None] + rng.integers(0, width, (len(votes), size))]
+    return rows_VM, factor_V
+
+
+def _factor_vae(relative_NZ: NDArray, aux_ND: NDArray, rng: np.random.Generator) -> float:
+    rows_VM, factor_V = _sharing(aux_ND, BATCH, rng)
+    quietest_V = relative_NZ[rows_VM].var(1).argmin(1)
+    fitted = np.arange(VOTES) % (2 * aux_ND.shape[1]) < aux_ND.shape[1]
+    counts_ZD = np.zeros((relative_NZ.shape[1], aux_ND.shape[1]))
+    np.add.at(counts_ZD, (quietest_V[fitted], factor_V[fitted]), 1)
+    return float((counts_ZD.argmax(1)[quietest_V[~fitted]] == factor_V[~fitted]).mean())
+
+
+def _beta_vae(relative_NZ: NDArray, aux_ND: NDArray, rng: np.random.Generator) -> float:
+    if aux_ND.shape[1] == 1:
+        return 1.0
+    rows_VM, factor_V = _sharing(aux_ND, 2 * BATCH, rng)
+    first, second = relative_NZ[rows_VM[:, :BATCH]], relative_NZ[rows_VM[:, BATCH:]]
+    distance_VZ = np.abs(first - second).mean(1)
+    fitted = np.arange(VOTES) % (2 * aux_ND.shape[1]) < aux_ND.shape[1]
+    classifier = LogisticRegression(C=100, max_iter=1000).fit(distance_VZ[fitted], factor_V[fitted])
+    return float(classifier.score(distance_VZ[~fitted], factor_V[~fitted]))
