@@ -21,7 +21,7 @@ demo/run/metrics.json: demo/trained demo/fresh.h5 demo/galaxies-noiseless.h5 dem
 # Of its own name, because a run that was interrupted has a checkpoint too, from which the next make goes on.
 demo/trained: demo/galaxies.h5
 	$(BIN)/torchrun --standalone --nproc-per-node $(NPROC) -m hpcauxvae.train demo/galaxies.h5 \
-	    --model aux-vae --aux radius,g1,g2 --epochs $(DEMO_EPOCHS) --out demo/run --resume
+	    --model aux-vae --aux radius,g1,g2 --epochs $(DEMO_EPOCHS) --out demo/run --resume auto
 	touch $@
 
 demo/galaxies.h5: | $(READY)

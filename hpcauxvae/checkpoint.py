@@ -1,15 +1,15 @@
-"""Checkpoints that are whole or not there, and the folder of a run.
+"""Checkpoints that are whole or not there, and which of a run's are kept.
 
 One safetensors file holds the tensors and, in its header, everything else as JSON with a checksum over both. Reading
 one never unpickles. It is written under a temporary name, synced and renamed.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,14 @@ from hpcauxvae.models import MODELS
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.types import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LAST = "last.safetensors"
+BEST = "best.safetensors"
+FOLDER = "checkpoints"
+
+
+class Damaged(InputError):
+    """The file is not whole; an older one may be."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -38,9 +44,9 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
     part = path.with_name(f".{path.name}.part")
     try:
         save_file(tensors, part, header)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(part)
         part.rename(path)
+        _sync(path.parent)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: cannot be written: {error}") from error
     finally:
@@ -50,7 +56,7 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (on the CPU) and the JSON state of a file.
 
-    Raises InputError where the file is missing, damaged, edited or of another format version.
+    Raises Damaged where it was cut short or edited, InputError where it is missing or of another format version.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -59,12 +65,26 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: damaged or not a checkpoint: {error}") from error
-    if header.get("format_version") != str(FORMAT_VERSION):
-        raise InputError(f"{path}: format_version {header.get('format_version')}; allowed: {FORMAT_VERSION}")
-    if header["sha256"] != _checksum(tensors, header["state"]):
-        raise InputError(f"{path}: checksum does not match: the file was edited or damaged")
+        raise Damaged(f"{path}: damaged or not a checkpoint: {error}") from error
+    if "format_version" not in header:
+        raise Damaged(f"{path}: not a checkpoint of hpcauxvae: its header has no format_version")
+    if header["format_version"] != str(FORMAT_VERSION):
+        raise InputError(
+            f"{path}: format_version {header['format_version']}; allowed: {FORMAT_VERSION}, that of this version of "
+            "hpcauxvae"
+        )
+    if header.get("sha256") != _checksum(tensors, header.get("state", "")):
+        raise Damaged(f"{path}: checksum does not match: the file was edited or damaged")
     return tensors, json.loads(header["state"])
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:
@@ -73,6 +93,65 @@ def _checksum(tensors: dict[str, Tensor], text: str) -> str:
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+class Checkpoints:
+    """The folder `checkpoints` of a run: step-N.safetensors, N the steps done; `last` and `best` point into it.
+
+    Kept are the last few, the best by validation, and for ever those of the steps that `permanent` names.
+    """
+
+    def __init__(self, run: Path, keep_last: int, permanent: Callable[[int], bool]) -> None:
+        self.run, self.folder = run, run / FOLDER
+        self.keep_last, self.permanent = keep_last, permanent
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Writes the checkpoint of state["step"], then lets older ones go. state["best"] names the best one's step.
+
+        Raises InputError if the disk does not take it; all earlier ones are then still there.
+        """
+        step, best = state["step"], state["best"]
+        try:
+            self.folder.mkdir(exist_ok=True)
+            for part in self.folder.glob(".*.part"):  # of a process that was killed as it wrote
+                part.unlink()
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from error
+        write(self._path(step), tensors, state)
+        self._point(LAST, step)
+        if best is not None and best["step"] == step:
+            self._point(BEST, step)
+        for old in self.steps()[self.keep_last :]:
+            if not self.permanent(old) and (best is None or best["step"] != old):
+                self._path(old).unlink()
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, with a warning for each damaged one that it passes; None if there are none.
+
+        Raises InputError where there are some and none is whole, or where one is of another format version.
+        """
+        for step in self.steps():
+            try:
+                read(self._path(step))
+                return self._path(step)
+            except Damaged as error:
+                print(f"warning: {error}; going back to an older checkpoint", file=sys.stderr, flush=True)
+        if self.steps():
+            raise InputError(f"{self.folder}: none of its checkpoints is whole; choose another folder to start anew")
+        return None
+
+    def steps(self) -> list[int]:
+        """The steps after which there is a checkpoint, newest first."""
+        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.safetensors"))[::-1]
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:09d}.safetensors"
+
+    def _point(self, name: str, step: int) -> None:
+        part = self.run / f".{name}.part"
+        part.unlink(missing_ok=True)
+        part.symlink_to(self._path(step).relative_to(self.run))
+        part.rename(self.run / name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +163,8 @@ class Run:
     model: BetaVAE
     """In evaluation mode, on the CPU; satisfies types.Model."""
     state: dict[str, Any]
-    """epoch, step, columns, factor names, image shape, n_train, fingerprint of the training data."""
+    """epoch, step, columns, factor names, image shape, n_train, fingerprint of the training data, and what a resumed
+    run needs besides."""
 
 
 def build_model(config: TrainConfig, state: dict[str, Any]) -> BetaVAE:
@@ -112,67 +192,3 @@ def load_run(folder: Path) -> Run:
     except (KeyError, RuntimeError, InputError) as error:
         raise InputError(f"{folder / LAST}: {error}") from error
     return Run(folder=folder, config=config, model=model.eval(), state=state)
-
-
-class RunLock:
-    """Keeps a second run out of a folder: the file `lock` names host, process and job of the one inside.
-
-    The same job requeued on another host takes over, and so does anyone on the same host once that process is gone.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
-        self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "job": _job_id()}
-
-    def acquire(self) -> None:
-        """Raises InputError if another run holds the folder."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        own = self.path.with_name(f".lock.{self.owner['host']}.{self.owner['pid']}")
-        own.write_text(json.dumps(self.owner))
-        try:
-            self._link(own)
-        finally:
-            own.unlink()
-
-    def _link(self, own: Path) -> None:
-        for _ in range(2):
-            try:
-                os.link(own, self.path)  # whole or not there, and never over another's
-                return
-            except FileExistsError:
-                holder = self._holder()
-                if not self._is_gone(holder):
-                    raise InputError(
-                        f"{self.path.parent}: in use by process {holder.get('pid')} on {holder.get('host')} "
-                        f"(job {holder.get('job')}); choose another folder, or remove {self.path} if it is dead"
-                    ) from None
-                self.path.unlink(missing_ok=True)
-        raise InputError(f"{self.path.parent}: another run took the folder just now; choose another folder")
-
-    def release(self) -> None:
-        """Gives the folder free, if this process holds it; a folder without anything else goes too."""
-        if self._holder() == self.owner:
-            self.path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self.path.parent.rmdir()
-
-    def _holder(self) -> dict[str, Any]:
-        try:
-            return json.loads(self.path.read_text())
-        except FileNotFoundError:
-            return {}
-
-    def _is_gone(self, holder: dict[str, Any]) -> bool:
-        if not holder:  # released just now
-            return True
-        if holder["host"] != self.owner["host"]:
-            return holder["job"] is not None and holder["job"] == self.owner["job"]
-        try:
-            os.kill(holder["pid"], 0)
-        except ProcessLookupError:
-            return True
-        return False
-
-
-def _job_id() -> str | None:
-    return os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID")

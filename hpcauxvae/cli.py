@@ -21,12 +21,14 @@ COMMANDS = {
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
-    Bad input (InputError) is one line on standard error and exit code 2; Ctrl-C is exit code 130.
+    Bad input (InputError) is one line on standard error, from one of the processes, and exit code 2; Ctrl-C is exit
+    code 130.
     """
     try:
         code = main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not error.reported:
+            print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from hpcauxvae.objectives import OBJECTIVES, Objective
 from hpcauxvae.types import InputError
 
+_LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1}
+# A run may go on with other values of these.
+_NOT_DECISIVE = {"data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "keep_last", "keep_every"}
 _OVERRIDES = ("beta", "lambda1", "lambda2", "degree", "sigma", "learning_rate", "batch_size")
 
 
@@ -54,13 +57,25 @@ class TrainConfig:
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and images; the moments are in float64 always."""
-    resume: bool = False
-    """Go on from the last checkpoint in `out`, if there is one."""
+    resume: Literal["no", "auto"] = "no"
+    """auto: go on from the newest whole checkpoint in `out`, past damaged ones; from the beginning if there is none."""
+    max_minutes: float | None = None
+    """Stop after this time with a checkpoint and exit code 75."""
+    checkpoint_minutes: float | None = None
+    """Save within an epoch too, this long after the last save."""
+    keep_last: int = 3
+    """Keep this many of the newest checkpoints, beside the best by validation."""
+    keep_every: int = 10
+    """Keep the checkpoint of every epoch that is a multiple of this for ever."""
 
     def __post_init__(self) -> None:
-        for name, least in (("latents", 1), ("epochs", 1), ("seed", 0), ("split_seed", 0)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
+        for name in ("max_minutes", "checkpoint_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"{name} = {value}; allowed: at least 0")
         if self.model == "aux-vae" and not self.aux_names:
             raise InputError("aux is empty; allowed for aux-vae: one or more factor names, such as radius,g1,g2")
         if len(self.aux_names) > self.latents:
@@ -80,6 +95,10 @@ class TrainConfig:
         """The named objective with the fields given here put in."""
         given = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
         return dataclasses.replace(OBJECTIVES[self.objective], **given)
+
+    def decisive(self) -> dict[str, Any]:
+        """The part of to_json that decides the result: it must stay the same where a run goes on."""
+        return {name: value for name, value in self.to_json().items() if name not in _NOT_DECISIVE}
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the resolved objective stands beside the fields for the reader's sake."""

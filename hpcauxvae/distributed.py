@@ -1,47 +1,24 @@
-"""Which process of how many this one is, and the few collectives that training needs.
+"""The processes of hpcauxvae/world.py joined by torch.distributed, and the few collectives that training needs.
 
-`find_world` reads environment variables alone; `start` joins the processes with torch.distributed; `global_mean`,
-`slice_of` and `agree` serve answers that do not depend on the number of processes. MPI is never called here: MPI and
-forked data workers do not mix.
+`global_mean` and `slice_of` serve answers that do not depend on the number of processes. MPI is never called
+here: MPI and forked data workers do not mix.
 """
 
 import gc
-import os
 import re
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from hpcauxvae.types import InputError
+from hpcauxvae.world import World, rendezvous
 
-Launcher = Literal["torchrun", "mpi", "slurm", "alone"]
-
-
-@dataclass(frozen=True)
-class World:
-    """This process's place among those that were started together."""
-
-    rank: int
-    """0 .. world_size - 1"""
-    world_size: int
-    local_rank: int
-    """0 .. local_world_size - 1, among the processes of this machine"""
-    local_world_size: int
-    launcher: Launcher
-    """who started the processes"""
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.rank < self.world_size and 0 <= self.local_rank < self.local_world_size <= self.world_size):
-            raise InputError(
-                f"{self.launcher}: rank {self.rank} of {self.world_size} processes, {self.local_rank} of "
-                f"{self.local_world_size} on this machine: ranks count from 0 to one less than the number of processes"
-            )
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,110 +30,6 @@ class Processes:
     """where this process computes"""
     group: dist.ProcessGroup | None
     """for the collectives; None when this process is alone"""
-
-
-class _Variables(NamedTuple):
-    """Where one launcher writes what; of several names, in words, the first that is set counts."""
-
-    launcher: Launcher
-    rank: str
-    size: str
-    local_rank: str
-    """also tells that this launcher is there: srun with PMI2 sets PMI_RANK and PMI_SIZE, but no local one"""
-    local_size: str
-
-
-_LAUNCHERS = (
-    _Variables("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-    _Variables("mpi", *(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE"))),
-    _Variables("mpi", "PALS_RANKID", "PMI_SIZE PALS_SIZE", "PALS_LOCAL_RANKID", "PMI_LOCAL_SIZE PALS_LOCAL_SIZE"),
-    _Variables("mpi", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID PMI_LOCAL_RANK", "MPI_LOCALNRANKS PMI_LOCAL_SIZE"),
-)
-# Each tells of the processes that a launcher started.
-_SIZE_HINTS = "WORLD_SIZE OMPI_COMM_WORLD_SIZE PMI_SIZE PALS_LOCAL_SIZE MPI_LOCALNRANKS SLURM_STEP_NUM_TASKS"
-# What the ranks of one start have in common and two starts do not.
-_JOB_IDS = ("SLURM_JOB_ID", "SLURM_STEP_ID", "PBS_JOBID", "PALS_APID", "PMIX_NAMESPACE")
-
-
-def find_world(env: Mapping[str, str] = os.environ) -> World:
-    """This process's place: by torchrun, Open MPI, PALS, PMI or a Slurm *step*, whichever comes first, or alone.
-
-    An sbatch shell exports SLURM_PROCID=0 to all that it starts, so Slurm counts only where SLURM_STEP_ID is set.
-
-    Raises InputError where the variables are incomplete or contradict each other, or where a launcher started several
-    processes that would each take themselves for the only one.
-    """
-    for names in _LAUNCHERS:
-        if any(name in env for name in names.local_rank.split()):
-            rank, size, local_rank, local_size = (_integer(env, names.launcher, words) for words in names[1:])
-            world = World(rank, size, local_rank, local_size, names.launcher)
-            break
-    else:
-        world = _slurm_step(env) if "SLURM_STEP_ID" in env else World(0, 1, 0, 1, "alone")
-    refuse_singletons(world.world_size, world.launcher, env)
-    return world
-
-
-def refuse_singletons(world_size: int, found_by: str, env: Mapping[str, str] = os.environ) -> None:
-    """Raise InputError where `found_by` sees a world of one process while a launcher says that it started several."""
-    for name in _SIZE_HINTS.split():
-        if world_size == 1 and name in env and _integer(env, "launcher", name) > 1:
-            raise InputError(
-                f"world size 1 ({found_by}), but {name}={env[name]}: a launcher started several processes, and each "
-                "would do all the work alone; start with one launcher, the one that belongs to this environment"
-            )
-
-
-def _integer(env: Mapping[str, str], launcher: str, names: str) -> int:
-    for name in names.split():
-        if name in env:
-            if not re.fullmatch(r"\d+", env[name]):
-                raise InputError(f"{launcher}: variable {name}={env[name]!r} must be a whole number, 0 or more")
-            return int(env[name])
-    raise InputError(f"{launcher}: variable {names.replace(' ', ' or ')} must be set, as others of this launcher are")
-
-
-def _slurm_step(env: Mapping[str, str]) -> World:
-    size = _integer(env, "slurm", "SLURM_STEP_NUM_TASKS SLURM_NTASKS")
-    tasks = env.get("SLURM_STEP_TASKS_PER_NODE", str(size))  # such as "4(x2),3": nodes of 4, 4 and 3 tasks
-    if not re.fullmatch(r"\d+(\(x\d+\))?(,\d+(\(x\d+\))?)*", tasks):
-        raise InputError(f"slurm: variable SLURM_STEP_TASKS_PER_NODE={tasks!r} must be a list such as 4(x2),3")
-    counts = [int(n) for n, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks) for _ in range(int(times or 1))]
-    node = _integer(env, "slurm", "SLURM_NODEID") if len(counts) > 1 else 0
-    if node >= len(counts):
-        raise InputError(f"slurm: SLURM_NODEID={node}, but SLURM_STEP_TASKS_PER_NODE={tasks} has {len(counts)} nodes")
-    rank, local_rank = _integer(env, "slurm", "SLURM_PROCID"), _integer(env, "slurm", "SLURM_LOCALID")
-    return World(rank, size, local_rank, counts[node], "slurm")
-
-
-def rendezvous(world: World, env: Mapping[str, str] = os.environ) -> tuple[str, int]:
-    """Host and port where rank 0 waits for the others: MASTER_ADDR and MASTER_PORT where set, else from the allocation.
-
-    Two starts outside any job share one port: set MASTER_PORT for the second. Raises InputError where no host is known.
-    """
-    if "MASTER_ADDR" in env:
-        host = env["MASTER_ADDR"]
-    elif world.local_world_size == world.world_size:
-        host = "127.0.0.1"
-    elif nodes := env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST"):
-        host = first_host(nodes)
-    elif "PBS_NODEFILE" in env:
-        with open(env["PBS_NODEFILE"]) as lines:
-            host = lines.readline().strip()
-    else:
-        raise InputError(f"{world.launcher}: processes on several machines: set MASTER_ADDR to the one of rank 0")
-    if "MASTER_PORT" in env:
-        return host, _integer(env, "rendezvous", "MASTER_PORT")
-    job = "/".join(env.get(name, "") for name in _JOB_IDS)
-    return host, 20_000 + zlib.crc32(job.encode()) % 12_000  # below the ports that systems hand out
-
-
-def first_host(nodelist: str) -> str:
-    """The first name of a Slurm node list: "gpu[07-09,12],login1" -> "gpu07"."""
-    match = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodelist)
-    if not match:
-        raise InputError(f"slurm: cannot read the node list {nodelist!r}")
-    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", match[0])
 
 
 def device_of(world: World, request: str = "auto") -> torch.device:
@@ -221,17 +94,13 @@ def stop() -> None:
         gc.collect()
 
 
-def global_mean(values_B: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The part of the mean over the global batch that a rank holds, its sum times W / N; their mean over ranks is it.
+def global_mean(values_B: Tensor, n: int, group: dist.ProcessGroup | None) -> Tensor:
+    """The part of the mean over the n samples of the global batch that a rank holds; their mean over ranks is it.
 
-    values_B (B,): one value per sample, B >= 0 on each rank; N is the sum of all B. Returns a scalar, same dtype.
-    DDP averages gradients over ranks, so the gradient is that of the mean over N. Without a group: the plain mean.
+    values_B (B,): one value per sample, B >= 0 on each rank; n is the sum of all B. Returns the sum times the number of
+    ranks over n, a scalar of the same dtype. DDP averages gradients over ranks, so the gradient is that of the mean.
     """
-    if group is None:
-        return values_B.mean()
-    total = torch.tensor(values_B.shape[0], device=values_B.device)
-    dist.all_reduce(total, group=group)
-    return values_B.sum() * dist.get_world_size(group) / total
+    return values_B.sum() * ((1 if group is None else dist.get_world_size(group)) / n)
 
 
 def slice_of(n: int, rank: int, world_size: int) -> slice:
@@ -239,24 +108,35 @@ def slice_of(n: int, rank: int, world_size: int) -> slice:
     return slice(n * rank // world_size, n * (rank + 1) // world_size)
 
 
-def agree(flag: bool, group: dist.ProcessGroup | None) -> bool:
-    """Whether the flag is up on any rank; every rank gets the same answer, so all must ask."""
-    if group is None:
-        return flag
-    up = torch.tensor(int(flag), device="cuda" if dist.get_backend(group) == "nccl" else "cpu")
-    dist.all_reduce(up, dist.ReduceOp.MAX, group=group)
-    return bool(up)
-
-
-def on_first_rank(action: Callable[[], None], processes: Processes) -> None:
-    """Do this on rank 0 while the others wait; an InputError there is raised on every rank."""
-    failure: list[str | None] = [None]
+def on_first_rank(action: Callable[[], T], processes: Processes) -> T:
+    """What rank 0 gets from this while the others wait; an InputError there is raised on every rank."""
+    outcome: list[tuple[T | None, str | None]] = [(None, None)]
     if processes.world.rank == 0:
-        try:
-            action()
-        except InputError as error:
-            failure = [str(error)]
+        outcome = [_attempt(action)]
     if processes.group is not None:
-        dist.broadcast_object_list(failure, src=0, group=processes.group, device=processes.device)
-    if failure[0] is not None:
-        raise InputError(failure[0])
+        dist.broadcast_object_list(outcome, src=0, group=processes.group, device=processes.device)
+    result, failure = outcome[0]
+    if failure is not None:
+        raise InputError(failure, reported=processes.world.rank > 0)
+    return result  # type: ignore[return-value]
+
+
+def on_each_rank(action: Callable[[], T], processes: Processes) -> T:
+    """What this rank gets from this; an InputError of any rank is raised on all, once all are through."""
+    result, failure = _attempt(action)
+    failures = [failure]
+    if processes.group is not None:
+        failures = [None] * processes.world.world_size
+        dist.all_gather_object(failures, failure, group=processes.group)
+    for rank, message in enumerate(failures):
+        if message is not None:
+            raise InputError(message, reported=processes.world.rank != rank)
+    return result  # type: ignore[return-value]
+
+
+def _attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What `action` returned, and in words what was wrong."""
+    try:
+        return action(), None
+    except InputError as error:
+        return None, str(error)

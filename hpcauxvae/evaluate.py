@@ -18,10 +18,11 @@ import hpcauxvae
 from hpcauxvae import pictures
 from hpcauxvae.checkpoint import Run, load_run
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, split
-from hpcauxvae.distributed import device_of, find_world
+from hpcauxvae.distributed import device_of
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.types import InputError
+from hpcauxvae.world import find_world
 
 _BATCH = 2048
 _SHOWN = 8

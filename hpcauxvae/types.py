@@ -19,6 +19,11 @@ class InputError(Exception):
     Not a ValueError, which the command-line parser would dress up as its own.
     """
 
+    def __init__(self, message: str, *, reported: bool = False) -> None:
+        """reported: another process tells the user."""
+        super().__init__(message)
+        self.reported = reported
+
 
 class Batch(NamedTuple):
     """Samples of one step."""

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import hpcauxvae
-from hpcauxvae.checkpoint import RunLock
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.distributed import refuse_singletons
+from hpcauxvae.lock import RunLock
 from hpcauxvae.types import InputError
+from hpcauxvae.world import refuse_singletons
 from hpo import pools
 from hpo.journal import SETTINGS, Journal, Row, write_whole
 from hpo.problem import Point, Space

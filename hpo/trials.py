@@ -78,7 +78,7 @@ def train_arguments(fields: Mapping[str, Any]) -> list[str]:
     for name, value in fields.items():
         if name != "data":
             arguments += [f"--{name.replace('_', '-')}", str(value)]
-    return [*arguments, "--resume"]
+    return [*arguments, "--resume", "auto"]
 
 
 def command(plan: Plan, point: Point, trial: int, slot: Slot) -> list[str]:

@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from hpcauxvae.config import TrainConfig
-from hpcauxvae.distributed import find_world, start, stop
-from hpcauxvae.train import Trainer
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.distributed import start, stop
+from hpcauxvae.trainer import Trainer
+from hpcauxvae.world import find_world
 
 # Batch and objective. 8 and 11 do not divide evenly by 3.
 CASES = {"tuned 12": ("tuned", 12), "tuned 8": ("tuned", 8), "paper 11": ("paper", 11)}
+
+
+def endless(trainer):
+    """The batches of epoch after epoch."""
+    while True:
+        yield from trainer.batches()
+        trainer.finish_epoch(0.0)
 
 
 def main() -> None:
@@ -26,11 +35,11 @@ def main() -> None:
         config = TrainConfig(
             data=data, out=out, aux="radius,g1", objective=objective, batch_size=batch_size, latents=4, dtype="float64"
         )  # fmt: skip
-        trainer = Trainer(config, processes)
-        batches = (item for epoch in (1, 2, 3) for item in trainer.epoch_batches(epoch))
+        trainer = Trainer(config, processes, open_set(data))
+        trainer.connect()
         losses = []
-        for batch, noise_BZ in islice(batches, 20):
-            terms, _ = trainer.step(batch, noise_BZ)
+        for batch, noise_BZ in islice(endless(trainer), 20):
+            terms = trainer.train_step(batch, noise_BZ)
             losses.append(list(trainer._mean_over_ranks(terms).values()))
             if len(losses) == 1:
                 for name, parameter in trainer.model.named_parameters():

@@ -17,14 +17,17 @@ MAX_FUNCTION_LINES = 60
 # A part imports from itself and from the lines above its own.
 LAYERS = (
     ("__init__", "types"),
-    ("cli", "distributed"),
+    ("cli", "lock", "world"),
+    ("distributed",),
+    ("stopping",),
     ("doctor",),
     ("moments", "networks", "objectives"),
     ("native",),
     ("dependence",),
     ("data", "metrics", "models"),
     ("config", "pictures"),
-    ("checkpoint",),
+    ("checkpoint", "tracking"),
+    ("trainer",),
     ("evaluate", "simulate", "train"),
     ("recipes",),
     ("paper",),
@@ -104,6 +107,12 @@ def test_training_loads_neither_mpi_nor_galsim() -> None:
     program = "import hpcauxvae.train, hpcauxvae.evaluate, sys; print(*{'mpi4py', 'galsim'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_simulation_loads_no_torch() -> None:
+    program = "import hpcauxvae.simulate.__main__, hpcauxvae.simulate.parallel, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_mathematics_in_c_knows_neither_python_nor_torch() -> None:

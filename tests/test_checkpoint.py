@@ -1,10 +1,13 @@
 """Checkpoints: what is read is what was written, or an error says why not."""
 
-import json
 import multiprocessing
+import os
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hpcauxvae import checkpoint
@@ -29,10 +32,14 @@ def test_damage_is_found(tmp_path):
     checkpoint.write(path, TENSORS, {"epoch": 3})
     whole = path.read_bytes()
     path.write_bytes(whole[:-4])
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(checkpoint.Damaged, match="damaged"):
         checkpoint.read(path)
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(InputError, match="checksum"):
+    with pytest.raises(checkpoint.Damaged, match="checksum"):
+        checkpoint.read(path)
+    path.write_bytes(whole.replace(b'epoch\\": 3', b'epoch\\": 4'))
+    assert path.read_bytes() != whole
+    with pytest.raises(checkpoint.Damaged, match="checksum"):
         checkpoint.read(path)
     with pytest.raises(InputError, match="no such checkpoint"):
         checkpoint.read(tmp_path / "y")
@@ -42,7 +49,7 @@ def test_another_format_version_is_refused(tmp_path):
     path = tmp_path / "x"
     checkpoint.write(path, TENSORS, {"epoch": 3})
     save_file(load_file(path), path, {"format_version": "99", "state": "{}", "sha256": ""})
-    with pytest.raises(InputError, match="format_version 99; allowed: 1"):
+    with pytest.raises(InputError, match="format_version 99; allowed: 2"):
         checkpoint.read(path)
 
 
@@ -78,23 +85,60 @@ def limited(path):
         raise InputError(message)
 
 
-def test_the_lock_keeps_others_out_and_is_taken_over_from_the_dead(tmp_path, monkeypatch):
-    mine = checkpoint.RunLock(tmp_path / "run")
-    mine.acquire()
-    with pytest.raises(InputError, match="in use by process"):
-        checkpoint.RunLock(tmp_path / "run").acquire()
-    child = multiprocessing.get_context("fork").Process(target=lambda: None)
-    child.start()
-    child.join()
-    mine.path.write_text(json.dumps(mine.owner | {"pid": child.pid}))
-    checkpoint.RunLock(tmp_path / "run").acquire()
-    assert json.loads(mine.path.read_text())["pid"] == mine.owner["pid"]
+class Trap:
+    """Leaves a mark when it is unpickled."""
 
-    mine.path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": "77"}))
-    with pytest.raises(InputError, match="elsewhere"):
-        checkpoint.RunLock(tmp_path / "run").acquire()
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
-    requeued = checkpoint.RunLock(tmp_path / "run")
-    requeued.acquire()
-    requeued.release()
-    assert not (tmp_path / "run").exists()
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_is_refused_and_never_opened(tmp_path):
+    path, mark = tmp_path / "x", tmp_path / "unpickled"
+    trap = pickle.dumps(Trap(mark))
+    pickle.loads(pickle.dumps(Trap(tmp_path / "works")))
+    assert (tmp_path / "works").is_dir()
+    checkpoint.write(path, TENSORS, {"epoch": 3})
+    whole = path.read_bytes()
+    torch.save({"trap": Trap(mark)}, tmp_path / "torch")
+    header = safe_open(path, "pt").metadata()
+    save_file(load_file(path) | {"pickle": torch.frombuffer(bytearray(trap), dtype=torch.uint8)}, path, header)
+    added = path.read_bytes()
+    for content in (whole + trap, trap, (tmp_path / "torch").read_bytes(), added):
+        path.write_bytes(content)
+        with pytest.raises(checkpoint.Damaged):
+            checkpoint.read(path)
+    assert not mark.exists()
+
+
+def test_the_newest_the_best_and_the_permanent_are_kept(tmp_path):
+    folder = checkpoint.Checkpoints(tmp_path, keep_last=2, permanent=lambda step: step % 40 == 0)
+    best = None
+    for step in range(10, 101, 10):
+        if step == 30:
+            best = {"step": 30, "loss": 1.0}
+        folder.save(TENSORS, {"step": step, "best": best})
+    assert folder.steps() == [100, 90, 80, 40, 30]
+    assert checkpoint.read(tmp_path / checkpoint.LAST)[1]["step"] == 100
+    assert checkpoint.read(tmp_path / checkpoint.BEST)[1]["step"] == 30
+    folder.save(TENSORS, {"step": 110, "best": {"step": 110, "loss": 0.5}})
+    assert folder.steps() == [110, 100, 80, 40]
+    assert checkpoint.read(tmp_path / checkpoint.BEST)[1]["step"] == 110
+
+
+def test_damaged_checkpoints_are_passed_over_with_a_warning(tmp_path, capsys):
+    folder = checkpoint.Checkpoints(tmp_path, keep_last=3, permanent=lambda step: False)
+    assert folder.newest() is None
+    for step in (10, 20, 30):
+        folder.save(TENSORS, {"step": step, "best": None})
+    paths = [tmp_path / "checkpoints" / f"step-{step:09d}.safetensors" for step in (10, 20, 30)]
+    paths[2].write_bytes(paths[2].read_bytes()[:-10])
+    assert folder.newest() == paths[1]
+    assert f"warning: {paths[2]}: damaged" in capsys.readouterr().err
+    paths[1].write_bytes(b"")
+    paths[0].write_bytes(b"x")
+    with pytest.raises(InputError, match="none of its checkpoints is whole"):
+        folder.newest()
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3, "nothing is thrown away"

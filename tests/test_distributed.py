@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcauxvae.distributed import World, device_of, find_world, first_host, rendezvous, slice_of, start
+from hpcauxvae.distributed import device_of, slice_of, start
 from hpcauxvae.types import InputError
+from hpcauxvae.world import World, find_world, first_host, rendezvous
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = World(0, 1, 0, 1, "alone")
@@ -149,29 +150,35 @@ def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             start(World(0, 2, 0, 2, "mpi"), timeout=timedelta(seconds=2))
 
 
-# What every process of the tests below does: shares of means over 7 and over 2 samples, flags, an error on rank 0.
+# What every process of the tests below does: shares of means over 7 and over 2 samples, an error on one rank.
 PROGRAM = """
 import json, os, sys
 import torch
 from hpcauxvae import distributed
 from hpcauxvae.types import InputError
+from hpcauxvae.world import find_world
 
 def fail():
     raise InputError("disk full")
 
-world = distributed.find_world()
+world = find_world()
 processes = distributed.start(world, "cpu")
 found = {"world": [world.rank, world.world_size, world.local_rank, world.local_world_size, world.launcher]}
 for n in (7, 2):
     x = torch.linspace(1, 2, n, dtype=torch.float64, requires_grad=True)
-    part = distributed.global_mean(x[distributed.slice_of(n, world.rank, world.world_size)] ** 3, processes.group)
+    part = distributed.global_mean(x[distributed.slice_of(n, world.rank, world.world_size)] ** 3, n, processes.group)
     part.backward()
     found[str(n)] = [part.item(), x.grad.tolist()]
-found["agree"] = [distributed.agree(world.rank == up, processes.group) for up in (0, world.world_size - 1, -1)]
 try:
     distributed.on_first_rank(fail, processes)
 except InputError as error:
-    found["error"] = str(error)
+    found["error"] = [str(error), error.reported]
+try:
+    distributed.on_each_rank(fail if world.rank == world.world_size - 1 else lambda: None, processes)
+except InputError as error:
+    found["error of the last"] = [str(error), error.reported]
+found["of the first"] = distributed.on_first_rank(lambda: world.rank, processes)
+found["own"] = distributed.on_each_rank(lambda: world.rank, processes)
 cycle = [processes.group]
 cycle.append(cycle)
 del processes, cycle
@@ -209,9 +216,10 @@ def test_processes_agree_with_one(tmp_path: Path, command: tuple[str, ...], size
         gradient = torch.tensor([rank[str(n)][1] for rank in ranks], dtype=torch.float64).mean(0)
         assert value == pytest.approx((x**3).mean().item(), rel=1e-14)
         torch.testing.assert_close(gradient, 3 * x**2 / n, rtol=1e-14, atol=0)
-    for rank in ranks:
-        assert rank["agree"] == [True, True, False]
-        assert rank["error"] == "disk full"
+    for number, rank in enumerate(ranks):
+        assert rank["error"] == ["disk full", number > 0]
+        assert rank["error of the last"] == ["disk full", number < size - 1]
+        assert (rank["of the first"], rank["own"]) == (0, number)
         assert rank["threads"] == [], "a thread that outlives its group can abort the process at its end"
 
 
@@ -220,7 +228,7 @@ def test_singletons_under_mpirun_are_refused() -> None:
         f"{name}={value}"
         for name, value in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
     ]
-    program = "from hpcauxvae.distributed import find_world; find_world()"
+    program = "from hpcauxvae.world import find_world; find_world()"
     done = launch("mpirun", "-n", "2", "env", *alone, sys.executable, "-c", program)
     assert done.returncode != 0
     assert "world size 1 (torchrun), but PMI_SIZE=2" in done.stderr

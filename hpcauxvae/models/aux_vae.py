@@ -1,7 +1,7 @@
 """Aux-VAE (Ganguli et al.): the first d latent coordinates carry the auxiliary variables u, the others what is left."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,25 +23,15 @@ class AuxVAE(BetaVAE):
     u_mean: Tensor
     u_var: Tensor
 
-    def __init__(
-        self,
-        objective: Objective,
-        *,
-        image_shape: tuple[int, int, int],
-        latents: int,
-        network: str,
-        columns: tuple[int, ...],
-        n_train: int,
-    ) -> None:
-        """As BetaVAE; columns: the auxiliary factors among the F columns of a batch; n_train: n of eq. (3)."""
-        super().__init__(
-            objective, image_shape=image_shape, latents=latents, network=network, columns=columns, n_train=n_train
-        )
-        if not 1 <= len(columns) <= latents:
-            raise InputError(f"aux: {len(columns)} auxiliary variables for {latents} latents; allowed: 1 to {latents}")
-        self.prior_variance = objective.prior_variance or 1 / n_train
-        self.register_buffer("u_mean", torch.zeros(len(columns)))
-        self.register_buffer("u_var", torch.zeros(len(columns)))
+    def __init__(self, objective: Objective, **sizes: Any) -> None:
+        """As BetaVAE."""
+        super().__init__(objective, **sizes)
+        d = len(self.columns)
+        if not 1 <= d <= self.latents:
+            raise InputError(f"aux: {d} auxiliary variables for {self.latents} latents; allowed: 1 to {self.latents}")
+        self.prior_variance = objective.prior_variance or 1 / self.n_train
+        self.register_buffer("u_mean", torch.zeros(d))
+        self.register_buffer("u_var", torch.zeros(d))
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor) -> None:

@@ -13,7 +13,8 @@ from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Searc
 
 
 class BetaVAE(nn.Module):
-    """See types.Model. `group` is set by the trainer when the batch is one rank's slice of a global batch."""
+    """See types.Model. The trainer sets `group`, and `global_batch` to the number of samples over which means are
+    taken, when a batch is one rank's slice of a global batch; without them a batch stands alone."""
 
     SEARCHED: ClassVar[Searched] = {
         "beta": Around(10),
@@ -39,7 +40,9 @@ class BetaVAE(nn.Module):
         self.image_shape = image_shape
         self.latents = latents
         self.columns = list(columns)
+        self.n_train = n_train
         self.group: ProcessGroup | None = None
+        self.global_batch: int | None = None
         channels, height, width = image_shape
         self.encoder = ENCODERS[network]((channels * (1 + objective.peak_channel), height, width), latents)
         self.decoder = DECODERS[network](image_shape, latents)
@@ -65,9 +68,12 @@ class BetaVAE(nn.Module):
         output = self._decode_scaled(posterior.sample(noise_BZ))
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
-            "reconstruction": global_mean(gaussian_nll(scaled, output, self.objective.sigma), self.group),
-            "kl": self.objective.beta * global_mean(kl_B, self.group),
+            "reconstruction": self._mean(gaussian_nll(scaled, output, self.objective.sigma)),
+            "kl": self.objective.beta * self._mean(kl_B),
         } | self.regularizers(batch, posterior)
+
+    def _mean(self, values_B: Tensor) -> Tensor:
+        return global_mean(values_B, self.global_batch or len(values_B), self.group)
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance of the prior of z, each (B, Z)."""

@@ -24,12 +24,12 @@ import galsim
 import numpy as np
 from tqdm import tqdm
 
-from hpcauxvae.checkpoint import RunLock
 from hpcauxvae.data.galaxies import FACTORS, STAMP_SIZE
 from hpcauxvae.data.hdf5 import create, refuse_existing
-from hpcauxvae.distributed import refuse_singletons
+from hpcauxvae.lock import RunLock
 from hpcauxvae.simulate import galaxy
 from hpcauxvae.types import Factor, InputError
+from hpcauxvae.world import refuse_singletons
 
 CHUNK = 128
 """Galaxies in a chunk: 70 ms of work and 0.6 MB."""

@@ -1,0 +1,98 @@
+"""Keeps a second run out of a folder."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpcauxvae.types import InputError
+
+
+class RunLock:
+    """The file `lock` of a folder names host, process and job of the one inside.
+
+    The same job requeued on another host takes over, and so does anyone on the same host once that process is gone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lock"
+        self.owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_time(os.getpid()),
+            "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID"),
+        }
+
+    def acquire(self) -> None:
+        """Raises InputError if another run holds the folder."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        own = self.path.with_name(f".lock.{self.owner['host']}.{self.owner['pid']}")
+        try:
+            own.write_text(json.dumps(self.owner))
+            with _one_at_a_time(self.path.parent):
+                holder = self._holder()
+                if not self._is_gone(holder):
+                    raise InputError(
+                        f"{self.path.parent}: in use by process {holder.get('pid')} on {holder.get('host')} "
+                        f"(job {holder.get('job')}); choose another folder, or remove {self.path} if it is dead"
+                    )
+                self.path.unlink(missing_ok=True)
+                os.link(own, self.path)  # whole or not there, and never over another's
+        except FileExistsError:  # only where the file system has no flock
+            raise InputError(f"{self.path.parent}: another run took the folder just now; choose another") from None
+        finally:
+            own.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Gives the folder free, if this process holds it; a folder without anything else goes too."""
+        if self._holder() == self.owner:
+            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()
+
+    def _holder(self) -> dict[str, Any]:
+        """Who is inside; {} where nobody is, or where a crash of the machine left an empty file."""
+        try:
+            return json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _is_gone(self, holder: dict[str, Any]) -> bool:
+        if not holder:
+            return True
+        if holder["host"] != self.owner["host"]:
+            return holder["job"] is not None and holder["job"] == self.owner["job"]
+        return _start_time(holder["pid"]) != holder["started"]
+
+
+def _start_time(pid: int) -> int | None:
+    """When a process of this machine started, in clock ticks since the machine did; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            state, *fields = stat.read().rpartition(")")[2].split()
+            return None if state == "Z" else int(fields[18])  # a zombie is dead
+    except FileNotFoundError:
+        pass
+    try:  # where there is no /proc: whether it is there at all
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Two that find a dead holder must not both take its place. A crash gives this lock free by itself."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some cluster file systems have no flock
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

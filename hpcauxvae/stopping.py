@@ -1,0 +1,110 @@
+"""What a run does between two steps on request: save, or save and end before it is finished; agreed by all ranks."""
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.distributed as dist
+
+from hpcauxvae.distributed import Processes
+
+FINISHED = 0
+FAILED = 1
+MORE_TO_DO = 75
+"""Stopped on request with a whole checkpoint (EX_TEMPFAIL of sysexits.h: try again later)."""
+
+AGREE_EVERY = 4
+"""Steps between two questions to all ranks. Each answer is read at the next question, so that nobody waits for it: a
+request is obeyed after at most 2 * AGREE_EVERY steps."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_SAME_PRESS_S = 3.0
+
+
+class Asked(NamedTuple):
+    """What some rank was asked for; the same on all."""
+
+    stop: bool
+    save: bool
+
+
+class Requests:
+    """Listens, inside its `with`, for SIGTERM, SIGUSR1 and Ctrl-C, and keeps the time limits.
+
+    Ctrl-C pressed again later is a KeyboardInterrupt; within three seconds it counts as the same, because torchrun
+    passes on to its workers the one that the terminal has sent them already.
+    """
+
+    def __init__(self, processes: Processes, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
+        """The limits count from now: the time until the run stops, and the time between saves."""
+        self.control = None if processes.group is None else dist.new_group(backend="gloo")
+        self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self.between_saves = None if checkpoint_minutes is None else 60 * checkpoint_minutes
+        self.saved_at = time.monotonic()
+        self.reason = ""
+        """Why this rank was asked to stop; empty if it was not."""
+        self._interrupted_at: float | None = None
+        self._pending: tuple[Any, torch.Tensor] | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other set handlers
+            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if error is None:
+            self._answer()  # no rank leaves while another still waits for it
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            if self._interrupted_at is not None and now - self._interrupted_at > _SAME_PRESS_S:
+                raise KeyboardInterrupt
+            self._interrupted_at = now
+        self.reason = self.reason or signal.Signals(number).name
+
+    def saved(self) -> None:
+        """The time to the next save starts now."""
+        self.saved_at = time.monotonic()
+
+    def agreed(self, step: int) -> Asked:
+        """What to do before this step of the run; all ranks must ask at every step, and get the same answer."""
+        if self.control is None:
+            return self._own()
+        if step % AGREE_EVERY:
+            return Asked(False, False)
+        answer = self._answer()
+        flags = torch.tensor(self._own(), dtype=torch.int32)
+        self._pending = dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control, async_op=True), flags
+        return answer
+
+    def agreed_now(self) -> Asked:
+        """The same without delay, for the end of an epoch, where all ranks wait for each other anyway."""
+        if self.control is None:
+            return self._own()
+        earlier = self._answer()
+        flags = torch.tensor(self._own(), dtype=torch.int32)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control)
+        return Asked(*(bool(now) or before for now, before in zip(flags, earlier, strict=True)))
+
+    def _own(self) -> Asked:
+        now = time.monotonic()
+        if self.deadline is not None and now >= self.deadline:
+            self.reason = self.reason or "time limit"
+        return Asked(bool(self.reason), self.between_saves is not None and now - self.saved_at >= self.between_saves)
+
+    def _answer(self) -> Asked:
+        if self._pending is None:
+            return Asked(False, False)
+        work, flags = self._pending
+        self._pending = None
+        work.wait()
+        return Asked(*map(bool, flags))

@@ -1,0 +1,100 @@
+"""What a run says of itself: metrics.jsonl, TensorBoard, and lines for whoever watches."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from hpcauxvae.metrics.codes import Codes
+
+_LINE_EVERY_S = 60.0
+_PICTURES = 20  # of the correlations in a run
+_CELL = 16  # pixels of one correlation in the picture
+
+
+class EpochLog:
+    """One line of each kind an epoch."""
+
+    def __init__(self, folder: Path, epochs: int, done: int) -> None:
+        """Rows of epochs after `done` belong to a run that was killed before it could save them, and go."""
+        self.epochs = epochs
+        self.path = folder / "metrics.jsonl"
+        rows = [json.loads(line) for line in self.path.read_text().splitlines()] if done else []
+        part = self.path.with_name(f".{self.path.name}.part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
+        part.rename(self.path)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+    def write(self, row: dict[str, Any], codes: Codes | None) -> None:
+        """Records an epoch; from time to time with a picture of the correlations of factors and latents."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        epoch = row["epoch"]
+        for group in ("train", "validation"):
+            for name, value in row[group].items():
+                self.board.add_scalar(f"{group}/{name}", value, epoch)
+        for name in ("learning_rate", "gradient_norm", "images_per_s", "gpu_memory_gb"):
+            if name in row:
+                self.board.add_scalar(name, row[name], epoch)
+        if codes is not None and epoch % max(1, self.epochs // _PICTURES) == 0:
+            grey_HW = np.kron(1 - np.abs(codes.of_means.values_SDZ[0]), np.ones((_CELL, _CELL)))
+            self.board.add_image("correlations", grey_HW, epoch, dataformats="HW")
+        train, validation = row["train"], row["validation"]
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in train.items() if name != "loss")
+        score = f"  LDS {validation['lds']:.3f} of {validation['lds_attainable']:.3f}" if "lds" in validation else ""
+        left = round((self.epochs - epoch) * row["seconds"])
+        print(
+            f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}  loss {train['loss']:.4g} ({terms})  "
+            f"validation {validation['loss']:.4g}{score}  {row['images_per_s']:.0f} images/s  "
+            f"left {left // 60}:{left % 60:02} min",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Finishes what is still being written."""
+        self.board.close()
+
+
+class StepLine:
+    """Where an epoch stands: a bar on a terminal, a line a minute in a batch log, nothing where it does not speak."""
+
+    def __init__(self, title: str, total: int, done: int, speaks: bool) -> None:
+        self.title, self.total, self.step, self.speaks = title, total, done, speaks
+        self.first, self.began = done, time.monotonic()
+        self.said = self.began
+        shown = speaks and sys.stderr.isatty()
+        self.bar = tqdm(desc=title, total=total, initial=done, unit="step", leave=False, disable=not shown)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self.step += 1
+        self.bar.update()
+
+    def is_due(self) -> bool:
+        """Whether `say` would now be seen."""
+        return self.speaks and (not self.bar.disable or time.monotonic() - self.said > _LINE_EVERY_S)
+
+    def say(self, means: dict[str, float], batch_size: int) -> None:
+        """Shows the mean of each quantity over the epoch so far, and the rate."""
+        now = time.monotonic()
+        text = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+        text += f", {(self.step - self.first) * batch_size / (now - self.began):.0f} images/s"
+        if not self.bar.disable:
+            self.bar.set_postfix_str(text, refresh=False)
+        else:
+            self.said = now
+            print(f"{self.title}  step {self.step}/{self.total}  {text}", flush=True)

@@ -1,0 +1,286 @@
+"""The training step, whatever the number of processes, and everything that a run must remember to go on from a step.
+
+The answer does not depend on the number of processes: the samples of a global batch and their noise are functions of
+(seed, epoch, step); each rank takes its slice of both, and moments are summed over ranks before any correlation.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hpcauxvae import checkpoint
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.samples import Samples, noise, shuffled
+from hpcauxvae.distributed import Processes, global_mean, slice_of
+from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.lds import lds
+from hpcauxvae.types import Batch, InputError, LossTerms
+
+CHECK_EVERY = 50
+"""Steps between two looks from the host at what the device has computed."""
+_PREPARE_SAMPLES = 8192
+_VALIDATION_BATCH = 4096
+_ORDER, _NOISE, _VALIDATION = 1, 2, 3  # what a seed is used for
+
+
+class Diverged(RuntimeError):
+    """The loss or its gradient is not finite; the weights are those before the step."""
+
+
+class Trainer:
+    """One run, seen from one of its processes."""
+
+    def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
+        self.config = config
+        self.objective = config.resolved_objective
+        self.processes = processes
+        self.world = processes.world
+        self.dtype = getattr(torch, config.dtype)
+        self.columns = data.column(config.aux_names)
+        self.train_index, self.validation_index, _ = (torch.from_numpy(i) for i in split(len(data), config.split_seed))
+        self.batch_size = self.objective.batch_size
+        self.steps_per_epoch = len(self.train_index) // self.batch_size
+        if self.steps_per_epoch == 0:
+            raise InputError(
+                f"batch_size = {self.batch_size} for {len(self.train_index)} training samples in "
+                f"{config.data}; allowed: at most {len(self.train_index)}"
+            )
+        self.samples = Samples(data, processes.device, self.dtype)
+        self.about = {
+            "image_shape": list(data.shape),
+            "columns": self.columns,
+            "n_train": len(self.train_index),
+            "factors": [factor.name for factor in data.factors],
+            "fingerprint": data.fingerprint,
+        }
+        self.model = checkpoint.build_model(config, self.about).to(processes.device)
+        first = self.samples.batch(self.train_index[:_PREPARE_SAMPLES])
+        self.model.prepare(first.images, first.factors[:, self.columns])
+        self.model.group = processes.group
+        self.parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.Adam(
+            self.parameters, self.objective.learning_rate, betas=(0.9, self.objective.adam_beta2), fused=True
+        )
+        steps = config.epochs * self.steps_per_epoch
+        self.schedule = (
+            torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.objective.learning_rate, total_steps=steps)
+            if self.objective.one_cycle
+            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        )
+        self.parallel: nn.Module = self.model
+        self.epoch = 0
+        """Finished epochs."""
+        self.epoch_step = 0
+        """Steps done in the epoch after them."""
+        self.best: dict[str, float] | None = None
+        """Step and validation loss of the best epoch so far."""
+        self.seconds = 0.0
+        """Time spent on these steps."""
+        self.totals: dict[str, Tensor] = {}
+        """Sums of each quantity over these steps: float64 scalars on the device, whose means over ranks count."""
+        self._order: tuple[int, Tensor] = (-1, self.train_index)  # of which epoch, and the samples in it
+        self._diverged = torch.zeros((), device=processes.device)
+        self._good_steps = torch.zeros((), device=processes.device)  # of those since the last check
+        self._checked_at = 0
+
+    def connect(self) -> None:
+        """Gives all ranks the weights of the first, and sums gradients over ranks from now on."""
+        if self.processes.group is not None:
+            with warnings.catch_warnings():
+                # torch 2.13 has another name for broadcast_buffers, which torch 2.9 does not know.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                self.parallel = DistributedDataParallel(
+                    self.model, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
+
+    @property
+    def step(self) -> int:
+        """Steps done in the whole run."""
+        return self.epoch * self.steps_per_epoch + self.epoch_step
+
+    def batches(self) -> Iterator[tuple[Batch, Tensor]]:
+        """This rank's slice of each global batch that is left of the epoch, with its slice of the noise (B, Z).
+
+        The samples are shuffled anew each epoch; those that do not fill a last batch wait for the next one.
+        """
+        for epoch_step in range(self.epoch_step, self.steps_per_epoch):
+            yield self._batch(epoch_step)
+
+    def _batch(self, epoch_step: int) -> tuple[Batch, Tensor]:
+        if self._order[0] != self.epoch:
+            self._order = self.epoch, shuffled(self.train_index, self.config.seed, _ORDER, self.epoch)
+        part = slice_of(self.batch_size, self.world.rank, self.world.world_size)
+        batch = self.samples.batch(self._order[1][epoch_step * self.batch_size :][part])
+        return batch, self._noise(batch.index, _NOISE, self.epoch)
+
+    def _noise(self, index_B: Tensor, *purpose: int) -> Tensor:
+        return noise(index_B, self.config.latents, self.dtype, self.config.seed, *purpose)
+
+    def train_step(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+        """One update. Returns this rank's terms; their mean over ranks is the global value.
+
+        If the loss or its gradient is not finite on any rank, no weight changes on any, in this step and all later
+        ones, and `check` raises Diverged. The host does not wait for the device.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.global_batch = self.batch_size
+        terms = self.parallel(batch, noise_BZ)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward(1 + 0 * loss.detach())  # one rank's infinite loss makes the gradient of all ranks NaN
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
+        self._update(norm)
+        terms = {name: value.detach() for name, value in terms.items()}
+        for name, value in (terms | {"gradient_norm": norm}).items():
+            self.totals[name] = self.totals.get(name, 0) + value.double()
+        self.epoch_step += 1
+        return terms
+
+    def _update(self, norm: Tensor) -> None:
+        """Adam's step, unless this or an earlier one has diverged."""
+        torch.maximum(self._diverged, (~norm.isfinite()).to(self._diverged), out=self._diverged)
+        self._good_steps += 1 - self._diverged
+        self.optimizer.found_inf = self._diverged  # type: ignore[attr-defined]  # as torch's GradScaler sets it
+        self.optimizer.step()
+        self.schedule.step()
+
+    def check(self) -> None:
+        """Looks at what the device has computed. Raises Diverged on every rank if a step since the last look has."""
+        if self._diverged.item():
+            self._report_divergence(self._checked_at + int(self._good_steps) - self.epoch * self.steps_per_epoch)
+        self._good_steps.zero_()
+        self._checked_at = self.step
+
+    @torch.no_grad()
+    def _report_divergence(self, epoch_step: int) -> None:
+        batch, noise_BZ = self._batch(epoch_step)
+        terms = self._mean_over_ranks(self.model(batch, noise_BZ))
+        self.model.group = self.model.global_batch = None  # each sample by itself
+        bad = []
+        for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
+            if not all(value.isfinite() for value in self.model(Batch(*sample), noise_1Z).values()):
+                bad.append(int(number))
+        all_bad = np.sort(self._gather(torch.tensor(bad))).astype(int).tolist()
+        raise Diverged(
+            f"epoch {self.epoch + 1}, step {epoch_step + 1}: loss or gradient not finite, no weight changed; terms: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            + f"; samples whose own loss is not finite: {all_bad or 'none'}"
+        )
+
+    def means(self) -> dict[str, float]:
+        """Each quantity's mean over the steps done in this epoch, the same on every rank; all ranks must ask."""
+        return {name: total / self.epoch_step for name, total in self._mean_over_ranks(self.totals).items()}
+
+    def own_means(self) -> dict[str, float]:
+        """The same over this rank's samples alone, without waiting for the others."""
+        return {name: float(total) / self.epoch_step for name, total in self.totals.items()}
+
+    def finish_epoch(self, validation_loss: float) -> None:
+        """Counts the epoch as done."""
+        self.epoch, self.epoch_step, self.seconds, self.totals = self.epoch + 1, 0, 0.0, {}
+        if self.best is None or validation_loss < self.best["loss"]:
+            self.best = {"step": self.step, "loss": validation_loss}
+
+    @torch.no_grad()
+    def validate(self, stop: Callable[[], bool]) -> tuple[dict[str, float], Codes | None] | None:
+        """Loss terms, MSE and LDS (10) over the validation split, the same on every rank, and the codes behind the LDS.
+
+        The MSE is that of the images decoded from posterior means, both divided by the training maximum. Asks between
+        batches whether to stop; returns None then.
+        """
+        self.model.eval()
+        totals: dict[str, float] = {}
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for index_B in self.validation_index.split(_VALIDATION_BATCH):
+            if stop():
+                return None
+            batch = self.samples.batch(index_B[slice_of(len(index_B), self.world.rank, self.world.world_size)])
+            self.model.global_batch = len(index_B)
+            terms = self.model(batch, self._noise(batch.index, _VALIDATION))
+            posterior = self.model.encode(batch.images)
+            error = (self.model.decode(posterior.mean) - batch.images) / self.model.scale.maximum
+            terms["mse"] = global_mean(error.square().mean((1, 2, 3)), len(index_B), self.model.group)
+            for name, value in self._mean_over_ranks(terms).items():
+                totals[name] = totals.get(name, 0.0) + value * len(index_B) / len(self.validation_index)
+            parts.append((*posterior, batch.factors[:, self.columns]))
+        self.model.train()
+        mse = totals.pop("mse")
+        scores = {"loss": sum(totals.values())} | totals | {"mse": mse}
+        if not self.columns:
+            return scores, None
+        mean_NZ, logvar_NZ, aux_ND = (self._gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
+        codes = Codes(
+            mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=aux_ND, hidden_NH=aux_ND[:, :0],
+            aux_names=self.config.aux_names, hidden_names=(), seed=0,
+        )  # fmt: skip
+        score = lds(codes)
+        return scores | {"lds": score["value"], "lds_attainable": score["attainable"]}, codes
+
+    def _gather(self, values_NX: Tensor) -> np.ndarray:
+        """The rows of all ranks, in any order but the same for every tensor."""
+        if self.processes.group is None:
+            return values_NX.double().cpu().numpy()
+        parts: list[Any] = [None] * self.world.world_size
+        torch.distributed.all_gather_object(parts, values_NX.double().cpu().numpy(), self.processes.group)
+        return np.concatenate(parts)
+
+    def _mean_over_ranks(self, terms: LossTerms) -> dict[str, float]:
+        if not terms:
+            return {}
+        stacked = torch.stack([value.detach().double() for value in terms.values()])
+        if self.processes.group is not None:
+            torch.distributed.all_reduce(stacked, group=self.processes.group)
+        return dict(zip(terms, (stacked / self.world.world_size).tolist(), strict=True))
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint holds, the same on every rank; all ranks must ask."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            tensors |= {f"optimizer.{name}.{slot}": value for slot, value in self.optimizer.state[parameter].items()}
+        return tensors, self.about | {
+            "config": self.config.to_json(),
+            "epoch": self.epoch,
+            "epoch_step": self.epoch_step,
+            "step": self.step,
+            "seconds": self.seconds,
+            "totals": self._mean_over_ranks(self.totals),
+            "best": self.best,
+            "groups": [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups],
+            "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | list)},
+        }
+
+    def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint. Raises InputError, naming `path`, if it is of another run or other data."""
+        for name, value in self.config.decisive().items():
+            if state["config"].get(name) != value:
+                raise InputError(f"{path}: config {name} = {state['config'].get(name)}, now {value}; allowed: the same")
+        if state["fingerprint"] != self.about["fingerprint"]:
+            raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
+        weights = {f"model.{name}": name for name in self.model.state_dict()}
+        slots = {
+            f"optimizer.{name}.{slot}": (parameter, slot)
+            for name, parameter in self.model.named_parameters()
+            for slot in ("step", "exp_avg", "exp_avg_sq")
+        }
+        for name in sorted(tensors.keys() ^ (weights.keys() | slots.keys())):
+            raise InputError(f"{path}: tensor {name} is {'unknown' if name in tensors else 'missing'}")
+        self.model.load_state_dict({name: tensors[stored] for stored, name in weights.items()})
+        for stored, (parameter, slot) in slots.items():
+            self.optimizer.state[parameter][slot] = tensors[stored].to(parameter.device)
+        for group, saved in zip(self.optimizer.param_groups, state["groups"], strict=True):
+            group.update(saved)
+        self.schedule.load_state_dict(state["schedule"])
+        self.epoch, self.epoch_step, self.best = state["epoch"], state["epoch_step"], state["best"]
+        self.seconds = state["seconds"]
+        self.totals = {
+            name: torch.tensor(total, dtype=torch.float64, device=self.processes.device)
+            for name, total in state["totals"].items()
+        }
+        self._checked_at = self.step

@@ -1,0 +1,78 @@
+"""The lock of a folder: one run at a time, also where several find a dead one's lock at once."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcauxvae.lock import RunLock
+from hpcauxvae.types import InputError
+
+
+def test_the_lock_keeps_others_out_and_is_taken_over_from_the_dead(tmp_path, monkeypatch):
+    mine = RunLock(tmp_path / "run")
+    mine.acquire()
+    with pytest.raises(InputError, match="in use by process"):
+        RunLock(tmp_path / "run").acquire()
+    child = multiprocessing.get_context("fork").Process(target=lambda: None)
+    child.start()
+    child.join()
+    mine.path.write_text(json.dumps(mine.owner | {"pid": child.pid}))
+    RunLock(tmp_path / "run").acquire()
+    assert json.loads(mine.path.read_text())["pid"] == mine.owner["pid"]
+    mine.path.write_text(json.dumps(mine.owner | {"started": 1}))  # a process of the same number, long ago
+    RunLock(tmp_path / "run").acquire()
+    assert json.loads(mine.path.read_text()) == mine.owner
+    mine.path.write_text("")  # left by a crash of the machine
+    RunLock(tmp_path / "run").acquire()
+
+    mine.path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1, "job": "77"}))
+    with pytest.raises(InputError, match="elsewhere"):
+        RunLock(tmp_path / "run").acquire()
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    requeued = RunLock(tmp_path / "run")
+    requeued.acquire()
+    requeued.release()
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path):
+    context = multiprocessing.get_context("fork")
+    dead = context.Process(target=lambda: None)
+    dead.start()
+    dead.join()
+    stale = RunLock(tmp_path).owner | {"pid": dead.pid}
+    for _ in range(6):
+        (tmp_path / "lock").write_text(json.dumps(stale))
+        gate, wins = context.Barrier(8), context.SimpleQueue()
+
+        def contend(gate=gate, wins=wins) -> None:
+            lock = RunLock(tmp_path)
+            gate.wait()
+            try:
+                lock.acquire()
+                wins.put(1)
+            except InputError:
+                wins.put(0)
+            gate.wait()
+
+        contenders = [context.Process(target=contend) for _ in range(8)]
+        for contender in contenders:
+            contender.start()
+        assert sum(wins.get() for _ in contenders) == 1
+        for contender in contenders:
+            contender.join()
+
+
+def test_a_zombie_is_dead(tmp_path):
+    zombie = multiprocessing.get_context("fork").Process(target=lambda: None)
+    zombie.start()
+    lock = RunLock(tmp_path)
+    deadline = time.monotonic() + 10
+    while " Z " not in Path(f"/proc/{zombie.pid}/stat").read_text():
+        assert time.monotonic() < deadline
+    (tmp_path / "lock").write_text(json.dumps(lock.owner | {"pid": zombie.pid}))
+    lock.acquire()
+    zombie.join()

@@ -1,0 +1,190 @@
+"""A run that is stopped, killed or damaged on the way ends with the weights of one that was left alone."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ranks import ends, start_ranks
+from test_train import alone, blobs, config
+
+from hpcauxvae import checkpoint
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.distributed import start
+from hpcauxvae.stopping import AGREE_EVERY, FINISHED, MORE_TO_DO
+from hpcauxvae.trainer import Diverged, Trainer
+from hpcauxvae.types import InputError
+from hpcauxvae.world import find_world
+
+STEPS = 7  # of an epoch: 112 samples in batches of 16
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blobs(tmp_path_factory.mktemp("data") / "blobs.h5")
+
+
+def tensors(run: Path) -> dict[str, np.ndarray]:
+    """The last checkpoint's."""
+    return {name: tensor.numpy() for name, tensor in checkpoint.read(run / checkpoint.LAST)[0].items()}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Bit for bit, and the same rows but for the times."""
+    expected, found = tensors(one), tensors(other)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)]
+    assert len(rows[0]) == len(rows[1])
+    for row, other_row in zip(*rows, strict=True):
+        for group in ("train", "validation"):
+            assert other_row[group] == pytest.approx(row[group], rel=1e-12)
+        assert (other_row["epoch"], other_row["learning_rate"]) == (row["epoch"], row["learning_rate"])
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs, never disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert alone(config(data, folder, epochs=3, resume="auto")) == FINISHED
+    return folder
+
+
+@pytest.fixture
+def signal_after(monkeypatch: pytest.MonkeyPatch):
+    """Sends this process a signal after a step of the run."""
+    real = Trainer.train_step
+
+    def arrange(number: signal.Signals, step: int) -> None:
+        def train_step(trainer, *arguments):
+            terms = real(trainer, *arguments)
+            if trainer.step == step:
+                os.kill(os.getpid(), number)
+            return terms
+
+        monkeypatch.setattr(Trainer, "train_step", train_step)
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    "stops", [[(signal.SIGTERM, 1), (signal.SIGUSR1, 10)], [(signal.SIGINT, 7)], [(signal.SIGTERM, 21)]]
+)
+def test_a_signal_stops_after_the_step_and_the_run_goes_on_from_the_next(data, whole, tmp_path, signal_after, stops):
+    run = tmp_path / "run"
+    for number, step in stops:
+        signal_after(number, step)
+        assert alone(config(data, run, epochs=3, resume="auto")) == MORE_TO_DO
+        state = checkpoint.read(run / checkpoint.LAST)[1]
+        assert (state["step"], state["epoch"] * STEPS + state["epoch_step"]) == (step, step)
+        assert json.loads((run / "status.json").read_text()) == {
+            "exit_code": 75, "reason": number.name, "step": step, "steps": 21
+        }  # fmt: skip
+    signal_after(signal.SIGTERM, -1)
+    assert alone(config(data, run, epochs=3, resume="auto")) == FINISHED
+    assert_same(whole, run)
+    assert json.loads((run / "status.json").read_text())["exit_code"] == 0
+    assert alone(config(data, run, epochs=3, resume="auto")) == FINISHED, "nothing is left to do"
+    assert_same(whole, run)
+
+
+def test_a_signal_has_its_old_meaning_after_the_run(data, tmp_path):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert alone(config(data, tmp_path / "run", max_minutes=0)) == MORE_TO_DO
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_checkpoints_within_an_epoch_change_nothing(data, whole, tmp_path):
+    run = tmp_path / "run"
+    assert alone(config(data, run, epochs=3, checkpoint_minutes=0, keep_last=100)) == FINISHED
+    assert checkpoint.Checkpoints(run, 1, lambda step: False).steps() == list(range(21, 0, -1))
+    assert_same(whole, run)
+    # The machine dies after the 12th step, and its last checkpoint is cut short.
+    for step in range(13, 22):
+        (run / "checkpoints" / f"step-{step:09d}.safetensors").unlink()
+    torn = run / "checkpoints" / "step-000000012.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-1000])
+    assert alone(config(data, run, epochs=3, resume="auto")) == FINISHED
+    assert_same(whole, run)
+
+
+def test_another_run_or_other_data_are_refused(data, whole, tmp_path):
+    with pytest.raises(InputError, match=r"config seed = 0, now 1; allowed: the same"):
+        alone(config(data, whole, epochs=3, seed=1, resume="auto"))
+    other = blobs(tmp_path / "other.h5", seed=1)
+    with pytest.raises(InputError, match=r"other\.h5: is not the data set that .*step-000000021.* was trained on"):
+        alone(config(other, whole, epochs=3, resume="auto"))
+    with pytest.raises(InputError, match="choose another folder, or --resume auto"):
+        alone(config(data, whole, epochs=3))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples(data, tmp_path):
+    folder = tmp_path / "run"
+    assert alone(config(data, folder, epochs=1)) == FINISHED
+    settings = config(data, folder, epochs=2)
+    trainer = Trainer(settings, start(find_world({}), "cpu"), open_set(data))
+    trainer.connect()
+    batches = list(trainer.batches())
+    trainer.train_step(*batches[0])
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    bad = int(batches[1][0].index[3])
+    trainer.samples.images[bad, 0, 5, 5] = torch.inf
+    for batch, noise in list(trainer.batches())[:2]:
+        trainer.train_step(batch, noise)
+    with pytest.raises(Diverged, match=rf"epoch 1, step 2: .*samples whose own loss is not finite: \[{bad}\]"):
+        trainer.check()
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def wait_for(condition, ranks, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        assert all(rank.poll() is None for rank in ranks), ends(ranks)
+        time.sleep(0.02)
+
+
+def test_two_ranks_stopped_and_killed_end_as_two_that_were_left_alone(data, tmp_path):
+    arguments = [data, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 40, "--resume", "auto"]
+    arguments += ["--checkpoint-minutes", 0.002, "--device", "cpu", "--out"]
+    codes, errors = ends(start_ranks(2, *arguments, tmp_path / "whole"))
+    assert codes == [FINISHED, FINISHED], errors
+
+    run = tmp_path / "run"
+    ranks = start_ranks(2, *arguments, run)
+    wait_for((run / checkpoint.LAST).exists, ranks)
+    asked = time.time()
+    ranks[1].send_signal(signal.SIGTERM)  # not the one that writes
+    codes, errors = ends(ranks)
+    assert codes == [MORE_TO_DO, MORE_TO_DO], errors
+    assert (run / checkpoint.LAST).stat().st_mtime - asked < 10
+    step = checkpoint.read(run / checkpoint.LAST)[1]["step"]
+    assert step < 40 * STEPS
+    assert step % AGREE_EVERY == 0 or step % STEPS == 0
+
+    ranks = start_ranks(2, *arguments, run)
+    wait_for(lambda: checkpoint.read(run / checkpoint.LAST)[1]["step"] > step, ranks)
+    ranks[0].send_signal(signal.SIGKILL)
+    codes, errors = ends(ranks)
+    assert codes == [-signal.SIGKILL, 1], errors
+
+    codes, errors = ends(start_ranks(2, *arguments, run))
+    assert codes == [FINISHED, FINISHED], errors
+    assert_same(tmp_path / "whole", run)
+
+
+def test_bad_input_is_said_once_whatever_the_number_of_ranks(data, tmp_path):
+    for arguments, message in (
+        (["--aux", "radius,size"], "factor 'size' is unknown"),
+        (["--epochs", "some"], "epochs"),
+    ):
+        codes, errors = ends(start_ranks(2, data, "--out", tmp_path / "run", "--device", "cpu", *arguments))
+        assert codes == [2, 2], errors
+        assert message in errors[0]
+        assert errors[1] == ""
