@@ -12,6 +12,8 @@ COMMANDS = {
     "simulate": ("hpcauxvae.simulate.__main__", "draw galaxies with GalSim into a labelled HDF5 file"),
     "train": ("hpcauxvae.train", "train a model on labelled images"),
     "evaluate": ("hpcauxvae.evaluate", "score a run and draw its pictures"),
+    "generate": ("hpcauxvae.generate", "draw images for factors in physical units from a trained model"),
+    "sensitivity": ("hpcauxvae.sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.__main__", "tables and figures of the paper from evaluated runs"),
     "doctor": ("hpcauxvae.doctor", "what works on this machine, and what mends the rest"),
 }
@@ -43,7 +45,7 @@ def main() -> NoReturn:
 
 def _dispatch(arguments: list[str]) -> int:
     usage = "usage: hpcauxvae COMMAND ...; each COMMAND has --help\n"
-    usage += "\n".join(f"  {name:10}{text}" for name, (_, text) in COMMANDS.items())
+    usage += "\n".join(f"  {name:12}{text}" for name, (_, text) in COMMANDS.items())
     match arguments:
         case [name, *rest] if name in COMMANDS:
             return importlib.import_module(COMMANDS[name][0]).main(rest)

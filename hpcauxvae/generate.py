@@ -1,0 +1,222 @@
+"""Images for factors in physical units: `python -m hpcauxvae.generate RUN --set radius=0.5 --sweep g1=-.3:.3:9`.
+
+Controlled generation (Ganguli et al., contribution ii). Shape legend in types.py; R other latents, Z - D of them.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcauxvae import pictures
+from hpcauxvae.checkpoint import Run, load_run
+from hpcauxvae.data import hdf5
+from hpcauxvae.evaluate import image_unit, upright
+from hpcauxvae.types import Factor, InputError
+
+_BATCH = 2048
+_MOST_IMAGES = 1_000_000
+_MOST_DRAWN = 400
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Draws images from a trained model for auxiliary factors in physical units."""
+
+    run: Path
+    """Folder of a training run with auxiliary variables."""
+    out: Path = Path("generated.png")
+    """File to write: .h5 (docs/data-format.md), .fits or .png."""
+    set: tuple[str, ...] = ()
+    """Factors held at a value, NAME=VALUE in the factor's unit; those not named stand at the middle of their range."""
+    sweep: tuple[str, ...] = ()
+    """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last one varying fastest."""
+    like: str | None = None
+    """FILE.h5:NUMBER: give the image of this sample new factors; the other latents keep what they hold of it.
+    Without it they are 0, the mean of their prior."""
+    data: Path | None = None
+    """Where the run's data set lies now; the recorded path if not given."""
+
+
+class Generator:
+    """A trained model that takes factors instead of latents."""
+
+    def __init__(self, run: Run, data: hdf5.ImageSet) -> None:
+        if run.config.model != "aux-vae":
+            raise InputError(f"{run.folder}: model {run.config.model} has no auxiliary latents; allowed: aux-vae")
+        self.run, self.data = run, data
+        self.dtype = next(run.model.parameters()).dtype
+        self.factors = [data.factors[column] for column in data.column(run.config.aux_names)]
+
+    @torch.no_grad()
+    def images(self, u_ND: NDArray, residual_NR: NDArray) -> NDArray[np.float32]:
+        """Expected images (N, C, H, W), linear data units, for factors in physical units and Z - D other latents."""
+        scaled = np.stack([f.scale(column) for f, column in zip(self.factors, u_ND.T, strict=True)], 1)
+        z_NZ = torch.from_numpy(np.concatenate([scaled, residual_NR], 1)).to(self.dtype)
+        return torch.cat([self.run.model.decode(part) for part in z_NZ.split(_BATCH)]).float().numpy()
+
+    @torch.no_grad()
+    def residual(self, like: str | None) -> NDArray[np.float64]:
+        """The Z - D other latents of an image FILE.h5:NUMBER, or those of the prior's mean. Raises InputError."""
+        free = self.run.config.latents - len(self.factors)
+        if like is None:
+            return np.zeros(free)
+        path, _, number = like.rpartition(":")
+        if not path or not number.isdigit():
+            raise InputError(f"like = {like}; allowed: FILE.h5:NUMBER")
+        source = hdf5.open_set(path)
+        if source.shape != self.data.shape or int(number) >= len(source):
+            raise InputError(
+                f"like = {like}: {len(source)} images of {source.shape}; "
+                f"allowed: a number below that, and images of {self.data.shape}"
+            )
+        image = torch.from_numpy(np.array(source.images[int(number)][None])).to(self.dtype)
+        return self.run.model.encode(image).mean[0, len(self.factors) :].double().numpy()
+
+    def grid(self, fixed: Sequence[str], sweeps: Sequence[str]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+        """Factors (N, D) in physical units, and (column, count) of each sweep. Raises InputError."""
+        axes: list[NDArray[np.float64]] = [np.array([(f.low + f.high) / 2]) for f in self.factors]
+        swept, named = [], []
+        for text in fixed:
+            column, value = self._parse(text, "set")
+            axes[column] = np.array([self._number(column, value, text)])
+            named.append(column)
+        for text in sweeps:
+            column, value = self._parse(text, "sweep")
+            parts = value.split(":")
+            if len(parts) != 3 or not parts[2].isdigit() or int(parts[2]) < 2:
+                raise InputError(f"sweep {text}; allowed: NAME=FIRST:LAST:COUNT with a count of at least 2")
+            first, last = (self._number(column, part, text) for part in parts[:2])
+            axes[column] = np.linspace(first, last, int(parts[2]))
+            swept.append((column, int(parts[2])))
+            named.append(column)
+        if len(named) != len(set(named)):
+            raise InputError(f"set and sweep name a factor twice: {', '.join([*fixed, *sweeps])}")
+        total = int(np.prod([count for _, count in swept]))
+        if total > _MOST_IMAGES:
+            raise InputError(f"sweep: {total} images; allowed: at most {_MOST_IMAGES}")
+        order = [column for column in range(len(axes)) if column not in dict(swept)] + [column for column, _ in swept]
+        u_ND = np.empty((total, len(axes)))
+        for row, values in enumerate(itertools.product(*(axes[column] for column in order))):
+            u_ND[row, order] = values
+        return u_ND, swept
+
+    def _parse(self, text: str, option: str) -> tuple[int, str]:
+        name, equals, value = text.partition("=")
+        names = [factor.name for factor in self.factors]
+        if not equals or name not in names:
+            raise InputError(f"{option} {text}; allowed: NAME=…, where NAME is one of {', '.join(names)}")
+        return names.index(name), value
+
+    def _number(self, column: int, text: str, given: str) -> float:
+        factor = self.factors[column]
+        try:
+            value = float(text)
+        except ValueError:
+            value = np.nan
+        if not factor.low <= value <= factor.high:
+            allowed = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
+            raise InputError(
+                f"{given}: {text}; allowed: numbers from {allowed}, the range that the model was trained on"
+            )
+        return value
+
+
+def _write_hdf5(
+    path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
+) -> None:
+    varies = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0]
+    if not varies:
+        raise InputError(f"{path}: one image has no factor that varies; allowed: a sweep, or .fits or .png")
+    fixed = {f.name: float(u_ND[0, j]) for j, f in enumerate(generator.factors) if j not in varies}
+    hdf5.write(
+        path, images_NCHW, u_ND[:, varies], [generator.factors[column] for column in varies], dict(provenance) | fixed
+    )
+
+
+def _write_fits(
+    path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
+) -> None:
+    try:
+        from astropy.io import fits
+    except ImportError as error:
+        raise InputError(f"{path}: FITS needs astropy; `pip install astropy` mends it") from error
+    hdf5.refuse_existing(path)
+    columns = [
+        fits.Column(name=f.name, format="D", unit=f.unit or None, array=u_N)
+        for f, u_N in zip(generator.factors, u_ND.T, strict=True)
+    ]
+    primary = fits.PrimaryHDU(images_NCHW)
+    for name, value in provenance.items():
+        primary.header[f"HIERARCH {name}"] = value
+    fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(path)
+
+
+def _write_png(
+    path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
+) -> None:
+    hdf5.refuse_existing(path)
+    if len(images_NCHW) > _MOST_DRAWN:
+        raise InputError(f"{path}: {len(images_NCHW)} images in one picture; allowed: at most {_MOST_DRAWN}, or .h5")
+    changes = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0]
+    across = generator.factors[changes[-1]] if changes else generator.factors[0]
+    column = generator.factors.index(across)
+    wide = len(np.unique(u_ND[:, column]))
+    rows = images_NCHW.reshape(-1, wide, *images_NCHW.shape[1:])
+    labels = [_with_unit(across, value) for value in u_ND[:wide, column]]
+    names = [
+        "\n".join(f"{generator.factors[j].name} {_with_unit(generator.factors[j], u[j])}" for j in changes[:-1])
+        for u in u_ND[::wide]
+    ]
+    shown = upright(rows, generator.data)
+    pictures.traversal(shown, names, [labels] * len(rows), path, unit=image_unit(generator.data))
+
+
+def _with_unit(factor: Factor, value: float) -> str:
+    return f"{value:.3g} {factor.unit}".strip()
+
+
+Writer = Callable[[Path, NDArray, NDArray, Generator, hdf5.Provenance], None]
+WRITERS: dict[str, Writer] = {".h5": _write_hdf5, ".fits": _write_fits, ".png": _write_png}
+
+
+def generate(config: GenerateConfig) -> int:
+    """Writes the images that were asked for; returns their number. Raises InputError."""
+    if config.out.suffix not in WRITERS:
+        raise InputError(f"out = {config.out}; allowed: a name that ends in {', '.join(WRITERS)}")
+    trained = load_run(config.run)
+    generator = Generator(trained, hdf5.open_set(config.data or trained.config.data))
+    u_ND, _ = generator.grid(config.set, config.sweep)
+    residual = generator.residual(config.like)
+    images = generator.images(u_ND, np.tile(residual, (len(u_ND), 1)))
+    provenance: dict[str, str | int | float] = {
+        "model": str(config.run),
+        "like": config.like or "",
+        "epoch": int(trained.state["epoch"]),
+    }
+    WRITERS[config.out.suffix](config.out, images, u_ND, generator, provenance)
+    return len(images)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae generate`, also `python -m hpcauxvae.generate`."""
+    import tyro
+
+    config = tyro.cli(
+        GenerateConfig,
+        args=argv,
+        prog="hpcauxvae generate",
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction),
+    )
+    print(f"{config.out}: {generate(config)} images")
+    return 0
+
+
+if __name__ == "__main__":
+    from hpcauxvae.cli import run
+
+    run(main)
