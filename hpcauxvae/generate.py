@@ -167,7 +167,7 @@ def _write_png(
     column = generator.factors.index(across)
     wide = len(np.unique(u_ND[:, column]))
     rows = images_NCHW.reshape(-1, wide, *images_NCHW.shape[1:])
-    labels = [_with_unit(across, value) for value in u_ND[:wide, column]]
+    labels = [f"{across.name} {_with_unit(across, value)}" for value in u_ND[:wide, column]]
     names = [
         "\n".join(f"{generator.factors[j].name} {_with_unit(generator.factors[j], u[j])}" for j in changes[:-1])
         for u in u_ND[::wide]

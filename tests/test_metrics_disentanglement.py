@@ -108,6 +108,15 @@ def test_modularity_of_two_factors_in_one_latent_is_its_formula() -> None:
     assert modularity(given)["value"] == pytest.approx(expected)
 
 
+def test_mig_is_the_gap_to_the_second_best_latent() -> None:
+    u = factors(2)
+    mean = np.stack([u[:, 0], u[:, 1], u[:, 0] + u[:, 1], noise(1)[:, 0]], 1)
+    given = codes(mean, u)
+    first, second, both, _ = mutual_information(tables_of(given).sum(0)).T
+    expected = ((first - both)[0] + (second - both)[1]) / 2 / np.log(BINS)
+    assert mig(given)["value"] == pytest.approx(expected, abs=3e-3) and expected < 0.9
+
+
 def test_dead_latents_and_categories_do_no_harm() -> None:
     u = np.stack([np.arange(N) % 5 / 4, factors(1)[:, 0]], 1)
     mean = np.concatenate([u, np.zeros((N, 2))], 1)

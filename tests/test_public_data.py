@@ -114,7 +114,7 @@ def test_bad_requests_for_dsprites_are_named(tmp_path: Path, arguments: dict, wo
 def test_cars_from_mat_files(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     views = np.full((2, 128, 128, 3, 24, 4), 255, np.uint8)
-    views[0, 32:96, 32:96, :, 7, 2] = 10  # a quarter of the picture, and what LANCZOS adds at its rim
+    views[0, 48:80, :, :, 7, 2] = 10  # a quarter of the picture, and what LANCZOS adds at its rim
     views[1, :, :64, :, :, :] = rng.integers(0, 200, (128, 64, 3, 24, 4))
     for number, im in enumerate(views):
         savemat(tmp_path / f"car_{number:03}.mat", {"im": im})
@@ -125,10 +125,11 @@ def test_cars_from_mat_files(tmp_path: Path) -> None:
     assert len(data) == 2 * 24 * 4 and data.shape == (3, 64, 64)
     named = dict(zip((f.name for f in data.factors), data.values[7 * 4 + 2], strict=True))
     assert named == pytest.approx(
-        {"elevation": 12, "azimuth": 105, "car": 0, "area": 0.28, "azimuth_cos": -0.2588, "azimuth_sin": 0.9659},
-        abs=0.02,
+        {"elevation": 12, "azimuth": 105, "car": 0, "area": 0.26, "azimuth_cos": -0.2588, "azimuth_sin": 0.9659},
+        abs=0.04,
     )
-    assert data.images[7 * 4 + 2, 0, 32, 32] == 10 and data.images[7 * 4 + 1, 0, 32, 32] == 255
+    assert data.images[7 * 4 + 2, 0, 32, 2] == 10 and data.images[7 * 4 + 2, 0, 2, 32] == 255
+    assert data.images[7 * 4 + 1, 0, 32, 32] == 255
     assert np.ptp(data.images[100, :, 30, 5].astype(int)) > 0, "colours are kept apart"
 
 
