@@ -29,6 +29,8 @@ LAYERS = (
     ("checkpoint", "tracking"),
     ("trainer",),
     ("evaluate", "simulate", "train"),
+    ("generate",),
+    ("sensitivity",),
     ("recipes",),
     ("paper",),
     ("__main__",),
