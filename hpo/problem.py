@@ -27,7 +27,7 @@ GRIDS: dict[str, Space] = {
 }
 """Fig. 16 of Ganguli et al., 27 points; meant for the objective `paper`."""
 
-SEARCH_SETS = ("data", "out", "model", "aux", "seed", "device", "resume", "epochs")
+SEARCH_SETS = ("data", "out", "model", "aux", "seed", "device", "resume", "max_minutes", "epochs")
 """Fields of TrainConfig that the search itself gives to each trial."""
 
 
@@ -72,15 +72,17 @@ def declared_space(config: TrainConfig) -> Space:
 
 
 def parse_axis(text: str) -> tuple[str, Axis]:
-    """ "beta=0.5:20:log", "latents=6:16" or "batch_size=64,128" -> the field's name and its values."""
+    """ "beta=0.5:20:log", "latents=6:16" or "batch_size=64,128" -> the field's name and its values.
+
+    An interval has whole numbers only where the field has: latents, not beta.
+    """
     name, _, values = text.partition("=")
     name = name.replace("-", "_")
     check_field(name, text)
     match values.split(":"):
-        case [low, high]:
-            axis = Interval(_number(low, text), _number(high, text), log=False)
-        case [low, high, "log"]:
-            axis = Interval(_number(low, text), _number(high, text), log=True)
+        case [low, high] | [low, high, "log"]:
+            kind = int if "int" in str(TrainConfig.__dataclass_fields__[name].type) else float
+            axis = Interval(kind(_number(low, text)), kind(_number(high, text)), log=values.endswith(":log"))
         case [listed] if listed:
             return name, tuple(literal(value) for value in listed.split(","))
         case _:
@@ -168,7 +170,7 @@ def dominated_by(values_N2: NDArray) -> NDArray:
     return (no_worse_NN & better_NN).sum(0)
 
 
-def hypervolume(values_N2: NDArray, reference_2: Sequence[float]) -> float:
+def hypervolume(values_N2: NDArray, reference_2: Sequence[float] | NDArray) -> float:
     """Area that N points dominate below and left of the reference point."""
     area, ceiling = 0.0, reference_2[1]
     inside = values_N2[(values_N2 < np.asarray(reference_2)).all(-1)]

@@ -3,34 +3,10 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from hpo.journal import Journal, Row
-from hpo.problem import choose, dominated_by
-
-
-def finished(rows: list[Row]) -> list[Row]:
-    """Those that count for the front: all their epochs done."""
-    return [row for row in rows if row.state == "finished"]
-
-
-def compared(rows: list[Row]) -> np.ndarray:
-    """(N, 2): log10 MSE and gap of finished trials."""
-    return np.array([row.objectives.compared for row in rows if row.objectives]).reshape(-1, 2)
-
-
-def front(rows: list[Row]) -> list[Row]:
-    """The Pareto front of the finished trials, from the best MSE to the best LDS."""
-    rows = finished(rows)
-    best = [row for row, rank in zip(rows, dominated_by(compared(rows)), strict=True) if rank == 0]
-    return sorted(best, key=lambda row: row.objectives or ())
-
-
-def chosen(rows: list[Row]) -> Row | None:
-    """The trial that our rule chooses."""
-    rows = finished(rows)
-    return rows[choose(compared(rows))] if rows else None
+from hpo.results import chosen, front
 
 
 class Progress:
@@ -70,7 +46,7 @@ class Progress:
             lines.append(f"  {'chosen' if row is best else 'front '} {describe(row)}")
         if journal.running:
             lines.append(f"{len(journal.running)} trials were interrupted: the same command with --resume goes on")
-        lines.append(f"written: {out}/results.csv, and each trial's run in {out}/trials/")
+        lines.append(f"written: {out}/report.html, results.csv, and each trial's run in {out}/trials/")
         return "\n".join(lines)
 
 

@@ -17,9 +17,10 @@ from typing import Any
 import hpcauxvae
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.lock import RunLock
+from hpcauxvae.stopping import MORE_TO_DO
 from hpcauxvae.types import InputError
 from hpcauxvae.world import refuse_singletons
-from hpo import pools
+from hpo import best, pools, report
 from hpo.journal import SETTINGS, Journal, Row, write_whole
 from hpo.problem import Point, Space
 from hpo.processes import Minder, kill_marked
@@ -28,8 +29,6 @@ from hpo.settings import SearchConfig
 from hpo.strategies import Bayesian, Grid, Random, Strategy, contains
 from hpo.trials import Plan
 
-STOPPED = 75
-"""Exit code of a search that was stopped before its end: EX_TEMPFAIL, the same command with --resume goes on."""
 _HOPELESS = 10
 """A search whose first trials all failed, so many of them, ends."""
 
@@ -160,8 +159,9 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
         with Progress(config.max_evals, pool.workers) as progress:
             search = Search(plan, journal, strategy, pool, progress, config.max_evals)
             search.run(None if config.max_minutes is None else 60 * config.max_minutes)
+        report.write(config.out)
         print(progress.summary(journal, config.out))
-        return STOPPED if journal.running or pools.STOP.is_set() else 0
+        return MORE_TO_DO if journal.running or pools.STOP.is_set() else 0
     finally:
         lock.release()
 
@@ -208,9 +208,14 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command `python -m hpo.search`."""
+    """The command `python -m hpo.search`, with `best` and `report` as its first word for a search that is there."""
     import tyro
 
+    match sys.argv[1:] if argv is None else argv:
+        case ["best", *rest]:
+            return best.main(rest)
+        case ["report", *rest]:
+            return report.main(rest)
     config = tyro.cli(
         SearchConfig,
         args=argv,

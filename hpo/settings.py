@@ -81,6 +81,7 @@ class SearchConfig:
     def train_fields(self) -> dict[str, Any]:
         """Fields of TrainConfig that every trial has; `out` aside."""
         own = {name: getattr(self, name) for name in ("data", "model", "aux", "objective", "epochs", "seed", "device")}
+        own |= {"keep_last": 1}  # of thousands of trials
         return own | {"data": self.data.absolute()} | dict(parse_fixed(text) for text in self.fix)
 
     def train_config(self) -> TrainConfig:

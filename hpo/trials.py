@@ -154,7 +154,7 @@ def run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callab
             start_new_session=True,
         )
         try:
-            verdict = _follow(process, watch)
+            verdict = _follow(process, watch) or _stopped_from_above(process.returncode, stopping)
         finally:
             _end(process, own[MARK])
     state, reason, objectives, epochs = _outcome(plan, trial, process.returncode, verdict)
@@ -183,6 +183,19 @@ def _follow(process: "subprocess.Popen[bytes]", watch: Watch) -> tuple[State, st
                 with contextlib.suppress(subprocess.TimeoutExpired):  # killed by what comes next
                     process.wait(GRACE_SECONDS)
                 return verdict
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _stopped_from_above(code: int, stopping: Callable[[], bool]) -> tuple[State, str] | None:
+    """Whether a trial that ended by itself did so for the signal that the search is just about to hear as well.
+
+    A batch system sends it to all processes of a job.
+    """
+    ends = time.monotonic() + _LOOK_SECONDS
+    while code != 0 and time.monotonic() < ends:
+        if stopping():
+            return "interrupted", "the search was asked to stop"
         time.sleep(_POLL_SECONDS)
     return None
 

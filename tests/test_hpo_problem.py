@@ -97,14 +97,16 @@ def test_the_papers_grid_has_27_points():
 @pytest.mark.parametrize(
     ("text", "parsed"),
     [
-        ("beta=0.5:20:log", ("beta", Interval(0.5, 20, log=True))),
+        ("beta=0.5:20:log", ("beta", Interval(0.5, 20.0, log=True))),
         ("latents=6:16", ("latents", Interval(6, 16, log=False))),
+        ("lambda1=1:100:log", ("lambda1", Interval(1.0, 100.0, log=True))),
         ("batch-size=32,64", ("batch_size", (32, 64))),
         ("network=mlp", ("network", ("mlp",))),
     ],
 )
 def test_axes_are_read(text, parsed):
     assert parse_axis(text) == parsed
+    assert repr(parse_axis(text)) == repr(parsed), "whole numbers and real ones are not the same here"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,212 @@
+"""How good a search is: CBO against random points and the paper's grid, early stopping, and how busy it keeps workers.
+
+python benchmarks/search.py compare galaxies.h5 --out searches/compare    # hours: 3 strategies x 3 seeds, real trials
+python benchmarks/search.py busy                                          # a minute: 16 simulated workers
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from hpcauxvae.config import TrainConfig
+from hpo.figures import progress_of_hypervolume
+from hpo.journal import Journal, Row
+from hpo.problem import Objectives, Point, declared_space
+from hpo.results import compared, finished, front, hypervolumes, utilisation
+from hpo.search import Search
+from hpo.stopping import judge, read_curve, rungs
+from hpo.strategies import Bayesian
+from hpo.trials import Plan
+
+STRATEGIES = ("grid", "random", "cbo")
+GRID_POINTS = 27
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Hypervolume against evaluations, CBO beside random points and the paper's grid; then early stopping, replayed."""
+
+    data: Path
+    """HDF5 file of galaxies."""
+    out: Path = Path("searches/compare")
+    """Folder for the searches, table.md, hypervolume.png and results.json; a search that is there goes on."""
+    aux: str = "radius,g1,g2"
+    """Auxiliary variables: case 2."""
+    space: Literal["declared", "box"] = "declared"
+    """Where cbo and random search: the model's own space, or the box around the grid."""
+    seeds: int = 3
+    """Searches of each strategy."""
+    max_evals: int = 40
+    """Trials of cbo and random; the grid has 27."""
+    epochs: int = 8
+    """Passes over the training split of each trial."""
+    workers: int = 2
+    """Trials at a time."""
+    fix: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Further settings of every trial."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Busy:
+    """How busy the loop keeps simulated workers: real time for asking, telling and writing, simulated trials."""
+
+    workers: int = 16
+    """Trials at a time."""
+    max_evals: int = 320
+    """Trials in all."""
+    seconds: float = 60.0
+    """Median of a trial's duration; log-normal with a factor of 1.6, which is 30 to 150 s for most."""
+    seed: int = 0
+    """Of the durations and the search."""
+
+
+def compare(config: Compare) -> None:
+    """Runs what is missing, then writes the table."""
+    searches: dict[str, list[Journal]] = {name: [] for name in STRATEGIES}
+    for seed in range(config.seeds):
+        for strategy in STRATEGIES:
+            out = config.out / f"{strategy}-{seed}"
+            where = ["--grid", "paper"] if strategy == "grid" or config.space == "box" else []
+            fixed = [part for text in config.fix for part in ("--fix", text)]
+            command = [sys.executable, "-m", "hpo.search", config.data, "--out", out, "--strategy", strategy, *where]
+            command += ["--aux", config.aux, "--seed", seed, "--epochs", config.epochs, "--workers", config.workers]
+            command += ["--max-evals", config.max_evals, "--no-early-stopping", "--resume", *fixed]
+            subprocess.run([str(part) for part in command], check=True)
+            searches[strategy].append(Journal(out))
+    every = [row for journals in searches.values() for journal in journals for row in journal.rows]
+    reference = compared(finished(every)).max(0)
+    curves = {name: [hypervolumes(j.rows, reference) for j in journals] for name, journals in searches.items()}
+    progress_of_hypervolume(curves).savefig(config.out / "hypervolume.png", dpi=160)
+    text = table(curves) + "\n\n" + stopping_table(searches, config.epochs)
+    (config.out / "table.md").write_text(text + "\n")
+    saved = {"command": " ".join(sys.argv), "reference": reference.tolist(), "date": time.strftime("%F")}
+    saved |= {"curves": {name: [curve.tolist() for curve in values] for name, values in curves.items()}}
+    (config.out / "results.json").write_text(json.dumps(saved) + "\n")
+    print(text)
+
+
+def table(curves: dict[str, list[Any]]) -> str:
+    """Hypervolume after 13, 27 and all trials, and the trials needed to reach the grid's: mean and each seed."""
+    goals = [curve[min(GRID_POINTS, len(curve)) - 1] for curve in curves["grid"]]
+    heads = ("strategy", "after 13", "after 27", "at the end", "trials to reach the whole grid, by seed")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, values in curves.items():
+        cells = [np.array([curve[min(n, len(curve)) - 1] for curve in values]) for n in (13, GRID_POINTS, 10**9)]
+        reached = [np.flatnonzero(curve >= goal) for curve, goal in zip(values, goals, strict=True)]
+        needed = ", ".join(str(where[0] + 1) if len(where) else "never" for where in reached)
+        shown = " | ".join(f"{cell.mean():.3f} ± {cell.std():.3f}" for cell in cells)
+        lines.append(f"| {name} | {shown} | {needed} |")
+    return "\n".join(lines)
+
+
+def stopping_table(searches: dict[str, list[Journal]], epochs: int) -> str:
+    """What early stopping would have done to the whole trials of each search."""
+    lines = ["| strategy | epochs saved, by seed | points of the final front lost |", "|---|---|---|"]
+    for name, journals in searches.items():
+        results = [replay(journal, epochs) for journal in journals]
+        saved = ", ".join(f"{share:.0%}" for share, _, _ in results)
+        lost = ", ".join(f"{missing} of {size}" for _, missing, size in results)
+        lines.append(f"| {name} | {saved} | {lost} |")
+    return "\n".join(lines)
+
+
+def replay(journal: Journal, epochs: int) -> tuple[float, int, int]:
+    """Early stopping on a search that ran without: share of epochs saved, points of the front lost, its size.
+
+    Trials come in the order in which they ended; each meets at a rung those that passed it before.
+    """
+    rows = finished(journal.rows)
+    at_rung: dict[int, list[Objectives]] = {epoch: [] for epoch in rungs(epochs)}
+    used, stopped = 0, set()
+    for row in rows:
+        curve = read_curve(journal.folder / "trials" / f"{row.trial:04}")
+        last = epochs
+        for epoch, others in at_rung.items():
+            goes_on = judge(curve[epoch], others)["goes_on"]
+            others.append(curve[epoch])
+            if not goes_on:
+                last = epoch
+                stopped.add(row.trial)
+                break
+        used += last
+    best = {row.trial for row in front(rows)}
+    return 1 - used / (epochs * len(rows)), len(best & stopped), len(best)
+
+
+class Simulated:
+    """A pool whose trials take simulated time; the clock is the real one plus what was waited for."""
+
+    def __init__(self, config: Busy) -> None:
+        self.workers, self.skipped = config.workers, 0.0
+        self.rng, self.median = np.random.default_rng(config.seed), config.seconds
+        self.free = [0.0] * config.workers
+
+    def now(self) -> float:
+        """Seconds."""
+        return time.perf_counter() + self.skipped
+
+    def submit(self, plan: Plan, trial: int, point: Point) -> "Ended":
+        """The first free worker takes it, now or when it is free."""
+        worker = int(np.argmin(self.free))
+        started = max(self.now(), self.free[worker])
+        self.free[worker] = started + self.median * float(np.exp(self.rng.normal(0, np.log(1.6))))
+        log_mse = -6 + 0.3 * abs(np.log10(point["sigma"] / 0.01)) + 0.2 * abs(np.log10(point["beta"]))
+        gap = 0.05 + 0.1 * abs(np.log10(point["lambda2"] / 1000)) + 0.05 * abs(np.log10(point["sigma"] / 0.03))
+        return Ended(
+            Row(
+                trial=trial, point=point, state="finished", reason="", objectives=Objectives(10**log_mse, gap),
+                epochs=1, started=started, ended=self.free[worker], worker=str(worker), rungs=[],
+            )
+        )  # fmt: skip
+
+    def wait(self, running: "dict[Ended, int]", seconds: float) -> "set[Ended]":
+        """Leaps to the next end."""
+        self.skipped += max(0.0, min(each.row.ended for each in running) - self.now())
+        return {each for each in running if each.row.ended <= self.now()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ended:
+    """A future that knows its end."""
+
+    row: Row
+
+    def result(self) -> Row:
+        """The row."""
+        return self.row
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+
+def busy(config: Busy) -> None:
+    """Prints the busy fraction and what a trial costs the search."""
+    space = declared_space(TrainConfig(data=Path("galaxies.h5"), aux="radius,g1,g2"))
+    with tempfile.TemporaryDirectory() as folder:
+        journal, pool = Journal(Path(folder)), Simulated(config)
+        strategy = Bayesian(space, [], config.seed, None, 2 * len(space) + 1)
+        plan = Plan(out=Path(folder), mark="", fields={}, processes=1, early_stopping=False, trial_minutes=None)
+        began = time.perf_counter()
+        Search(plan, journal, strategy, pool, lambda *_: None, config.max_evals).run()
+        spent = (time.perf_counter() - began) / config.max_evals
+        share = utilisation(journal.rows, config.workers)
+        print(f"{config.workers} workers, {config.max_evals} trials of {config.seconds:g} s: busy {share:.3f}; "
+              f"asking, telling and writing {spent:.3f} s a trial")  # fmt: skip
+
+
+if __name__ == "__main__":
+    configs = {"compare": Compare, "busy": Busy}
+    chosen = tyro.extras.subcommand_cli_from_dict(configs, config=(tyro.conf.PositionalRequiredArgs,))
+    if isinstance(chosen, Compare):
+        compare(chosen)
+    else:
+        busy(chosen)

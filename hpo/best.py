@@ -1,0 +1,165 @@
+"""After a search: `python -m hpo.search best searches/x --retrain --seeds 5`, the chosen configuration trained fully.
+
+This is where the test split is looked at, for one configuration only: a second one is refused.
+"""
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcauxvae.evaluate import EvaluateConfig, evaluate, write_json
+from hpcauxvae.recipes import GALAXY_EPOCHS
+from hpcauxvae.types import InputError
+from hpo import pools
+from hpo.journal import Journal, Row
+from hpo.processes import Minder
+from hpo.progress import describe
+from hpo.results import chosen, front, papers_choice
+from hpo.settings import SearchConfig
+from hpo.trials import Plan, train_arguments
+
+_CEILINGS = {"lds": "attainable", "lds_d": "attainable", "sap": None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BestConfig:
+    """The choice of a search, and its full training."""
+
+    search: Path
+    """Folder of a search."""
+    retrain: bool = False
+    """Train the chosen configuration fully, into best/ in that folder, and evaluate it on the test split."""
+    seeds: int = 5
+    """Trainings, with seeds 1, 2, ... (trials have the seed of the search)."""
+    epochs: int = GALAXY_EPOCHS
+    """Passes over the training split of each."""
+    workers: int | None = None
+    """Trainings at a time, as in the search."""
+    processes: int = 1
+    """Processes of each."""
+    fresh: Path | None = None
+    """A further data set, drawn independently, to evaluate on as well."""
+    noiseless: tuple[Path, ...] = ()
+    """Noiseless draws of the same samples, for the ceiling of SSIM."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs", "processes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)}; allowed: at least 1")
+
+
+def show(search: SearchConfig, rows: list[Row]) -> Row:
+    """Prints the front, the choice, and the command that trains it; returns the choice."""
+    best, papers = chosen(rows), papers_choice(rows)
+    if best is None:
+        raise InputError(f"{search.out}: no trial finished yet")
+    for row in front(rows):
+        print(f"{'chosen' if row is best else 'front '} {describe(row)}")
+    assert papers is not None
+    print(f"paper's rule, for comparison: {describe(papers)}")
+    fields = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": GALAXY_EPOCHS}
+    print(f"python -m hpcauxvae.train {' '.join(train_arguments(fields))}")
+    return best
+
+
+def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, Any]:
+    """Trains and evaluates; what is done already stays. Returns what best/scores.json holds."""
+    folder = config.search / "best"
+    folder.mkdir(exist_ok=True)
+    claim = {"trial": best.trial, "point": best.point, "epochs": config.epochs}
+    if (folder / "chosen.json").exists():
+        before = json.loads((folder / "chosen.json").read_text())
+        if before != claim:
+            raise InputError(
+                f"{folder}: the test split was used for trial {before['trial']} with {before['epochs']} epochs, now "
+                f"trial {best.trial} with {config.epochs}: a second look would be a selection on it; allowed: the same"
+            )
+    write_json(folder / "chosen.json", claim)
+    mark = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}/"
+    plan = Plan(
+        out=folder.absolute(),
+        mark=mark,
+        fields={**search.train_fields(), "epochs": config.epochs},
+        processes=config.processes,
+        early_stopping=False,
+        trial_minutes=None,
+    )
+    (plan.out / "trials").mkdir(exist_ok=True)
+    pool = pools.thread_pool(pools.local_slots(config.workers, config.processes))
+    with Minder(mark):
+        seeds = range(1, config.seeds + 1)
+        for row in [pool.submit(plan, seed, {**best.point, "seed": seed}) for seed in seeds]:
+            print(describe(row.result()), flush=True)
+            if row.result().state != "finished":
+                raise InputError(f"seed {row.result().trial} {row.result().reason or 'was interrupted'}; start again")
+    runs = [plan.run_folder(seed) for seed in seeds]
+    scores = {"chosen": claim, "sets": summary([scored(run, config) for run in runs])}
+    write_json(folder / "scores.json", scores)
+    return scores
+
+
+def scored(run: Path, config: BestConfig) -> dict[str, Any]:
+    """metrics.json of a run; evaluated now unless it is there."""
+    path = run / "metrics.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    return evaluate(EvaluateConfig(run=run, fresh=config.fresh, noiseless=config.noiseless))
+
+
+def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """Set -> score -> mean and standard deviation over the runs, each value, and the ceiling where there is one."""
+    sets: dict[str, Any] = {}
+    for name in metrics[0]["sets"]:
+        blocks = [each["sets"][name] for each in metrics]
+        table = {}
+        for score, ceiling in _CEILINGS.items():
+            table[score] = _over_runs([block["codes"][score] for block in blocks], ceiling)
+        for score in ("ssim", "mse"):
+            table[score] = _over_runs([block["images"][score] for block in blocks], None)
+            if "noiseless" in blocks[0]:
+                table[score]["ceiling"] = blocks[0]["noiseless"][score]["value"]
+        sets[name] = table
+    return sets
+
+
+def _over_runs(scores: list[dict[str, Any]], ceiling: str | None) -> dict[str, Any]:
+    values = [score["value"] for score in scores]
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    entry = {"mean": float(np.mean(values)), "sd": spread, "values": values}
+    return entry | ({"ceiling": scores[0][ceiling]} if ceiling else {})
+
+
+def lines(scores: dict[str, Any]) -> str:
+    """The scores of each set beside their ceilings."""
+    text = [f"{'score':10}{'mean':>10}{'sd':>10}{'ceiling':>10}{'of it':>8}"]
+    for name, table in scores["sets"].items():
+        text.append(f"{name}, {len(table['lds']['values'])} seeds")
+        for score, entry in table.items():
+            spread = "" if entry["sd"] is None else f"{entry['sd']:.2g}"
+            beside = f"{entry['ceiling']:10.4g}{entry['mean'] / entry['ceiling']:8.3f}" if "ceiling" in entry else ""
+            text.append(f"  {score:8}{entry['mean']:10.4g}{spread:>10}{beside}")
+    return "\n".join(text)
+
+
+def main(argv: list[str]) -> int:
+    """The command `python -m hpo.search best`."""
+    import tyro
+
+    config = tyro.cli(
+        BestConfig,
+        args=argv,
+        prog="python -m hpo.search best",
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+    )
+    search = SearchConfig.load(config.search)
+    best = show(search, Journal(config.search).rows)
+    if config.retrain:
+        print(lines(retrain(config, search, best)))
+        print(f"written: {config.search}/best/scores.json, and the runs in {config.search}/best/trials/")
+    return 0

@@ -1,0 +1,152 @@
+"""The report of a search: `python -m hpo.search report searches/x` -> report.html, one file that needs no network.
+
+The search makes it too, when a session ends. The pictures lie as PNG in pictures/.
+"""
+
+import base64
+import dataclasses
+import html
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from hpcauxvae.types import Interval
+from hpo import figures
+from hpo.journal import Journal, Row, write_whole
+from hpo.problem import Space
+from hpo.results import chosen, front, papers_choice
+from hpo.settings import SearchConfig
+
+_CAPTIONS = {
+    "pareto": (
+        "Pareto front",
+        "Both objectives of the validation split, better towards the lower left. Chosen: the point of the front "
+        "nearest to the ideal, each objective scaled to [0, 1] over the front. The paper's rule takes the smallest "
+        "product of the standardised objectives and so favours the average trial. Trial 0 is the objective's own "
+        "setting where the space holds it.",
+    ),
+    "hypervolume": (
+        "Hypervolume against trials",
+        "Area between the front and the worst finished trial in both objectives: log10 MSE times 1 − LDS/attainable.",
+    ),
+    "parallel": ("Parallel coordinates", "Every trial that has objectives; the axes span the space."),
+    "importance": (
+        "Importance of the hyperparameters",
+        "Permutation importance in a forest fitted to the trials, with the standard deviation of 20 shuffles. Where "
+        "the R² of left-out trials is low, the forest has learnt little and the bars mean little.",
+    ),
+    "workers": ("Workers", "Each bar is a trial. Gaps inside a session are time in which a worker had nothing to do."),
+}  # fmt: skip
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #22262b; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+img { max-width: 100%; height: auto; } p.note { color: #5a6068; max-width: 46rem; }
+div.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
+th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e3e5e8; }
+th { text-align: right; } td.text, th.text { text-align: left; } td.reason { white-space: normal; min-width: 16rem; }
+tr.chosen { background: #f3e6e8; } tr.front td:first-child { font-weight: bold; color: #7d1f33; }
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The report of a search, finished or not."""
+
+    search: Path
+    """Folder of a search."""
+
+
+def write(folder: Path) -> Path:
+    """Makes the report of a search and its pictures; returns the page's path."""
+    config, journal = SearchConfig.load(folder), Journal(folder)
+    space = config.space()
+    pictures = figures.of_search(journal.rows, space, journal.sessions, config.seed)
+    (folder / "pictures").mkdir(exist_ok=True)
+    encoded = {name: _png(picture, folder / "pictures" / f"{name}.png") for name, picture in pictures.items()}
+    write_whole(folder / "report.html", page(config, journal, space, encoded))
+    return folder / "report.html"
+
+
+def _png(picture: Figure, path: Path) -> str:
+    """Writes the file and returns it as text for the page."""
+    buffer = io.BytesIO()
+    picture.savefig(buffer, dpi=160, facecolor="white")
+    path.write_bytes(buffer.getvalue())
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def page(config: SearchConfig, journal: Journal, space: Space, encoded: dict[str, str]) -> str:
+    """The page as HTML; `encoded` has the pictures in base64."""
+    parts = [f"<h1>Search {html.escape(str(config.out.absolute().name))}</h1>", _about(config, journal, space)]
+    for name, (title, text) in _CAPTIONS.items():
+        if name in encoded:
+            parts.append(f"<h2>{title}</h2><p class=note>{text}</p>")
+            parts.append(f'<img alt="{title}" src="data:image/png;base64,{encoded[name]}">')
+    parts.append(f"<h2>Trials</h2>{_table(journal.rows, space)}")
+    head = f"<meta charset=utf-8><title>{html.escape(config.out.name)}: hyperparameter search</title>"
+    body = "".join(parts)
+    return f"<!doctype html><html lang=en><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>\n"
+
+
+def _about(config: SearchConfig, journal: Journal, space: Space) -> str:
+    rows = journal.rows
+    counts = ", ".join(f"{sum(r.state == state for r in rows)} {state}" for state in figures.STATES)
+    epochs = sum(row.epochs for row in rows if row.state != "failed")
+    planned = sum(config.epochs for row in rows if row.state != "failed")
+    facts = {
+        "data": config.data,
+        "model": f"{config.model}, auxiliary {config.aux}, objective {config.objective}",
+        "strategy": f"{config.strategy}, seed {config.seed}, {config.epochs} epochs a trial",
+        "space": "; ".join(f"{name} {_axis(axis)}" for name, axis in space.items()),
+        "trials": f"{len(rows)} of {config.max_evals} ended: {counts}; {len(journal.running)} running or interrupted",
+        "early stopping": f"{1 - epochs / planned:.0%} of the epochs saved" if planned else "",
+    }
+    if best := chosen(rows):
+        assert best.objectives is not None
+        point = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                          for name, value in best.point.items())  # fmt: skip
+        scores = f"MSE {best.objectives.mse:.3g}, 1 − LDS/attainable {best.objectives.gap:.3f}"
+        facts["chosen"] = f"trial {best.trial}: {point}; {scores}"
+    lines = "".join(f"<tr><th class=text>{k}<td class=text style='white-space:normal'>{html.escape(str(v))}"
+                    for k, v in facts.items())  # fmt: skip
+    made = time.strftime("%F %T %Z")
+    return f"<table>{lines}</table><p class=note>Made {made}. The test split was not looked at.</p>"
+
+
+def _axis(axis: object) -> str:
+    if isinstance(axis, Interval):
+        return f"{axis.low:g} to {axis.high:g}" + (" (log)" if axis.log else "")
+    return "{" + ", ".join(map(str, axis)) + "}"  # type: ignore[call-overload]
+
+
+def _table(rows: Sequence[Row], space: Space) -> str:
+    best, papers, on_front = chosen(rows), papers_choice(rows), {row.trial for row in front(rows)}
+    heads = ["trial", *space, "epochs", "s", "MSE", "1 − LDS/att."]
+    head = "".join(f"<th>{name}" for name in heads) + "<th class=text>state"
+    body = []
+    for row in sorted(rows, key=lambda row: row.trial):
+        mse, gap = ("", "") if row.objectives is None else (f"{row.objectives.mse:.3g}", f"{row.objectives.gap:.3f}")
+        values = [row.point[name] for name in space]
+        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+        cells = [f"{row.trial}", *cells, f"{row.epochs}", f"{row.ended - row.started:.0f}", mse, gap]
+        marks = {"chosen": row is best, "the paper's rule": row is papers, "front": row.trial in on_front}
+        state = "; ".join([row.state, *(mark for mark in marks if marks[mark]), *filter(None, [row.reason])])
+        kind = "chosen" if row is best else "front" if row.trial in on_front else ""
+        text = "".join(f"<td>{html.escape(cell)}" for cell in cells)
+        body.append(f"<tr class='{kind}'>{text}<td class='text reason'>{html.escape(state)}")
+    return f"<div class=wide><table><tr>{head}{''.join(body)}</table></div>"
+
+
+def main(argv: list[str]) -> int:
+    """The command `python -m hpo.search report`."""
+    import tyro
+
+    config = tyro.cli(
+        ReportConfig, args=argv, prog="python -m hpo.search report", config=(tyro.conf.PositionalRequiredArgs,)
+    )
+    print(f"written: {write(config.search)}")
+    return 0
