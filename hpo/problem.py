@@ -8,7 +8,7 @@ import ast
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def parse_axis(text: str) -> tuple[str, Axis]:
             kind = int if "int" in str(TrainConfig.__dataclass_fields__[name].type) else float
             axis = Interval(kind(_number(low, text)), kind(_number(high, text)), log=values.endswith(":log"))
         case [listed] if listed:
-            return name, tuple(literal(value) for value in listed.split(","))
+            return name, tuple(_value(name, value, text) for value in listed.split(","))
         case _:
             raise InputError(f"vary {text!r}: allowed: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE,...")
     if not axis.low < axis.high or (axis.log and not axis.low > 0):
@@ -99,7 +99,7 @@ def parse_fixed(text: str) -> tuple[str, Any]:
     if not sign:
         raise InputError(f"fix {text!r}: allowed: NAME=VALUE")
     check_field(name, text)
-    return name, literal(value)
+    return name, _value(name, value, text)
 
 
 def check_field(name: str, text: str) -> None:
@@ -109,7 +109,18 @@ def check_field(name: str, text: str) -> None:
         raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {', '.join(allowed)}")
 
 
-def literal(text: str) -> Any:
+def _value(name: str, value: str, whole: str) -> Any:
+    """A value of a field of TrainConfig. Raises InputError where the field is a number or a choice, and this is not."""
+    kind, given = TrainConfig.__dataclass_fields__[name].type, _literal(value)
+    if get_origin(kind) is Literal:
+        if given not in get_args(kind):
+            raise InputError(f"{whole!r}: {value!r}; allowed: {', '.join(get_args(kind))}")
+    elif kind is not str and not isinstance(given, int if "float" not in str(kind) else int | float):
+        raise InputError(f"{whole!r}: {value!r}; allowed: a {'whole ' * ('float' not in str(kind))}number")
+    return given
+
+
+def _literal(text: str) -> Any:
     """A number where it is one, else the text itself."""
     try:
         return ast.literal_eval(text)
@@ -118,7 +129,7 @@ def literal(text: str) -> Any:
 
 
 def _number(text: str, whole: str) -> float:
-    value = literal(text)
+    value = _literal(text)
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"vary {whole!r}: {text!r} is no number; allowed: NAME=LOW:HIGH with numbers")
     return value

@@ -229,8 +229,8 @@ def _why(code: int, log: Path) -> str:
     """The reason of a failure in a line: the signal, or the last line of the log that tells of an error."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    lines = log.read_text(errors="replace").splitlines()
+    lines = [line.strip(" │╭╮╰╯─") for line in log.read_text(errors="replace").splitlines()]
     telling = [line for line in lines if re.search(r"error:|Error\b|Diverged|OutOfMemory|[Kk]illed|signal", line)]
-    root = [line for line in telling if not line.lstrip().startswith(("[E", "[W", "torch.distributed.elastic", "E1"))]
-    last = (root or telling or lines or ["nothing was printed"])[-1].strip()
+    root = [line for line in telling if not line.startswith(("[E", "[W", "torch.distributed.elastic", "E1"))]
+    last = (root or telling or list(filter(None, lines)) or ["nothing was printed"])[-1]
     return f"exit code {code}: {last[:300]}"

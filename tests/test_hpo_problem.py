@@ -118,6 +118,9 @@ def test_axes_are_read(text, parsed):
         ("beta=2:1", "allowed: LOW below HIGH"),
         ("beta=0:1:log", "above 0 with log"),
         ("beta=a:b", "'a' is no number"),
+        ("beta=1,a", "allowed: a number"),
+        ("latents=6.5,7", "allowed: a whole number"),
+        ("network=conv,transformer", "allowed: conv, mlp"),
         ("beta=1:2:lin", "allowed: NAME=LOW:HIGH"),
     ],
 )
