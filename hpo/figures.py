@@ -59,7 +59,7 @@ def pareto(rows: Sequence[Row]) -> Figure:
                     label=label,
                 )
         ax.set(xscale="log", xlabel=MSE_LABEL, ylabel=GAP_LABEL)
-        ax.legend(loc="upper right")
+        made.legend(loc="outside upper left", ncols=3)
         return made
 
 
@@ -96,9 +96,9 @@ def parallel_coordinates(rows: Sequence[Row], space: Space) -> Figure:
         for number, row in enumerate(shown):
             strong = row.trial in best_of
             colour = INK if row is best else MAROON if strong else GREY
-            width = 2.0 if row is best else 1.2 if strong else 0.5
+            width = 2.0 if row is best else 1.2 if strong else 0.7
             heights = [column[number] for column, _, _ in scaled]
-            ax.plot(heights, color=colour, linewidth=width, alpha=1 if strong else 0.4, zorder=2 + strong)
+            ax.plot(heights, color=colour, linewidth=width, alpha=1 if strong else 0.6, zorder=2 + strong)
         for position, (_, low, high) in enumerate(scaled):
             ax.axvline(position, color=PALE, linewidth=1, zorder=1)
             for height, text in ((-0.035, low), (1.02, high)):
@@ -108,7 +108,7 @@ def parallel_coordinates(rows: Sequence[Row], space: Space) -> Figure:
         ax.tick_params(axis="x", length=0, pad=14)
         ax.set(yticks=[], ylim=(-0.02, 1.02), xlim=(-0.4, len(names) - 0.6))
         ax.spines[:].set_visible(False)
-        lines = [mpl.lines.Line2D([], [], color=c, linewidth=w) for c, w in ((INK, 2), (MAROON, 1.2), (GREY, 0.5))]
+        lines = [mpl.lines.Line2D([], [], color=c, linewidth=w) for c, w in ((INK, 2), (MAROON, 1.2), (GREY, 0.7))]
         made.legend(lines, ["chosen", "Pareto front", "others"], loc="outside upper right", ncols=3)
         return made
 
@@ -123,7 +123,7 @@ def _scaled(column: Sequence[Any], axis: Any, log: bool) -> tuple[NDArray, str, 
     if log or (axis is not None and axis.log):
         values, ends = np.log(values), np.log(ends)
     height = (values - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else np.full(len(values), 0.5)
-    return height, f"{low:.3g}", f"{high:.3g}"
+    return height, f"{low:.4g}", f"{high:.4g}"
 
 
 def importance(rows: Sequence[Row], space: Space, seed: int) -> Figure | None:

@@ -68,7 +68,7 @@ class Search:
                 self.waiting[self.pool.submit(self.plan, trial, point)] = trial
             if not self.waiting:
                 return
-            for future in self.pool.wait(self.waiting, 1.0):
+            for future in sorted(self.pool.wait(self.waiting, 1.0), key=self.waiting.__getitem__):
                 del self.waiting[future]
                 if not future.cancelled():
                     self._take(future.result())

@@ -112,7 +112,7 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
     axes = ["--strategy", "random", "--vary", "beta=0.1:10:log", "--epochs", 60, "--no-early-stopping"]
     settings = [*axes, "--processes", 2, "--workers", 1, "--max-evals", 2]
     first = start(data, out, *settings)
-    assert until(lambda: len(lines(out / "trials" / "0000")) > 1, 120)
+    assert until(lambda: len(lines(out / "trials" / "0000")) > 1, 200)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert until(lambda: not own_processes(out), 10), "orphans"
@@ -122,11 +122,11 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
         file.write('{"event": "ended", "tri')  # as a kill amid a line leaves it
 
     second = start(data, out, *settings, "--resume")
-    assert until(lambda: Journal(out).rows, 120)
-    assert until(lambda: lines(out / "trials" / "0001"), 120)
+    assert until(lambda: Journal(out).rows, 200)
+    assert until(lambda: lines(out / "trials" / "0001"), 200)
     torchrun = next(pid for pid in own_processes(out) if b"torch.distributed.run" in command_line(pid))
     os.kill(torchrun, signal.SIGKILL)
-    printed = second.communicate(timeout=120)[0]
+    printed = second.communicate(timeout=200)[0]
     assert second.returncode == 0, printed
     assert not own_processes(out)
     after = Journal(out)

@@ -1,0 +1,101 @@
+"""The report is one page without a network, with every trial; the test split serves one configuration."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hpcauxvae.types import InputError
+from hpo import best, report
+from hpo.journal import SETTINGS, Journal, Row
+from hpo.problem import Objectives
+from hpo.search import main
+from hpo.settings import SearchConfig
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    """Fourteen trials as a search leaves them, among them one of each state and a reason with markup in it."""
+    axes = ("beta=0.1:10:log", "latents=4:12", "network=conv,mlp")
+    config = SearchConfig(data=tmp_path / "x.h5", out=tmp_path, aux="a", vary=axes, epochs=8, max_evals=20)
+    (tmp_path / SETTINGS).write_text(json.dumps({"settings": config.to_json(), "data": "0"}))
+    journal, rng = Journal(tmp_path), np.random.default_rng(0)
+    journal.session(mark="none/", workers=2, time=0.0)
+    for trial in range(14):
+        state = {3: "failed", 5: "stopped"}.get(trial, "finished")
+        point = {"beta": float(rng.uniform(0.1, 10)), "latents": int(rng.integers(4, 13)), "network": "mlp"}
+        objectives = Objectives(10 ** rng.uniform(-6, -5), rng.uniform(0, 0.3)) if state != "failed" else None
+        journal.ask(trial, point)
+        journal.end(
+            Row(
+                trial=trial, point=point, state=state, reason="<b>killed</b>" if state == "failed" else "",
+                objectives=objectives, epochs=4 if state == "stopped" else 8, started=trial // 2 * 30.0,
+                ended=trial // 2 * 30.0 + 29, worker=f"node/{trial % 2}", rungs=[],
+            )
+        )  # fmt: skip
+    journal.ask(14, {"beta": 1.0, "latents": 4, "network": "conv"})
+    return tmp_path
+
+
+def test_the_page_stands_alone_and_has_every_trial(search):
+    assert main(["report", str(search)]) == 0
+    page = (search / "report.html").read_text()
+    assert not re.search(r"https?:|<script|<link|@import|url\(", page)
+    pictures = re.findall(r'src="([^"]*)"', page)
+    assert len(pictures) == 5
+    for picture, name in zip(pictures, ("pareto", "hypervolume", "parallel", "importance", "workers"), strict=True):
+        head, _, data = picture.partition(",")
+        assert head == "data:image/png;base64"
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert image.size[0] > 900
+        assert image.size == Image.open(search / "pictures" / f"{name}.png").size
+    assert [int(number) for number in re.findall(r"<tr class='\w*'><td>(\d+)", page)] == list(range(14))
+    assert "&lt;b&gt;killed" in page
+    assert "14 of 20 ended: 12 finished, 1 stopped, 1 failed; 1 running" in page
+    assert "4% of the epochs saved" in page, "4 of 13 times 8"
+
+
+@pytest.mark.parametrize("trials", [0, 1])
+def test_a_young_search_has_a_report_too(search, trials):
+    journal = search / "journal.jsonl"
+    kept = [line for line in journal.read_text().splitlines(keepends=True) if json.loads(line).get("trial", 0) < trials]
+    journal.write_text("".join(kept))
+    assert report.write(search).exists()
+
+
+def test_the_test_split_serves_one_configuration(search, capsys):
+    assert main(["best", str(search)]) == 0
+    shown = capsys.readouterr().out
+    rows = [row for row in Journal(search).rows if row.state == "finished"]
+    front = [r for r in rows if not any(o.objectives.mse < r.objectives.mse and o.objectives.gap < r.objectives.gap
+                                        for o in rows)]  # fmt: skip
+    assert {int(number) for number in re.findall(r"^(?:front |chosen) #(\d+)", shown, re.M)} == {r.trial for r in front}
+    assert "--resume auto" in shown
+    (search / "best").mkdir()
+    (search / "best" / "chosen.json").write_text(json.dumps({"trial": 99, "point": {}, "epochs": 40}))
+    with pytest.raises(InputError, match="the test split was used for trial 99"):
+        main(["best", str(search), "--retrain"])
+
+
+def test_scores_over_seeds_stand_beside_their_ceilings():
+    def metrics(value: float) -> dict:
+        score = {"value": value, "low": 0, "high": 1, "n": 9, "attainable": 0.8}
+        block = {"codes": dict.fromkeys(("lds", "lds_d", "sap"), score), "images": {"ssim": score, "mse": score}}
+        return {"sets": {"test": block | {"noiseless": {"ssim": {"value": 0.98}, "mse": {"value": 0.01}}}}}
+
+    table = best.summary([metrics(0.7), metrics(0.8)])["test"]
+    assert table["lds"] == {"mean": 0.75, "sd": pytest.approx(0.05 * 2**0.5), "values": [0.7, 0.8], "ceiling": 0.8}
+    assert "ceiling" not in table["sap"]
+    assert table["ssim"]["ceiling"] == 0.98
+    assert best.summary([metrics(0.7)])["test"]["lds"]["sd"] is None
+    assert re.search(r"lds +0.75 +0.071 +0.8 +0.938", best.lines({"sets": {"test": table}}))
+
+
+def test_no_search_no_report(tmp_path):
+    with pytest.raises(InputError, match="holds no search"):
+        main(["report", str(tmp_path)])
