@@ -9,6 +9,10 @@
 #include <thread>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "moments_math.h"
 #include "moments_simd.h"
 
@@ -45,6 +49,18 @@ double* scratch(size_t doubles) {
         capacity = doubles;
     }
     return memory.get();
+}
+
+// Asks for huge pages where a large array has not been touched yet: zeroing the small ones of a fresh array costs as much
+// as the whole gradient. A hint, which the system may refuse.
+void expect_writes(const Shape& shape, const OutRows& rows) {
+#ifdef __linux__
+    constexpr uintptr_t kSmallest = 8 << 20, kPage = 4096;
+    if (!rows.data || rows.stride != shape.z) return;
+    const uintptr_t bytes = shape.n * shape.z * (rows.type == Type::f64 ? 8 : rows.type == Type::f32 ? 4 : 2);
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(rows.data) + kPage - 1) / kPage * kPage;
+    if (bytes >= kSmallest) madvise(reinterpret_cast<void*>(begin), (bytes - kPage) / kPage * kPage, MADV_HUGEPAGE);
+#endif
 }
 
 struct Plan {
@@ -141,6 +157,7 @@ void gradient(const Shape& shape, const Rows& u, const Rows& mean, const Rows& v
     const Plan plan(shape, threads);
     const size_t q = shape.q(), aux = shape.p();
     std::vector<double> scaled(slopes_size(shape));
+    for (const OutRows& rows : {d_mean, d_var}) expect_writes(shape, rows);
     for (size_t row = 0; row < shape.d + shape.p(); ++row)
         for (size_t column = 0; column < q; ++column)
             scaled[row * q + column] = slopes[row * q + column] * (column < aux ? scale_intra : scale_inter);

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
 #include "moments.h"
 
@@ -21,49 +23,75 @@ HPCAUXVAE_HD static constexpr double spread_weight(int k, int i) {
     return weight;
 }
 
-// m[k] = E[z^k], k = 0..K, of z ~ N(mean, var). T is double or a vector of doubles.
+// The element of a vector, or the number itself.
+template <class T, class = void>
+struct ScalarOf {
+    using type = T;
+};
+template <class T>
+struct ScalarOf<T, std::void_t<decltype(std::declval<T&>()[0])>> {
+    using type = std::decay_t<decltype(std::declval<T&>()[0])>;
+};
+
+// m[k] = E[z^k], k = 0..K, of z ~ N(mean, var). T is a number or a vector of them.
 template <int K, bool SPREAD, class T>
 HPCAUXVAE_HD static inline void power_means(T mean, T var, T (&m)[K + 1]) {
-    m[0] = T{} + 1.0;
+    using S = typename ScalarOf<T>::type;
+    m[0] = T{} + S(1);
     m[1] = mean;
     for (int k = 2; k <= K; ++k) {
         m[k] = mean * m[k - 1];
-        if (SPREAD) m[k] += var * m[k - 2] * double(k - 1);
+        if (SPREAD) m[k] += var * m[k - 2] * S(k - 1);
+    }
+}
+
+// m[k] - at[k], k = 0..K, where at[k] = E[z^k] of N(mean - t, var - e): as accurate as t and e themselves, which the
+// difference of two powers is not where the mean is many standard deviations.
+template <int K, bool SPREAD, class T, class S>
+HPCAUXVAE_HD static inline void power_deviations(T mean, T t, T var, T e, const S (&at)[K + 1], T (&out)[K + 1]) {
+    out[0] = T{};
+    out[1] = t;
+    for (int k = 2; k <= K; ++k) {
+        out[k] = mean * out[k - 1] + t * at[k - 1];
+        if (SPREAD) out[k] += (var * out[k - 2] + e * at[k - 2]) * S(k - 1);
     }
 }
 
 // v[k] = Var(z^k), k = 1..K.
 template <int K, class T>
 HPCAUXVAE_HD static inline void power_variances(const T (&m)[K + 1], T var, T (&v)[K + 1]) {
+    using S = typename ScalarOf<T>::type;
     for (int k = 1; k <= K; ++k) {
-        T power = var;
-        v[k] = T{};
-        for (int i = 1; i <= k; ++i, power *= var) v[k] += power * m[k - i] * m[k - i] * spread_weight(k, i);
+        v[k] = T{} + S(spread_weight(k, k));
+        for (int i = k - 1; i >= 1; --i) v[k] = v[k] * var + m[k - i] * m[k - i] * S(spread_weight(k, i));
+        v[k] *= var;
     }
 }
 
 // Chain rule from slopes in E[z^k] (c) and in Var(z^k) (v), k = 1..K, to slopes in mean and var.
-// d E[z^k] / d mean = k E[z^(k-1)], d E[z^k] / d var = k (k-1)/2 E[z^(k-2)].
-template <int K, bool SPREAD, class T>
-HPCAUXVAE_HD static inline void chain(const T (&m)[K + 1], T var, const T (&c)[K + 1], const T (&v)[K + 1], T& d_mean,
+// d E[z^k] / d mean = k E[z^(k-1)], d E[z^k] / d var = k (k-1)/2 E[z^(k-2)]; the sum over k of v_k Var(z^k) is
+// differentiated as a polynomial in var, whose coefficients are products of two moments.
+template <int K, bool SPREAD, class T, class V>
+HPCAUXVAE_HD static inline void chain(const T (&m)[K + 1], T var, const T (&c)[K + 1], const V (&v)[K + 1], T& d_mean,
                                       T& d_var) {
-    d_mean = T{};
+    using S = typename ScalarOf<T>::type;
+    d_mean = c[1];
     d_var = T{};
-    for (int k = 1; k <= K; ++k) {
-        d_mean += c[k] * m[k - 1] * double(k);
-        if (!SPREAD) continue;
-        if (k > 1) d_var += c[k] * m[k - 2] * (0.5 * k * (k - 1));
-        T below = T{} + 1.0, in_mean = T{}, in_var = T{};  // below = var^(i-1)
-        for (int i = 1; i <= k; ++i, below *= var) {
-            const int r = k - i;
-            const T weighted = below * m[r] * spread_weight(k, i);
-            in_var += weighted * m[r] * double(i);
-            if (r > 0) in_mean += weighted * var * m[r - 1] * (2.0 * r);
-            if (r > 1) in_var += weighted * var * m[r - 2] * double(r * (r - 1));
+    for (int k = 2; k <= K; ++k) d_mean += c[k] * m[k - 1] * S(k);
+    if (!SPREAD) return;
+    for (int k = 2; k <= K; ++k) d_var += c[k] * m[k - 2] * S(0.5 * k * (k - 1));
+    T in_mean{}, in_var{}, curved{};  // sums over powers var^i, the first and the last without one factor var
+    for (int i = K; i >= 1; --i) {
+        in_mean *= var, in_var *= var, curved *= var;
+        for (int r = 0; r <= K - i; ++r) {
+            const V slope = v[i + r] * S(spread_weight(i + r, i));
+            in_var += m[r] * m[r] * (slope * S(i));
+            if (r >= 1) in_mean += m[r] * m[r - 1] * (slope * S(2 * r));
+            if (r >= 2) curved += m[r] * m[r - 2] * (slope * S(r * (r - 1)));
         }
-        d_mean += v[k] * in_mean;
-        d_var += v[k] * in_var;
     }
+    d_mean += in_mean * var;
+    d_var += in_var + curved * var;
 }
 
 // 1 / sqrt(m2 + within), or 0 where m2 is no more than the rounding error of its accumulation. The second bound, on the standard

@@ -1,16 +1,21 @@
-// Register-blocked inner loops. A block of samples is copied into rows, one row per column of the input, so that every
-// loop runs over samples in whole vectors; powers are centred on the first sample, and the cross moments are a product
-// of two small panels of rows held in registers.
+// The two passes with vectors. A block of samples is copied into rows, one row per column of the input, so that every
+// loop runs over samples in whole vectors; the cross moments are a product of two small panels of rows, held in
+// registers over the block, and blocks are merged in double.
 //
-// Why the first sample is centre enough: the sums are flushed every kFlush samples, and a sample's distance d from the
-// mean of n samples obeys d^2 <= n variance. The cancellation in M2 = sum x^2 - (sum x)^2 / n therefore costs at most
-// a factor kFlush in rounding error, 1e-12, and a constant column gives exactly 0.
+// Why float panels keep the promise of 1e-5 for float32 codes: a column enters as its deviation from the power of the
+// block's own mean (power_deviations), with the relative accuracy of a float even where the mean is 1e4 standard
+// deviations; a sum has at most kBlock / lanes terms per lane; and columns are scaled by powers of two, so that twelfth
+// powers stay in range. The factors, which may take few values (a power of them may be constant), are raised in double.
 //
 // A block in which a factor is NaN somewhere is treated factor by factor, with weights 0 and 1 for its samples.
 
 #include "moments_simd.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "moments_math.h"
 #include "simd_block.h"
@@ -18,267 +23,416 @@
 namespace hpcauxvae {
 namespace {
 
-constexpr int kFlush = 64 * kBlock;  // samples
+// A column in a unit of its own, a power of two, and about an origin: scaled mean and variance near those of the samples.
+template <int K, class Real>
+struct Column {
+    Real scale, mean, var;
+    Real power[K + 1];  // E[z^k] at the origin
+};
 
-// powers_u, powers_c: rows u_j^k of d factors and E[z^k]; adds sum of Var(z^k) to `spread`.
-template <int K, bool SPREAD>
-void raise_to_powers(int d, int z, int length, const double* u, const double* weight, Workspace& w, double* spread) {
-    for (int j = 0; j < d; ++j)
-        for (int i = 0; i < length; i += kLanes) {
-            const Vec x = at(u + j * kPitch + i);
-            Vec power = x;
-            for (int k = 0; k < K; ++k, power *= x) at(w.powers_u + (j * K + k) * kPitch + i) = power;
+// Power of two that brings `size` near 1.
+inline double unit(double size) {
+    if (!(size > 0 && size < 1e300)) return 1;  // zero, or not finite: no unit mends that
+    int exponent;
+    std::frexp(size, &exponent);
+    return std::ldexp(1.0, std::clamp(-exponent, -60, 60));
+}
+
+template <int K, bool SPREAD, class Real>
+Column<K, Real> column_at(double scale, double mean, double var) {
+    Column<K, Real> column;
+    column.scale = Real(scale), column.mean = Real(scale * mean), column.var = Real(scale * scale * var);
+    power_means<K, SPREAD>(column.mean, column.var, column.power);
+    return column;
+}
+
+template <class Vec>
+inline Vec magnitude(Vec v) {
+    using Bits = decltype(v < v);
+    return (Vec)((Bits)v & std::numeric_limits<typename ScalarOf<Bits>::type>::max());
+}
+
+// Mean of a row, and the order of its largest values.
+struct Extent {
+    double mean, size;
+};
+
+template <class Real>
+Extent extent(const Real* row, const Real* weight, int first, int length, double n) {
+    const Real start = row[first];
+    VecOf<Real> total{}, distance{};
+    for (int i = 0; i < length; i += kLanes<Real>) {
+        const VecOf<Real> gap = (at(row + i) - start) * at(weight + i);
+        total += gap;
+        distance += magnitude(gap);
+    }
+    return {start + sum_of<Real>(total) / n, std::abs(double(start)) + 8 * sum_of<Real>(distance) / n};
+}
+
+// Of one block and one group of factors (all of them, or a single one): sums of scaled deviations, and what brings the
+// powers back to the caller's units.
+struct Sums {
+    double *u, *back_u, *c, *back_c, *cross;
+
+    Sums(size_t p, size_t q, Arena& arena) {
+        u = arena.take<double>(p), back_u = arena.take<double>(p);
+        c = arena.take<double>(q), back_c = arena.take<double>(q);
+        cross = arena.take<double>(p * q);
+    }
+};
+
+// Rows of the deviations of x^1..x^K from the powers of the column's origin.
+template <int K, class Real>
+void raise_factor(const Column<K, double>& column, const double* x, const double* weight, int length, Real* rows,
+                  double* sums, double* squares) {
+    DoubleVec total[K + 1] = {}, square[K + 1] = {};
+    for (int i = 0; i < length; i += kLanes<double>) {
+        const DoubleVec value = at(x + i) * column.scale, gap = (value - column.mean) * at(weight + i);
+        DoubleVec out[K + 1];
+        power_deviations<K, false>(value, gap, DoubleVec{}, DoubleVec{}, column.power, out);
+        for (int k = 1; k <= K; ++k) {
+            total[k] += out[k];
+            square[k] += out[k] * out[k];
+            using Converted = typename Lanes<Real>::Converted;
+            *reinterpret_cast<Converted*>(rows + (k - 1) * kPitch<Real> + i) = __builtin_convertvector(out[k], Converted);
         }
-    for (int c = 0; c < z; ++c) {
-        Vec total[K + 1] = {};
-        for (int i = 0; i < length; i += kLanes) {
-            Vec m[K + 1], v[K + 1];
-            const Vec var = SPREAD ? at(w.var + c * kPitch + i) : Vec{};
-            power_means<K, SPREAD>(at(w.mean + c * kPitch + i), var, m);
-            for (int k = 1; k <= K; ++k) at(w.powers_c + (c * K + k - 1) * kPitch + i) = m[k];
-            if (!SPREAD) continue;
-            power_variances<K>(m, var, v);
-            for (int k = 1; k <= K; ++k) total[k] += v[k] * at(weight + i);
-        }
-        if (SPREAD)
-            for (int k = 1; k <= K; ++k) spread[c * K + k - 1] += sum(total[k]);
+    }
+    for (int k = 1; k <= K; ++k) sums[k - 1] = sum_of<double>(total[k]), squares[k - 1] = sum_of<double>(square[k]);
+}
+
+// Rows of x^k - mean of x^k for the gradient: deviations from the origin, and the origin's from the mean.
+template <int K, class Real>
+void lower_factor(const Column<K, double>& column, const double* x, const double* shift, int length, Real* rows) {
+    using Converted = typename Lanes<Real>::Converted;
+    for (int i = 0; i < length; i += kLanes<double>) {
+        const DoubleVec value = at(x + i) * column.scale;
+        DoubleVec out[K + 1];
+        power_deviations<K, false>(value, value - column.mean, DoubleVec{}, DoubleVec{}, column.power, out);
+        for (int k = 1; k <= K; ++k)
+            *reinterpret_cast<Converted*>(rows + (k - 1) * kPitch<Real> + i) =
+                __builtin_convertvector(out[k] + shift[k - 1], Converted);
     }
 }
 
-// rows = (rows - shift) * weight, and their sums.
-void centre(size_t rows, int length, const double* weight, const double* shift, double* values, double* sums,
-            double* squares) {
-    for (size_t r = 0; r < rows; ++r) {
-        Vec total{}, square{};
-        for (int i = 0; i < length; i += kLanes) {
-            Vec& x = at(values + r * kPitch + i);
-            x = (x - shift[r]) * at(weight + i);
-            total += x;
-            square += x * x;
+// The same of E[z^1]..E[z^K]; spread: sums of Var(z^k).
+template <int K, bool SPREAD, class Real>
+void raise_code(const Column<K, Real>& column, const Real* z, const Real* s, const Real* weight, int length, Real* rows,
+                double* sums, double* squares, double* spread) {
+    using Vec = VecOf<Real>;
+    Vec total[K + 1] = {}, square[K + 1] = {}, within[K + 1] = {};
+    for (int i = 0; i < length; i += kLanes<Real>) {
+        const Vec w = at(weight + i), mean = at(z + i) * column.scale, gap = (mean - column.mean) * w;
+        const Vec var = SPREAD ? at(s + i) * column.scale * column.scale : Vec{};
+        Vec out[K + 1];
+        power_deviations<K, SPREAD>(mean, gap, var, (var - column.var) * w, column.power, out);
+        for (int k = 1; k <= K; ++k) {
+            total[k] += out[k];
+            square[k] += out[k] * out[k];
+            at(rows + (k - 1) * kPitch<Real> + i) = out[k];
         }
-        sums[r] += sum(total);
-        squares[r] += sum(square);
+        if (!SPREAD) continue;
+        Vec m[K + 1], v[K + 1];
+        power_means<K, SPREAD>(mean, var, m);
+        power_variances<K>(m, var, v);
+        for (int k = 1; k <= K; ++k) within[k] += v[k] * w;
+    }
+    for (int k = 1; k <= K; ++k) {
+        sums[k - 1] = sum_of<Real>(total[k]), squares[k - 1] = sum_of<Real>(square[k]);
+        if (SPREAD) spread[k - 1] = sum_of<Real>(within[k]);
     }
 }
 
-// cross[p][q][lane] += a[p] b[q], in tiles.
-void multiply(size_t p, size_t q, int length, double* a, double* b, double* cross) {
+// cross[p][q] = sum over samples of a[p] b[q], in tiles.
+template <class Real>
+void multiply(size_t p, size_t q, int length, Real* a, Real* b, double* cross) {
     const size_t padded_p = round_up(p, kTileU), padded_q = round_up(q, kTileC);
-    for (size_t r = p; r < padded_p; ++r) std::memset(a + r * kPitch, 0, length * sizeof(double));
-    for (size_t r = q; r < padded_q; ++r) std::memset(b + r * kPitch, 0, length * sizeof(double));
-    for (size_t s = 0; s < padded_p; s += kTileU)
-        for (size_t t = 0; t < padded_q; t += kTileC, cross += kTileU * kTileC * kLanes) {
-            Vec tile[kTileU][kTileC];
-            for (int x = 0; x < kTileU; ++x)
-                for (int y = 0; y < kTileC; ++y) tile[x][y] = at(cross + (x * kTileC + y) * kLanes);
-            for (int i = 0; i < length; i += kLanes)
+    for (size_t r = p; r < padded_p; ++r) std::memset(a + r * kPitch<Real>, 0, length * sizeof(Real));
+    for (size_t r = q; r < padded_q; ++r) std::memset(b + r * kPitch<Real>, 0, length * sizeof(Real));
+    for (size_t t = 0; t < padded_q; t += kTileC)
+        for (size_t s = 0; s < padded_p; s += kTileU) {
+            VecOf<Real> tile[kTileU][kTileC] = {};
+            for (int i = 0; i < length; i += kLanes<Real>)
                 for (int y = 0; y < kTileC; ++y) {
-                    const Vec right = at(b + (t + y) * kPitch + i);
-                    for (int x = 0; x < kTileU; ++x) tile[x][y] += at(a + (s + x) * kPitch + i) * right;
+                    const VecOf<Real> right = at(b + (t + y) * kPitch<Real> + i);
+                    for (int x = 0; x < kTileU; ++x) tile[x][y] += at(a + (s + x) * kPitch<Real> + i) * right;
                 }
             for (int x = 0; x < kTileU; ++x)
-                for (int y = 0; y < kTileC; ++y) at(cross + (x * kTileC + y) * kLanes) = tile[x][y];
+                for (int y = 0; y < kTileC; ++y)
+                    if (s + x < p && t + y < q) cross[(s + x) * q + t + y] = sum_of<Real>(tile[x][y]);
         }
 }
 
-// Adds the block in the workspace to the sums over d factors, whose rows are u.
-template <int K, bool SPREAD>
-void accumulate(int d, int z, int length, const double* u, const double* weight, Workspace& w, Sums& s) {
-    const size_t p = size_t(d) * K, q = size_t(z) * K;
-    int first = 0;
-    while (first < length && weight[first] == 0) ++first;
-    if (first == length) return;
-    const bool fresh = s.n == 0;
-    if (fresh) std::memset(s.sum_u, 0, s.size * sizeof(double));
-    raise_to_powers<K, SPREAD>(d, z, length, u, weight, w, s.spread);
-    if (fresh) {
-        for (size_t r = 0; r < p; ++r) s.shift_u[r] = w.powers_u[r * kPitch + first];
-        for (size_t r = 0; r < q; ++r) s.shift_c[r] = w.powers_c[r * kPitch + first];
+// Means, squares and spread of the codes, their sums, and their powers as rows of the block.
+template <int K, bool SPREAD, class Real>
+void measure_codes(const Shape& shape, int first, int length, double n, Block<Real>& block, const Sums& sums,
+                   const FactorMoments& to) {
+    for (int c = 0; c < shape.z; ++c) {
+        const Real *z = block.mean + c * kPitch<Real>, *s = block.var + c * kPitch<Real>;
+        const Extent mean = extent(z, block.weight, first, length, n);
+        const Extent var = SPREAD ? extent(s, block.weight, first, length, n) : Extent{0, 0};
+        const double scale = unit(std::max(mean.size, std::sqrt(var.size)));
+        const Column<K, Real> column = column_at<K, SPREAD, Real>(scale, mean.mean, var.mean);
+        const size_t at = size_t(c) * K;
+        double squares[K], origin[K + 1];
+        raise_code<K, SPREAD>(column, z, s, block.weight, length, block.powers_c + at * kPitch<Real>, sums.c + at,
+                              squares, to.within + at);
+        power_means<K, SPREAD>(double(column.mean), double(column.var), origin);
+        double back = 1;
+        for (int k = 0; k < K; ++k) {
+            const double sum = sums.c[at + k];
+            sums.back_c[at + k] = back /= scale;
+            to.mean_c[at + k] = (origin[k + 1] + sum / n) * back;
+            to.m2_c[at + k] = (squares[k] - sum * sum / n) * back * back;
+            to.within[at + k] = SPREAD ? to.within[at + k] * back * back : 0;
+        }
     }
-    centre(p, length, weight, s.shift_u, w.powers_u, s.sum_u, s.square_u);
-    centre(q, length, weight, s.shift_c, w.powers_c, s.sum_c, s.square_c);
-    multiply(p, q, length, w.powers_u, w.powers_c, s.cross);
-    for (int i = 0; i < length; ++i) s.n += weight[i];
 }
 
-// Moves the sums of d factors, the first of which is number j, into the moments.
-template <int K>
-void flush(int j, int d, size_t q, Sums& s, const Layout& layout, double* part, double* moments) {
-    if (s.n == 0) return;
-    const size_t tiles = round_up(q, kTileC) / kTileC;
+// The same of factor j, the f-th of its group.
+template <int K, class Real>
+void measure_factor(int j, int f, int first, int length, double n, const double* weight, Block<Real>& block,
+                    const Sums& sums, const FactorMoments& to) {
+    const double* const x = block.u + j * kPitch<Real>;
+    const size_t at = size_t(f) * K;
+    const Extent mean = extent(x, weight, first, length, n);
+    const double scale = unit(mean.size);
+    const Column<K, double> column = column_at<K, false, double>(scale, mean.mean, 0);
+    double squares[K];
+    raise_factor(column, x, weight, length, block.powers_u + at * kPitch<Real>, sums.u + at, squares);
+    double back = 1;
+    for (int k = 0; k < K; ++k) {
+        const double sum = sums.u[at + k];
+        sums.back_u[at + k] = back /= scale;
+        to.mean_u[k] = (column.power[k + 1] + sum / n) * back;
+        to.m2_u[k] = (squares[k] - sum * sum / n) * back * back;
+    }
+    *to.n = n;
+}
+
+// Merges a block's d factors, the first of which is number j, into the moments; `part` has room for their own.
+template <int K, bool SPREAD, class Real>
+void accumulate(const Shape& shape, int j, int d, int length, Block<Real>& block, const double* weight,
+                const Sums& sums, double* part, double* moments) {
+    double n = 0;
+    for (int i = 0; i < length; ++i) n += weight[i];
+    if (n == 0) return;
+    for (int i = 0; i < length; ++i) block.weight[i] = Real(weight[i]);
+    const int first = int(std::find(weight, weight + length, 1.0) - weight);
+    const Layout layout(shape);
+    const size_t q = layout.q;
+    const FactorMoments codes = factor(part, layout, j, K);
+    measure_codes<K, SPREAD>(shape, first, length, n, block, sums, codes);
+    for (int f = 0; f < d; ++f)
+        measure_factor<K>(j + f, f, first, length, n, weight, block, sums, factor(part, layout, j + f, K));
+    multiply(size_t(d) * K, q, length, block.powers_u, block.powers_c, sums.cross);
     for (int f = 0; f < d; ++f) {
-        const FactorMoments to = factor(part, layout, j + f, K);
-        *to.n = s.n;
+        FactorMoments from = factor(part, layout, j + f, K);
         for (int k = 0; k < K; ++k) {
             const size_t r = size_t(f) * K + k;
-            to.mean_u[k] = s.shift_u[r] + s.sum_u[r] / s.n;
-            to.m2_u[k] = s.square_u[r] - s.sum_u[r] * s.sum_u[r] / s.n;
-            for (size_t c = 0; c < q; ++c) {
-                const size_t tile = r / kTileU * tiles + c / kTileC;
-                const size_t inside = r % kTileU * kTileC + c % kTileC;
-                const double* lanes = s.cross + (tile * kTileU * kTileC + inside) * kLanes;
-                to.cross[k * q + c] = sum(at(lanes)) - s.sum_u[r] * s.sum_c[c] / s.n;
-            }
+            const double mean = sums.u[r] / n, back = sums.back_u[r];
+            for (size_t b = 0; b < q; ++b)
+                from.cross[k * q + b] = (sums.cross[r * q + b] - mean * sums.c[b]) * (back * sums.back_c[b]);
         }
-        for (size_t c = 0; c < q; ++c) {
-            to.mean_c[c] = s.shift_c[c] + s.sum_c[c] / s.n;
-            to.m2_c[c] = s.square_c[c] - s.sum_c[c] * s.sum_c[c] / s.n;
-            to.within[c] = s.spread[c];
-        }
-        merge(factor(moments, layout, j + f, K), to, K, q);
+        from.mean_c = codes.mean_c, from.m2_c = codes.m2_c, from.within = codes.within;
+        merge(factor(moments, layout, j + f, K), from, K, q);
     }
-    s.n = 0;
 }
 
-template <int K, bool SPREAD>
+template <int K, bool SPREAD, class Real>
 void statistics_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int64_t begin, int64_t end,
-                   double* memory, double* moments) {
-    Workspace w(shape, memory);
+                   Arena& arena, double* moments) {
     const Layout layout(shape);
-    double* const part = w.take(layout.size());
-    Sums together = w.sums(shape.p(), shape.q());
-    Sums* const alone = reinterpret_cast<Sums*>(w.take(shape.d * (sizeof(Sums) / sizeof(double) + 1)));
-    for (int j = 0; j < shape.d; ++j) alone[j] = w.sums(K, shape.q());
+    Block<Real> block(shape, arena);
+    double* const part = arena.take<double>(layout.size());
+    const Sums sums(layout.p, layout.q, arena);
     std::memset(moments, 0, layout.size() * sizeof(double));
-    for (int64_t start = begin; start < end;) {
-        const int64_t stop = end - start < kFlush ? end : start + kFlush;
-        for (; start < stop; start += kBlock) {
-            const int count = stop - start < kBlock ? int(stop - start) : kBlock;
-            const int length = int(round_up(count, kLanes));
-            if (load_block(shape, u, mean, var, start, count, length, w))
-                accumulate<K, SPREAD>(shape.d, shape.z, length, w.u, w.weight + shape.d * kPitch, w, together);
-            else
-                for (int j = 0; j < shape.d; ++j)
-                    accumulate<K, SPREAD>(1, shape.z, length, w.u + j * kPitch, w.weight + j * kPitch, w, alone[j]);
-        }
-        start = stop;
-        flush<K>(0, shape.d, layout.q, together, layout, part, moments);
-        for (int j = 0; j < shape.d; ++j) flush<K>(j, 1, layout.q, alone[j], layout, part, moments);
+    for (int64_t start = begin; start < end; start += kBlock<Real>) {
+        const int count = int(std::min<int64_t>(end - start, kBlock<Real>));
+        const int length = int(round_up(count, kLanes<Real>));
+        const bool complete = block.read(shape, u, mean, var, start, count, length);
+        const double* const all = block.weight_u + shape.d * kPitch<Real>;
+        if (complete) accumulate<K, SPREAD>(shape, 0, shape.d, length, block, all, sums, part, moments);
+        for (int j = 0; !complete && j < shape.d; ++j)
+            accumulate<K, SPREAD>(shape, j, 1, length, block, block.weight_u + j * kPitch<Real>, sums, part, moments);
     }
 }
 
-// What the gradient needs of d factors with one set of weights: d loss / d c_q = slope_q (c_q - centre_q) + offset_q
-// + sum over p of cross_pq (u_p - mean_p).
+// What the gradient needs of a group of factors, the first of which is number j, in the units of the columns:
+// d loss / d c_q = twice_q (deviation_q) + constant_q + sum over p of cross_pq (u_p - mean_p), d loss / d Var_q = within_q.
+template <int K, class Real>
 struct Slopes {
-    int d;
-    const double *u, *weight, *mean_u, *cross, *centre_c;
-    const double *within, *offset;  // (Z, K); slope = 2 within. offset null: 0.
+    int j, d;
+    Column<K, double>* columns_u;
+    Column<K, Real>* columns_c;
+    double* shift_u;  // of the origin from the mean
+    Real *cross, *twice, *constant, *within;
+
+    Slopes(const Shape& shape, int j, int d, Arena& arena) : j(j), d(d) {
+        const size_t q = shape.q(), p = size_t(d) * K;
+        columns_u = arena.take<Column<K, double>>(d), columns_c = arena.take<Column<K, Real>>(shape.z);
+        shift_u = arena.take<double>(p), cross = arena.take<Real>(p * q);
+        twice = arena.take<Real>(q), constant = arena.take<Real>(q), within = arena.take<Real>(q);
+    }
 };
+
+// `slopes` as finalize has them, times the upstream gradients.
+template <int K, bool SPREAD, class Real>
+void prepare(const Shape& shape, const double* moments, const double* slopes, const Slopes<K, Real>& s) {
+    const Layout layout(shape);
+    const size_t q = layout.q;
+    const double *n = moments + layout.n(), *mean_c = moments + layout.mean_c(), *m2_c = moments + layout.m2_c();
+    const double *within = moments + layout.within(), *mean_u = moments + layout.mean_u(), *m2_u = moments + layout.m2_u();
+    const double* const cross = slopes + shape.d * q;
+    for (int f = 0; f < s.d; ++f) {
+        const int j = s.j + f;
+        const double mean = mean_u[j * K], count = std::max(n[j], 1.0);
+        s.columns_u[f] = column_at<K, false, double>(unit(std::sqrt(mean * mean + m2_u[j * K] / count)), mean, 0);
+        double scale = 1;
+        for (int k = 0; k < K; ++k) {
+            scale *= s.columns_u[f].scale;
+            s.shift_u[f * K + k] = s.columns_u[f].power[k + 1] - scale * mean_u[j * K + k];
+        }
+    }
+    for (int c = 0; c < shape.z; ++c) {
+        const size_t at = s.j * q + size_t(c) * K;
+        const double mean = mean_c[at], count = std::max(n[s.j], 1.0), var = within[at] / count;
+        const double scale = unit(std::sqrt(mean * mean + m2_c[at] / count + var));
+        const Column<K, Real> column = s.columns_c[c] = column_at<K, SPREAD, Real>(scale, mean, var);
+        double origin[K + 1], back = 1;
+        power_means<K, SPREAD>(double(column.mean), double(column.var), origin);
+        for (int k = 0; k < K; ++k) {
+            const size_t b = size_t(c) * K + k;
+            back /= scale;
+            double slope = 0, constant = 0;
+            for (int f = 0; f < s.d; ++f) {
+                const double one = slopes[(s.j + f) * q + b] * back * back;
+                slope += one;
+                constant += 2 * one * (origin[k + 1] - mean_c[(s.j + f) * q + b] / back);
+                double unit_u = 1;
+                for (int a = 0; a < K; ++a) {
+                    unit_u /= s.columns_u[f].scale;
+                    const size_t r = size_t(f) * K + a;
+                    s.cross[r * q + b] = Real(cross[(size_t(s.j) * K + r) * q + b] * back * unit_u);
+                }
+            }
+            s.within[b] = Real(slope), s.twice[b] = Real(2 * slope), s.constant[b] = Real(constant);
+        }
+    }
+}
 
 constexpr int kMostWide = 4;  // vectors of samples that the gradient holds at once; `length` is a multiple
 
-template <int K, bool SPREAD>
-void add_gradient(int z, int length, const Slopes& s, Workspace& w) {
-    constexpr int kWide = K <= 3 || kRegisters == 32 ? kMostWide : kMostWide / 2;
-    const size_t p = size_t(s.d) * K, q = size_t(z) * K;
-    for (int j = 0; j < s.d; ++j)
-        for (int i = 0; i < length; i += kLanes) {
-            const Vec x = at(s.u + j * kPitch + i);
-            Vec power = x;
-            for (int k = 0; k < K; ++k, power *= x)
-                at(w.powers_u + (j * K + k) * kPitch + i) = power - s.mean_u[j * K + k];
-        }
-    for (int c = 0; c < z; ++c)
-        for (int i = 0; i < length; i += kLanes * kWide) {
-            Vec total[K][kWide] = {};
+template <int K, bool SPREAD, class Real>
+void add_gradient(const Shape& shape, int length, const Slopes<K, Real>& s, Block<Real>& block, const Real* weight) {
+    using Vec = VecOf<Real>;
+    constexpr int kWide = K <= 3 || kRegisters == 32 ? kMostWide : kMostWide / 2, kPitchC = kPitch<Real>;
+    const size_t p = size_t(s.d) * K, q = shape.q();
+    for (int f = 0; f < s.d; ++f)
+        lower_factor(s.columns_u[f], block.u + (s.j + f) * kPitchC, s.shift_u + f * K, length,
+                     block.powers_u + size_t(f) * K * kPitchC);
+    for (int c = 0; c < shape.z; ++c) {
+        const Column<K, Real> column = s.columns_c[c];
+        const size_t b = size_t(c) * K;
+        Real within[K + 1];
+        std::copy_n(s.within + b, K, within + 1);
+        for (int i = 0; i < length; i += kLanes<Real> * kWide) {
+            Vec total[K][kWide];
+            for (int k = 0; k < K; ++k)
+                for (int x = 0; x < kWide; ++x) total[k][x] = Vec{} + s.constant[b + k];
             for (size_t r = 0; r < p; ++r) {
-                const double* const slope = s.cross + r * q + size_t(c) * K;
+                const Real* const slope = s.cross + r * q + b;
                 for (int k = 0; k < K; ++k)
                     for (int x = 0; x < kWide; ++x)
-                        total[k][x] += at(w.powers_u + r * kPitch + i + x * kLanes) * slope[k];
+                        total[k][x] += at(block.powers_u + r * kPitchC + i + x * kLanes<Real>) * slope[k];
             }
 #pragma GCC unroll 4
             for (int x = 0; x < kWide; ++x) {
-                const int n = c * kPitch + i + x * kLanes;
-                const Vec weight = at(s.weight + i + x * kLanes), var = SPREAD ? at(w.var + n) : Vec{};
-                Vec m[K + 1], in_c[K + 1], in_v[K + 1], d_mean, d_var;
-                power_means<K, SPREAD>(at(w.mean + n), var, m);
-                for (int k = 1; k <= K; ++k) {
-                    const size_t b = size_t(c) * K + k - 1;
-                    in_c[k] = total[k - 1][x] + (m[k] - s.centre_c[b]) * (2 * s.within[b]);
-                    if (s.offset) in_c[k] += s.offset[b];
-                    in_c[k] *= weight;
-                    in_v[k] = weight * s.within[b];
-                }
-                chain<K, SPREAD>(m, var, in_c, in_v, d_mean, d_var);
-                at(w.d_mean + n) += d_mean;
-                if (SPREAD) at(w.d_var + n) += d_var;
+                const int n = c * kPitchC + i + x * kLanes<Real>;
+                const Vec mean = at(block.mean + n) * column.scale, w = at(weight + i + x * kLanes<Real>);
+                const Vec var = SPREAD ? at(block.var + n) * column.scale * column.scale : Vec{};
+                Vec out[K + 1], m[K + 1], in_c[K + 1], d_mean, d_var;
+                power_deviations<K, SPREAD>(mean, mean - column.mean, var, var - column.var, column.power, out);
+                for (int k = 1; k <= K; ++k) in_c[k] = total[k - 1][x] + out[k] * s.twice[b + k - 1];
+                power_means<K, SPREAD>(mean, var, m);
+                chain<K, SPREAD>(m, var, in_c, within, d_mean, d_var);
+                at(block.d_mean + n) += d_mean * (w * column.scale);
+                if (SPREAD) at(block.d_var + n) += d_var * (w * column.scale) * column.scale;
             }
         }
+    }
 }
 
-template <int K, bool SPREAD>
+template <int K, bool SPREAD, class Real>
 void gradient_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-                 const double* slopes, int64_t begin, int64_t end, double* memory, const OutRows& d_mean,
+                 const double* slopes, int64_t begin, int64_t end, Arena& arena, const OutRows& d_mean,
                  const OutRows& d_var) {
-    Workspace w(shape, memory);
-    const Layout layout(shape);
-    const size_t q = layout.q;
-    const double *mean_u = moments + layout.mean_u(), *mean_c = moments + layout.mean_c();
-    const double* const cross = slopes + shape.d * q;
-    double *within = w.take(q), *offset = w.take(q);
-    for (size_t b = 0; b < q; ++b) within[b] = offset[b] = 0;
-    for (int j = 0; j < shape.d; ++j)
-        for (size_t b = 0; b < q; ++b) {
-            within[b] += slopes[j * q + b];
-            offset[b] += 2 * slopes[j * q + b] * (mean_c[b] - mean_c[j * q + b]);
-        }
-    for (int64_t start = begin; start < end; start += kBlock) {
-        const int count = end - start < kBlock ? int(end - start) : kBlock;
-        const int length = int(round_up(count, kLanes * kMostWide));
-        const bool complete = load_block(shape, u, mean, var, start, count, length, w);
+    Block<Real> block(shape, arena);
+    const Slopes<K, Real> together(shape, 0, shape.d, arena), alone(shape, 0, 1, arena);
+    prepare<K, SPREAD>(shape, moments, slopes, together);
+    for (int64_t start = begin; start < end; start += kBlock<Real>) {
+        const int count = int(std::min<int64_t>(end - start, kBlock<Real>));
+        const int length = int(round_up(count, kLanes<Real> * kMostWide));
+        const bool complete = block.read(shape, u, mean, var, start, count, length);
         for (int c = 0; c < shape.z; ++c) {
-            std::memset(w.d_mean + c * kPitch, 0, length * sizeof(double));
-            std::memset(w.d_var + c * kPitch, 0, length * sizeof(double));
+            std::memset(block.d_mean + c * kPitch<Real>, 0, length * sizeof(Real));
+            if (SPREAD) std::memset(block.d_var + c * kPitch<Real>, 0, length * sizeof(Real));
         }
-        if (complete)
-            add_gradient<K, SPREAD>(
-                shape.z, length,
-                {shape.d, w.u, w.weight + shape.d * kPitch, mean_u, cross, mean_c, within, offset}, w);
+        std::fill_n(block.weight, length, Real(1));
+        if (complete) add_gradient<K, SPREAD>(shape, length, together, block, block.weight);
+        for (int j = 0; !complete && j < shape.d; ++j) {
+            Slopes<K, Real> one = alone;
+            one.j = j;
+            prepare<K, SPREAD>(shape, moments, slopes, one);
+            std::copy_n(block.weight_u + j * kPitch<Real>, length, block.weight);
+            add_gradient<K, SPREAD>(shape, length, one, block, block.weight);
+        }
+        store(block.d_mean, start, count, shape.z, d_mean);
+        if (SPREAD) store(block.d_var, start, count, shape.z, d_var);
+    }
+}
+
+template <class Real>
+size_t workspace_of(const Shape& shape) {
+    Arena arena(nullptr);
+    Block<Real> block(shape, arena);
+    arena.take<double>(Layout(shape).size());
+    const Sums sums(shape.p(), shape.q(), arena);
+    const Slopes<kMaxDegree, Real> together(shape, 0, shape.d, arena), alone(shape, 0, 1, arena);
+    return arena.doubles();
+}
+
+size_t workspace_size(const Shape& shape) { return std::max(workspace_of<float>(shape), workspace_of<double>(shape)); }
+
+// call<K, spread, Real>() for the degree and the types at hand.
+template <int K, class Call>
+void choose(const Shape& shape, const Rows& mean, const Rows& var, const Call& call) {
+    if constexpr (K <= kMaxDegree) {
+        if (shape.k != K) return choose<K + 1>(shape, mean, var, call);
+        const bool wide = mean.type == Type::f64 || (var.data && var.type == Type::f64);
+        using Degree = std::integral_constant<int, K>;
+        if (var.data)
+            wide ? call(Degree{}, std::true_type{}, double{}) : call(Degree{}, std::true_type{}, float{});
         else
-            for (int j = 0; j < shape.d; ++j)
-                add_gradient<K, SPREAD>(shape.z, length,
-                                        {1, w.u + j * kPitch, w.weight + j * kPitch, mean_u + j * K,
-                                         cross + j * K * q, mean_c + j * q, slopes + j * q, nullptr},
-                                        w);
-        store(w.d_mean, start, count, shape.z, d_mean);
-        if (SPREAD) store(w.d_var, start, count, shape.z, d_var);
+            wide ? call(Degree{}, std::false_type{}, double{}) : call(Degree{}, std::false_type{}, float{});
     }
 }
-
-size_t workspace_size(const Shape& shape) {
-    Workspace w(shape, nullptr);
-    w.take(Layout(shape).size());
-    w.sums(shape.p(), shape.q());
-    w.take(shape.d * (sizeof(Sums) / sizeof(double) + 1));
-    for (int j = 0; j < shape.d; ++j) w.sums(shape.k, shape.q());
-    return w.used();
-}
-
-#define HPCAUXVAE_FOR_DEGREE(call)                    \
-    switch (shape.k) {                                \
-        case 1: var.data ? call(1, true) : call(1, false); break; \
-        case 2: var.data ? call(2, true) : call(2, false); break; \
-        case 3: var.data ? call(3, true) : call(3, false); break; \
-        case 4: var.data ? call(4, true) : call(4, false); break; \
-        case 5: var.data ? call(5, true) : call(5, false); break; \
-        case 6: var.data ? call(6, true) : call(6, false); break; \
-    }
 
 void statistics_pass(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int64_t begin, int64_t end,
                      double* workspace, double* moments) {
-#define HPCAUXVAE_CALL(K, SPREAD) statistics_of<K, SPREAD>(shape, u, mean, var, begin, end, workspace, moments)
-    HPCAUXVAE_FOR_DEGREE(HPCAUXVAE_CALL)
-#undef HPCAUXVAE_CALL
+    Arena arena(workspace);
+    choose<1>(shape, mean, var, [&](auto degree, auto spread, auto real) {
+        statistics_of<degree(), spread(), decltype(real)>(shape, u, mean, var, begin, end, arena, moments);
+    });
 }
 
 void gradient_pass(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
                    const double* slopes, int64_t begin, int64_t end, double* workspace, const OutRows& d_mean,
                    const OutRows& d_var) {
-#define HPCAUXVAE_CALL(K, SPREAD) \
-    gradient_of<K, SPREAD>(shape, u, mean, var, moments, slopes, begin, end, workspace, d_mean, d_var)
-    HPCAUXVAE_FOR_DEGREE(HPCAUXVAE_CALL)
-#undef HPCAUXVAE_CALL
+    Arena arena(workspace);
+    choose<1>(shape, mean, var, [&](auto degree, auto spread, auto real) {
+        gradient_of<degree(), spread(), decltype(real)>(shape, u, mean, var, moments, slopes, begin, end, arena, d_mean,
+                                                        d_var);
+    });
 }
 
 }  // namespace

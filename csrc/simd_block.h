@@ -1,7 +1,11 @@
 // One block of samples in a thread's memory: vectors, conversion from and to the caller's rows, sums. Included by
 // moments_simd.cpp alone, in whose unnamed namespace all of it lives.
+//
+// Real is the type of the panels: float for float32 and bfloat16 codes, double for float64.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "moments.h"
@@ -10,30 +14,70 @@ namespace hpcauxvae {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kLanes = 8, kTileU = 5, kTileC = 5, kRegisters = 32;
+constexpr int kBytes = 64, kTileU = 5, kTileC = 5, kRegisters = 32;
 #elif defined(__AVX__)
-constexpr int kLanes = 4, kTileU = 3, kTileC = 4, kRegisters = 16;
+constexpr int kBytes = 32, kTileU = 3, kTileC = 4, kRegisters = 16;
 #elif defined(__aarch64__)
-constexpr int kLanes = 2, kTileU = 5, kTileC = 5, kRegisters = 32;
+constexpr int kBytes = 16, kTileU = 5, kTileC = 5, kRegisters = 32;
 #else
-constexpr int kLanes = 2, kTileU = 3, kTileC = 4, kRegisters = 16;
+constexpr int kBytes = 16, kTileU = 3, kTileC = 4, kRegisters = 16;
 #endif
-typedef double Vec __attribute__((vector_size(kLanes * sizeof(double)), may_alias));
+typedef float FloatVec __attribute__((vector_size(kBytes), may_alias));
+typedef double DoubleVec __attribute__((vector_size(kBytes), may_alias));
+typedef float NarrowVec __attribute__((vector_size(kBytes / 2), may_alias));  // as many lanes as a DoubleVec
 
-constexpr int kBlock = 128;         // samples
-constexpr int kPitch = kBlock + 8;  // doubles from row to row; not a power of two, which would crowd the cache
+template <class Real>
+struct Lanes;
+template <>
+struct Lanes<float> {
+    typedef FloatVec Vec;
+    typedef NarrowVec Converted;
+};
+template <>
+struct Lanes<double> {
+    typedef DoubleVec Vec;
+    typedef DoubleVec Converted;
+};
+template <class Real>
+using VecOf = typename Lanes<Real>::Vec;
+template <class Real>
+constexpr int kLanes = kBytes / sizeof(Real);
 
-inline const Vec& at(const double* p) { return *reinterpret_cast<const Vec*>(p); }
-inline Vec& at(double* p) { return *reinterpret_cast<Vec*>(p); }
+constexpr int kRowBytes = 2048;
+template <class Real>
+constexpr int kBlock = kRowBytes / sizeof(Real);  // samples
+template <class Real>
+constexpr int kPitch = kBlock<Real> + 16;  // numbers from row to row; not a power of two, which would crowd the cache
 
-inline double sum(const Vec& v) {
-    double total = 0;
-    for (int i = 0; i < kLanes; ++i) total += v[i];
-    return total;
+template <class Real>
+inline const VecOf<Real>& at(const Real* p) {
+    return *reinterpret_cast<const VecOf<Real>*>(p);
+}
+template <class Real>
+inline VecOf<Real>& at(Real* p) {
+    return *reinterpret_cast<VecOf<Real>*>(p);
+}
+
+template <class Real>
+using Quad __attribute__((vector_size(4 * sizeof(Real)))) = Real;
+
+template <class Real>
+inline Quad<Real> quad(const void* from) {
+    Quad<Real> four;
+    std::memcpy(&four, from, sizeof four);
+    return four;
+}
+
+template <class Real>
+inline double sum_of(const VecOf<Real>& v) {
+    if (kLanes<Real> < 4) return double(v[0]) + v[1];
+    const char* const bytes = reinterpret_cast<const char*>(&v);
+    Quad<Real> four = quad<Real>(bytes);
+    for (int i = 1; i < kLanes<Real> / 4; ++i) four += quad<Real>(bytes + i * sizeof four);
+    return (double(four[0]) + four[1]) + (double(four[2]) + four[3]);
 }
 
 inline size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-inline size_t cross_size(size_t p, size_t q) { return round_up(p, kTileU) * round_up(q, kTileC) * kLanes; }
 
 inline double to_double(double x) { return x; }
 inline double to_double(float x) { return x; }
@@ -53,99 +97,138 @@ inline void from_double(double x, uint16_t& out) {  // round to nearest, ties to
 }
 
 template <class T>
-void load_as(const Rows& rows, int64_t begin, int count, int columns, double* out) {
-    const T* from = static_cast<const T*>(rows.data) + begin * rows.stride;
-    for (int i = 0; i < count; ++i, from += rows.stride)
-        for (int c = 0; c < columns; ++c) out[c * kPitch + i] = to_double(from[c]);
+inline void transpose(Quad<T> (&r)[4]) {
+    const Quad<T> a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const Quad<T> c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), r[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+// Four samples by four columns at a time. Where the columns are no multiple of four the last ones are taken twice.
+template <class T, class Real>
+int load_quads(const T* from, int64_t stride, int count, int columns, Real* out, int pitch) {
+    int i = 0;
+    for (; columns >= 4 && i + 4 <= count; i += 4, from += 4 * stride) {
+        for (int x = 0; x < 4; ++x) __builtin_prefetch(from + (kBlock<Real> + x) * stride);
+        for (int next = 0; next < columns; next += 4) {
+            const int c = std::min(next, columns - 4);
+            Quad<T> r[4];
+            for (int x = 0; x < 4; ++x) r[x] = quad<T>(from + x * stride + c);
+            transpose<T>(r);
+            for (int x = 0; x < 4; ++x) {
+                const Quad<Real> row = __builtin_convertvector(r[x], Quad<Real>);
+                std::memcpy(out + (c + x) * pitch + i, &row, sizeof row);
+            }
+        }
+    }
+    return i;
+}
+
+template <class T, class Real>
+int store_quads(const Real* from, int count, int columns, T* out, int64_t stride, int pitch) {
+    int i = 0;
+    for (; columns >= 4 && i + 4 <= count; i += 4, out += 4 * stride)
+        for (int next = 0; next < columns; next += 4) {
+            const int c = std::min(next, columns - 4);
+            Quad<T> r[4];
+            for (int x = 0; x < 4; ++x)
+                r[x] = __builtin_convertvector(quad<Real>(from + (c + x) * pitch + i), Quad<T>);
+            transpose<T>(r);
+            for (int x = 0; x < 4; ++x) std::memcpy(out + x * stride + c, &r[x], sizeof r[x]);
+        }
+    return i;
+}
+
+template <class T, class Real>
+void load_as(const Rows& rows, int64_t begin, int count, int columns, Real* out, int pitch) {
+    const T* const from = static_cast<const T*>(rows.data) + begin * rows.stride;
+    int i = 0;
+    if constexpr (sizeof(T) >= sizeof(float)) i = load_quads(from, rows.stride, count, columns, out, pitch);
+    for (; i < count; ++i)
+        for (int c = 0; c < columns; ++c) out[c * pitch + i] = Real(to_double(from[i * rows.stride + c]));
 }
 
 // `count` samples into rows of `length`, the rest zero.
-void load(const Rows& rows, int64_t begin, int count, int length, int columns, double* out) {
-    if (rows.type == Type::f32) load_as<float>(rows, begin, count, columns, out);
-    if (rows.type == Type::f64) load_as<double>(rows, begin, count, columns, out);
-    if (rows.type == Type::bf16) load_as<uint16_t>(rows, begin, count, columns, out);
+template <class Real>
+void load(const Rows& rows, int64_t begin, int count, int length, int columns, Real* out, int pitch) {
+    if (rows.type == Type::f32) load_as<float>(rows, begin, count, columns, out, pitch);
+    if (rows.type == Type::f64) load_as<double>(rows, begin, count, columns, out, pitch);
+    if (rows.type == Type::bf16) load_as<uint16_t>(rows, begin, count, columns, out, pitch);
     if (count < length)
-        for (int c = 0; c < columns; ++c) std::memset(out + c * kPitch + count, 0, (length - count) * sizeof(double));
+        for (int c = 0; c < columns; ++c) std::memset(out + c * pitch + count, 0, (length - count) * sizeof(Real));
 }
 
-template <class T>
-void store_as(const double* from, int64_t begin, int count, int columns, const OutRows& rows) {
-    T* out = static_cast<T*>(rows.data) + begin * rows.stride;
-    for (int i = 0; i < count; ++i, out += rows.stride)
-        for (int c = 0; c < columns; ++c) from_double(from[c * kPitch + i], out[c]);
+template <class T, class Real>
+void store_as(const Real* from, int64_t begin, int count, int columns, const OutRows& rows) {
+    T* const out = static_cast<T*>(rows.data) + begin * rows.stride;
+    int i = 0;
+    if constexpr (sizeof(T) >= sizeof(float)) i = store_quads(from, count, columns, out, rows.stride, kPitch<Real>);
+    for (; i < count; ++i)
+        for (int c = 0; c < columns; ++c) from_double(from[c * kPitch<Real> + i], out[i * rows.stride + c]);
 }
 
-void store(const double* from, int64_t begin, int count, int columns, const OutRows& rows) {
+template <class Real>
+void store(const Real* from, int64_t begin, int count, int columns, const OutRows& rows) {
     if (rows.type == Type::f32) store_as<float>(from, begin, count, columns, rows);
     if (rows.type == Type::f64) store_as<double>(from, begin, count, columns, rows);
     if (rows.type == Type::bf16) store_as<uint16_t>(from, begin, count, columns, rows);
 }
 
-// Sums about `shift` over the samples of one group of factors: all of them, or a single one.
-struct Sums {
-    double n = 0;
-    double *shift_u, *shift_c;
-    double *sum_u, *square_u, *sum_c, *square_c, *spread, *cross;  // one after the other, `size` doubles in all
-    size_t size;
-};
-
-// A thread's memory: one block of samples and the sums over many.
-struct Workspace {
-    double *u, *mean, *var, *weight, *powers_u, *powers_c, *d_mean, *d_var;
-
-    Workspace(const Shape& shape, double* memory) : memory_(memory) {
-        u = take(size_t(shape.d) * kPitch);
-        mean = take(size_t(shape.z) * kPitch);
-        var = take(size_t(shape.z) * kPitch);
-        weight = take(size_t(shape.d + 1) * kPitch);
-        powers_u = take(round_up(shape.p() + kTileU, kTileU) * kPitch);
-        powers_c = take(round_up(shape.q(), kTileC) * kPitch);
-        d_mean = take(size_t(shape.z) * kPitch);
-        d_var = take(size_t(shape.z) * kPitch);
+// Hands out a thread's memory, 64-byte aligned.
+class Arena {
+   public:
+    explicit Arena(double* memory) : memory_(reinterpret_cast<char*>(memory)) {}
+    template <class T>
+    T* take(size_t n) {
+        char* const start = memory_ ? memory_ + used_ : nullptr;
+        used_ += round_up(n * sizeof(T), 64);
+        return reinterpret_cast<T*>(start);
     }
-    Sums sums(size_t p, size_t q) {
-        Sums s;
-        s.shift_u = take(p), s.shift_c = take(q);
-        const size_t start = used_;
-        s.sum_u = take(p), s.square_u = take(p);
-        s.sum_c = take(q), s.square_c = take(q), s.spread = take(q);
-        s.cross = take(cross_size(p, q));
-        s.size = used_ - start;
-        return s;
-    }
-    double* take(size_t n) {
-        double* const start = memory_ ? memory_ + used_ : nullptr;
-        used_ += round_up(n, 8);
-        return start;
-    }
-    size_t used() const { return used_; }
+    size_t doubles() const { return used_ / sizeof(double); }
 
    private:
-    double* const memory_;  // null: only counts
+    char* const memory_;  // null: only counts
     size_t used_ = 0;
 };
 
-// Loads a block. weight: D rows of 0 and 1, then a row of 1 for every sample. False: some factor is missing somewhere,
-// and the missing values have become 0.
-bool load_block(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int64_t begin, int count,
-                int length, Workspace& w) {
-    load(u, begin, count, length, shape.d, w.u);
-    load(mean, begin, count, length, shape.z, w.mean);
-    if (var.data) load(var, begin, count, length, shape.z, w.var);
-    double* const present = w.weight + size_t(shape.d) * kPitch;
-    for (int i = 0; i < length; ++i) present[i] = i < count;
-    int missing = 0;
-    for (int j = 0; j < shape.d; ++j)
-        for (int i = 0; i < length; ++i) missing |= w.u[j * kPitch + i] != w.u[j * kPitch + i];
-    if (!missing) return true;
-    for (int j = 0; j < shape.d; ++j)
-        for (int i = 0; i < length; ++i) {
-            double& value = w.u[j * kPitch + i];
-            w.weight[j * kPitch + i] = value == value ? present[i] : 0.0;
-            value = value == value ? value : 0.0;
-        }
-    return false;
-}
+// A block of samples, one row per column of the input, and the rows of powers made of it.
+template <class Real>
+struct Block {
+    static constexpr int kPitchU = kPitch<Real>;
+    double *u, *weight_u;  // (D), (D + 1): a row of 0 and 1 per factor, then one of 1 for every sample
+    Real *mean, *var, *weight;
+    Real *powers_u, *powers_c, *d_mean, *d_var;
+
+    Block(const Shape& shape, Arena& arena) {
+        const size_t d = shape.d, z = shape.z, row = kPitch<Real>;
+        u = arena.take<double>(d * row), weight_u = arena.take<double>((d + 1) * row);
+        mean = arena.take<Real>(z * row), var = arena.take<Real>(z * row), weight = arena.take<Real>(row);
+        powers_u = arena.take<Real>(round_up(shape.p(), kTileU) * row);
+        powers_c = arena.take<Real>(round_up(shape.q(), kTileC) * row);
+        d_mean = arena.take<Real>(z * row), d_var = arena.take<Real>(z * row);
+    }
+
+    // False: some factor is missing somewhere, and the missing values have become 0.
+    bool read(const Shape& shape, const Rows& u_rows, const Rows& mean_rows, const Rows& var_rows, int64_t begin,
+              int count, int length) {
+        load(u_rows, begin, count, length, shape.d, u, kPitchU);
+        load(mean_rows, begin, count, length, shape.z, mean, kPitch<Real>);
+        if (var_rows.data) load(var_rows, begin, count, length, shape.z, var, kPitch<Real>);
+        double* const present = weight_u + size_t(shape.d) * kPitchU;
+        for (int i = 0; i < length; ++i) present[i] = i < count;
+        int missing = 0;
+        for (int j = 0; j < shape.d; ++j)
+            for (int i = 0; i < length; ++i) missing |= u[j * kPitchU + i] != u[j * kPitchU + i];
+        if (!missing) return true;
+        for (int j = 0; j < shape.d; ++j)
+            for (int i = 0; i < length; ++i) {
+                double& value = u[j * kPitchU + i];
+                weight_u[j * kPitchU + i] = value == value ? present[i] : 0.0;
+                value = value == value ? value : 0.0;
+            }
+        return false;
+    }
+};
 
 }  // namespace
 }  // namespace hpcauxvae
