@@ -62,22 +62,36 @@ struct Inputs {
     }
 };
 
+// Two numbers and the slopes.
+using TermsArgument = std::tuple<BufferArgument, BufferArgument, BufferArgument>;
+
+struct Terms {
+    double *intra, *inter, *slopes;
+
+    Terms(const TermsArgument& argument, const Shape& shape)
+        : intra(buffer_from("intra", std::get<0>(argument), 1)),
+          inter(buffer_from("inter", std::get<1>(argument), 1)),
+          slopes(buffer_from("slopes", std::get<2>(argument), slopes_size(shape))) {}
+};
+
+// With `terms` what finalize makes of the moments, too: one call less where no reduction stands between.
 void statistics_of(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
-                   const std::optional<RowsArgument>& var, int threads, const BufferArgument& moments) {
+                   const std::optional<RowsArgument>& var, const BufferArgument& moments,
+                   const std::optional<TermsArgument>& terms, int threads) {
     const Inputs in(dimensions, u, mean, var);
     double* const out = buffer_from("moments", moments, Layout(in.shape).size());
+    std::optional<Terms> to;
+    if (terms) to.emplace(*terms, in.shape);
     const py::gil_scoped_release release;
     statistics(in.shape, in.u, in.mean, in.var, threads, out);
+    if (to) finalize(in.shape, out, to->intra, to->inter, to->slopes);
 }
 
-std::tuple<double, double> finalize_of(const Dimensions& dimensions, const BufferArgument& moments,
-                                       const BufferArgument& slopes) {
+void finalize_of(const Dimensions& dimensions, const BufferArgument& moments, const TermsArgument& terms) {
     const Shape shape = shape_from(dimensions);
     const double* const from = buffer_from("moments", moments, Layout(shape).size());
-    double* const to = buffer_from("slopes", slopes, slopes_size(shape));
-    double intra, inter;
-    finalize(shape, from, &intra, &inter, to);
-    return {intra, inter};
+    const Terms to(terms, shape);
+    finalize(shape, from, to.intra, to.inter, to.slopes);
 }
 
 void gradient_of(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
@@ -100,7 +114,11 @@ void gradient_of(const Dimensions& dimensions, const RowsArgument& u, const Rows
 
 PYBIND11_MODULE(_core, module) {
     module.attr("cuda_compiled") = HPCAUXVAE_CUDA != 0;
+    module.attr("instruction_sets") = instruction_sets();
     module.attr("instruction_set") = instruction_set();
+    module.def("use_instruction_set", [](const std::string& name) {
+        if (!use_instruction_set(name)) throw py::value_error("instruction set is " + name + "; allowed: instruction_sets");
+    });
     module.def("statistics", statistics_of);
     module.def("finalize", finalize_of);
     module.def("gradient", gradient_of);

@@ -13,6 +13,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace hpcauxvae {
 
@@ -72,7 +74,13 @@ void gradient(const Shape&, const Rows& u, const Rows& mean, const Rows& var, co
               const double* slopes, double scale_intra, double scale_inter, int threads, const OutRows& d_mean,
               const OutRows& d_var);
 
-// Instruction set that the two passes use on this machine.
+// Instruction set that the two passes on the CPU use: the best one of this machine, unless another was asked for.
 const char* instruction_set();
+
+// Those of this machine, the best one first.
+std::vector<std::string> instruction_sets();
+
+// False: this machine has none of that name, and nothing changes. For tests and measurements.
+bool use_instruction_set(const std::string& name);
 
 }  // namespace hpcauxvae

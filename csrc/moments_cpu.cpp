@@ -1,6 +1,7 @@
 // Moments on CPUs: which instruction set, how many threads, and the small step between the two passes.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -24,16 +25,20 @@ constexpr int kParts = 16;
 // Multiply-adds below which starting threads costs more than it gives.
 constexpr double kWorthThreads = 2e7;
 
-const Passes& passes() {
+// Those that this machine can run, the best one first.
+std::vector<const Passes*> supported() {
+    std::vector<const Passes*> all;
 #ifdef HPCAUXVAE_X86_VARIANTS
-    static const Passes& best = __builtin_cpu_supports("x86-64-v4")   ? passes_x86_64_v4
-                                : __builtin_cpu_supports("x86-64-v3") ? passes_x86_64_v3
-                                                                      : passes_baseline;
-    return best;
-#else
-    return passes_baseline;
+    if (__builtin_cpu_supports("x86-64-v4")) all.push_back(&passes_x86_64_v4);
+    if (__builtin_cpu_supports("x86-64-v3")) all.push_back(&passes_x86_64_v3);
 #endif
+    all.push_back(&passes_baseline);
+    return all;
 }
+
+std::atomic<const Passes*> chosen{supported().front()};
+
+const Passes& passes() { return *chosen; }
 
 // Grows and stays: a step of training asks for the same memory every time.
 double* scratch(size_t doubles) {
@@ -51,8 +56,8 @@ double* scratch(size_t doubles) {
     return memory.get();
 }
 
-// Asks for huge pages where a large array has not been touched yet: zeroing the small ones of a fresh array costs as much
-// as the whole gradient. A hint, which the system may refuse.
+// Asks for huge pages where a large array has not been touched yet: zeroing it in small ones costs as much as the whole
+// gradient. A hint, which the system may refuse.
 void expect_writes(const Shape& shape, const OutRows& rows) {
 #ifdef __linux__
     constexpr uintptr_t kSmallest = 8 << 20, kPage = 4096;
@@ -99,6 +104,21 @@ void run(const Plan& plan, size_t doubles, const Work& work) {
 }  // namespace
 
 const char* instruction_set() { return passes().name; }
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Passes* one : supported()) names.push_back(one->name);
+    return names;
+}
+
+bool use_instruction_set(const std::string& name) {
+    for (const Passes* one : supported())
+        if (one->name == name) {
+            chosen = one;
+            return true;
+        }
+    return false;
+}
 
 void statistics(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int threads, double* moments) {
     const Passes& pass = passes();

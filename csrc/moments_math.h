@@ -94,8 +94,9 @@ HPCAUXVAE_HD static inline void chain(const T (&m)[K + 1], T var, const T (&c)[K
     d_var += in_var + curved * var;
 }
 
-// 1 / sqrt(m2 + within), or 0 where m2 is no more than the rounding error of its accumulation. The second bound, on the standard
-// deviation of the k-th power, keeps the gradient of collapsed columns within float32 and m2 out of the subnormals.
+// 1 / sqrt(m2 + within), or 0 where m2 is no more than the rounding error of its accumulation. The second bound, on the
+// standard deviation of the k-th power, keeps the gradient of collapsed columns within float32 and m2 out of the
+// subnormals.
 HPCAUXVAE_HD static inline double inverse_root(double m2, double within, double mean, double n, int k) {
     const double rounding = 16 * 2.220446049250313e-16 * mean;
     const double floors[kMaxDegree] = {1e-60, 1e-120, 1e-180, 1e-240, 1e-290, 1e-290};

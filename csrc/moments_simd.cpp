@@ -14,60 +14,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 
 #include "moments_math.h"
 #include "simd_block.h"
+#include "simd_powers.h"
 
 namespace hpcauxvae {
 namespace {
-
-// A column in a unit of its own, a power of two, and about an origin: scaled mean and variance near those of the samples.
-template <int K, class Real>
-struct Column {
-    Real scale, mean, var;
-    Real power[K + 1];  // E[z^k] at the origin
-};
-
-// Power of two that brings `size` near 1.
-inline double unit(double size) {
-    if (!(size > 0 && size < 1e300)) return 1;  // zero, or not finite: no unit mends that
-    int exponent;
-    std::frexp(size, &exponent);
-    return std::ldexp(1.0, std::clamp(-exponent, -60, 60));
-}
-
-template <int K, bool SPREAD, class Real>
-Column<K, Real> column_at(double scale, double mean, double var) {
-    Column<K, Real> column;
-    column.scale = Real(scale), column.mean = Real(scale * mean), column.var = Real(scale * scale * var);
-    power_means<K, SPREAD>(column.mean, column.var, column.power);
-    return column;
-}
-
-template <class Vec>
-inline Vec magnitude(Vec v) {
-    using Bits = decltype(v < v);
-    return (Vec)((Bits)v & std::numeric_limits<typename ScalarOf<Bits>::type>::max());
-}
-
-// Mean of a row, and the order of its largest values.
-struct Extent {
-    double mean, size;
-};
-
-template <class Real>
-Extent extent(const Real* row, const Real* weight, int first, int length, double n) {
-    const Real start = row[first];
-    VecOf<Real> total{}, distance{};
-    for (int i = 0; i < length; i += kLanes<Real>) {
-        const VecOf<Real> gap = (at(row + i) - start) * at(weight + i);
-        total += gap;
-        distance += magnitude(gap);
-    }
-    return {start + sum_of<Real>(total) / n, std::abs(double(start)) + 8 * sum_of<Real>(distance) / n};
-}
 
 // Of one block and one group of factors (all of them, or a single one): sums of scaled deviations, and what brings the
 // powers back to the caller's units.
@@ -81,80 +35,19 @@ struct Sums {
     }
 };
 
-// Rows of the deviations of x^1..x^K from the powers of the column's origin.
-template <int K, class Real>
-void raise_factor(const Column<K, double>& column, const double* x, const double* weight, int length, Real* rows,
-                  double* sums, double* squares) {
-    DoubleVec total[K + 1] = {}, square[K + 1] = {};
-    for (int i = 0; i < length; i += kLanes<double>) {
-        const DoubleVec value = at(x + i) * column.scale, gap = (value - column.mean) * at(weight + i);
-        DoubleVec out[K + 1];
-        power_deviations<K, false>(value, gap, DoubleVec{}, DoubleVec{}, column.power, out);
-        for (int k = 1; k <= K; ++k) {
-            total[k] += out[k];
-            square[k] += out[k] * out[k];
-            using Converted = typename Lanes<Real>::Converted;
-            *reinterpret_cast<Converted*>(rows + (k - 1) * kPitch<Real> + i) = __builtin_convertvector(out[k], Converted);
-        }
-    }
-    for (int k = 1; k <= K; ++k) sums[k - 1] = sum_of<double>(total[k]), squares[k - 1] = sum_of<double>(square[k]);
-}
-
-// Rows of x^k - mean of x^k for the gradient: deviations from the origin, and the origin's from the mean.
-template <int K, class Real>
-void lower_factor(const Column<K, double>& column, const double* x, const double* shift, int length, Real* rows) {
-    using Converted = typename Lanes<Real>::Converted;
-    for (int i = 0; i < length; i += kLanes<double>) {
-        const DoubleVec value = at(x + i) * column.scale;
-        DoubleVec out[K + 1];
-        power_deviations<K, false>(value, value - column.mean, DoubleVec{}, DoubleVec{}, column.power, out);
-        for (int k = 1; k <= K; ++k)
-            *reinterpret_cast<Converted*>(rows + (k - 1) * kPitch<Real> + i) =
-                __builtin_convertvector(out[k] + shift[k - 1], Converted);
-    }
-}
-
-// The same of E[z^1]..E[z^K]; spread: sums of Var(z^k).
-template <int K, bool SPREAD, class Real>
-void raise_code(const Column<K, Real>& column, const Real* z, const Real* s, const Real* weight, int length, Real* rows,
-                double* sums, double* squares, double* spread) {
-    using Vec = VecOf<Real>;
-    Vec total[K + 1] = {}, square[K + 1] = {}, within[K + 1] = {};
-    for (int i = 0; i < length; i += kLanes<Real>) {
-        const Vec w = at(weight + i), mean = at(z + i) * column.scale, gap = (mean - column.mean) * w;
-        const Vec var = SPREAD ? at(s + i) * column.scale * column.scale : Vec{};
-        Vec out[K + 1];
-        power_deviations<K, SPREAD>(mean, gap, var, (var - column.var) * w, column.power, out);
-        for (int k = 1; k <= K; ++k) {
-            total[k] += out[k];
-            square[k] += out[k] * out[k];
-            at(rows + (k - 1) * kPitch<Real> + i) = out[k];
-        }
-        if (!SPREAD) continue;
-        Vec m[K + 1], v[K + 1];
-        power_means<K, SPREAD>(mean, var, m);
-        power_variances<K>(m, var, v);
-        for (int k = 1; k <= K; ++k) within[k] += v[k] * w;
-    }
-    for (int k = 1; k <= K; ++k) {
-        sums[k - 1] = sum_of<Real>(total[k]), squares[k - 1] = sum_of<Real>(square[k]);
-        if (SPREAD) spread[k - 1] = sum_of<Real>(within[k]);
-    }
-}
-
 // cross[p][q] = sum over samples of a[p] b[q], in tiles.
 template <class Real>
-void multiply(size_t p, size_t q, int length, Real* a, Real* b, double* cross) {
+void multiply(size_t p, size_t q, int length, Real* a, Real* b, int pitch, double* cross) {
     const size_t padded_p = round_up(p, kTileU), padded_q = round_up(q, kTileC);
-    for (size_t r = p; r < padded_p; ++r) std::memset(a + r * kPitch<Real>, 0, length * sizeof(Real));
-    for (size_t r = q; r < padded_q; ++r) std::memset(b + r * kPitch<Real>, 0, length * sizeof(Real));
+    for (size_t r = p; r < padded_p; ++r) std::memset(a + r * pitch, 0, length * sizeof(Real));
+    for (size_t r = q; r < padded_q; ++r) std::memset(b + r * pitch, 0, length * sizeof(Real));
     for (size_t t = 0; t < padded_q; t += kTileC)
         for (size_t s = 0; s < padded_p; s += kTileU) {
             VecOf<Real> tile[kTileU][kTileC] = {};
             for (int i = 0; i < length; i += kLanes<Real>)
                 for (int y = 0; y < kTileC; ++y) {
-                    const VecOf<Real> right = at(b + (t + y) * kPitch<Real> + i);
-                    for (int x = 0; x < kTileU; ++x) tile[x][y] += at(a + (s + x) * kPitch<Real> + i) * right;
+                    const VecOf<Real> right = at(b + (t + y) * pitch + i);
+                    for (int x = 0; x < kTileU; ++x) tile[x][y] += at(a + (s + x) * pitch + i) * right;
                 }
             for (int x = 0; x < kTileU; ++x)
                 for (int y = 0; y < kTileC; ++y)
@@ -167,15 +60,15 @@ template <int K, bool SPREAD, class Real>
 void measure_codes(const Shape& shape, int first, int length, double n, Block<Real>& block, const Sums& sums,
                    const FactorMoments& to) {
     for (int c = 0; c < shape.z; ++c) {
-        const Real *z = block.mean + c * kPitch<Real>, *s = block.var + c * kPitch<Real>;
+        const Real *z = block.mean + c * block.pitch, *s = block.var + c * block.pitch;
         const Extent mean = extent(z, block.weight, first, length, n);
         const Extent var = SPREAD ? extent(s, block.weight, first, length, n) : Extent{0, 0};
         const double scale = unit(std::max(mean.size, std::sqrt(var.size)));
         const Column<K, Real> column = column_at<K, SPREAD, Real>(scale, mean.mean, var.mean);
         const size_t at = size_t(c) * K;
         double squares[K], origin[K + 1];
-        raise_code<K, SPREAD>(column, z, s, block.weight, length, block.powers_c + at * kPitch<Real>, sums.c + at,
-                              squares, to.within + at);
+        raise_code<K, SPREAD>(column, z, s, block.weight, length, block.powers_c + at * block.pitch, block.pitch,
+                              sums.c + at, squares, to.within + at);
         power_means<K, SPREAD>(double(column.mean), double(column.var), origin);
         double back = 1;
         for (int k = 0; k < K; ++k) {
@@ -192,13 +85,13 @@ void measure_codes(const Shape& shape, int first, int length, double n, Block<Re
 template <int K, class Real>
 void measure_factor(int j, int f, int first, int length, double n, const double* weight, Block<Real>& block,
                     const Sums& sums, const FactorMoments& to) {
-    const double* const x = block.u + j * kPitch<Real>;
+    const double* const x = block.u + j * block.pitch;
     const size_t at = size_t(f) * K;
     const Extent mean = extent(x, weight, first, length, n);
     const double scale = unit(mean.size);
     const Column<K, double> column = column_at<K, false, double>(scale, mean.mean, 0);
     double squares[K];
-    raise_factor(column, x, weight, length, block.powers_u + at * kPitch<Real>, sums.u + at, squares);
+    raise_factor(column, x, weight, length, block.powers_u + at * block.pitch, block.pitch, sums.u + at, squares);
     double back = 1;
     for (int k = 0; k < K; ++k) {
         const double sum = sums.u[at + k];
@@ -224,7 +117,7 @@ void accumulate(const Shape& shape, int j, int d, int length, Block<Real>& block
     measure_codes<K, SPREAD>(shape, first, length, n, block, sums, codes);
     for (int f = 0; f < d; ++f)
         measure_factor<K>(j + f, f, first, length, n, weight, block, sums, factor(part, layout, j + f, K));
-    multiply(size_t(d) * K, q, length, block.powers_u, block.powers_c, sums.cross);
+    multiply(size_t(d) * K, q, length, block.powers_u, block.powers_c, block.pitch, sums.cross);
     for (int f = 0; f < d; ++f) {
         FactorMoments from = factor(part, layout, j + f, K);
         for (int k = 0; k < K; ++k) {
@@ -250,15 +143,16 @@ void statistics_of(const Shape& shape, const Rows& u, const Rows& mean, const Ro
         const int count = int(std::min<int64_t>(end - start, kBlock<Real>));
         const int length = int(round_up(count, kLanes<Real>));
         const bool complete = block.read(shape, u, mean, var, start, count, length);
-        const double* const all = block.weight_u + shape.d * kPitch<Real>;
+        const double* const all = block.weight_u + shape.d * block.pitch;
         if (complete) accumulate<K, SPREAD>(shape, 0, shape.d, length, block, all, sums, part, moments);
         for (int j = 0; !complete && j < shape.d; ++j)
-            accumulate<K, SPREAD>(shape, j, 1, length, block, block.weight_u + j * kPitch<Real>, sums, part, moments);
+            accumulate<K, SPREAD>(shape, j, 1, length, block, block.weight_u + j * block.pitch, sums, part, moments);
     }
 }
 
 // What the gradient needs of a group of factors, the first of which is number j, in the units of the columns:
-// d loss / d c_q = twice_q (deviation_q) + constant_q + sum over p of cross_pq (u_p - mean_p), d loss / d Var_q = within_q.
+// d loss / d c_q = twice_q (deviation_q) + constant_q + sum over p of cross_pq (u_p - mean_p), and within_q is
+// d loss / d Var_q.
 template <int K, class Real>
 struct Slopes {
     int j, d;
@@ -281,7 +175,8 @@ void prepare(const Shape& shape, const double* moments, const double* slopes, co
     const Layout layout(shape);
     const size_t q = layout.q;
     const double *n = moments + layout.n(), *mean_c = moments + layout.mean_c(), *m2_c = moments + layout.m2_c();
-    const double *within = moments + layout.within(), *mean_u = moments + layout.mean_u(), *m2_u = moments + layout.m2_u();
+    const double *mean_u = moments + layout.mean_u(), *m2_u = moments + layout.m2_u();
+    const double* const within = moments + layout.within();
     const double* const cross = slopes + shape.d * q;
     for (int f = 0; f < s.d; ++f) {
         const int j = s.j + f;
@@ -320,16 +215,16 @@ void prepare(const Shape& shape, const double* moments, const double* slopes, co
     }
 }
 
-constexpr int kMostWide = 4;  // vectors of samples that the gradient holds at once; `length` is a multiple
-
+// `length` is a multiple of kMostWide vectors.
 template <int K, bool SPREAD, class Real>
 void add_gradient(const Shape& shape, int length, const Slopes<K, Real>& s, Block<Real>& block, const Real* weight) {
     using Vec = VecOf<Real>;
-    constexpr int kWide = K <= 3 || kRegisters == 32 ? kMostWide : kMostWide / 2, kPitchC = kPitch<Real>;
+    constexpr int kWide = K <= 3 || kRegisters == 32 ? kMostWide : kMostWide / 2;
+    const int pitch = block.pitch;
     const size_t p = size_t(s.d) * K, q = shape.q();
     for (int f = 0; f < s.d; ++f)
-        lower_factor(s.columns_u[f], block.u + (s.j + f) * kPitchC, s.shift_u + f * K, length,
-                     block.powers_u + size_t(f) * K * kPitchC);
+        lower_factor(s.columns_u[f], block.u + (s.j + f) * pitch, s.shift_u + f * K, length,
+                     block.powers_u + size_t(f) * K * pitch, pitch);
     for (int c = 0; c < shape.z; ++c) {
         const Column<K, Real> column = s.columns_c[c];
         const size_t b = size_t(c) * K;
@@ -343,11 +238,11 @@ void add_gradient(const Shape& shape, int length, const Slopes<K, Real>& s, Bloc
                 const Real* const slope = s.cross + r * q + b;
                 for (int k = 0; k < K; ++k)
                     for (int x = 0; x < kWide; ++x)
-                        total[k][x] += at(block.powers_u + r * kPitchC + i + x * kLanes<Real>) * slope[k];
+                        total[k][x] += at(block.powers_u + r * pitch + i + x * kLanes<Real>) * slope[k];
             }
 #pragma GCC unroll 4
             for (int x = 0; x < kWide; ++x) {
-                const int n = c * kPitchC + i + x * kLanes<Real>;
+                const int n = c * pitch + i + x * kLanes<Real>;
                 const Vec mean = at(block.mean + n) * column.scale, w = at(weight + i + x * kLanes<Real>);
                 const Vec var = SPREAD ? at(block.var + n) * column.scale * column.scale : Vec{};
                 Vec out[K + 1], m[K + 1], in_c[K + 1], d_mean, d_var;
@@ -374,8 +269,8 @@ void gradient_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows
         const int length = int(round_up(count, kLanes<Real> * kMostWide));
         const bool complete = block.read(shape, u, mean, var, start, count, length);
         for (int c = 0; c < shape.z; ++c) {
-            std::memset(block.d_mean + c * kPitch<Real>, 0, length * sizeof(Real));
-            if (SPREAD) std::memset(block.d_var + c * kPitch<Real>, 0, length * sizeof(Real));
+            std::memset(block.d_mean + c * block.pitch, 0, length * sizeof(Real));
+            if (SPREAD) std::memset(block.d_var + c * block.pitch, 0, length * sizeof(Real));
         }
         std::fill_n(block.weight, length, Real(1));
         if (complete) add_gradient<K, SPREAD>(shape, length, together, block, block.weight);
@@ -383,11 +278,11 @@ void gradient_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows
             Slopes<K, Real> one = alone;
             one.j = j;
             prepare<K, SPREAD>(shape, moments, slopes, one);
-            std::copy_n(block.weight_u + j * kPitch<Real>, length, block.weight);
+            std::copy_n(block.weight_u + j * block.pitch, length, block.weight);
             add_gradient<K, SPREAD>(shape, length, one, block, block.weight);
         }
-        store(block.d_mean, start, count, shape.z, d_mean);
-        if (SPREAD) store(block.d_var, start, count, shape.z, d_var);
+        store(block.d_mean, start, count, shape.z, d_mean, block.pitch);
+        if (SPREAD) store(block.d_var, start, count, shape.z, d_var, block.pitch);
     }
 }
 

@@ -44,10 +44,9 @@ template <class Real>
 constexpr int kLanes = kBytes / sizeof(Real);
 
 constexpr int kRowBytes = 2048;
+constexpr int kMostWide = 4;  // vectors of samples that the gradient holds at once
 template <class Real>
 constexpr int kBlock = kRowBytes / sizeof(Real);  // samples
-template <class Real>
-constexpr int kPitch = kBlock<Real> + 16;  // numbers from row to row; not a power of two, which would crowd the cache
 
 template <class Real>
 inline const VecOf<Real>& at(const Real* p) {
@@ -96,12 +95,23 @@ inline void from_double(double x, uint16_t& out) {  // round to nearest, ties to
     out = x != x ? 0x7fc0 : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// Four of the eight elements of a and b.
+template <class T, int I, int J, int K, int L>
+inline Quad<T> pick(Quad<T> a, Quad<T> b) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, I, J, K, L);
+#else
+    const auto one = [&](int i) { return i < 4 ? a[i] : b[i - 4]; };
+    return Quad<T>{one(I), one(J), one(K), one(L)};
+#endif
+}
+
 template <class T>
 inline void transpose(Quad<T> (&r)[4]) {
-    const Quad<T> a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-    const Quad<T> c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-    r[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), r[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-    r[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5), r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    const Quad<T> a = pick<T, 0, 4, 1, 5>(r[0], r[1]), b = pick<T, 2, 6, 3, 7>(r[0], r[1]);
+    const Quad<T> c = pick<T, 0, 4, 1, 5>(r[2], r[3]), d = pick<T, 2, 6, 3, 7>(r[2], r[3]);
+    r[0] = pick<T, 0, 1, 4, 5>(a, c), r[1] = pick<T, 2, 3, 6, 7>(a, c);
+    r[2] = pick<T, 0, 1, 4, 5>(b, d), r[3] = pick<T, 2, 3, 6, 7>(b, d);
 }
 
 // Four samples by four columns at a time. Where the columns are no multiple of four the last ones are taken twice.
@@ -109,7 +119,7 @@ template <class T, class Real>
 int load_quads(const T* from, int64_t stride, int count, int columns, Real* out, int pitch) {
     int i = 0;
     for (; columns >= 4 && i + 4 <= count; i += 4, from += 4 * stride) {
-        for (int x = 0; x < 4; ++x) __builtin_prefetch(from + (kBlock<Real> + x) * stride);
+        for (int x = 0; x < 4; ++x) __builtin_prefetch(from + (kBlock<Real> + x) * stride);  // the next block
         for (int next = 0; next < columns; next += 4) {
             const int c = std::min(next, columns - 4);
             Quad<T> r[4];
@@ -159,19 +169,19 @@ void load(const Rows& rows, int64_t begin, int count, int length, int columns, R
 }
 
 template <class T, class Real>
-void store_as(const Real* from, int64_t begin, int count, int columns, const OutRows& rows) {
+void store_as(const Real* from, int64_t begin, int count, int columns, const OutRows& rows, int pitch) {
     T* const out = static_cast<T*>(rows.data) + begin * rows.stride;
     int i = 0;
-    if constexpr (sizeof(T) >= sizeof(float)) i = store_quads(from, count, columns, out, rows.stride, kPitch<Real>);
+    if constexpr (sizeof(T) >= sizeof(float)) i = store_quads(from, count, columns, out, rows.stride, pitch);
     for (; i < count; ++i)
-        for (int c = 0; c < columns; ++c) from_double(from[c * kPitch<Real> + i], out[i * rows.stride + c]);
+        for (int c = 0; c < columns; ++c) from_double(from[c * pitch + i], out[i * rows.stride + c]);
 }
 
 template <class Real>
-void store(const Real* from, int64_t begin, int count, int columns, const OutRows& rows) {
-    if (rows.type == Type::f32) store_as<float>(from, begin, count, columns, rows);
-    if (rows.type == Type::f64) store_as<double>(from, begin, count, columns, rows);
-    if (rows.type == Type::bf16) store_as<uint16_t>(from, begin, count, columns, rows);
+void store(const Real* from, int64_t begin, int count, int columns, const OutRows& rows, int pitch) {
+    if (rows.type == Type::f32) store_as<float>(from, begin, count, columns, rows, pitch);
+    if (rows.type == Type::f64) store_as<double>(from, begin, count, columns, rows, pitch);
+    if (rows.type == Type::bf16) store_as<uint16_t>(from, begin, count, columns, rows, pitch);
 }
 
 // Hands out a thread's memory, 64-byte aligned.
@@ -194,13 +204,14 @@ class Arena {
 // A block of samples, one row per column of the input, and the rows of powers made of it.
 template <class Real>
 struct Block {
-    static constexpr int kPitchU = kPitch<Real>;
+    int pitch;  // numbers from row to row: no more than needed, and not a power of two, which would crowd the cache
     double *u, *weight_u;  // (D), (D + 1): a row of 0 and 1 per factor, then one of 1 for every sample
     Real *mean, *var, *weight;
     Real *powers_u, *powers_c, *d_mean, *d_var;
 
-    Block(const Shape& shape, Arena& arena) {
-        const size_t d = shape.d, z = shape.z, row = kPitch<Real>;
+    Block(const Shape& shape, Arena& arena)
+        : pitch(int(round_up(std::min<int64_t>(shape.n, kBlock<Real>), kMostWide * kLanes<Real>)) + 16) {
+        const size_t d = shape.d, z = shape.z, row = pitch;
         u = arena.take<double>(d * row), weight_u = arena.take<double>((d + 1) * row);
         mean = arena.take<Real>(z * row), var = arena.take<Real>(z * row), weight = arena.take<Real>(row);
         powers_u = arena.take<Real>(round_up(shape.p(), kTileU) * row);
@@ -211,19 +222,19 @@ struct Block {
     // False: some factor is missing somewhere, and the missing values have become 0.
     bool read(const Shape& shape, const Rows& u_rows, const Rows& mean_rows, const Rows& var_rows, int64_t begin,
               int count, int length) {
-        load(u_rows, begin, count, length, shape.d, u, kPitchU);
-        load(mean_rows, begin, count, length, shape.z, mean, kPitch<Real>);
-        if (var_rows.data) load(var_rows, begin, count, length, shape.z, var, kPitch<Real>);
-        double* const present = weight_u + size_t(shape.d) * kPitchU;
+        load(u_rows, begin, count, length, shape.d, u, pitch);
+        load(mean_rows, begin, count, length, shape.z, mean, pitch);
+        if (var_rows.data) load(var_rows, begin, count, length, shape.z, var, pitch);
+        double* const present = weight_u + size_t(shape.d) * pitch;
         for (int i = 0; i < length; ++i) present[i] = i < count;
         int missing = 0;
         for (int j = 0; j < shape.d; ++j)
-            for (int i = 0; i < length; ++i) missing |= u[j * kPitchU + i] != u[j * kPitchU + i];
+            for (int i = 0; i < length; ++i) missing |= u[j * pitch + i] != u[j * pitch + i];
         if (!missing) return true;
         for (int j = 0; j < shape.d; ++j)
             for (int i = 0; i < length; ++i) {
-                double& value = u[j * kPitchU + i];
-                weight_u[j * kPitchU + i] = value == value ? present[i] : 0.0;
+                double& value = u[j * pitch + i];
+                weight_u[j * pitch + i] = value == value ? present[i] : 0.0;
                 value = value == value ? value : 0.0;
             }
         return false;

@@ -49,7 +49,7 @@ def regularizer(
         raise InputError(f"u_BD has {u_BD.shape[1]} columns; allowed: at most those of codes_BZ, {codes_BZ.shape[1]}")
     check_inputs(u_BD, codes_BZ, var_BZ, degree)
     if native.serves(codes_BZ.device):
-        intra, inter, _ = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
+        intra, inter = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
         return intra, inter
     moments = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
     return terms(moments.correlation())

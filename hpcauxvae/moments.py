@@ -27,6 +27,7 @@ def _import_core() -> tuple[Any, str]:
 
 core, _why_missing = _import_core()
 MAX_DEGREE = 6
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 def native_available() -> bool:
@@ -50,7 +51,7 @@ def check_inputs(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: 
             continue
         if tensor.ndim != 2 or tensor.shape[1] == 0:
             raise InputError(f"{name} has shape {tuple(tensor.shape)}; allowed: two dimensions, at least one column")
-        if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        if tensor.dtype not in _DTYPES:
             raise InputError(f"{name} has dtype {tensor.dtype}; allowed: float32, float64, bfloat16")
         if tensor.device != codes_BZ.device:
             raise InputError(f"{name} is on {tensor.device}; allowed: the device of codes_BZ, {codes_BZ.device}")

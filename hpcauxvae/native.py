@@ -53,6 +53,16 @@ def slopes_size(d: int, dz: int, degree: int) -> int:
     return d * dz * degree + d * degree * dz * degree
 
 
+def _together(
+    moments: Tensor, history: Tensor | None, shape: tuple[int, int, int, int], group: dist.ProcessGroup | None
+) -> Tensor:
+    """Packed moments of all ranks' samples and the history."""
+    whole = PolynomialMoments.unpacked(moments, *shape[1:]).all_reduce(group)
+    if history is not None:
+        whole = PolynomialMoments.unpacked(history, *shape[1:]) + whole
+    return whole.packed()
+
+
 def _forward(
     u_BD: Tensor,
     codes_BZ: Tensor,
@@ -64,17 +74,19 @@ def _forward(
     """(intra, inter, moments, slopes), of the global batch and the history."""
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     (n, d), dz = u_BD.shape, codes_BZ.shape[1]
-    moments = codes_BZ.new_empty(moments_size(d, dz, degree), dtype=torch.float64)
-    slopes = codes_BZ.new_empty(slopes_size(d, dz, degree), dtype=torch.float64)
-    threads = torch.get_num_threads()
-    core.statistics((n, d, dz, degree), _rows(u_BD), _rows(codes_BZ), _rows(var_BZ), threads, _buffer(moments))
-    if group is not None or history is not None:
-        whole = PolynomialMoments.unpacked(moments, d, dz, degree).all_reduce(group)
-        if history is not None:
-            whole = PolynomialMoments.unpacked(history, d, dz, degree) + whole
-        moments = whole.packed()
-    intra, inter = core.finalize((n, d, dz, degree), _buffer(moments), _buffer(slopes))
-    return moments.new_tensor(intra), moments.new_tensor(inter), moments, slopes
+    shape, double = (n, d, dz, degree), torch.float64
+    intra, inter = torch.empty((), dtype=double), torch.empty((), dtype=double)
+    moments = torch.empty(moments_size(d, dz, degree), dtype=double)
+    slopes = torch.empty(slopes_size(d, dz, degree), dtype=double)
+    terms = (_buffer(intra), _buffer(inter), _buffer(slopes))
+    rows = (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
+    if group is None and history is None:
+        core.statistics(shape, *rows, _buffer(moments), terms, torch.get_num_threads())
+    else:
+        core.statistics(shape, *rows, _buffer(moments), None, torch.get_num_threads())
+        moments = _together(moments, history, shape, group)
+        core.finalize(shape, _buffer(moments), terms)
+    return intra, inter, moments, slopes
 
 
 def _backward(
@@ -83,15 +95,17 @@ def _backward(
     var_BZ: Tensor | None,
     moments: Tensor,
     slopes: Tensor,
-    upstream: Tensor,
+    d_intra: Tensor,
+    d_inter: Tensor,
     degree: int,
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, Tensor]:
     """(d/d codes, d/d variances), the second empty without variances. All ranks hold the same terms, so the sum over
     ranks of what comes from upstream is all that has to be exchanged."""
     if group is not None:
-        upstream = upstream.clone()
+        upstream = torch.stack([d_intra, d_inter])
         dist.all_reduce(upstream, group=group)
+        d_intra, d_inter = upstream.unbind()
     d_codes_BZ, d_var_BZ = _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     core.gradient(
@@ -101,7 +115,7 @@ def _backward(
         _rows(var_BZ),
         _buffer(moments),
         _buffer(slopes),
-        tuple(upstream.tolist()),
+        (d_intra.item(), d_inter.item()),
         torch.get_num_threads(),
         _rows(d_codes_BZ),
         None if var_BZ is None else _rows(d_var_BZ),
@@ -121,20 +135,20 @@ class _Terms(torch.autograd.Function):
         history: Tensor | None,
         degree: int,
         group: dist.ProcessGroup | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         intra, inter, moments, slopes = _forward(u_BD, codes_BZ, var_BZ, history, degree, group)
         ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments, slopes)
         ctx.degree, ctx.group = degree, group
+        if history is None:
+            return intra, inter
         ctx.mark_non_differentiable(moments)
         return intra, inter, moments
 
     @staticmethod
-    def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("create_graph=True: the compiled gradient of the regularizers has no second derivative")
-        upstream = torch.stack([d_intra, d_inter])
-        u_BD, codes_BZ, var_BZ, moments, slopes = ctx.saved_tensors
-        d_codes_BZ, d_var_BZ = _backward(u_BD, codes_BZ, var_BZ, moments, slopes, upstream, ctx.degree, ctx.group)
+        d_codes_BZ, d_var_BZ = _backward(*ctx.saved_tensors, d_intra, d_inter, ctx.degree, ctx.group)
         return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None, None
 
 
@@ -162,11 +176,12 @@ def _terms_backward_op(
     var_BZ: Tensor | None,
     moments: Tensor,
     slopes: Tensor,
-    upstream: Tensor,
+    d_intra: Tensor,
+    d_inter: Tensor,
     degree: int,
     group: str,
 ) -> tuple[Tensor, Tensor]:
-    return _backward(u_BD, codes_BZ, var_BZ, moments, slopes, upstream, degree, _group(group))
+    return _backward(u_BD, codes_BZ, var_BZ, moments, slopes, d_intra, d_inter, degree, _group(group))
 
 
 @_terms_backward_op.register_fake
@@ -176,7 +191,8 @@ def _terms_backward_fake(
     var_BZ: Tensor | None,
     moments: Tensor,
     slopes: Tensor,
-    upstream: Tensor,
+    d_intra: Tensor,
+    d_inter: Tensor,
     degree: int,
     group: str,
 ) -> tuple[Tensor, Tensor]:
@@ -190,8 +206,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _differentiate(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    upstream = torch.stack([d_intra, d_inter])
-    d_codes_BZ, d_var_BZ = _terms_backward_op(*ctx.saved_tensors, upstream, ctx.degree, ctx.group)
+    d_codes_BZ, d_var_BZ = _terms_backward_op(*ctx.saved_tensors, d_intra, d_inter, ctx.degree, ctx.group)
     return None, d_codes_BZ, d_var_BZ if ctx.saved_tensors[2] is not None else None, None, None, None
 
 
@@ -205,13 +220,13 @@ def terms(
     history: Tensor | None,
     degree: int,
     group: dist.ProcessGroup | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(intra, inter, packed moments behind them): what hpcauxvae.dependence computes, for arguments it has checked.
+) -> tuple[Tensor, ...]:
+    """(intra, inter) as hpcauxvae.dependence computes them, for arguments it has checked.
 
-    history: packed moments of earlier batches, or None.
+    history: packed moments that the batch's are merged with, or None. Where given, a third result is the merged moments.
     """
     if torch.compiler.is_compiling():
         name = "" if group is None else group.group_name
-        intra, inter, moments, _ = _terms_op(u_BD, codes_BZ, var_BZ, history, degree, name)
-        return intra, inter, moments
+        results = _terms_op(u_BD, codes_BZ, var_BZ, history, degree, name)
+        return results[:2] if history is None else results[:3]
     return _Terms.apply(u_BD, codes_BZ, var_BZ, history, degree, group)

@@ -177,7 +177,7 @@ def test_threads_do_not_change_a_bit() -> None:
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
     wanted = reference(u.double(), codes.double(), var.double() if var is not None else None)
-    assert results[0][1].item() == pytest.approx(wanted[1].item(), rel=1e-9)
+    assert results[0][1].item() == pytest.approx(wanted[1].item(), rel=1e-6)
 
 
 @needs_core

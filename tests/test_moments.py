@@ -69,8 +69,10 @@ def test_compiled_moments_against_the_reference(case: cases.Case) -> None:
     d, dz = case.u_BD.shape[1], case.codes_BZ.shape[1]
     got = PolynomialMoments.unpacked(packed, d, dz, case.degree)
     assert torch.equal(got.n_D, wanted.n_D)
-    assert torch.allclose(got.mean_c_DZK, wanted.mean_c_DZK, rtol=1e-13, atol=1e-13)
-    assert torch.allclose(got.correlation(), wanted.correlation(), rtol=0, atol=1e-9)
+    wide = case.codes_BZ.dtype == torch.float64
+    scale = wanted.m2_c_DZK.div(wanted.n_D.clamp(min=1)[:, None, None]).sqrt() + 1e-8 * wanted.mean_c_DZK.abs()
+    assert ((got.mean_c_DZK - wanted.mean_c_DZK).abs() <= (1e-13 if wide else 1e-6) * (scale + 1)).all()
+    assert torch.allclose(got.correlation(), wanted.correlation(), rtol=0, atol=1e-9 if wide else 1e-6)
 
 
 def test_status_says_what_serves(monkeypatch: pytest.MonkeyPatch) -> None:
