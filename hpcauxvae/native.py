@@ -148,7 +148,10 @@ class _Terms(torch.autograd.Function):
     def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("create_graph=True: the compiled gradient of the regularizers has no second derivative")
-        d_codes_BZ, d_var_BZ = _backward(*ctx.saved_tensors, d_intra, d_inter, ctx.degree, ctx.group)
+        u_BD, codes_BZ, var_BZ, moments, slopes = ctx.saved_tensors
+        d_codes_BZ, d_var_BZ = _backward(
+            u_BD, codes_BZ, var_BZ, moments, slopes, d_intra, d_inter, ctx.degree, ctx.group
+        )
         return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None, None
 
 
@@ -223,7 +226,7 @@ def terms(
 ) -> tuple[Tensor, ...]:
     """(intra, inter) as hpcauxvae.dependence computes them, for arguments it has checked.
 
-    history: packed moments that the batch's are merged with, or None. Where given, a third result is the merged moments.
+    history: packed moments that the batch's are merged with, or None. Where given, the third result is both together.
     """
     if torch.compiler.is_compiling():
         name = "" if group is None else group.group_name
