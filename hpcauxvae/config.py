@@ -11,7 +11,7 @@ from hpcauxvae.types import InputError
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1}
 # A run may go on with other values of these.
 _NOT_DECISIVE = {"data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "keep_last", "keep_every"}
-_OVERRIDES = ("beta", "lambda1", "lambda2", "degree", "sigma", "learning_rate", "batch_size")
+_OVERRIDES = ("beta", "lambda1", "lambda2", "gamma", "degree", "sigma", "learning_rate", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,12 @@ class TrainConfig:
     """HDF5 file of labelled images (docs/data-format.md)."""
     out: Path = Path("run")
     """Folder for the run: config.json, metrics.jsonl, last.safetensors, tensorboard/."""
-    model: Literal["aux-vae", "beta-vae"] = "aux-vae"
-    """Which model to train."""
+    model: Literal["aux-vae", "beta-vae", "idvae", "idvae-x"] = "aux-vae"
+    """Which model to train; idvae-x is IDVAE with an encoder that sees the image alone."""
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
-    objective: Literal["tuned", "paper"] = "tuned"
+    objective: Literal["tuned", "bernoulli", "paper"] = "tuned"
     """Likelihood, weights, start and schedule by name (hpcauxvae/objectives.py)."""
     network: Literal["conv", "mlp"] = "conv"
     """Encoder and decoder: convolutions (Table 3) or fully connected layers."""
@@ -45,6 +45,8 @@ class TrainConfig:
     """Weight of explicitness and intra-independence, in place of the objective's."""
     lambda2: float | None = None
     """Weight of inter-independence, in place of the objective's."""
+    gamma: float | None = None
+    """Weight of the KL of IDVAE's conditional prior, in place of the objective's."""
     degree: int | None = None
     """Highest power in the correlations, K, in place of the objective's."""
     sigma: float | None = None
@@ -76,8 +78,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"{name} = {value}; allowed: at least 0")
-        if self.model == "aux-vae" and not self.aux_names:
-            raise InputError("aux is empty; allowed for aux-vae: one or more factor names, such as radius,g1,g2")
+        if self.model != "beta-vae" and not self.aux_names:
+            raise InputError(f"aux is empty; allowed for {self.model}: one or more factor names, such as radius,g1,g2")
         if len(self.aux_names) > self.latents:
             raise InputError(
                 f"aux has {len(self.aux_names)} names ({self.aux}) for latents = {self.latents}; "

@@ -102,9 +102,12 @@ class Evaluator:
         return fresh
 
     @torch.no_grad()
-    def encode(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior means and log-variances, (N, Z) float64 each, of images (N, C, H, W)."""
-        parts = [self.model.encode(self._tensor(images[i : i + _BATCH])) for i in range(0, len(images), _BATCH)]
+    def encode(self, images: Any, u_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and log-variances, (N, Z) float64 each, of images (N, C, H, W) with auxiliary factors."""
+        parts = [
+            self.model.encode(self._tensor(images[i : i + _BATCH]), self._tensor(u_ND[i : i + _BATCH]))
+            for i in range(0, len(images), _BATCH)
+        ]
         mean_NZ, logvar_NZ = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
         return mean_NZ, logvar_NZ
 
@@ -125,7 +128,7 @@ class Evaluator:
 
     def _score_set(self, name: str, data: ImageSet, index_N: np.ndarray) -> Scored:
         index_N = np.sort(index_N)
-        mean_NZ, logvar_NZ = self.encode(data.images[index_N])
+        mean_NZ, logvar_NZ = self.encode(data.images[index_N], data.scaled()[index_N][:, data.column(self.aux)])
         shown = index_N[: self.config.images]
         match = next((s for s in self.noiseless if np.array_equal(s.values, data.values)), None)
         return Scored(

@@ -1,101 +1,108 @@
 """Encoders and decoders: image -> 2 Z numbers, Z numbers -> image, both on the scale of the likelihood.
 
-Shape legend in types.py. `start_at` sets the biases of the last layer, so that training starts from a fit.
+Shape legend in types.py; L labels that an encoder may see beside the image. `start_at` sets the biases of the last
+layer, so that training starts from a fit.
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from hpcauxvae.types import InputError
 
+ImageShape = tuple[int, int, int]
 
-class ConvEncoder(nn.Module):
-    """Encoder of Table 3: four 4x4 convolutions of stride 2, a hidden layer of 256, then mean and log-variance.
 
-    Input (B, C, H, W) with H, W >= 16; output (B, 2 Z). 33 x 33 becomes 16, 8, 4 and 2 pixels wide.
-    """
+class Encoder(nn.Module):
+    """`features` of the image (B, M), with the labels appended -> `head` -> 2 Z numbers: mean and log-variance."""
 
-    def __init__(self, image_shape: tuple[int, int, int], latents: int) -> None:
+    def __init__(self, features: nn.Module, head: nn.Module, output: nn.Linear) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        if min(height, width) < 16:
-            raise InputError(f"network 'conv': image size {height} x {width}; allowed: at least 16 x 16")
-        layers: list[nn.Module] = []
-        for before, after in pairwise((channels, 32, 64, 128, 256)):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-        hidden = nn.Linear(256 * (height // 16) * (width // 16), 256)
-        self.features = nn.Sequential(*layers, nn.Flatten(), hidden, nn.ReLU())
-        self.output = nn.Linear(256, 2 * latents)
+        self.features, self.head, self.output = features, head, output
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        return self.output(self.features(images_BCHW))
+    def forward(self, images_BCHW: Tensor, labels_BL: Tensor | None = None) -> Tensor:
+        features_BM = self.features(images_BCHW)
+        if labels_BL is not None:
+            features_BM = torch.cat([features_BM, labels_BL], 1)
+        return self.output(self.head(features_BM))
 
     def start_at(self, logvar_Z: Tensor) -> None:
         """Sets the bias of the log-variances."""
         self.output.bias[len(logvar_Z) :] = logvar_Z
 
 
-class ConvDecoder(nn.Module):
-    """Decoder of Table 3: Z -> 32 x 1 x 1 by a linear layer, then transposed convolutions to 33 x 33.
+class Decoder(nn.Module):
+    """z (B, Z) -> `features` -> `output`, an image (B, C, H, W) without activation."""
 
-    1, 2, 4, 8 and 33 pixels wide; the last layer has kernel 5 and stride 4. Output (B, C, 33, 33), no activation.
-    """
-
-    def __init__(self, image_shape: tuple[int, int, int], latents: int) -> None:
+    def __init__(self, features: nn.Module, output: nn.ConvTranspose2d | nn.Linear, image_shape: ImageShape) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        if (height, width) != (33, 33):
-            raise InputError(f"network 'conv': image size {height} x {width}; allowed: 33 x 33 (use network 'mlp')")
-        layers: list[nn.Module] = [nn.Linear(latents, 32), nn.Unflatten(1, (32, 1, 1)), nn.ReLU()]
-        for before, after in pairwise((32, 128, 64, 32)):
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-        self.features = nn.Sequential(*layers)
-        self.output = nn.ConvTranspose2d(32, channels, 5, stride=4)
+        self.features, self.output, self.image_shape = features, output, image_shape
 
     def forward(self, z_BZ: Tensor) -> Tensor:
-        return self.output(self.features(z_BZ))
+        return self.output(self.features(z_BZ)).reshape(-1, *self.image_shape)
 
-    def start_at(self, mean_CHW: Tensor) -> None:
-        """Sets the bias of the output to the mean of each channel."""
+    def start_at(self, mean_CHW: Tensor, sigmoid: bool) -> None:
+        """Sets the bias of the output, before a sigmoid or not, to the mean image or to that of each channel."""
         assert self.output.bias is not None
-        self.output.bias.copy_(mean_CHW.mean((1, 2)))
+        mean = mean_CHW.flatten() if isinstance(self.output, nn.Linear) else mean_CHW.mean((1, 2))
+        self.output.bias.copy_(mean.logit(eps=1e-3) if sigmoid else mean)
 
 
-class MLPEncoder(nn.Module):
+def conv_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Encoder:
+    """Four 4x4 convolutions of stride 2, a hidden layer of 256, then mean and log-variance; H, W >= 16.
+
+    Of 32, 64, 128 and 256 channels, as in Table 3; at 64 x 64 of 32, 32, 64 and 64, as in Burgess et al. (2018) and
+    Mita et al. (2021).
+    """
+    channels, height, width = image_shape
+    if min(height, width) < 16:
+        raise InputError(f"network 'conv': image size {height} x {width}; allowed: at least 16 x 16")
+    widths = (32, 32, 64, 64) if (height, width) == (64, 64) else (32, 64, 128, 256)
+    layers: list[nn.Module] = []
+    for before, after in pairwise((channels, *widths)):
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+    hidden = nn.Linear(widths[-1] * (height // 16) * (width // 16) + labels, 256)
+    return Encoder(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(hidden, nn.ReLU()), nn.Linear(256, 2 * latents))
+
+
+def conv_decoder(image_shape: ImageShape, latents: int) -> Decoder:
+    """At 33 x 33 that of Table 3: Z -> 32 x 1 x 1, then 2, 4, 8 and, by kernel 5 and stride 4, 33 pixels.
+
+    At other sizes, multiples of 16, the mirror image of the encoder for 64 x 64.
+    """
+    channels, height, width = image_shape
+    layers: list[nn.Module]
+    if (height, width) == (33, 33):
+        widths, kernel, stride, padding = (32, 128, 64, 32), 5, 4, 0
+        layers = [nn.Linear(latents, 32), nn.Unflatten(1, (32, 1, 1)), nn.ReLU()]
+    elif height % 16 == width % 16 == 0:
+        widths, kernel, stride, padding = (64, 64, 32, 32), 4, 2, 1
+        rows, columns = height // 16, width // 16
+        layers = [nn.Linear(latents, 256), nn.ReLU(), nn.Linear(256, 64 * rows * columns)]
+        layers += [nn.Unflatten(1, (64, rows, columns)), nn.ReLU()]
+    else:
+        allowed = "33 x 33 and multiples of 16 (use network 'mlp')"
+        raise InputError(f"network 'conv': image size {height} x {width}; allowed: {allowed}")
+    for before, after in pairwise(widths):
+        layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+    features = nn.Sequential(*layers)
+    return Decoder(features, nn.ConvTranspose2d(32, channels, kernel, stride, padding), image_shape)
+
+
+def mlp_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Encoder:
     """(B, C, H, W) of any size -> 512 -> 256 -> 2 Z."""
-
-    def __init__(self, image_shape: tuple[int, int, int], latents: int) -> None:
-        super().__init__()
-        first = nn.Linear(math.prod(image_shape), 512)
-        self.features = nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Linear(512, 256), nn.ReLU())
-        self.output = nn.Linear(256, 2 * latents)
-
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        return self.output(self.features(images_BCHW))
-
-    def start_at(self, logvar_Z: Tensor) -> None:
-        """Sets the bias of the log-variances."""
-        self.output.bias[len(logvar_Z) :] = logvar_Z
+    hidden = nn.Sequential(nn.Linear(math.prod(image_shape) + labels, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU())
+    return Encoder(nn.Flatten(), hidden, nn.Linear(256, 2 * latents))
 
 
-class MLPDecoder(nn.Module):
-    """Z -> 256 -> 512 -> (B, C, H, W), no activation."""
-
-    def __init__(self, image_shape: tuple[int, int, int], latents: int) -> None:
-        super().__init__()
-        self.image_shape = image_shape
-        self.features = nn.Sequential(nn.Linear(latents, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU())
-        self.output = nn.Linear(512, math.prod(image_shape))
-
-    def forward(self, z_BZ: Tensor) -> Tensor:
-        return self.output(self.features(z_BZ)).unflatten(1, self.image_shape)
-
-    def start_at(self, mean_CHW: Tensor) -> None:
-        """Sets the bias of the output to the mean image."""
-        self.output.bias.copy_(mean_CHW.flatten())
+def mlp_decoder(image_shape: ImageShape, latents: int) -> Decoder:
+    """Z -> 256 -> 512 -> (B, C, H, W)."""
+    hidden = nn.Sequential(nn.Linear(latents, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU())
+    return Decoder(hidden, nn.Linear(512, math.prod(image_shape)), image_shape)
 
 
-ENCODERS: dict[str, type[ConvEncoder] | type[MLPEncoder]] = {"conv": ConvEncoder, "mlp": MLPEncoder}
-DECODERS: dict[str, type[ConvDecoder] | type[MLPDecoder]] = {"conv": ConvDecoder, "mlp": MLPDecoder}
+ENCODERS: dict[str, Callable[..., Encoder]] = {"conv": conv_encoder, "mlp": mlp_encoder}
+DECODERS: dict[str, Callable[..., Decoder]] = {"conv": conv_decoder, "mlp": mlp_decoder}

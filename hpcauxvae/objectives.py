@@ -6,10 +6,13 @@ where the first two are means over the global batch of sums over pixels and over
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hpcauxvae.types import InputError, Posterior
 
@@ -20,14 +23,21 @@ class Objective:
 
     scale: Literal["linear", "anscombe"]
     """Scale of the likelihood: counts over the training maximum, or their Anscombe transform over its own maximum."""
+    likelihood: Literal["gaussian", "optimal", "bernoulli"]
+    """Of a pixel on that scale: Gaussian of standard deviation `sigma`; Gaussian of the deviation that fits the global
+    batch best (Rybkin et al. 2021); Bernoulli, for pixels in [0, 1]. Each is summed over pixels: its weight is 1."""
     sigma: float
-    """Standard deviation of the Gaussian likelihood of a pixel, on that scale."""
+    """Standard deviation of the Gaussian likelihood of a pixel, on that scale; read by `gaussian` only."""
     peak_channel: bool
     """Give the encoder the image divided by its own peak as well (shape apart from flux)."""
     sigmoid: bool
     """Squash the decoder's output into (0, 1)."""
+    draws: int
+    """Samples of z for each image and step, J of eq. (2)'s Monte Carlo estimate."""
     beta: float
     """Weight of the KL term, eq. (4)."""
+    gamma: float
+    """Weight of the conditional prior's own KL to N(0, I), in IDVAE only."""
     lambda1: float
     """Weight of the explicitness and intra-independence terms of eq. (9)."""
     lambda2: float
@@ -54,10 +64,13 @@ class Objective:
     def __post_init__(self) -> None:
         for name in ("sigma", "learning_rate"):
             _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        for name in ("beta", "lambda1", "lambda2"):
+        for name in ("beta", "gamma", "lambda1", "lambda2"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _require("degree", self.degree, 1 <= self.degree <= 6, "1 to 6")
         _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
+        _require("draws", self.draws, self.draws >= 1, "at least 1")
+        if self.likelihood == "bernoulli" and not (self.sigmoid and self.scale == "linear"):
+            raise InputError("likelihood = bernoulli; allowed: with scale = linear and sigmoid = True")
         if self.prior_variance is not None:
             _require("prior_variance", self.prior_variance, self.prior_variance > 0, "positive")
 
@@ -71,10 +84,13 @@ OBJECTIVES = {
     # Ours: the default for every set of auxiliary variables. docs/method.md says what each choice is worth.
     "tuned": Objective(
         scale="anscombe",
+        likelihood="gaussian",
         sigma=0.01,
         peak_channel=True,
         sigmoid=False,
+        draws=1,
         beta=1.0,
+        gamma=0.01,
         lambda1=10.0,
         lambda2=1000.0,
         degree=3,
@@ -87,13 +103,38 @@ OBJECTIVES = {
         clip_norm=100.0,
         batch_size=64,
     ),
-    # The text of Ganguli et al.: unit-variance Gaussian likelihood, eq. (6) on means, Table 4 (galaxies), section C.1.
-    "paper": Objective(
+    # As `tuned`, for pictures whose pixels lie between black and white: Cars3D, dSprites.
+    "bernoulli": Objective(
         scale="linear",
+        likelihood="bernoulli",
         sigma=1.0,
         peak_channel=False,
         sigmoid=True,
+        draws=1,
+        beta=1.0,
+        gamma=0.01,
+        lambda1=10.0,
+        lambda2=1000.0,
+        degree=3,
+        correlate="z",
+        prior_variance=None,
+        informed_start=True,
+        learning_rate=2e-3,
+        one_cycle=True,
+        adam_beta2=0.99,
+        clip_norm=100.0,
+        batch_size=128,
+    ),
+    # The text of Ganguli et al.: unit-variance Gaussian likelihood, eq. (6) on means, Table 4 (galaxies), section C.1.
+    "paper": Objective(
+        scale="linear",
+        likelihood="gaussian",
+        sigma=1.0,
+        peak_channel=False,
+        sigmoid=True,
+        draws=1,
         beta=5.0,
+        gamma=1.0,
         lambda1=1.0,
         lambda2=0.1,
         degree=3,
@@ -151,6 +192,26 @@ class ImageScale(nn.Module):
 def gaussian_nll(target: Tensor, mean: Tensor, sigma: float) -> Tensor:
     """-log N(target; mean, sigma^2) summed over pixels, without its constant: (B, C, H, W) twice -> (B,), nats."""
     return ((target - mean) / sigma).square().flatten(1).sum(1) / 2
+
+
+def optimal_gaussian_nll(target: Tensor, mean: Tensor, global_mean: Callable[[Tensor], Tensor], group: Any) -> Tensor:
+    """-log N(target; mean, s^2) with s^2 the mean squared error of the global batch, without constants: (B,), nats.
+
+    n/2 log s^2 for n pixels (Rybkin et al. 2021). Written as its tangent at the present error, so that the mean over
+    the global batch has the right value and gradient on every rank. global_mean: of (B,), as objectives are averaged.
+    """
+    error_B = (target - mean).square().flatten(1).mean(1)
+    now = global_mean(error_B.detach()).clone()
+    if group is not None:
+        dist.all_reduce(now, group=group)
+        now /= dist.get_world_size(group)
+    now = now.clamp_min(torch.finfo(now.dtype).tiny)
+    return target[0].numel() / 2 * (now.log() + error_B / now - 1)
+
+
+def bernoulli_nll(target: Tensor, logits: Tensor) -> Tensor:
+    """-log of the Bernoulli probability of pixels in [0, 1], summed over pixels: (B, C, H, W) twice -> (B,), nats."""
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
 
 
 def gaussian_kl(posterior: Posterior, prior_mean_BZ: Tensor, prior_var_BZ: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class Trainer:
         return batch, self._noise(batch.index, _NOISE, self.epoch)
 
     def _noise(self, index_B: Tensor, *purpose: int) -> Tensor:
-        return noise(index_B, self.config.latents, self.dtype, self.config.seed, *purpose)
+        return noise(index_B, self.model.noise_size, self.dtype, self.config.seed, *purpose)
 
     def train_step(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
         """One update. Returns this rank's terms; their mean over ranks is the global value.
@@ -204,7 +204,7 @@ class Trainer:
             batch = self.samples.batch(index_B[slice_of(len(index_B), self.world.rank, self.world.world_size)])
             self.model.global_batch = len(index_B)
             terms = self.model(batch, self._noise(batch.index, _VALIDATION))
-            posterior = self.model.encode(batch.images)
+            posterior = self.model.encode(batch.images, batch.factors[:, self.columns])
             error = (self.model.decode(posterior.mean) - batch.images) / self.model.scale.maximum
             terms["mse"] = global_mean(error.square().mean((1, 2, 3)), len(index_B), self.model.group)
             for name, value in self._mean_over_ranks(terms).items():

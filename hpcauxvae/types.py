@@ -102,11 +102,15 @@ class Model(Protocol):
     SEARCHED: ClassVar[Searched]
     """The hyperparameters that a search varies if it is not told otherwise."""
 
-    def encode(self, images: Tensor) -> Posterior:
-        """(B, C, H, W) in linear data units -> posterior of (B, Z)."""
+    @property
+    def noise_size(self) -> int:
+        """Columns of standard normal noise that `forward` takes."""
+
+    def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
+        """(B, C, H, W) in linear data units -> posterior of (B, Z). u_BD: for models whose encoder sees labels."""
 
     def decode(self, z_BZ: Tensor) -> Tensor:
         """(B, Z) -> expected images (B, C, H, W) in linear data units."""
 
     def forward(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
-        """The terms of the loss; DDP wraps this. noise_BZ from N(0, 1)."""
+        """The terms of the loss; DDP wraps this. noise_BZ: (B, noise_size) from N(0, 1)."""

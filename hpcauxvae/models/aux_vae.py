@@ -52,7 +52,7 @@ class AuxVAE(BetaVAE):
         var_BZ[:, :d] = self.prior_variance + missing_BD * self.u_var
         return mean_BZ, var_BZ
 
-    def regularizers(self, batch: Batch, posterior: Posterior) -> LossTerms:
+    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
         variance_BZ = posterior.logvar.exp() if self.objective.correlate == "z" else None
         intra, inter = regularizer(

@@ -8,7 +8,7 @@ from torch.distributed import ProcessGroup
 
 from hpcauxvae.distributed import global_mean
 from hpcauxvae.networks import DECODERS, ENCODERS
-from hpcauxvae.objectives import ImageScale, Objective, gaussian_kl, gaussian_nll
+from hpcauxvae.objectives import ImageScale, Objective, bernoulli_nll, gaussian_kl, gaussian_nll, optimal_gaussian_nll
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Searched
 
 
@@ -54,23 +54,29 @@ class BetaVAE(nn.Module):
         self.scale.fit(float(images.max()))
         if self.objective.informed_start:
             mean_CHW = self.scale(images).mean(0)
-            self.decoder.start_at(mean_CHW.logit() if self.objective.sigmoid else mean_CHW)
+            self.decoder.start_at(mean_CHW, self.objective.sigmoid)
 
-    def encode(self, images: Tensor) -> Posterior:
-        return self._encode_scaled(self.scale(images))
+    @property
+    def noise_size(self) -> int:
+        """Columns of standard normal noise that `forward` takes for each sample."""
+        return self.latents * self.objective.draws
+
+    def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
+        return self._encode_scaled(self.scale(images), u_BD)
 
     def decode(self, z_BZ: Tensor) -> Tensor:
-        return self.scale.inverse(self._decode_scaled(z_BZ))
+        return self.scale.inverse(self._squashed(self.decoder(z_BZ)))
 
     def forward(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
         scaled = self.scale(batch.images)
-        posterior = self._encode_scaled(scaled)
-        output = self._decode_scaled(posterior.sample(noise_BZ))
+        posterior = self._encode_scaled(scaled, batch.factors[:, self.columns])
+        draws = [posterior.sample(draw_BZ) for draw_BZ in noise_BZ[:, : self.noise_size].split(self.latents, 1)]
+        nll_B = torch.stack([self._nll(scaled, self.decoder(z_BZ)) for z_BZ in draws]).mean(0)
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
-            "reconstruction": self._mean(gaussian_nll(scaled, output, self.objective.sigma)),
+            "reconstruction": self._mean(nll_B),
             "kl": self.objective.beta * self._mean(kl_B),
-        } | self.regularizers(batch, posterior)
+        } | self.regularizers(batch, posterior, noise_BZ)
 
     def _mean(self, values_B: Tensor) -> Tensor:
         return global_mean(values_B, self.global_batch or len(values_B), self.group)
@@ -80,16 +86,28 @@ class BetaVAE(nn.Module):
         mean_BZ = batch.images.new_zeros(len(batch.images), self.latents)
         return mean_BZ, torch.ones_like(mean_BZ)
 
-    def regularizers(self, batch: Batch, posterior: Posterior) -> LossTerms:
+    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
         """Further weighted terms of the loss."""
         return {}
 
-    def _encode_scaled(self, scaled: Tensor) -> Posterior:
+    def _nll(self, scaled: Tensor, output: Tensor) -> Tensor:
+        """-log p(x|z) of the decoder's output before any squashing, (B,)."""
+        match self.objective.likelihood:
+            case "bernoulli":
+                return bernoulli_nll(scaled, output)
+            case "optimal":
+                return optimal_gaussian_nll(scaled, self._squashed(output), self._mean, self.group)
+        return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
+
+    def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None) -> Posterior:
         if self.objective.peak_channel:
             peak = scaled.amax((1, 2, 3), keepdim=True)
             scaled = torch.cat([scaled / peak.clamp_min(torch.finfo(peak.dtype).tiny), scaled], 1)
-        return Posterior(*self.encoder(scaled).chunk(2, 1))
+        return Posterior(*self.encoder(scaled, self._labels(u_BD)).chunk(2, 1))
 
-    def _decode_scaled(self, z_BZ: Tensor) -> Tensor:
-        output = self.decoder(z_BZ)
+    def _labels(self, u_BD: Tensor | None) -> Tensor | None:
+        """What the encoder sees beside the image."""
+        return None
+
+    def _squashed(self, output: Tensor) -> Tensor:
         return output.sigmoid() if self.objective.sigmoid else output
