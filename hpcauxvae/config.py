@@ -11,7 +11,18 @@ from hpcauxvae.types import InputError
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1}
 # A run may go on with other values of these.
 _NOT_DECISIVE = {"data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "keep_last", "keep_every"}
-_OVERRIDES = ("beta", "lambda1", "lambda2", "gamma", "degree", "sigma", "learning_rate", "batch_size")
+_OVERRIDES = (
+    "likelihood",
+    "draws",
+    "beta",
+    "lambda1",
+    "lambda2",
+    "gamma",
+    "degree",
+    "sigma",
+    "learning_rate",
+    "batch_size",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +50,10 @@ class TrainConfig:
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
     """Seed of the 7:2:1 split into training, validation and test."""
+    likelihood: Literal["gaussian", "optimal", "bernoulli"] | None = None
+    """Likelihood of a pixel, in place of the objective's."""
+    draws: int | None = None
+    """Samples of z for each image and step, in place of the objective's."""
     beta: float | None = None
     """Weight of the KL term, in place of the objective's."""
     lambda1: float | None = None

@@ -15,8 +15,14 @@ from hpcauxvae.distributed import start, stop
 from hpcauxvae.trainer import Trainer
 from hpcauxvae.world import find_world
 
-# Batch and objective. 8 and 11 do not divide evenly by 3.
-CASES = {"tuned 12": ("tuned", 12), "tuned 8": ("tuned", 8), "paper 11": ("paper", 11)}
+# 8 and 11 do not divide evenly by 3.
+CASES = {
+    "tuned 12": {"objective": "tuned", "batch_size": 12},
+    "tuned 8": {"objective": "tuned", "batch_size": 8},
+    "paper 11": {"objective": "paper", "batch_size": 11},
+    "optimal 11": {"objective": "paper", "batch_size": 11, "likelihood": "optimal", "draws": 2},
+    "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},
+}
 
 
 def endless(trainer):
@@ -31,10 +37,8 @@ def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     processes = start(find_world(), "cpu")
     record = {}
-    for case, (objective, batch_size) in CASES.items():
-        config = TrainConfig(
-            data=data, out=out, aux="radius,g1", objective=objective, batch_size=batch_size, latents=4, dtype="float64"
-        )  # fmt: skip
+    for case, fields in CASES.items():
+        config = TrainConfig(data=data, out=out, aux="radius,g1", latents=4, dtype="float64", **fields)
         trainer = Trainer(config, processes, open_set(data))
         trainer.connect()
         losses = []

@@ -1,0 +1,136 @@
+"""Losses of the models against torch.distributions and formulas written out; networks by their shapes."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from hpcauxvae.models import MODELS
+from hpcauxvae.networks import DECODERS, ENCODERS
+from hpcauxvae.objectives import OBJECTIVES, bernoulli_nll, optimal_gaussian_nll
+from hpcauxvae.types import Batch, InputError
+
+SIZES: dict[str, Any] = {"image_shape": (1, 16, 16), "latents": 3, "network": "mlp", "columns": (0, 2), "n_train": 50}
+
+
+def batch(size: int = 6, shape: tuple[int, int, int] = (1, 16, 16)) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(size, *shape, generator=generator, dtype=torch.float64)
+    factors = torch.rand(size, 3, generator=generator, dtype=torch.float64)
+    return Batch(images, factors, torch.arange(size))
+
+
+def model(name: str, objective: str = "bernoulli", **sizes: Any) -> Any:
+    torch.manual_seed(1)
+    made = MODELS[name](OBJECTIVES[objective], **(SIZES | sizes)).double()
+    made.prepare(batch().images, batch().factors[:, made.columns])
+    return made
+
+
+def noise(made: Any, size: int = 6) -> Tensor:
+    return torch.randn(size, made.noise_size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def test_bernoulli_is_the_distributions() -> None:
+    logits = torch.randn(4, 1, 5, 5, dtype=torch.float64)
+    pixels = torch.bernoulli(torch.full_like(logits, 0.4))
+    expected = -Bernoulli(logits=logits).log_prob(pixels).flatten(1).sum(1)
+    torch.testing.assert_close(bernoulli_nll(pixels, logits), expected)
+
+
+def test_optimal_variance_has_value_and_gradient_of_n_over_2_log_mse() -> None:
+    target = torch.rand(7, 1, 4, 4, dtype=torch.float64)
+    means = torch.rand(7, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    loss = optimal_gaussian_nll(target, means, lambda values: values.mean(), None).mean()
+    direct = 16 / 2 * (target - means).square().mean().log()
+    torch.testing.assert_close(loss, direct)
+    torch.testing.assert_close(*(torch.autograd.grad(x, means)[0] for x in (loss, direct)))
+
+
+def test_the_likelihood_and_kl_of_a_step_with_two_draws() -> None:
+    """Encoder and decoder as they are; everything after them from torch.distributions."""
+    from dataclasses import replace
+
+    torch.manual_seed(1)
+    made: Any = MODELS["beta-vae"](replace(OBJECTIVES["bernoulli"], draws=2, beta=3.0), **SIZES).double()
+    made.prepare(batch().images, batch().factors[:, [0, 2]])
+    given, draws = batch(), noise(made)
+    terms = made(given, draws)
+    posterior = made.encode(given.images)
+    scaled = given.images / given.images.max()
+    nll = 0.0
+    for part in draws.split(3, 1):
+        output = made.decoder(posterior.mean + (posterior.logvar / 2).exp() * part)
+        nll -= Bernoulli(logits=output, validate_args=False).log_prob(scaled).sum((1, 2, 3)).mean() / 2
+    q = Normal(posterior.mean, (posterior.logvar / 2).exp())
+    kl = kl_divergence(q, Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))).sum(1).mean()
+    torch.testing.assert_close(terms["reconstruction"], nll)
+    torch.testing.assert_close(terms["kl"], 3 * kl)
+
+
+@pytest.mark.parametrize("name", ["idvae", "idvae-x"])
+def test_idvae_by_hand(name: str) -> None:
+    made = model(name)
+    given, draws = batch(), noise(model(name))
+    given.factors[1, 0] = math.nan
+    terms = made(given, draws)
+    u = given.factors[:, [0, 2]]
+    filled = torch.where(u.isnan(), batch().factors[:, [0, 2]].mean(0), u)
+    mean, logvar = made.prior_encoder(filled).chunk(2, 1)
+    prior, standard = Normal(mean, (logvar / 2).exp()), Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    posterior = made.encode(given.images, u)
+    q = Normal(posterior.mean, (posterior.logvar / 2).exp())
+    torch.testing.assert_close(terms["kl"], kl_divergence(q, prior).sum(1).mean())
+    read = made.prior_decoder(mean + prior.stddev * draws[:, 3:])
+    errors = (read - u).square()
+    expected = (errors[:, 0].nansum() + errors[:, 1].sum()) / 6
+    torch.testing.assert_close(terms["labels"], expected)
+    torch.testing.assert_close(terms["prior_kl"], 0.01 * kl_divergence(prior, standard).sum(1).mean())
+    terms["kl"].backward()
+    assert all(p.grad is None for p in made.prior_encoder.parameters()), "the prior is constant in the image's loss"
+
+
+def test_only_the_published_idvae_sees_labels() -> None:
+    given = batch()
+    for name, sees in (("idvae", True), ("idvae-x", False)):
+        made = model(name)
+        one, other = (made.encode(given.images, u).mean for u in (given.factors[:, :2], 1 - given.factors[:, :2]))
+        assert torch.equal(one, other) != sees
+    with pytest.raises(InputError, match="needs the auxiliary factors"):
+        model("idvae").encode(given.images)
+
+
+@pytest.mark.parametrize("shape", [(1, 33, 33), (1, 64, 64), (3, 64, 64), (2, 32, 48)])
+@pytest.mark.parametrize("network", ["conv", "mlp"])
+def test_networks_have_the_shape_of_the_images(network: str, shape: tuple[int, int, int]) -> None:
+    images = torch.rand(2, *shape)
+    encoder, decoder = ENCODERS[network](shape, 5, labels=2), DECODERS[network](shape, 5)
+    assert encoder(images, torch.rand(2, 2)).shape == (2, 10)
+    assert decoder(torch.rand(2, 5)).shape == images.shape
+    with torch.no_grad():
+        decoder.start_at(images.mean(0), True)
+        decoder.output.weight.zero_()
+    mean = images.mean(0) if network == "mlp" else images.mean((0, 2, 3))[:, None, None].expand(shape)
+    torch.testing.assert_close(decoder(torch.rand(1, 5))[0].sigmoid(), mean, atol=2e-3, rtol=0)
+
+
+def test_the_encoder_for_64_pixels_is_the_published_one() -> None:
+    """Burgess et al. (2018): 32, 32, 64, 64 channels and 256 hidden units."""
+    counts = [p.numel() for p in ENCODERS["conv"]((1, 64, 64), 10).parameters()]
+    assert counts == [512, 32, 16384, 32, 32768, 64, 65536, 64, 262144, 256, 5120, 20]
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 20), (1, 33, 64)])
+def test_sizes_without_a_decoder_are_named(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(InputError, match="allowed: 33 x 33 and multiples of 16"):
+        DECODERS["conv"](shape, 5)
+
+
+def test_a_bernoulli_likelihood_needs_pixels_between_0_and_1() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match="likelihood = bernoulli; allowed: with scale = linear and sigmoid = True"):
+        replace(OBJECTIVES["tuned"], likelihood="bernoulli")
