@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcauxvae.data.checksums import checksum_errors
+from hpcauxvae.data.stored import StoredImages, open_file, shard_errors
 from hpcauxvae.types import KINDS, Factor, InputError
 
 FORMAT_VERSION = 1
@@ -28,34 +30,6 @@ _PIXELS = (np.dtype(np.float32), np.dtype(np.uint8))
 _CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
 _PAGE = 4096  # images start on a page, so that a memory map of them is aligned
-
-
-class StoredImages:
-    """(N, C, H, W) read through h5py, for files whose images are chunked, compressed or virtual.
-
-    Takes an index, a slice or an array of indices in any order. The file is opened by the process that reads, so an
-    object made before a fork serves the children too.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.path = path
-        self.shape = shape
-        self.dtype = dtype
-        self._opened_by = 0
-        self._file: h5py.File | None = None
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        if self._file is None or self._opened_by != os.getpid():
-            self._file, self._opened_by = _open(self.path), os.getpid()
-        stored = self._file["images"]
-        if isinstance(index, int | np.integer | slice):
-            return stored[index]
-        wanted = np.arange(len(self))[np.asarray(index)]
-        distinct, place = np.unique(wanted, return_inverse=True)  # h5py reads in increasing order only
-        return stored[distinct][place]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +89,7 @@ def open_set(path: str | Path) -> ImageSet:
     Raises InputError naming file, field, value and what is allowed.
     """
     path = Path(path)
-    with _open(path) as file:
+    with open_file(path) as file:
         for error in _layout_errors(file):
             raise InputError(f"{path}: {error}")
         factors, values = _read_factors(file)
@@ -141,11 +115,11 @@ def validate(path: str | Path) -> list[str]:
     """Every rule of the format: one line for each thing wrong, none for a good file. Reads all images."""
     path = Path(path)
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             errors = list(_layout_errors(file))
             if not errors:
                 factors, values = _read_factors(file)
-                errors = [*_value_errors(values, factors), *_pixel_errors(file["images"])]
+                errors = [*_value_errors(values, factors), *_pixel_errors(file["images"]), *checksum_errors(file)]
     except InputError as error:
         return [str(error)]
     return [f"{path}: {error}" for error in errors]
@@ -167,23 +141,29 @@ def create(
     uint8.
     Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
     """
-    path, pixel = Path(path), np.dtype(dtype)
+    pixel = np.dtype(dtype)
+    n_bytes = int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8
+    with whole_file(path, n_bytes) as part, reopen(part) as file:
+        values = begin(file, shape[0], factors, provenance)
+        fill = np.nan if pixel.kind == "f" else 0
+        images = file.create_dataset("images", shape, pixel.newbyteorder("<"), fillvalue=fill)
+        yield images, values
+        for error in [*_layout_errors(file), *_value_errors(values[:], tuple(factors))]:
+            raise InputError(f"{path}: {error}")
+
+
+@contextmanager
+def whole_file(path: str | Path, n_bytes: int) -> Iterator[Path]:
+    """An empty HDF5 file of a temporary name with room for `n_bytes` of data; it becomes `path` if the block ends well.
+
+    Raises InputError if `path` exists or the disk does not take the file.
+    """
+    path = Path(path)
     refuse_existing(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _reserve(part, n_bytes=int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8)
-        with h5py.File(part, "r+", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs.update(provenance)
-            fill = np.nan if pixel.kind == "f" else 0
-            images = file.create_dataset("images", shape, pixel.newbyteorder("<"), fillvalue=fill)
-            values = file.create_dataset("factors", (shape[0], len(factors)), "<f8", fillvalue=np.nan)
-            for field, kind in _FIELDS.items():
-                dtype = h5py.string_dtype() if kind == "texts" else np.float64
-                values.attrs[field] = np.array([getattr(factor, field) for factor in factors], dtype)
-            yield images, values
-            for error in [*_layout_errors(file), *_value_errors(values[:], tuple(factors))]:
-                raise InputError(f"{path}: {error}")
+        _reserve(part, n_bytes)
+        yield part
         _sync(part)
         refuse_existing(path)
         part.rename(path)
@@ -192,6 +172,22 @@ def create(
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def reopen(part: Path, **driver: Any) -> h5py.File:
+    """A file of `whole_file`, to be filled; its data sets begin on pages."""
+    return h5py.File(part, "r+", alignment_threshold=_PAGE, alignment_interval=_PAGE, **driver)
+
+
+def begin(file: h5py.File, n: int, factors: Sequence[Factor], provenance: Provenance) -> h5py.Dataset:
+    """Writes everything of a set but `images`; returns its data set `factors` (n, F), to be filled."""
+    file.attrs["format_version"] = FORMAT_VERSION
+    file.attrs.update(provenance)
+    values = file.create_dataset("factors", (n, len(factors)), "<f8", fillvalue=np.nan)
+    for field, kind in _FIELDS.items():
+        dtype = h5py.string_dtype() if kind == "texts" else np.float64
+        values.attrs[field] = np.array([getattr(factor, field) for factor in factors], dtype)
+    return values
 
 
 def write(
@@ -239,16 +235,6 @@ def split(n: int, seed: int, ratios: tuple[int, int, int] = (7, 2, 1)) -> tuple[
     return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
 
 
-def _open(path: Path) -> h5py.File:
-    """Opened for reading, without file locks: some cluster file systems lack them, and no finished file changes."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
-
-
 def _plain(value: Any) -> Any:
     """An attribute, or one of a list, as a Python value; h5py gives text of fixed length, as C writes it, as bytes."""
     value = value.item() if isinstance(value, np.generic) else value
@@ -287,7 +273,7 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
             return
         if stored.dtype.newbyteorder("=") not in dtypes:
             yield f"{name}: type {stored.dtype} is not {' or '.join(map(str, dtypes))}"
-    yield from _shard_errors(file)
+    yield from shard_errors(file)
     n, n_factors = file["factors"].shape
     if len(file["images"]) != n:
         yield f"images: {len(file['images'])} samples, but factors has {n}"
@@ -316,23 +302,10 @@ def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator
             yield f"factors, {name}: range {low} to {high} is not allowed; low < high, both finite"
 
 
-def _shard_errors(file: h5py.File) -> Iterator[str]:
-    """Shards of virtual data sets that are missing or too small: HDF5 reads fill values there, without a word."""
-    folder = Path(file.filename).parent
-    for name in ("images", "factors"):
-        for source in file[name].virtual_sources() if file[name].is_virtual else ():
-            shard = folder / source.file_name
-            whole = source.src_space.get_select_type() == h5py.h5s.SEL_ALL  # then its extent is not in this file
-            first, last = (source.vspace if whole else source.src_space).get_select_bounds()
-            needed = tuple((np.array(last) + 1 - (np.array(first) if whole else 0)).tolist())
-            try:
-                with _open(shard) as opened:
-                    held = getattr(opened.get(source.dset_name), "shape", None)
-            except InputError as error:
-                yield f"{name}, shard {error}"
-                continue
-            if held is None or len(held) != len(needed) or any(h < n for h, n in zip(held, needed, strict=True)):
-                yield f"{name}, shard {shard}: {source.dset_name} has shape {held}; at least {needed} is needed"
+def check_values(values: np.ndarray, factors: tuple[Factor, ...], source: str) -> None:
+    """Raises InputError where values (N, F) break a rule of the format: they could be drawn, but not stored."""
+    for error in _value_errors(values, factors):
+        raise InputError(f"{source}: {error}")
 
 
 def _value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[str]:

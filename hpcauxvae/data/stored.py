@@ -1,0 +1,67 @@
+"""Images where they lie: files opened for reading, images read through h5py, and the shards of virtual data sets."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpcauxvae.types import InputError
+
+
+def open_file(path: Path) -> h5py.File:
+    """Opened for reading, without file locks: some cluster file systems lack them, and no finished file changes."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
+
+
+class StoredImages:
+    """(N, C, H, W) read through h5py, for files whose images are chunked, compressed or virtual.
+
+    Takes an index, a slice or an array of indices in any order. The file is opened by the process that reads, so an
+    object made before a fork serves the children too.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path = path
+        self.shape = shape
+        self.dtype = dtype
+        self._opened_by = 0
+        self._file: h5py.File | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        if self._file is None or self._opened_by != os.getpid():
+            self._file, self._opened_by = open_file(self.path), os.getpid()
+        stored = self._file["images"]
+        if isinstance(index, int | np.integer | slice):
+            return stored[index]
+        wanted = np.arange(len(self))[np.asarray(index)]
+        distinct, place = np.unique(wanted, return_inverse=True)  # h5py reads in increasing order only
+        return stored[distinct][place]
+
+
+def shard_errors(file: h5py.File) -> Iterator[str]:
+    """Shards of virtual data sets that are missing or too small: HDF5 reads fill values there, without a word."""
+    folder = Path(file.filename).parent
+    for name in ("images", "factors"):
+        for source in file[name].virtual_sources() if file[name].is_virtual else ():
+            shard = folder / source.file_name
+            whole = source.src_space.get_select_type() == h5py.h5s.SEL_ALL  # then its extent is not in this file
+            first, last = (source.vspace if whole else source.src_space).get_select_bounds()
+            needed = tuple((np.array(last) + 1 - (np.array(first) if whole else 0)).tolist())
+            try:
+                with open_file(shard) as opened:
+                    held = getattr(opened.get(source.dset_name), "shape", None)
+            except InputError as error:
+                yield f"{name}, shard {error}"
+                continue
+            if held is None or len(held) != len(needed) or any(h < n for h, n in zip(held, needed, strict=True)):
+                yield f"{name}, shard {shard}: {source.dset_name} has shape {held}; at least {needed} is needed"
