@@ -163,9 +163,7 @@ def _refuse_beside(option: str, other: ImageSet, options: Options, names: tuple[
 
 def _scene_like(other: ImageSet, options: Options) -> Scene:
     """The scene of a file, but with the noise and the renderer asked for."""
-    return replace(
-        Scene.of(other.provenance, other.path), noiseless=options.noiseless, renderer=options.renderer
-    )
+    return replace(Scene.of(other.provenance, other.path), noiseless=options.noiseless, renderer=options.renderer)
 
 
 def _like(options: Options) -> tuple[Scene, dict[str, Any], np.ndarray]:

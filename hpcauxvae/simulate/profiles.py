@@ -37,7 +37,7 @@ class Profile(NamedTuple):
     """Its factors with the ranges of a design: flux, those of its own, g1, g2, psf."""
     text: str
     """For the provenance of a file."""
-    steps: Mapping[str, float] = {}  # noqa: RUF012  an empty default of a NamedTuple
+    steps: Mapping[str, float] = {}
     """Factors that a design draws on a grid of this spacing only; the file holds the value drawn."""
     catalogue: bool = False
     """Whether it draws from a catalogue; then `galaxy`, its row there, is a factor."""
@@ -57,9 +57,7 @@ def bulge_disk(p: Mapping[str, float], catalogue: Path | None) -> Any:
     """A de Vaucouleurs bulge (Sersic index 4) in an exponential disk, both sheared alike."""
     share = p["bulge_fraction"]
     disk = galsim.Exponential(flux=p["flux"] * (1 - share), scale_radius=p["radius"], gsparams=ACCURACY)
-    bulge = galsim.DeVaucouleurs(
-        flux=p["flux"] * share, half_light_radius=BULGE_SIZE * p["radius"], gsparams=ACCURACY
-    )
+    bulge = galsim.DeVaucouleurs(flux=p["flux"] * share, half_light_radius=BULGE_SIZE * p["radius"], gsparams=ACCURACY)
     return galsim.Sum([disk, bulge], gsparams=ACCURACY)
 
 

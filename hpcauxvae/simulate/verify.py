@@ -35,7 +35,9 @@ def verify(options: Options) -> int:
     data = open_set(options.file)
     told = data.provenance
     if not {"scene", "seed", "start"} <= set(told):
-        raise InputError(f"{options.file}: was not made by this version of hpcauxvae.simulate; it cannot be drawn again")
+        raise InputError(
+            f"{options.file}: was not made by this version of hpcauxvae.simulate; it cannot be drawn again"
+        )
     scene = Scene.of(told, options.file)
     chosen = np.random.default_rng(options.seed).choice(len(data), min(options.sample, len(data)), replace=False)
     painter = painter_of(scene, int(told["seed"]), options.device)
