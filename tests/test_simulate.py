@@ -20,10 +20,13 @@ from hpcauxvae.data.hdf5 import open_set, validate, write
 from hpcauxvae.types import Factor
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
-from hpcauxvae.simulate import galaxy  # noqa: E402
+from hpcauxvae.simulate import designs  # noqa: E402
 from hpcauxvae.simulate.__main__ import main  # noqa: E402
+from hpcauxvae.simulate.scene import Scene  # noqa: E402
 
-N = 1400  # ten whole chunks and a part of one
+N = 1400  # 21 whole chunks and a part of one
+CHUNK_BYTES = 64 * 33 * 33 * 4
+SCENE = Scene()
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -85,6 +88,11 @@ def expected(alone: Path) -> Path:
     return path
 
 
+def table2(n: int, seed: int) -> np.ndarray:
+    """(n, 5): galaxies of Table 2."""
+    return designs.rows("latin-hypercube", n, seed, 0, n, FACTORS)
+
+
 def plain_loop(parameters: np.ndarray, **accuracy: float) -> Iterator[np.ndarray]:
     """The stamps as a user of GalSim would draw them."""
     for flux, radius, g1, g2, psf in parameters:
@@ -103,7 +111,7 @@ def test_stamps_are_those_of_galsim(expected: Path) -> None:
 def test_accuracy() -> None:
     """Errors against a far more accurate drawing, at the corners of Table 2 and inside."""
     corners = np.stack(np.meshgrid(*((f.low, f.high) for f in FACTORS)), axis=-1).reshape(-1, 5)
-    parameters = np.concatenate([corners, galaxy.latin_hypercube(20, seed=1)])
+    parameters = np.concatenate([corners, table2(20, seed=1)])
     accurate = plain_loop(
         parameters,
         folding_threshold=1e-5,
@@ -113,7 +121,7 @@ def test_accuracy() -> None:
         maximum_fft_size=32768,
     )
     for row, reference in zip(parameters, accurate, strict=True):
-        error = np.abs(galaxy.noiseless(row) - reference)
+        error = np.abs(SCENE.expected(row)[0] - reference)
         assert error.max() < 4e-5 * reference.max()
         assert (error / np.sqrt(np.maximum(reference, 1))).max() < 0.004
 
@@ -123,7 +131,7 @@ def test_orientation_and_scale() -> None:
     y, x = np.mgrid[-16:17, -16:17] * 0.2
 
     def moments(*parameters: float) -> list[float]:
-        stamp = galaxy.noiseless(np.array(parameters))
+        stamp = SCENE.expected(np.array(parameters))[0]
         return [float((stamp * weight).sum() / stamp.sum()) for weight in (x * x, y * y, x * y)]
 
     xx, yy, xy = moments(1e4, 0.1, 0.0, 0.0, 0.4)
@@ -134,7 +142,7 @@ def test_orientation_and_scale() -> None:
     rest = (0.2 / 2.35482) ** 2 + 0.2**2 / 12
     assert (xx - rest) / (yy - rest) == pytest.approx(((1 + 0.3) / (1 - 0.3)) ** 2, rel=2e-2)
     assert moments(1e4, 0.1, 0.0, 0.3, 0.2)[2] > 0.005
-    assert galaxy.noiseless(np.array([5e4, 0.1, 0, 0, 0.2])).sum() == pytest.approx(5e4, rel=1e-3)
+    assert SCENE.expected(np.array([5e4, 0.1, 0, 0, 0.2])).sum() == pytest.approx(5e4, rel=1e-3)
 
 
 def test_design_is_a_latin_hypercube(alone: Path) -> None:
@@ -178,7 +186,7 @@ def test_noise_of_a_set_is_poisson_and_independent(alone: Path, expected: Path) 
 
 def test_noise_of_a_pixel_is_poisson() -> None:
     means = np.array([[0.2, 0.7, 3.0, 12.0, 90.0, 4000.0, -1e-3, 0.0]], np.float32)
-    draws = np.stack([galaxy.with_noise(means, seed=11, index=index)[0] for index in range(4000)])
+    draws = np.stack([SCENE.with_noise(means, seed=11, index=index)[0] for index in range(4000)])
     assert not draws[:, 6:].any()
     for mean, drawn in zip(means[0, :6], draws.T[:6], strict=True):
         edges = np.unique(stats.poisson.ppf(np.linspace(0.01, 0.99, 30), mean))  # a bin: above one edge, up to the next
@@ -189,7 +197,7 @@ def test_noise_of_a_pixel_is_poisson() -> None:
 
 def test_every_galaxy_has_its_own_stream() -> None:
     bright = np.full((4, 4), 1e4, np.float32)
-    draws = {galaxy.with_noise(bright, seed, index).tobytes() for seed in (0, 1) for index in range(600)}
+    draws = {SCENE.with_noise(bright, seed, index).tobytes() for seed in (0, 1) for index in range(600)}
     assert len(draws) == 1200
 
 
@@ -217,7 +225,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = folder / "set.h5"
     command = [*launcher(2), sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(N), "--seed", "7"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(list(folder.glob("set.h5.parts/*.chunk"))) >= 2)
+        wait_for(lambda: stored(out) >= 4 * CHUNK_BYTES)
         first_rank = json.loads((folder / "set.h5.parts" / "lock").read_text())["pid"]
         os.kill(first_rank, signal.SIGSTOP)
         try:
@@ -228,6 +236,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert_refused(second, f"{folder / 'set.h5.parts'}: in use by process {first_rank}")
     assert not out.exists()
     return folder
+
+
+def stored(out: Path) -> int:
+    """Bytes in the journals of a set that is being made; past them all once they are gone."""
+    if out.exists():
+        return 1 << 40
+    return sum(path.stat().st_size for path in out.parent.glob(f"{out.name}.parts/*.journal"))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -249,32 +264,38 @@ def test_start_after_a_kill_goes_on(alone: Path, killed: Path, tmp_path: Path, r
     assert [entry.name for entry in out.parent.iterdir()] == ["set.h5"]
 
 
-def test_damaged_chunks_are_drawn_again(alone: Path, killed: Path, tmp_path: Path) -> None:
+def test_damaged_chunks_are_drawn_again(
+    alone: Path, killed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(killed, tmp_path / "copy")
     out = tmp_path / "copy" / "set.h5"
-    cut, flipped = sorted(out.parent.glob("set.h5.parts/*.chunk"))[:2]
-    os.truncate(cut, 0)  # as a crash of the machine leaves files
+    flipped, cut = sorted(out.parent.glob("set.h5.parts/*.journal"), key=lambda path: path.stat().st_size)
+    whole = sum(path.stat().st_size // (CHUNK_BYTES + 20) for path in (flipped, cut))
+    os.truncate(cut, cut.stat().st_size - 1000)  # as a crash of the machine leaves files
     content = bytearray(flipped.read_bytes())
     content[5000] ^= 1
     flipped.write_bytes(content)
+    lost = 1 + (whole - sum(path.stat().st_size // (CHUNK_BYTES + 20) for path in (flipped, cut)))
     assert here(out, "--n", str(N), "--seed", "7") == 0
+    drawn = int(capfd.readouterr().out.split(", ")[1].split()[0])
+    assert drawn in (N - 64 * (whole - lost), N - 64 * (whole - lost - 1) - N % 64)
     assert hashes(out) == hashes(alone)
 
 
 def test_chunks_of_another_run_are_not_used(killed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(killed, tmp_path / "copy")
     out = tmp_path / "copy" / "set.h5"
-    chunks = sorted(path.name for path in out.parent.glob("set.h5.parts/*.chunk"))
+    chunks = sorted(out.parent.glob("set.h5.parts/*.journal"))
     refuse([out, "--n", str(N), "--seed", "8"], f"{out}.parts: left by an unfinished run with ", capfd)
-    refuse([out, "--n", str(N), "--seed", "7", "--noiseless"], "with noise = Poisson, now none", capfd)
-    assert sorted(path.name for path in out.parent.glob("set.h5.parts/*.chunk")) == chunks
+    refuse([out, "--n", str(N), "--seed", "7", "--noiseless"], "with noise = Poisson, sky level 0, now none", capfd)
+    assert sorted(out.parent.glob("set.h5.parts/*.journal")) == chunks
 
 
 def test_kill_of_the_launcher_and_start_again(alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.h5"
     command = [*launcher(2), sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(N), "--seed", "7"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(list(tmp_path.glob("set.h5.parts/*.chunk"))) >= 2)
+        wait_for(lambda: stored(out) >= 4 * CHUNK_BYTES)
         first_rank = json.loads((tmp_path / "set.h5.parts" / "lock").read_text())["pid"]
         process.kill()
     wait_for(lambda: not Path(f"/proc/{first_rank}").exists())
@@ -284,10 +305,10 @@ def test_kill_of_the_launcher_and_start_again(alone: Path, tmp_path: Path) -> No
 
 
 def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A limit on file size stands for the disk: a chunk needs 558 kB, the whole file more."""
+    """A limit on file size stands for the disk: a chunk needs 279 kB, the journal 1307, the set 1384."""
     out = tmp_path / "set.h5"
     command = [sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", "300"]
-    for blocks, message in ((100, "0000000.chunk: cannot be written: "), (600, "set.h5: cannot be written: ")):
+    for blocks, message in ((100, "000000-000000.journal: cannot be written: "), (1300, "set.h5: cannot be written: ")):
         limited = ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "bash", *command]
         ended = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=120)
         assert_refused(ended, f"{message}File too large")
@@ -300,7 +321,7 @@ def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[s
 def bad_like(path: Path, **values: float) -> Path:
     """A file to be like, of which sample 3 has other values."""
     names = [f.name for f in FACTORS]
-    parameters = galaxy.latin_hypercube(10, 0)
+    parameters = table2(10, seed=0)
     for name, value in values.items():
         parameters[3, names.index(name)] = value
     wide = [Factor(f.name, f.unit, -1e6, 1e6) for f in FACTORS]
