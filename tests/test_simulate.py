@@ -1,14 +1,9 @@
-"""Stamps against plain GalSim, noise against Poisson statistics, and the same data after any kill on any ranks."""
+"""Stamps against plain GalSim, noise against Poisson statistics, and what the command refuses."""
 
-import hashlib
-import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,66 +13,19 @@ from scipy import stats
 from hpcauxvae.data.galaxies import FACTORS
 from hpcauxvae.data.hdf5 import open_set, validate, write
 from hpcauxvae.types import Factor
+from tests.simulations import N, assert_refused, hashes, here, images, make_alone, refuse, simulate
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
 from hpcauxvae.simulate import designs  # noqa: E402
-from hpcauxvae.simulate.__main__ import main  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
 
-N = 1400  # 21 whole chunks and a part of one
-CHUNK_BYTES = 64 * 33 * 33 * 4
 SCENE = Scene()
-MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-
-
-def simulate(
-    *arguments: str | Path, ranks: int | None = None, env: Mapping[str, str] = os.environ
-) -> subprocess.CompletedProcess[str]:
-    command = [*launcher(ranks), sys.executable, "-m", "hpcauxvae.simulate", *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
-
-
-def launcher(ranks: int | None) -> list[str]:
-    if ranks is None:
-        return []
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install 'hpcauxvae[simulate]'")
-    if MPIRUN is None:
-        pytest.skip("no mpirun: pip install mpich")
-    return [MPIRUN, "-n", str(ranks)]
-
-
-def assert_refused(ended: subprocess.CompletedProcess[str], message: str) -> None:
-    """Exit code 2 and one line on stderr."""
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1 and message in ended.stderr, (
-        ended.stderr
-    )
-
-
-def here(*arguments: str | Path) -> int:
-    """The command in this process, which has what a new one must import."""
-    return main([str(argument) for argument in arguments])
-
-
-def images(path: Path) -> np.ndarray:
-    """(N, 33, 33)"""
-    return np.asarray(open_set(path).images[:])[:, 0]
-
-
-def hashes(path: Path) -> tuple[str, str]:
-    """Of the images and the factors."""
-    return hashlib.sha256(images(path).tobytes()).hexdigest(), hashlib.sha256(
-        open_set(path).values.tobytes()
-    ).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """N galaxies of seed 7, drawn without MPI."""
-    path = tmp_path_factory.mktemp("alone") / "set.h5"
-    ended = simulate(path, "--n", str(N), "--seed", "7")
-    assert ended.returncode == 0, ended.stderr
-    return path
+    return make_alone(tmp_path_factory.mktemp("alone") / "set.h5")
 
 
 @pytest.fixture(scope="module")
@@ -209,115 +157,6 @@ def test_seeds_differ(alone: Path, tmp_path: Path) -> None:
     assert np.mean(other[own > 10] != own[own > 10]) > 0.5
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_same_data_for_any_number_of_ranks(alone: Path, tmp_path: Path, ranks: int) -> None:
-    ended = simulate(tmp_path / "set.h5", "--n", str(N), "--seed", "7", ranks=ranks)
-    assert ended.returncode == 0, ended.stderr
-    assert f"{N} galaxies, {N} drawn now, ranks: {ranks}," in ended.stdout
-    assert hashes(tmp_path / "set.h5") == hashes(alone)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["set.h5"]
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where rank 0 of 2 was killed half way; a second run was refused while the first was alive."""
-    folder = tmp_path_factory.mktemp("killed")
-    out = folder / "set.h5"
-    command = [*launcher(2), sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(N), "--seed", "7"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: stored(out) >= 4 * CHUNK_BYTES)
-        first_rank = json.loads((folder / "set.h5.parts" / "lock").read_text())["pid"]
-        os.kill(first_rank, signal.SIGSTOP)
-        try:
-            second = simulate(out, "--n", str(N), "--seed", "7")
-        finally:
-            os.kill(first_rank, signal.SIGKILL)
-        assert process.wait(timeout=60) != 0
-    assert_refused(second, f"{folder / 'set.h5.parts'}: in use by process {first_rank}")
-    assert not out.exists()
-    return folder
-
-
-def stored(out: Path) -> int:
-    """Bytes in the journals of a set that is being made; past them all once they are gone."""
-    if out.exists():
-        return 1 << 40
-    return sum(path.stat().st_size for path in out.parent.glob(f"{out.name}.parts/*.journal"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not in a minute"
-        time.sleep(0.01)
-
-
-@pytest.mark.parametrize("ranks", [None, 3])
-def test_start_after_a_kill_goes_on(alone: Path, killed: Path, tmp_path: Path, ranks: int | None) -> None:
-    shutil.copytree(killed, tmp_path / "copy")
-    out = tmp_path / "copy" / "set.h5"
-    ended = simulate(out, "--n", str(N), "--seed", "7", ranks=ranks)
-    assert ended.returncode == 0, ended.stderr
-    drawn = int(ended.stdout.split(", ")[1].split()[0])
-    assert 0 < drawn <= N - 256
-    assert hashes(out) == hashes(alone)
-    assert [entry.name for entry in out.parent.iterdir()] == ["set.h5"]
-
-
-def test_damaged_chunks_are_drawn_again(
-    alone: Path, killed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(killed, tmp_path / "copy")
-    out = tmp_path / "copy" / "set.h5"
-    flipped, cut = sorted(out.parent.glob("set.h5.parts/*.journal"), key=lambda path: path.stat().st_size)
-    whole = sum(path.stat().st_size // (CHUNK_BYTES + 20) for path in (flipped, cut))
-    os.truncate(cut, cut.stat().st_size - 1000)  # as a crash of the machine leaves files
-    content = bytearray(flipped.read_bytes())
-    content[5000] ^= 1
-    flipped.write_bytes(content)
-    lost = 1 + (whole - sum(path.stat().st_size // (CHUNK_BYTES + 20) for path in (flipped, cut)))
-    assert here(out, "--n", str(N), "--seed", "7") == 0
-    drawn = int(capfd.readouterr().out.split(", ")[1].split()[0])
-    assert drawn in (N - 64 * (whole - lost), N - 64 * (whole - lost - 1) - N % 64)
-    assert hashes(out) == hashes(alone)
-
-
-def test_chunks_of_another_run_are_not_used(killed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(killed, tmp_path / "copy")
-    out = tmp_path / "copy" / "set.h5"
-    chunks = sorted(out.parent.glob("set.h5.parts/*.journal"))
-    refuse([out, "--n", str(N), "--seed", "8"], f"{out}.parts: left by an unfinished run with ", capfd)
-    refuse([out, "--n", str(N), "--seed", "7", "--noiseless"], "with noise = Poisson, sky level 0, now none", capfd)
-    assert sorted(out.parent.glob("set.h5.parts/*.journal")) == chunks
-
-
-def test_kill_of_the_launcher_and_start_again(alone: Path, tmp_path: Path) -> None:
-    out = tmp_path / "set.h5"
-    command = [*launcher(2), sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(N), "--seed", "7"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: stored(out) >= 4 * CHUNK_BYTES)
-        first_rank = json.loads((tmp_path / "set.h5.parts" / "lock").read_text())["pid"]
-        process.kill()
-    wait_for(lambda: not Path(f"/proc/{first_rank}").exists())
-    if not out.exists():  # the ranks may have been faster than the news
-        assert here(out, "--n", str(N), "--seed", "7") == 0
-    assert hashes(out) == hashes(alone)
-
-
-def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A limit on file size stands for the disk: a chunk needs 279 kB, the journal 1307, the set 1384."""
-    out = tmp_path / "set.h5"
-    command = [sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", "300"]
-    for blocks, message in ((100, "000000-000000.journal: cannot be written: "), (1300, "set.h5: cannot be written: ")):
-        limited = ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "bash", *command]
-        ended = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=120)
-        assert_refused(ended, f"{message}File too large")
-        assert not out.exists()
-    assert here(out, "--n", "300") == 0
-    assert "300 galaxies, 0 drawn now" in capfd.readouterr().out
-    assert validate(out) == []
-
-
 def bad_like(path: Path, **values: float) -> Path:
     """A file to be like, of which sample 3 has other values."""
     names = [f.name for f in FACTORS]
@@ -344,16 +183,6 @@ def test_galaxies_that_cannot_be_drawn(
     like = bad_like(tmp_path / "like.h5", **values)
     refuse([tmp_path / "out.h5", "--like", like], f"{like}: {message}", capfd)
     assert [entry.name for entry in tmp_path.iterdir()] == ["like.h5"]
-
-
-def refuse(arguments: Sequence[str | Path], message: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """In this process: exit code 2 and one line on stderr."""
-    code = here(*arguments)
-    captured = capfd.readouterr()
-    assert (code, captured.out) == (2, "")
-    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and message in captured.err, (
-        captured.err
-    )
 
 
 def test_options_that_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -203,7 +203,7 @@ class Renderer:
     def _classes(
         self, transform: Transform, radius_B: Tensor, psf_B: Tensor, p: dict[str, Tensor], numbers: np.ndarray
     ) -> Tensor:
-        """(B,): the first class at whose kmax galaxy x PSF has fallen to the edge, in the direction of the short axis."""
+        """(B,): the first class at whose kmax galaxy x PSF has fallen to the edge, along the short axis."""
         g_B = torch.hypot(p["g1"], p["g2"])
         stretch_B = torch.sqrt((1 + g_B) / (1 - g_B))
         q2_B1M = ((radius_B / stretch_B)[:, None] * self.kmax_M)[:, None] ** 2

@@ -8,6 +8,7 @@ import csv
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,7 +18,7 @@ from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.types import Factor, InputError
 
 _DESIGN = 0  # (0,) is the design's among the streams of a seed; (1, index) are the galaxies'
-_SOBOL_BITS = 53  # all that a float64 in [0, 1) holds
+_SOBOL_BITS = 32  # more, scipy cannot wind forward
 
 
 def _stream(seed: int) -> np.random.PCG64:
@@ -30,7 +31,9 @@ def latin_hypercube(n: int, seed: int, start: int, stop: int, dimensions: int) -
 
 
 def sobol(n: int, seed: int, start: int, stop: int, dimensions: int) -> np.ndarray:
-    """Rows start to stop of the scrambled Sobol sequence of this seed."""
+    """Rows start to stop of the scrambled Sobol sequence of this seed, which has 2**32 points."""
+    if stop > 2**_SOBOL_BITS:
+        raise InputError(f"--n {n}: allowed with --design sobol is up to {2**_SOBOL_BITS}")
     sequence = qmc.Sobol(dimensions, scramble=True, bits=_SOBOL_BITS, rng=np.random.Generator(_stream(seed)))
     if start:
         sequence.fast_forward(start)
@@ -69,6 +72,7 @@ def read_table(path: Path, factors: Sequence[Factor]) -> np.ndarray:
     CSV (a header line, commas), FITS (the first table) or HDF5 (a set of this package's format, or one data set a
     column). Raises InputError naming file, row, column and value.
     """
+    readers: dict[str, Callable[[Path, Sequence[str]], Sequence[Any]]]
     readers = {".csv": _csv, ".fits": _fits, ".fit": _fits, ".h5": _hdf5, ".hdf5": _hdf5}
     if path.suffix.lower() not in readers:
         raise InputError(f"--table {path}: unknown kind {path.suffix!r}; allowed: {', '.join(readers)}")

@@ -43,7 +43,7 @@ def merge(options: Options) -> int:
     provenance["design_n"] = max(int(part.provenance["design_n"]) for part in sets)
     settings = (options.out, sets[0].factors, values, provenance, sets[0].shape, CHUNK)
     if options.virtual:
-        with virtual_file(*settings, _sources(sets, options.out)) as file:
+        with virtual_file(*settings, list(_sources(sets, options.out))) as file:
             file["checksums"][:] = [crc for _, _, crc in _checked_blocks(sets)]
     else:
         with new_file(*settings) as file:

@@ -6,8 +6,11 @@ from typing import TypeAlias
 import galsim
 import numpy as np
 
+from hpcauxvae.simulate.noise import stream_of, with_noise_rows
 from hpcauxvae.simulate.scene import Scene
 from hpcauxvae.types import InputError
+
+_AT_ONCE = 32  # stamps whose noise is drawn together: their pixels fit the cache
 
 Painter: TypeAlias = Callable[[np.ndarray, int, np.ndarray, Callable[[], None]], None]
 """(values (B, F), number of the first in the design, stamps to fill (B, C, H, W), what to call now and then)"""
@@ -19,18 +22,27 @@ def painter_of(scene: Scene, seed: int, device: str = "cpu") -> Painter:
     The painter raises InputError, naming the galaxy, where one cannot be drawn.
     """
     if scene.renderer == "galsim":
-        expected = _by_galsim(scene)
-    else:
-        from hpcauxvae.simulate.batch import Renderer  # loads torch
+        return _with_noise(_by_galsim(scene), scene, seed, many=False)
+    from hpcauxvae.simulate.batch import Renderer  # loads torch
 
-        expected = Renderer(scene, device)
+    return _with_noise(Renderer(scene, device), scene, seed, many=True)
 
+
+def _with_noise(expected: Painter, scene: Scene, seed: int, many: bool) -> Painter:
     def paint(values: np.ndarray, first: int, stamps: np.ndarray, between: Callable[[], None]) -> None:
         expected(values, first, stamps, between)
-        if not scene.noiseless:
-            for row, stamp in enumerate(stamps):
-                stamps[row] = scene.with_noise(stamp, seed, first + row)
+        if scene.noiseless:
+            return
+        if many:
+            for low in range(0, len(stamps), _AT_ONCE):
+                some = stamps[low : low + _AT_ONCE]
+                streams = [stream_of(seed, first + low + row) for row in range(len(some))]
+                some[:] = with_noise_rows(some, scene.sky, scene.read_noise, streams)
                 between()
+            return
+        for row, stamp in enumerate(stamps):
+            stamps[row] = scene.with_noise(stamp, seed, first + row)
+            between()
 
     return paint
 

@@ -99,14 +99,14 @@ class Plan:
             "scipy": scipy.__version__,
         }
 
-    def identity(self, values: np.ndarray) -> dict[str, str | int]:
+    def identity(self, values: np.ndarray) -> dict[str, str | int | float]:
         """What two starts must have in common to share their chunks."""
         told = self.provenance
         kept = ("noise", "renderer", "scene", "gsparams", "galsim", "numpy", "start")
         return {
             "factors": hashlib.sha256(np.ascontiguousarray(values).data).hexdigest(),
             "seed": self.seed,
-            **{name: told[name] for name in kept},  # type: ignore[dict-item]
+            **{name: told[name] for name in kept},
             "device": self.device,
             "chunk": self.chunk,
             "shard_chunks": self.shard_chunks,

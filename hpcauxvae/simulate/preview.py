@@ -1,6 +1,7 @@
 """A look at a set before it is drawn: a contact sheet of some stamps and the distributions of the factors."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -32,7 +33,8 @@ def preview(plan: Plan, values: np.ndarray) -> Path:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 7.6), layout="constrained")
         FigureCanvasAgg(figure)
-        upper, lower = figure.subfigures(2, 1, height_ratios=(4, 1.15))
+        halves: Any = figure.subfigures(2, 1, height_ratios=(4, 1.15))
+        upper, lower = halves
         _sheet(upper, stamps)
         for ax, factor, column in zip(
             lower.subplots(1, len(plan.factors), squeeze=False)[0], plan.factors, values.T, strict=True

@@ -129,8 +129,8 @@ PROFILES: dict[str, Profile] = {
     "bulge-disk": Profile(
         bulge_disk,
         (FLUX, RADIUS, Factor("bulge_fraction", "", 0.0, 1.0), G1, G2, PSF),
-        f"galsim.Exponential, scale_radius = radius, and galsim.DeVaucouleurs, half_light_radius = {BULGE_SIZE} radius, "
-        "which has the fraction bulge_fraction of the flux",
+        "galsim.Exponential, scale_radius = radius, and galsim.DeVaucouleurs, "
+        f"half_light_radius = {BULGE_SIZE} radius, which has the fraction bulge_fraction of the flux",
     ),
     "real": Profile(
         real,

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,7 +65,7 @@ class Ranks:
         for rank, error in enumerate(errors):
             if error:
                 raise InputError(f"{error} (rank {rank} of {self.size})" if self.size > 1 else error)
-        gathered = self.comm.gather(result) if self.comm else [result]
+        gathered: list[T] | None = self.comm.gather(result) if self.comm else [result]  # type: ignore[list-item]
         return gathered or []
 
     def abort(self) -> None:
@@ -86,7 +86,7 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
         return None, f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
-FIRST_SHARE = 4
+FIRST_SHARE = 2
 """A rank starts with 1 / FIRST_SHARE of an even share, and is then dealt that part of an even share of what is left."""
 
 _NEWS_S = 2.0
@@ -104,7 +104,7 @@ class Dealer:
     """Deals the chunks 0 .. total - 1 to the ranks: a first share each without a word, the rest on demand.
 
     Rank 0 draws like the others and answers between two stamps (`serve`), with ordinary messages of two numbers. Grants
-    shrink with what is left, so that a rank asks some twenty times in a run of any size; it asks for the next grant
+    shrink with what is left, so that a rank asks some ten times in a run of any size; it asks for the next grant
     when it begins the last chunk of the present one, and so does not wait for the answer.
     """
 
@@ -121,14 +121,14 @@ class Dealer:
         self._told = time.monotonic()
         self._news_s = max(_NEWS_S, self.size / 500)
 
-    def grants(self) -> Iterator[int]:
+    def grants(self) -> Generator[int, None, None]:
         """The chunks of this rank, one by one; the caller is done with one when it asks for the next."""
         if self.rank == 0:
             yield from self._own()
         else:
             yield from self._asked()
 
-    def _own(self) -> Iterator[int]:
+    def _own(self) -> Generator[int, None, None]:
         try:
             yield from range(*self.first)
             while self.dealt < self.total:
@@ -139,7 +139,7 @@ class Dealer:
                 self.serve()
                 time.sleep(_POLL_S)
 
-    def _asked(self) -> Iterator[int]:
+    def _asked(self) -> Generator[int, None, None]:
         grant, answer, pending = self.first, np.empty(2, np.int64), None
         done = 0
         try:

@@ -13,11 +13,11 @@ import galsim
 import numpy as np
 
 from hpcauxvae.data.galaxies import PIXEL_SCALE, STAMP_SIZE
+from hpcauxvae.simulate import noise
 from hpcauxvae.simulate.profiles import ACCURACY, PROFILES, PSFS, catalogue_size
 from hpcauxvae.types import Factor, InputError
 
 RENDERERS = ("galsim", "batch", "batch-fine")
-_NOISE = 1  # (1, index) is a galaxy's noise among the streams of a seed; (0,) is the design's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,27 +136,17 @@ class Scene:
         return galsim.PixelScale(self.pixel_scale)
 
     def with_noise(self, stamp: np.ndarray, seed: int, index: int) -> np.ndarray:
-        """Counts around expected counts (C, H, W), float32, from the stream that is this galaxy's own.
-
-        The stream is numpy's PCG64(SeedSequence(seed, spawn_key=(1, index))): Poisson around stamp and sky, pixels
-        below zero counting as zero, then Gaussian read noise.
-        """
-        stream = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_NOISE, index))))
-        counts = stream.poisson(np.maximum(stamp + np.float32(self.sky), 0)).astype(np.float32)
-        if self.sky:
-            counts -= np.float32(self.sky)
-        if self.read_noise:
-            counts += stream.normal(0, self.read_noise, stamp.shape).astype(np.float32)
-        return counts
+        """Counts around expected counts (C, H, W), float32, from the stream that is this galaxy's own."""
+        return noise.with_noise(stamp, self.sky, self.read_noise, noise.stream_of(seed, index))
 
     @property
     def description(self) -> dict[str, str | float]:
         """What a stamp is, for the provenance of a file; `scene` is for `Scene.of`."""
-        noise = f"Poisson, sky level {self.sky:g}" + (f", read noise {self.read_noise:g}" if self.read_noise else "")
+        noisy = f"Poisson, sky level {self.sky:g}" + (f", read noise {self.read_noise:g}" if self.read_noise else "")
         stored = {name: value for name, value in asdict(self).items() if value != getattr(Scene, name)}
         return {
             "scene": json.dumps(stored, default=str),
-            "noise": "none" if self.noiseless else noise,
+            "noise": "none" if self.noiseless else noisy,
             "profile": f"{self._kind.text}, reduced shear (g1, g2)",
             "psf_profile": PSFS[self.psf][1],
             "bands": ",".join(self.bands),

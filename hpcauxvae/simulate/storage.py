@@ -60,7 +60,7 @@ def _store_together(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -
     """One contiguous file that every rank writes a part of, through parallel HDF5."""
     with ExitStack() as stack:
         part = ranks.first(lambda: stack.enter_context(_room_for(plan, found)))
-        edges = np.arange(ranks.size + 1) * plan.rows.chunks // ranks.size
+        edges = [rank * plan.rows.chunks // ranks.size for rank in range(ranks.size + 1)]
         names, own = ranks.deal(lambda: [(paths, found.part(*edge)) for edge in pairwise(edges)])
 
         def fill() -> None:
