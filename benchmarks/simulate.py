@@ -2,12 +2,12 @@
 
     python benchmarks/simulate.py [--n 2000] [--repeats 5] [--parts loop,runner,ranks,model] [--out FILE.json]
 
-loop     one core, interleaved in one process: (a) the paper's authors' way, a plain loop with GalSim's default accuracy and
-         at the accuracy of this package; hpcauxvae with GalSim; with the batch renderer; each before and after noise. With
-         the largest errors of the batch renderer against GalSim with far tighter parameters, over --accuracy stamps.
+loop     one core, interleaved in one process: (a) the paper's authors' way, a plain loop with GalSim's default
+         accuracy and at that of this package; hpcauxvae with GalSim; with the batch renderer; each before and after
+         noise. And the largest errors against GalSim with far tighter parameters, over --accuracy stamps.
 runner   (b) GalSim's `galsim` with nproc = 2, the same galaxies into one FITS cube, against 2 ranks into HDF5.
 ranks    2 ranks against two independent runs of one rank at the same time, each of half the galaxies; idle time.
-model    a discrete-event model of the dealing of chunks, fed with the costs measured here, for 64, 1024 and 16,384 ranks.
+model    a discrete-event model of the dealing of chunks, fed with the costs measured here: 64, 1024, 16,384 ranks.
 
 Ratios are medians over the repeats with quartiles; process time where one process is measured, wall time elsewhere.
 """
@@ -178,7 +178,7 @@ def runner(n: int, repeats: int) -> dict[str, Any]:
 
 
 def ranks(n: int, repeats: int) -> dict[str, Any]:
-    """Rates of drawing, as the runs print them: start-up is not in them."""
+    """Wall times, start included."""
     together, apart = [], []
     idle = ""
     for _ in range(repeats):
@@ -270,11 +270,9 @@ def models(n: int) -> dict[str, Any]:
             for spread in (0.02, 0.1):
                 run = model(costs, size, per_rank, spread=spread)
                 results[f"{size} ranks, {per_rank} chunks each, spread {spread}"] = run
-                print(
-                    f"  {size:6} {per_rank * 64:16,} {spread:14.0%} {run['efficiency']:11.1%} {run['dealt in advance']:11.1%}"
-                    f" {run['answering']:16.2%} {run['answers']:15.1f} {run['seconds']:6.1f} s",
-                    flush=True,
-                )
+                shares = f"{run['efficiency']:11.1%} {run['dealt in advance']:11.1%} {run['answering']:16.2%}"
+                numbers = f"{run['answers']:15.1f} {run['seconds']:6.1f} s"
+                print(f"  {size:6} {per_rank * 64:16,} {spread:14.0%} {shares} {numbers}", flush=True)
     return {"costs_us": [low, middle, high], "runs": results}
 
 
@@ -293,7 +291,7 @@ def main() -> None:
         "model": lambda: models(options.n),
     }
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load}, galsim {galsim.__version__}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {load}, galsim {galsim.__version__}"
     print(f"{time.strftime('%Y-%m-%d')}  {machine}  python benchmarks/simulate.py {' '.join(sys.argv[1:])}")
     results = {name: parts[name]() for name in options.parts.split(",")}
     if options.out:

@@ -47,8 +47,8 @@ def exponential(p: dict[str, Tensor]) -> Transform:
     """(1 + k^2 r^2)^(-3/2)"""
 
     def transform(q2: Tensor) -> Tensor:
-        root = torch.rsqrt(1 + q2)
-        return root * root * root
+        root = torch.add(q2, 1).rsqrt_()
+        return (root * root).mul_(root)
 
     return transform
 
@@ -176,7 +176,7 @@ class Renderer:
             psf_BKK = self._psf(k2_BKK)
             plus_BKK, minus_BKK = plus_BKK * psf_BKK, minus_BKK * psf_BKK
         even_BPP = torch.bmm(torch.bmm(cos_BKP.mT, plus_BKK + minus_BKK), cos_BKP)
-        odd_BPP = torch.bmm(torch.bmm(sin_BKP.mT, plus_BKK - minus_BKK), sin_BKP)
+        odd_BPP = torch.bmm(torch.bmm(sin_BKP.mT, plus_BKK.sub_(minus_BKK)), sin_BKP)
         unit_BHW = self._unfold(even_BPP - odd_BPP, even_BPP + odd_BPP)
         return (factors[:, : self.channels, None, None] * unit_BHW[:, None]).cpu().numpy()
 
@@ -198,7 +198,7 @@ class Renderer:
         k2_BK = k_BK**2
         sum_BKK = yy[:, None, None] * k2_BK[:, :, None] + xx[:, None, None] * k2_BK[:, None, :]
         cross_BKK = (xy[:, None] * k_BK)[:, :, None] * k_BK[:, None, :]
-        return transform(sum_BKK + cross_BKK), transform((sum_BKK - cross_BKK).clamp_(min=0))
+        return transform(sum_BKK + cross_BKK), transform(sum_BKK.sub_(cross_BKK).clamp_(min=0))
 
     def _classes(
         self, transform: Transform, radius_B: Tensor, psf_B: Tensor, p: dict[str, Tensor], numbers: np.ndarray

@@ -1,7 +1,8 @@
-"""Noise of a galaxy, from the stream that is its own: numpy's PCG64(SeedSequence(seed, spawn_key=(1, its number))).
+"""Noise of a galaxy, from a stream that is its own.
 
-`with_noise` is numpy's own generator, one stamp at a time. `poisson_rows` draws many stamps at once, half as long, for
-the batch renderer: the same distribution, other numbers. B stamps, P pixels of one, M those of a kind.
+`with_noise` is numpy's own generator, PCG64(SeedSequence(seed, spawn_key=(1, number))), one stamp at a time.
+`with_noise_rows` draws many stamps together for the batch renderer: the same distribution, other numbers, half the time.
+B stamps, P pixels of one, M pixels of a kind.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from scipy.stats import poisson
 _NOISE = 1  # (1, index) is a galaxy's noise among the streams of a seed; (0,) is the design's
 _SMALL = 10  # means below this are drawn by tables, the others by rejection
 _GRID, _COUNTS = 16, 64  # tables for means a sixteenth apart, of counts 0 .. 63 (more: 1e-30)
+_FIRST, _AGAIN, _READ = 0, 1, 2  # parts of a galaxy's stream
 
 
 def stream_of(seed: int, index: int) -> np.random.Generator:
@@ -27,42 +29,56 @@ def with_noise(stamp: np.ndarray, sky: float, read_noise: float, stream: np.rand
     Poisson around stamp and sky, pixels below zero counting as zero, less the sky; then Gaussian read noise.
     """
     counts = stream.poisson(np.maximum(stamp + np.float32(sky), 0)).astype(np.float32)
-    return _finish(counts, sky, read_noise, [stream])
-
-
-def with_noise_rows(
-    stamps: np.ndarray, sky: float, read_noise: float, streams: Sequence[np.random.Generator]
-) -> np.ndarray:
-    """The same for many stamps (B, C, H, W), each from its own stream."""
-    means_BP = np.maximum(stamps.reshape(len(stamps), -1).astype(np.float64) + sky, 0)
-    counts = poisson_rows(means_BP, streams).astype(np.float32).reshape(stamps.shape)
-    return _finish(counts, sky, read_noise, streams)
-
-
-def _finish(counts: np.ndarray, sky: float, read_noise: float, streams: Sequence[np.random.Generator]) -> np.ndarray:
     if sky:
         counts -= np.float32(sky)
     if read_noise:
-        rows = counts.reshape(len(streams), -1)
-        for row, stream in zip(rows, streams, strict=True):
-            row += stream.normal(0, read_noise, row.shape).astype(np.float32)
+        counts += stream.normal(0, read_noise, stamp.shape).astype(np.float32)
     return counts
 
 
-def poisson_rows(means_BP: np.ndarray, streams: Sequence[np.random.Generator]) -> np.ndarray:
-    """Poisson counts (B, P) of means (B, P) float64, 0 or more; row i from stream i."""
-    uniform_BUP = np.empty((len(means_BP), 2, means_BP.shape[1]))
-    for row, stream in zip(uniform_BUP, streams, strict=True):
-        stream.random(out=row)
-    first_BP, second_BP = uniform_BUP[:, 0], uniform_BUP[:, 1]
+class Streams:
+    """Streams of a seed keyed by the galaxy's number (Philox; Salmon et al. 2011): set in a microsecond, PCG64 in ten."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.Philox(key=np.array([seed % 2**64, 0], np.uint64))
+        self._state = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, index: int, part: int) -> np.random.Generator:
+        """The beginning of this part of a galaxy's stream; good until the next call."""
+        inner = self._state["state"]
+        inner["key"][1], inner["counter"][:] = index, (0, 0, 0, part)
+        self._bits.state = self._state
+        return self._generator
+
+
+def with_noise_rows(
+    stamps: np.ndarray, sky: float, read_noise: float, streams: Streams, numbers: Sequence[int]
+) -> np.ndarray:
+    """The same for many stamps (B, C, H, W), which have these numbers in their design."""
+    means_BP = np.maximum(stamps.reshape(len(stamps), -1).astype(np.float64) + sky, 0)
+    counts_BP = (poisson_rows(means_BP, streams, numbers) - sky).astype(np.float32)
+    if read_noise:
+        for row, number in zip(counts_BP, numbers, strict=True):
+            row += streams.at(number, _READ).normal(0, read_noise, row.shape).astype(np.float32)
+    return counts_BP.reshape(stamps.shape)
+
+
+def poisson_rows(means_BP: np.ndarray, streams: Streams, numbers: Sequence[int]) -> np.ndarray:
+    """Poisson counts (B, P) of means (B, P) float64, 0 or more, each row from the stream of its galaxy's number."""
+    first_BP, second_BP = np.empty_like(means_BP), np.empty_like(means_BP)
+    for first_P, second_P, number in zip(first_BP, second_BP, numbers, strict=True):
+        stream = streams.at(number, _FIRST)
+        stream.random(out=first_P)
+        stream.random(out=second_P)
     small_BP = means_BP < _SMALL
     counts_BP = np.empty_like(means_BP)
-    counts_BP[small_BP] = _by_table(means_BP[small_BP], first_BP[small_BP], second_BP[small_BP])
-    large_BP = ~small_BP
-    counts_BP[large_BP] = _by_rejection(means_BP[large_BP], first_BP[large_BP], second_BP[large_BP])
-    for row, means_P, stream in zip(counts_BP, means_BP, streams, strict=True):
-        again_M = np.flatnonzero(row < 0)
-        row[again_M] = stream.poisson(means_P[again_M])
+    for kind, draw in ((small_BP, _by_table), (~small_BP, _by_rejection)):
+        pixels_M = np.flatnonzero(kind)
+        counts_BP.ravel()[pixels_M] = draw(*(x.take(pixels_M) for x in (means_BP, first_BP, second_BP)))
+    for counts_P, means_P, number in zip(counts_BP, means_BP, numbers, strict=True):
+        again_M = np.flatnonzero(counts_P < 0)
+        counts_P[again_M] = streams.at(number, _AGAIN).poisson(means_P.take(again_M))
     return counts_BP
 
 
@@ -74,7 +90,7 @@ def _by_table(means_M: np.ndarray, first_M: np.ndarray, second_M: np.ndarray) ->
     place_M = first_M * _COUNTS
     cell_M = place_M.astype(np.int32)
     entry_M = table_M * _COUNTS + cell_M
-    counts_M = np.where(place_M - cell_M < shares[entry_M], cell_M, aliases[entry_M]).astype(np.float64)
+    counts_M = np.where(place_M - cell_M < shares.take(entry_M), cell_M, aliases.take(entry_M)).astype(np.float64)
     more = np.flatnonzero(second_M >= 1 - rest_M)  # a superset of those where the rest is not 0
     left, mean = second_M[more], rest_M[more]
     term = np.exp(-mean)
@@ -113,7 +129,7 @@ def _by_rejection(means_M: np.ndarray, first_M: np.ndarray, second_M: np.ndarray
     edge = 0.5 - np.abs(centred)
     counts_M = np.floor((2 * a / edge + b) * centred + means_M + 0.43)
     open_M = np.flatnonzero((edge < 0.07) | (second_M > 0.9277 - 3.6224 / (b - 2)))
-    a, b, edge, second, mean, count = (x[open_M] for x in (a, b, edge, second_M, means_M, counts_M))
+    a, b, edge, second, mean, count = (x.take(open_M) for x in (a, b, edge, second_M, means_M, counts_M))
     with np.errstate(divide="ignore", invalid="ignore"):  # log(0) and the logarithm factorial of a negative count
         ratio = np.log(second * (1.1239 + 1.1328 / (b - 3.4)) / (a / edge**2 + b))
         bad = (

@@ -139,7 +139,7 @@ def _design(options: Options, scene: Scene, factors: tuple[Factor, ...]) -> tupl
     if n < 2:
         raise InputError(f"--n {n}: allowed is 2 or more")
     start, stop = _span(options, n)
-    values = scene.on_grid(designs.rows(options.design, n, options.seed, start, stop, factors))
+    values = scene.on_grid(designs.rows(options.design, n, options.seed, start, stop, factors), factors)
     scene.check(values, f"--ranges {options.ranges}" if options.ranges else f"--profile {scene.profile}")
     return {"design": options.design, "design_n": n, "start": start, "stop": stop, "factors": factors}, values
 
@@ -205,6 +205,6 @@ def _extension(options: Options) -> tuple[Scene, dict[str, Any], np.ndarray]:
         raise InputError(f"--n {options.n}: {options.extend} ends at galaxy {begin}; allowed is {begin + 2} or more")
     scene = Scene.of(told, other.path)
     seed = int(told["seed"])
-    values = scene.on_grid(designs.rows(design, options.n, seed, begin, options.n, other.factors))
+    values = scene.on_grid(designs.rows(design, options.n, seed, begin, options.n, other.factors), other.factors)
     settings = {"design": design, "design_n": options.n, "start": begin, "stop": options.n, "factors": other.factors}
     return scene, settings | {"seed": seed}, values

@@ -6,11 +6,11 @@ from typing import TypeAlias
 import galsim
 import numpy as np
 
-from hpcauxvae.simulate.noise import stream_of, with_noise_rows
+from hpcauxvae.simulate.noise import Streams, with_noise_rows
 from hpcauxvae.simulate.scene import Scene
 from hpcauxvae.types import InputError
 
-_AT_ONCE = 32  # stamps whose noise is drawn together: their pixels fit the cache
+_AT_ONCE = 16  # stamps whose noise is drawn together: their pixels fit the cache
 
 Painter: TypeAlias = Callable[[np.ndarray, int, np.ndarray, Callable[[], None]], None]
 """(values (B, F), number of the first in the design, stamps to fill (B, C, H, W), what to call now and then)"""
@@ -29,6 +29,8 @@ def painter_of(scene: Scene, seed: int, device: str = "cpu") -> Painter:
 
 
 def _with_noise(expected: Painter, scene: Scene, seed: int, many: bool) -> Painter:
+    streams = Streams(seed)
+
     def paint(values: np.ndarray, first: int, stamps: np.ndarray, between: Callable[[], None]) -> None:
         expected(values, first, stamps, between)
         if scene.noiseless:
@@ -36,8 +38,8 @@ def _with_noise(expected: Painter, scene: Scene, seed: int, many: bool) -> Paint
         if many:
             for low in range(0, len(stamps), _AT_ONCE):
                 some = stamps[low : low + _AT_ONCE]
-                streams = [stream_of(seed, first + low + row) for row in range(len(some))]
-                some[:] = with_noise_rows(some, scene.sky, scene.read_noise, streams)
+                numbers = range(first + low, first + low + len(some))
+                some[:] = with_noise_rows(some, scene.sky, scene.read_noise, streams, numbers)
                 between()
             return
         for row, stamp in enumerate(stamps):

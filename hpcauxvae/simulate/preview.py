@@ -1,5 +1,6 @@
 """A look at a set before it is drawn: a contact sheet of some stamps and the distributions of the factors."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,11 @@ def preview(plan: Plan, values: np.ndarray) -> Path:
             ax.locator_params(axis="x", nbins=3)
             ax.spines["left"].set_visible(False)
         told = plan.scene.description
-        figure.suptitle(
-            f"{len(values):,} galaxies: {told['profile']}\n{told['psf_profile']}; noise: {told['noise']}; "
-            f"{plan.scene.stamp_size} pixels of {plan.scene.pixel_scale:g} arcsec",
-            x=0.01,
-            ha="left",
-            fontsize=8.5,
-            color=INK,
+        title = (
+            f"{len(values):,} galaxies: {told['profile']}. {told['psf_profile']}; noise: {told['noise']}; "
+            f"{plan.scene.stamp_size} pixels of {plan.scene.pixel_scale:g} arcsec"
         )
+        figure.suptitle(textwrap.fill(title, 130), x=0.01, ha="left", fontsize=8.5, color=INK)
         try:
             figure.savefig(path, facecolor="white")
         except OSError as error:
@@ -69,6 +67,8 @@ def _sheet(figure: mpl.figure.SubFigure, stamps: np.ndarray) -> None:
         norm = AsinhNorm(10 * SOFTENING * top, vmin=min(0.0, float(np.percentile(stamp, 1))), vmax=top)
         shown = stamp[0]
         if len(stamp) >= 3:
-            shown = np.clip(np.moveaxis(np.asarray(norm(stamp[2::-1])), 0, -1), 0, 1)  # red is the last of three
+            shown = np.clip(
+                np.moveaxis(np.asarray(norm(stamp[2::-1].ravel())).reshape(3, *stamp.shape[1:]), 0, -1), 0, 1
+            )  # red is the last of three
         ax.imshow(shown, cmap=STAMPS, norm=None if len(stamp) >= 3 else norm, origin="lower")
         ax.spines[:].set(visible=True, color=GREY)

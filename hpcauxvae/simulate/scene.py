@@ -75,7 +75,8 @@ class Scene:
         flux, *rest = self._kind.factors
         fluxes = [flux._replace(name=f"flux_{band}") for band in self.bands] or [flux]
         if self.catalogue is not None:
-            rest.append(Factor("galaxy", "", 0, catalogue_size(self.profile, self.catalogue) - 1))
+            last = catalogue_size(self.profile, self.catalogue) - 1
+            rest.append(Factor("galaxy", "", 0, last, "categorical"))
         return (*fluxes, *rest)
 
     @property
@@ -83,11 +84,13 @@ class Scene:
         """(C, H, W)"""
         return max(1, len(self.bands)), self.stamp_size, self.stamp_size
 
-    def on_grid(self, values: np.ndarray) -> np.ndarray:
-        """(N, F) of a design, in place, with the factors that come in steps rounded to them."""
-        for column, factor in enumerate(self.factors):
+    def on_grid(self, values: np.ndarray, factors: tuple[Factor, ...]) -> np.ndarray:
+        """(N, F) of a design within the ranges of `factors`, in place, with those that come in steps put on them."""
+        for column, factor in enumerate(factors):
             if step := self._kind.steps.get(factor.name):
-                values[:, column] = np.round(np.round(values[:, column] / step) * step, 9)
+                count = round((factor.high - factor.low) / step)
+                chosen = np.minimum(np.floor(factor.scale(values[:, column]) * (count + 1)), count)  # equally often
+                values[:, column] = np.minimum(np.round(factor.low + chosen * step, 9), factor.high)
         return values
 
     def check(self, values: np.ndarray, source: str) -> None:
