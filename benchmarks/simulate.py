@@ -194,9 +194,7 @@ def ranks(n: int, repeats: int) -> dict[str, Any]:
             ended = subprocess.run(command, capture_output=True, text=True, check=True)
             together.append(time.perf_counter() - began)
             idle = ended.stdout.strip().rsplit("idle at the end: ")[-1]
-    print(
-        f"\n{n} galaxies, wall time: two runs of one rank / one run of two ranks: {ratio(apart, together)}; idle: {idle}"
-    )
+    print(f"\n{n} galaxies, wall time: two runs of one rank / one of two: {ratio(apart, together)}; idle: {idle}")
     return {"efficiency": ratio(apart, together), "idle": idle}
 
 

@@ -1,7 +1,7 @@
 """Noise of a galaxy, from a stream that is its own.
 
 `with_noise` is numpy's own generator, PCG64(SeedSequence(seed, spawn_key=(1, number))), one stamp at a time.
-`with_noise_rows` draws many stamps together for the batch renderer: the same distribution, other numbers, half the time.
+`with_noise_rows` draws many stamps together for the batch renderer: the same distribution, other numbers, less time.
 B stamps, P pixels of one, M pixels of a kind.
 """
 
@@ -37,7 +37,7 @@ def with_noise(stamp: np.ndarray, sky: float, read_noise: float, stream: np.rand
 
 
 class Streams:
-    """Streams of a seed keyed by the galaxy's number (Philox; Salmon et al. 2011): set in a microsecond, PCG64 in ten."""
+    """Streams of a seed, keyed by the galaxy's number (Philox; Salmon et al. 2011), which are set in a microsecond."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.Philox(key=np.array([seed % 2**64, 0], np.uint64))
