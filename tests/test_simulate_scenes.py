@@ -1,4 +1,4 @@
-"""Every profile, PSF and renderer against GalSim's own drawing; noise of many stamps at once against Poisson statistics."""
+"""Every profile, PSF and renderer against GalSim's own drawing; noise of many stamps against Poisson statistics."""
 
 import dataclasses
 import os
