@@ -41,13 +41,16 @@ def stored(out: Path, n: int) -> list[int]:
     """The chunks in all journals, each time that one is there."""
     rows = Rows(n, CHUNK, 33 * 33 * 4)
     journals = sorted(out.parent.glob(f"{out.name}.parts/*.journal"))
-    return [int(chunk) for number, path in enumerate(journals) for chunk in scan(path, number, rows).chunk]
+    try:
+        return [int(chunk) for number, path in enumerate(journals) for chunk in scan(path, number, rows).chunk]
+    except FileNotFoundError:  # the set became whole just now
+        return []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--n", type=int, default=6000)
+    parser.add_argument("--n", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     choose = random.Random(options.seed)
@@ -55,7 +58,7 @@ def main() -> None:
         out = Path(name) / "set.h5"
         common = ["--n", str(options.n), "--seed", "7"]
         kills = 0
-        share = -(-options.n // CHUNK) // options.kills  # chunks to let pass before each kill
+        share = -(-options.n // CHUNK) // (3 * options.kills)  # chunks to let pass before each kill
         while kills < options.kills and not out.exists():
             size = choose.randint(1, 4)
             command = [
