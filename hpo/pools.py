@@ -102,7 +102,7 @@ def slurm_slots(workers: int | None, processes: int) -> list[Slot]:
     srun = ["srun", "--exact", "--nodes=1", f"--ntasks={processes}", f"--cpus-per-task={threads}"]
     srun += ["--kill-on-bad-exit=1", "--mpi=none", "--unbuffered"]
     if gpus:
-        srun += ["--gpus-per-task=1", "--gpu-bind=none"]
+        srun.append(f"--gres=gpu:{processes}")  # all tasks of the step see all its GPUs, as NCCL wants it
     if memory := int(os.environ.get("SLURM_MEM_PER_NODE", 0)):
         srun.append(f"--mem={memory // here}")
     return [Slot(name=str(number), threads=threads, srun=tuple(srun)) for number in range(workers)]

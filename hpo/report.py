@@ -47,7 +47,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 img { max-width: 100%; height: auto; } p.note { color: #5a6068; max-width: 46rem; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e3e5e8; }
-th { text-align: right; } td.text, th.text { text-align: left; } td.reason { white-space: normal; min-width: 16rem; }
+th { text-align: right; } td.text, th.text { text-align: left; } td.reason { white-space: normal; min-width: 11rem; }
 tr.chosen { background: #f3e6e8; } tr.front td:first-child { font-weight: bold; color: #7d1f33; }
 """
 
@@ -125,19 +125,19 @@ def _axis(axis: object) -> str:
 
 def _table(rows: Sequence[Row], space: Space) -> str:
     best, papers, on_front = chosen(rows), papers_choice(rows), {row.trial for row in front(rows)}
-    heads = ["trial", *space, "epochs", "s", "MSE", "1 − LDS/att."]
-    head = "".join(f"<th>{name}" for name in heads) + "<th class=text>state"
+    heads = [*space, "epochs", "s", "MSE", "1 − LDS/att."]
+    head = "<th>trial<th class=text>state" + "".join(f"<th>{name}" for name in heads)
     body = []
     for row in sorted(rows, key=lambda row: row.trial):
         mse, gap = ("", "") if row.objectives is None else (f"{row.objectives.mse:.3g}", f"{row.objectives.gap:.3f}")
         values = [row.point[name] for name in space]
         cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-        cells = [f"{row.trial}", *cells, f"{row.epochs}", f"{row.ended - row.started:.0f}", mse, gap]
+        cells += [f"{row.epochs}", f"{row.ended - row.started:.0f}", mse, gap]
         marks = {"chosen": row is best, "the paper's rule": row is papers, "front": row.trial in on_front}
         state = "; ".join([row.state, *(mark for mark in marks if marks[mark]), *filter(None, [row.reason])])
         kind = "chosen" if row is best else "front" if row.trial in on_front else ""
         text = "".join(f"<td>{html.escape(cell)}" for cell in cells)
-        body.append(f"<tr class='{kind}'>{text}<td class='text reason'>{html.escape(state)}")
+        body.append(f"<tr class='{kind}'><td>{row.trial}<td class='text reason'>{html.escape(state)}{text}")
     return f"<div class=wide><table><tr>{head}{''.join(body)}</table></div>"
 
 

@@ -85,11 +85,15 @@ def command(plan: Plan, point: Point, trial: int, slot: Slot) -> list[str]:
     """The command of a trial."""
     program = ["-m", "hpcauxvae.train", *train_arguments({**plan.fields, **point, "out": plan.run_folder(trial)})]
     if slot.srun:
-        return [*slot.srun, f"--job-name=trial-{trial:04}", sys.executable, *program]
+        return [*slot.srun, f"--job-name={_step_name(trial)}", sys.executable, *program]
     if plan.processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={plan.processes}"]
         return [sys.executable, *launcher, *program]
     return [sys.executable, *program]
+
+
+def _step_name(trial: int) -> str:
+    return f"trial-{trial:04}"
 
 
 def environment(plan: Plan, trial: int, slot: Slot) -> dict[str, str]:
@@ -157,6 +161,8 @@ def run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callab
             verdict = _follow(process, watch) or _stopped_from_above(process.returncode, stopping)
         finally:
             _end(process, own[MARK])
+            if slot.srun and process.returncode < 0:
+                _cancel_steps(_step_name(trial))
     state, reason, objectives, epochs = _outcome(plan, trial, process.returncode, verdict)
     return Row(
         trial=trial,
@@ -206,6 +212,15 @@ def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kill_marked(mark)
+
+
+def _cancel_steps(name: str) -> None:
+    """A step outlives an srun that was killed, perhaps on another node."""
+    listed = ["squeue", "--steps", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%i %j"]
+    for line in subprocess.run(listed, capture_output=True, text=True).stdout.splitlines():
+        step, _, found = line.partition(" ")
+        if found.strip() == name:
+            subprocess.run(["scancel", step], capture_output=True)
 
 
 def _outcome(

@@ -18,10 +18,14 @@ import pytest
 
 from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, split, write
-from hpcauxvae.types import Factor
+from hpcauxvae.types import Factor, InputError
+from hpcauxvae.world import World, find_world
 from hpo.journal import Journal
+from hpo.pools import local_slots, slurm_slots
 from hpo.processes import MARK, marked
 from hpo.search import main
+from hpo.settings import SearchConfig
+from hpo.trials import Plan, Slot, environment
 
 FACTORS = (Factor("radius", "arcsec", 0.1, 1.0), Factor("flux", "counts", 0.0, 100.0))
 
@@ -167,3 +171,68 @@ def test_marks_find_their_own_processes_only(sleeper):
     assert until(lambda: list(marked("test-x/7/")) == [sleeper], 5)
     assert list(marked("test-x/")) == [sleeper]
     assert list(marked("est-x/")) == []
+
+
+LAUNCHED = {
+    "mpich": {"PMI_RANK": "1", "PMI_SIZE": "3", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "3"},
+    "openmpi": {f"OMPI_COMM_WORLD_{name}": "2" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")},
+    "pals": {"PALS_RANKID": "1", "PALS_LOCAL_RANKID": "1", "PALS_SIZE": "4", "PALS_LOCAL_SIZE": "2"},
+    "slurm": {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"},
+    "torchrun": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "9"},
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_a_trial_does_not_take_the_launcher_of_the_search_for_its_own(tmp_path, monkeypatch, launcher):
+    for name, value in (LAUNCHED[launcher] | {"SLURM_JOB_ID": "77", "OMP_NUM_THREADS": "3"}).items():
+        monkeypatch.setenv(name, value)
+    plan = Plan(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
+    own = environment(plan, 4, Slot(name="0", gpus=("2", "3"), threads=8))
+    assert find_world(own) == World(0, 1, 0, 1, "alone")
+    assert (own["CUDA_VISIBLE_DEVICES"], own["OMP_NUM_THREADS"], own["SLURM_JOB_ID"]) == ("2,3", "3", "77")
+
+
+def test_gpus_and_cores_are_shared_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,1")
+    assert [slot.gpus for slot in local_slots(None, 2)] == [("4", "5"), ("6", "7")]
+    with pytest.raises(InputError, match="workers = 3 with 2 processes a trial for 5 GPUs; allowed: at most 2"):
+        local_slots(3, 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    assert [(slot.gpus, slot.threads) for slot in local_slots(2, 4)] == [((), 2), ((), 2)]
+
+
+def test_trials_fill_the_nodes_of_an_allocation(monkeypatch):
+    given = {"SLURM_JOB_NUM_NODES": "3", "SLURM_JOB_CPUS_PER_NODE": "64(x3)", "SLURM_GPUS_ON_NODE": "4"}
+    for name, value in (given | {"SLURM_MEM_PER_NODE": "1000"}).items():
+        monkeypatch.setenv(name, value)
+    slots = slurm_slots(None, 2)
+    assert len(slots) == 6
+    assert {"--ntasks=2", "--cpus-per-task=16", "--gres=gpu:2", "--mem=500"} < set(slots[0].srun)
+    with pytest.raises(InputError, match="2 processes a trial on 3 nodes of 4 GPUs; allowed: at most 6"):
+        slurm_slots(7, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--epochs", "3"], "has epochs = 20, now 3"),
+        (["--vary", "beta=1,2"], "has vary"),
+        ([], "holds a search already"),
+    ],
+)
+def test_a_folder_goes_on_with_its_own_search_only(data, tmp_path, change, message):
+    settings = SearchConfig(data=data, out=tmp_path, aux="radius", fix=("network=mlp", "batch_size=32")).to_json()
+    (tmp_path / "search.json").write_text(json.dumps({"settings": settings, "data": "0"}))
+    with pytest.raises(InputError, match=message):
+        main(arguments(data, tmp_path, *change, *(["--resume"] if change else [])))
+    assert [path.name for path in tmp_path.iterdir()] == ["search.json"]
+
+
+def test_what_cannot_be_searched_is_refused_before_any_trial(data, tmp_path):
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(InputError, match=r"holds letter.txt, and no search"):
+        main(arguments(data, tmp_path))
+    with pytest.raises(InputError, match="radios"):
+        main([str(data), "--out", str(tmp_path / "new"), "--aux", "radios"])
+    assert not (tmp_path / "new").exists()
