@@ -28,7 +28,7 @@ class Row:
     trial: int
     point: Point
     state: State
-    """finished: all its epochs; stopped: early, for it was dominated; failed: see `reason`; interrupted: the search was
+    """finished: all its epochs; stopped: early, for most do better; failed: see `reason`; interrupted: the search was
     asked to stop, and the next one goes on with this trial (never in the journal)."""
     reason: str
     """Why it failed or was stopped; empty for a finished one."""
@@ -42,7 +42,7 @@ class Row:
     worker: str
     """Who ran it: host and number."""
     rungs: list[dict[str, Any]]
-    """At each rung of early stopping: epoch, objectives, by how many of how many trials there it was dominated."""
+    """At each rung of early stopping: epoch, objectives, by how many of how many trials there it was beaten."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

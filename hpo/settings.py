@@ -54,7 +54,7 @@ class SearchConfig:
     launcher: Literal["auto", "local", "mpi", "slurm"] = "auto"
     """Where trials run: on this machine; on MPI ranks, each where it is; as srun steps of this Slurm allocation."""
     early_stopping: bool = True
-    """Stop a trial that most others dominate at the same epoch (hpo/stopping.py)."""
+    """Stop a trial that more beat at the same epoch than the median one (hpo/stopping.py)."""
     max_minutes: float | None = None
     """Stop the search after so long; running trials are saved, and --resume goes on with them. Exit code 75."""
     trial_minutes: float | None = None

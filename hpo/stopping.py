@@ -1,9 +1,10 @@
-"""Early stopping with two objectives: a trial that too many others dominate at the same epoch is stopped there.
+"""Early stopping with two objectives: a trial that too many others beat at the same epoch is stopped there.
 
-At each rung (a quarter and a half of the epochs) a trial is compared with all that reached it before. It goes on if
-none of them dominates it, so the Pareto front of a rung is never discarded, or if fewer dominate it than the median
-trial. That is the asynchronous successive halving of Li et al. 2020 (eta = 2) on the dominance rank of Fonseca &
-Fleming 1993. DeepHyper's own stoppers know one objective only.
+At each rung (an eighth, a quarter and a half of the epochs) a trial is compared with all that reached it before. One
+beats another if it is better in both objectives by more than the noise of an unfinished training. A trial goes on if
+none beats it, so the Pareto front of a rung is never discarded, or if fewer beat it than the median trial. That is the
+asynchronous successive halving of Li et al. 2020 (eta = 2) on the dominance rank of Fonseca & Fleming 1993, with
+margins. DeepHyper's own stoppers know one objective only.
 """
 
 import json
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hpo.problem import Objectives, dominated_by
+from hpo.problem import Objectives
 
-FRACTIONS = (0.25, 0.5)
+FRACTIONS = (0.125, 0.25, 0.5)
+MARGINS = (0.05, 0.05)
+"""Decades of MSE and 1 - LDS / attainable by which the one that beats is better."""
 FEWEST = 4
 """Trials at a rung, this one included, before one is stopped."""
 
@@ -38,8 +41,9 @@ def read_curve(run: Path) -> dict[int, Objectives]:
 
 
 def judge(own: Objectives, others: list[Objectives]) -> dict[str, Any]:
-    """What happens to a trial at a rung: by how many of how many others it is dominated, and whether it goes on."""
+    """What happens to a trial at a rung: by how many of how many others it is beaten, and whether it goes on."""
     values_N2 = np.array([objectives.compared for objectives in (own, *others) if objectives.finite])
-    ranks_N = dominated_by(values_N2)
-    goes_on = ranks_N[0] == 0 or len(ranks_N) < FEWEST or bool(ranks_N[0] < np.median(ranks_N))
-    return {**own._asdict(), "dominated_by": int(ranks_N[0]), "of": len(ranks_N) - 1, "goes_on": bool(goes_on)}
+    beaten_by_N = (values_N2[:, None] + MARGINS <= values_N2[None]).all(-1).sum(0)
+    count, few = int(beaten_by_N[0]), len(beaten_by_N) < FEWEST
+    goes_on = count == 0 or few or bool(count < np.median(beaten_by_N))
+    return {**own._asdict(), "beaten_by": count, "of": len(beaten_by_N) - 1, "goes_on": goes_on}

@@ -131,7 +131,7 @@ class Watch:
                 judged = {"epoch": epoch} | judge(curve[epoch], self._others(epoch))
                 self.seen.append(judged)
                 if not judged["goes_on"]:
-                    return "stopped", f"dominated by {judged['dominated_by']} of {judged['of']} at epoch {epoch}"
+                    return "stopped", f"beaten by {judged['beaten_by']} of {judged['of']} at epoch {epoch}"
         return None
 
     def _others(self, epoch: int) -> list[Objectives]:
