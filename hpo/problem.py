@@ -59,6 +59,8 @@ def declared_space(config: TrainConfig) -> Space:
     """The space that the model of `config` declares, around the values of its objective."""
     space: Space = {}
     for name, values in MODELS[config.model].SEARCHED.items():
+        if name == "sigma" and config.resolved_objective.likelihood != "gaussian":
+            continue  # which has no such constant
         if isinstance(values, Around):
             centre = getattr(config.resolved_objective, name)
             space[name] = Interval(_rounded(centre / values.factor), _rounded(centre * values.factor), log=True)

@@ -24,11 +24,11 @@ class SearchConfig:
     """HDF5 file of labelled images (docs/data-format.md)."""
     out: Path = Path("search")
     """Folder of the search: journal.jsonl, results.csv, report.html, and the run of every trial in trials/."""
-    model: Literal["aux-vae", "beta-vae"] = "aux-vae"
+    model: Literal["aux-vae", "beta-vae", "idvae", "idvae-x"] = "aux-vae"
     """Which model to train."""
     aux: str = ""
-    """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for beta-vae too."""
-    objective: Literal["tuned", "paper"] = "tuned"
+    """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
+    objective: Literal["tuned", "bernoulli", "paper"] = "tuned"
     """Training objective by name; the space lies around its constants."""
     epochs: int = 20
     """Passes over the training split of a trial that is not stopped."""

@@ -9,6 +9,7 @@ import pytest
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.models import MODELS
+from hpcauxvae.objectives import OBJECTIVES
 from hpcauxvae.types import InputError, Interval
 from hpo.journal import Journal, Row
 from hpo.problem import (
@@ -76,7 +77,7 @@ def test_objectives_come_from_the_validation_block():
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("objective", ["tuned", "paper"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
     fields = {"data": Path("x.h5"), "model": model, "objective": objective, "aux": "a,b,c,d,e,f"}
     config = TrainConfig(**fields)
@@ -84,8 +85,14 @@ def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
     ends = [(axis.low, axis.high) if isinstance(axis, Interval) else (axis[0], axis[-1]) for axis in space.values()]
     for corner in range(2):
         TrainConfig(**fields, **dict(zip(space, (end[corner] for end in ends), strict=True)))
+    assert ("sigma" in space) == (config.resolved_objective.likelihood == "gaussian")
     assert space["latents"].low == 7, "one latent at least for what is not measured"
     assert space["beta"].low < config.resolved_objective.beta < space["beta"].high
+
+
+def test_a_search_knows_every_model_and_objective():
+    for name in ("model", "objective"):
+        assert SearchConfig.__dataclass_fields__[name].type == TrainConfig.__dataclass_fields__[name].type
 
 
 def test_the_papers_grid_has_27_points():
