@@ -1,6 +1,7 @@
 """Builds the compiled module hpcauxvae._core with CMake. Everything else about the package is in pyproject.toml.
 
-Without a C++ compiler the package installs without the module, and the torch reference serves.
+Without a C++ compiler the package installs without the module, and the torch reference serves. The environment variable
+HPCAUXVAE_CUDA is AUTO (the default: for GPUs too where nvcc works), ON (an error where it does not) or OFF.
 """
 
 import os
@@ -25,6 +26,18 @@ class CMakeBuild(build_ext):
             print(f"warning: no C++ compiler ({', '.join(compilers)}): building without {ext.name}", file=sys.stderr)
             return
         env = os.environ | {"PATH": os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])}
+        cuda = os.environ.get("HPCAUXVAE_CUDA", "AUTO")
+        if cuda not in ("AUTO", "ON", "OFF"):
+            raise SystemExit(f"error: HPCAUXVAE_CUDA is {cuda!r}; allowed: AUTO, ON, OFF")
+        try:
+            self.build_with(ext, cuda, env)
+        except subprocess.CalledProcessError:
+            if cuda != "AUTO":
+                raise
+            print("warning: the build with CUDA failed; building without it", file=sys.stderr)
+            self.build_with(ext, "OFF", env)
+
+    def build_with(self, ext: Extension, cuda: str, env: dict[str, str]) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
         configure = [
@@ -33,6 +46,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={target}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DHPCAUXVAE_CUDA={cuda}",
         ]
         subprocess.run(configure, check=True, env=env)
         subprocess.run(["cmake", "--build", str(build), "--target", "install"], check=True, env=env)

@@ -1,5 +1,6 @@
-// Python's door to the passes: checks every argument, releases the GIL. Arrays come as (address, row stride, type) and
-// flat buffers as (address, number of doubles): no tensor library is needed to build this module.
+// Python's door to the passes: checks every argument, releases the GIL. Arrays come as (address, row stride, type),
+// flat buffers as (address, number of doubles), a place on a GPU as (device, stream): no tensor library is needed to
+// build this module.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -51,14 +52,26 @@ double* buffer_from(const std::string& name, const BufferArgument& argument, siz
 struct Inputs {
     Shape shape;
     Rows u, mean, var;
+    bool has_var;
 
     Inputs(const Dimensions& dimensions, const RowsArgument& u_argument, const RowsArgument& mean_argument,
            const std::optional<RowsArgument>& var_argument)
         : shape(shape_from(dimensions)),
           u(rows_from<Rows>("u", u_argument, shape.n)),
           mean(rows_from<Rows>("codes", mean_argument, shape.n)),
-          var{nullptr, 0, Type::f64} {
+          var{nullptr, 0, Type::f64},
+          has_var(var_argument.has_value()) {
         if (var_argument) var = rows_from<Rows>("var", *var_argument, shape.n);
+    }
+};
+
+struct Outputs {
+    OutRows mean, var;
+
+    Outputs(const RowsArgument& d_mean, const std::optional<RowsArgument>& d_var, const Inputs& in)
+        : mean(rows_from<OutRows>("d_codes", d_mean, in.shape.n)), var{nullptr, 0, Type::f64} {
+        require(d_var.has_value() == in.has_var, "d_var given", d_var.has_value(), "exactly where var is given");
+        if (d_var) var = rows_from<OutRows>("d_var", *d_var, in.shape.n);
     }
 };
 
@@ -101,14 +114,59 @@ void gradient_of(const Dimensions& dimensions, const RowsArgument& u, const Rows
     const Inputs in(dimensions, u, mean, var);
     const double* const from = buffer_from("moments", moments, Layout(in.shape).size());
     const double* const with = buffer_from("slopes", slopes, slopes_size(in.shape));
-    const OutRows to_mean = rows_from<OutRows>("d_codes", d_mean, in.shape.n);
-    OutRows to_var{nullptr, 0, Type::f64};
-    if (d_var) to_var = rows_from<OutRows>("d_var", *d_var, in.shape.n);
-    require(d_var.has_value() == var.has_value(), "d_var given", d_var.has_value(), "exactly where var is given");
+    const Outputs to(d_mean, d_var, in);
     const py::gil_scoped_release release;
-    gradient(in.shape, in.u, in.mean, in.var, from, with, std::get<0>(scales), std::get<1>(scales), threads, to_mean,
-             to_var);
+    gradient(in.shape, in.u, in.mean, in.var, from, with, std::get<0>(scales), std::get<1>(scales), threads, to.mean,
+             to.var);
 }
+
+#if HPCAUXVAE_CUDA
+using QueueArgument = std::tuple<int, uintptr_t>;
+
+cuda::Queue queue_from(const QueueArgument& argument) {
+    const auto [device, stream] = argument;
+    require(device >= 0, "device", device, "0 or more");
+    return {device, reinterpret_cast<void*>(stream)};
+}
+
+int64_t cuda_workspace(const Dimensions& dimensions) { return cuda::workspace_size(shape_from(dimensions)); }
+
+void cuda_statistics(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
+                     const std::optional<RowsArgument>& var, const BufferArgument& moments,
+                     const std::optional<TermsArgument>& terms, const BufferArgument& workspace,
+                     const QueueArgument& where) {
+    const Inputs in(dimensions, u, mean, var);
+    double* const memory = buffer_from("workspace", workspace, cuda::workspace_size(in.shape));
+    double* const out = buffer_from("moments", moments, Layout(in.shape).size());
+    const cuda::Queue queue = queue_from(where);
+    if (terms) {
+        const Terms to(*terms, in.shape);
+        cuda::statistics(in.shape, in.u, in.mean, in.var, memory, out, to.intra, to.inter, to.slopes, queue);
+    } else {
+        cuda::statistics(in.shape, in.u, in.mean, in.var, memory, out, nullptr, nullptr, nullptr, queue);
+    }
+}
+
+void cuda_finalize(const Dimensions& dimensions, const BufferArgument& moments, const TermsArgument& terms,
+                   const BufferArgument& workspace, const QueueArgument& where) {
+    const Shape shape = shape_from(dimensions);
+    const double* const from = buffer_from("moments", moments, Layout(shape).size());
+    double* const memory = buffer_from("workspace", workspace, cuda::workspace_size(shape));
+    const Terms to(terms, shape);
+    cuda::finalize(shape, from, memory, to.intra, to.inter, to.slopes, queue_from(where));
+}
+
+void cuda_gradient(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
+                   const std::optional<RowsArgument>& var, const BufferArgument& moments, const BufferArgument& slopes,
+                   const BufferArgument& scale_intra, const BufferArgument& scale_inter, const RowsArgument& d_mean,
+                   const std::optional<RowsArgument>& d_var, const QueueArgument& where) {
+    const Inputs in(dimensions, u, mean, var);
+    const Outputs to(d_mean, d_var, in);
+    cuda::gradient(in.shape, in.u, in.mean, in.var, buffer_from("moments", moments, Layout(in.shape).size()),
+                   buffer_from("slopes", slopes, slopes_size(in.shape)), buffer_from("d_intra", scale_intra, 1),
+                   buffer_from("d_inter", scale_inter, 1), to.mean, to.var, queue_from(where));
+}
+#endif
 
 }  // namespace
 
@@ -122,4 +180,11 @@ PYBIND11_MODULE(_core, module) {
     module.def("statistics", statistics_of);
     module.def("finalize", finalize_of);
     module.def("gradient", gradient_of);
+#if HPCAUXVAE_CUDA
+    module.def("cuda_workspace", cuda_workspace);
+    module.def("cuda_statistics", cuda_statistics);
+    module.def("cuda_finalize", cuda_finalize);
+    module.def("cuda_gradient", cuda_gradient);
+    module.def("cuda_device_count", cuda::device_count);
+#endif
 }

@@ -16,6 +16,12 @@
 #include <string>
 #include <vector>
 
+#ifdef __CUDACC__
+#define HPCAUXVAE_HD __host__ __device__
+#else
+#define HPCAUXVAE_HD
+#endif
+
 namespace hpcauxvae {
 
 constexpr int kMaxDegree = 6;
@@ -24,8 +30,8 @@ struct Shape {
     int64_t n;
     int d, z, k;
 
-    size_t p() const { return size_t(d) * k; }
-    size_t q() const { return size_t(z) * k; }
+    HPCAUXVAE_HD size_t p() const { return size_t(d) * k; }
+    HPCAUXVAE_HD size_t q() const { return size_t(z) * k; }
 };
 
 enum class Type { f32, f64, bf16 };
@@ -48,20 +54,20 @@ struct OutRows {
 struct Layout {
     size_t d, p, q;
 
-    explicit Layout(const Shape& shape) : d(shape.d), p(shape.p()), q(shape.q()) {}
-    size_t n() const { return 0; }                          // (D)
-    size_t mean_u() const { return d; }                     // (D, K)
-    size_t mean_c() const { return mean_u() + p; }          // (D, Z, K)
-    size_t within() const { return mean_c() + d * q; }      // (D, Z, K)  sum of V
-    size_t m2_u() const { return within() + d * q; }        // (D, K)     sum of squares about the mean
-    size_t m2_c() const { return m2_u() + p; }              // (D, Z, K)
-    size_t cross() const { return m2_c() + d * q; }         // (D, K, Z, K)
-    size_t size() const { return cross() + p * q; }
+    HPCAUXVAE_HD explicit Layout(const Shape& shape) : d(shape.d), p(shape.p()), q(shape.q()) {}
+    HPCAUXVAE_HD size_t n() const { return 0; }                          // (D)
+    HPCAUXVAE_HD size_t mean_u() const { return d; }                     // (D, K)
+    HPCAUXVAE_HD size_t mean_c() const { return mean_u() + p; }          // (D, Z, K)
+    HPCAUXVAE_HD size_t within() const { return mean_c() + d * q; }      // (D, Z, K)  sum of V
+    HPCAUXVAE_HD size_t m2_u() const { return within() + d * q; }        // (D, K)     sum of squares about the mean
+    HPCAUXVAE_HD size_t m2_c() const { return m2_u() + p; }              // (D, Z, K)
+    HPCAUXVAE_HD size_t cross() const { return m2_c() + d * q; }         // (D, K, Z, K)
+    HPCAUXVAE_HD size_t size() const { return cross() + p * q; }
 };
 
 // d term / d (m2_c + within), (D, Z, K), followed by d term / d cross, (D, K, Z, K). Column z < D belongs to the first
 // term, every other column to the second, so one array serves both.
-inline size_t slopes_size(const Shape& shape) { return (shape.d + shape.p()) * shape.q(); }
+HPCAUXVAE_HD inline size_t slopes_size(const Shape& shape) { return (shape.d + shape.p()) * shape.q(); }
 
 // mean, var: (N, Z); var.data may be null, for variance 0. Same bits for every number of threads.
 void statistics(const Shape&, const Rows& u, const Rows& mean, const Rows& var, int threads, double* moments);
@@ -73,6 +79,34 @@ void finalize(const Shape&, const double* moments, double* intra, double* inter,
 void gradient(const Shape&, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
               const double* slopes, double scale_intra, double scale_inter, int threads, const OutRows& d_mean,
               const OutRows& d_var);
+
+// The same three steps on a GPU: all pointers are to its memory, and so are the two terms and their upstream gradients.
+// Nothing waits, nothing is allocated; every result has the same bits in every run.
+namespace cuda {
+
+struct Queue {
+    int device;
+    void* stream;  // a cudaStream_t of this device
+};
+
+// Doubles that `statistics` and `finalize` may overwrite.
+size_t workspace_size(const Shape&);
+
+// With `intra` the terms and slopes too, in the same launch; null, with `inter` and `slopes`: the moments only.
+void statistics(const Shape&, const Rows& u, const Rows& mean, const Rows& var, double* workspace, double* moments,
+                double* intra, double* inter, double* slopes, const Queue&);
+
+void finalize(const Shape&, const double* moments, double* workspace, double* intra, double* inter, double* slopes,
+              const Queue&);
+
+void gradient(const Shape&, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
+              const double* slopes, const double* scale_intra, const double* scale_inter, const OutRows& d_mean,
+              const OutRows& d_var, const Queue&);
+
+// GPUs that the driver offers; 0 without a driver.
+int device_count();
+
+}  // namespace cuda
 
 // Instruction set that the two passes on the CPU use: the best one of this machine, unless another was asked for.
 const char* instruction_set();

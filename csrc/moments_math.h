@@ -8,12 +8,6 @@
 
 #include "moments.h"
 
-#ifdef __CUDACC__
-#define HPCAUXVAE_HD __host__ __device__
-#else
-#define HPCAUXVAE_HD
-#endif
-
 namespace hpcauxvae {
 
 // i! C(k, i)^2, the weights in Var(z^k).

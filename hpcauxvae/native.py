@@ -1,5 +1,7 @@
 """The terms of (9) and their gradient by the compiled module, around the reduction over ranks.
 
+On a GPU everything is queued on the current stream and nothing waits for it: a whole step can be captured in a CUDA graph.
+
 Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree. `moments` is a PolynomialMoments in its packed
 form, `slopes` the derivatives of the terms with respect to it.
 """
@@ -18,7 +20,17 @@ _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 def serves(device: torch.device) -> bool:
     """Whether the compiled module serves tensors on this device."""
-    return core is not None and device.type == "cpu"
+    return core is not None and (device.type == "cpu" or (device.type == "cuda" and core.cuda_compiled))
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
+
+
+def _queue(tensor: Tensor) -> tuple[int, int]:
+    """Device and current stream."""
+    stream = torch.cuda.current_stream(tensor.device)
+    return stream.device_index, stream.cuda_stream
 
 
 def _rows(tensor: Tensor | None) -> tuple[int, int, int] | None:
@@ -74,18 +86,24 @@ def _forward(
     """(intra, inter, moments, slopes), of the global batch and the history."""
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     (n, d), dz = u_BD.shape, codes_BZ.shape[1]
-    shape, double = (n, d, dz, degree), torch.float64
-    intra, inter = torch.empty((), dtype=double), torch.empty((), dtype=double)
-    moments = torch.empty(moments_size(d, dz, degree), dtype=double)
-    slopes = torch.empty(slopes_size(d, dz, degree), dtype=double)
+    shape = (n, d, dz, degree)
+    sizes = ((), (), moments_size(d, dz, degree), slopes_size(d, dz, degree))
+    intra, inter, moments, slopes = (torch.empty(size, dtype=torch.float64, device=codes_BZ.device) for size in sizes)
     terms = (_buffer(intra), _buffer(inter), _buffer(slopes))
     rows = (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
-    if group is None and history is None:
-        core.statistics(shape, *rows, _buffer(moments), terms, torch.get_num_threads())
-    else:
-        core.statistics(shape, *rows, _buffer(moments), None, torch.get_num_threads())
+    reduced = group is not None or history is not None
+    if not _on_gpu(codes_BZ):
+        core.statistics(shape, *rows, _buffer(moments), None if reduced else terms, torch.get_num_threads())
+        if reduced:
+            moments = _together(moments, history, shape, group)
+            core.finalize(shape, _buffer(moments), terms)
+        return intra, inter, moments, slopes
+    workspace = torch.empty(core.cuda_workspace(shape), dtype=torch.float64, device=codes_BZ.device)
+    where = (_buffer(workspace), _queue(codes_BZ))
+    core.cuda_statistics(shape, *rows, _buffer(moments), None if reduced else terms, *where)
+    if reduced:
         moments = _together(moments, history, shape, group)
-        core.finalize(shape, _buffer(moments), terms)
+        core.cuda_finalize(shape, _buffer(moments), terms, *where)
     return intra, inter, moments, slopes
 
 
@@ -108,18 +126,13 @@ def _backward(
         d_intra, d_inter = upstream.unbind()
     d_codes_BZ, d_var_BZ = _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
-    core.gradient(
-        (*u_BD.shape, codes_BZ.shape[1], degree),
-        _rows(u_BD),
-        _rows(codes_BZ),
-        _rows(var_BZ),
-        _buffer(moments),
-        _buffer(slopes),
-        (d_intra.item(), d_inter.item()),
-        torch.get_num_threads(),
-        _rows(d_codes_BZ),
-        None if var_BZ is None else _rows(d_var_BZ),
-    )
+    shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
+    behind = (_buffer(moments), _buffer(slopes))
+    out = (_rows(d_codes_BZ), None if var_BZ is None else _rows(d_var_BZ))
+    if _on_gpu(codes_BZ):
+        core.cuda_gradient(shape, *rows, *behind, _buffer(d_intra), _buffer(d_inter), *out, _queue(codes_BZ))
+    else:
+        core.gradient(shape, *rows, *behind, (d_intra.item(), d_inter.item()), torch.get_num_threads(), *out)
     return d_codes_BZ, d_var_BZ
 
 

@@ -1,0 +1,98 @@
+// The passes on CPUs and the CUDA kernels on CPU threads, on the same samples: the results must agree. For sanitizers.
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "moments.h"
+
+using namespace hpcauxvae;
+
+namespace {
+
+struct Samples {
+    Shape shape;
+    std::vector<float> u, mean, var;
+
+    Samples(const Shape& s, double missing) : shape(s), u(s.n * s.d), mean(s.n * s.z), var(s.n * s.z) {
+        std::mt19937 random(7);
+        std::uniform_real_distribution<float> uniform;
+        std::normal_distribution<float> normal;
+        for (auto& x : u) x = uniform(random) < missing ? NAN : 3 + uniform(random);
+        for (auto& x : mean) x = normal(random);
+        for (auto& x : var) x = uniform(random);
+        for (int64_t i = 0; i < s.n; ++i)
+            if (!std::isnan(u[i * s.d])) mean[i * s.z] += u[i * s.d];
+    }
+    Rows rows(const std::vector<float>& of, int columns) const { return {of.data(), columns, Type::f32}; }
+};
+
+struct Results {
+    std::vector<double> moments, slopes, d_mean, d_var;
+    double intra = 0, inter = 0;
+
+    explicit Results(const Shape& s)
+        : moments(Layout(s).size()), slopes(slopes_size(s)), d_mean(s.n * s.z), d_var(s.n * s.z) {}
+    OutRows rows(std::vector<double>& of, int columns) { return {of.data(), columns, Type::f64}; }
+};
+
+Results on_cpu(const Samples& in, const Rows& u, const Rows& mean, const Rows& var) {
+    Results out(in.shape);
+    statistics(in.shape, u, mean, var, 3, out.moments.data());
+    finalize(in.shape, out.moments.data(), &out.intra, &out.inter, out.slopes.data());
+    gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), 0.7, 1.3, 3, out.rows(out.d_mean, in.shape.z),
+             var.data ? out.rows(out.d_var, in.shape.z) : OutRows{nullptr, 0, Type::f64});
+    return out;
+}
+
+Results with_cuda(const Samples& in, const Rows& u, const Rows& mean, const Rows& var, bool in_one) {
+    Results out(in.shape);
+    std::vector<double> workspace(cuda::workspace_size(in.shape));
+    const cuda::Queue queue{0, nullptr};
+    cuda::statistics(in.shape, u, mean, var, workspace.data(), out.moments.data(), in_one ? &out.intra : nullptr,
+                     in_one ? &out.inter : nullptr, in_one ? out.slopes.data() : nullptr, queue);
+    if (!in_one)
+        cuda::finalize(in.shape, out.moments.data(), workspace.data(), &out.intra, &out.inter, out.slopes.data(), queue);
+    const double scale_intra = 0.7, scale_inter = 1.3;
+    cuda::gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), &scale_intra, &scale_inter,
+                   out.rows(out.d_mean, in.shape.z),
+                   var.data ? out.rows(out.d_var, in.shape.z) : OutRows{nullptr, 0, Type::f64}, queue);
+    return out;
+}
+
+bool near(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {
+    double gap = 0, size = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+        gap += (a[i] - b[i]) * (a[i] - b[i]);
+        size += a[i] * a[i];
+    }
+    return std::sqrt(gap) <= tolerance * std::sqrt(size) + 1e-12;  // a NaN is not near
+}
+
+bool agree(const Shape& shape, bool spread, double missing, bool in_one, double tolerance) {
+    const Samples in(shape, missing);
+    const Rows u = in.rows(in.u, shape.d), mean = in.rows(in.mean, shape.z);
+    const Rows var = spread ? in.rows(in.var, shape.z) : Rows{nullptr, 0, Type::f64};
+    const Results a = on_cpu(in, u, mean, var), b = with_cuda(in, u, mean, var, in_one);
+    const bool good = near(a.moments, b.moments, tolerance) && near(a.slopes, b.slopes, 100 * tolerance) &&
+                      near({a.intra, a.inter}, {b.intra, b.inter}, tolerance) &&
+                      near(a.d_mean, b.d_mean, 100 * tolerance) && near(a.d_var, b.d_var, 100 * tolerance);
+    std::printf("N %lld, d %d, dz %d, K %d, %s, %g missing, %s: %s\n", (long long)shape.n, shape.d, shape.z, shape.k,
+                spread ? "variances" : "no variances", missing, in_one ? "fused" : "apart", good ? "agree" : "DIFFER");
+    return good;
+}
+
+}  // namespace
+
+int main(int, char** argv) {
+    const double tolerance = std::atof(argv[1]);
+    bool good = agree({40, 5, 10, 3}, true, 0, true, tolerance);
+    good &= agree({300, 2, 3, 2}, true, 0.2, false, tolerance);    // two parts, factors one by one
+    good &= agree({270, 18, 33, 1}, false, 0.01, true, tolerance);  // four tiles
+    good &= agree({2, 1, 1, 4}, false, 0, true, tolerance);
+    good &= agree({0, 2, 3, 2}, true, 0, true, tolerance);
+    return good ? 0 : 1;
+}
