@@ -1,8 +1,7 @@
 // Lets the CUDA sources run on CPU threads, for tests only: compiled by a C++20 compiler with HPCAUXVAE_CUDA_ON_HOST,
 // one std::thread for each CUDA thread, two blocks at a time. Sanitizers then see what the kernels do.
 //
-// Two faults can be planted, to see that they are caught: with HPCAUXVAE_FAULT_BARRIER __syncwarp does nothing, with
-// HPCAUXVAE_FAULT_STORE a block's shared memory is 8 bytes shorter than it asked for.
+// Two faults can be planted, to see that the sanitizers catch them.
 #pragma once
 
 #include <math.h>
@@ -19,6 +18,7 @@
 
 #define __global__
 #define __device__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define HPCAUXVAE_SHARED(type, name) type* const name = static_cast<type*>(cuda_on_host::block->shared.get())
 
@@ -27,9 +27,18 @@ struct dim3 {
     dim3(unsigned x, unsigned y = 1) : x(x), y(y) {}
 };
 
+struct double2 {
+    double x, y;
+};
+inline double2 make_double2(double x, double y) { return {x, y}; }
+
 namespace cuda_on_host {
 
 constexpr int kLanes = 32, kBlocksAtOnce = 2;
+
+// barrier: __syncwarp does nothing. store: a block's shared memory is 8 bytes shorter than it asked for.
+enum class Fault { none, barrier, store };
+inline Fault fault = Fault::none;
 
 // What the lanes of a warp give each other. Two sets, used in turn: nobody writes one that is still being read.
 struct Warp {
@@ -80,10 +89,13 @@ inline void multiply_add(double (&c)[2], double a, double b) {
         for (int k = 0; k < 4; ++k) c[i] += given.a[lane() / 4 * 4 + k] * given.b[(2 * (lane() % 4) + i) * 4 + k];
 }
 
+inline void load(const char* from, int size, unsigned& low, unsigned& high) {
+    std::memcpy(&low, from, std::min(size, 4));
+    if (size == 8) std::memcpy(&high, from + 4, 4);
+}
+
 inline void run(dim3 grid, int threads, size_t bytes, const std::function<void()>& kernel) {
-#ifdef HPCAUXVAE_FAULT_STORE
-    bytes -= 8;
-#endif
+    if (fault == Fault::store) bytes -= 8;
     grid_size = {grid.x, grid.y};
     const unsigned count = grid.x * grid.y;
     for (unsigned first = 0; first < count; first += kBlocksAtOnce) {
@@ -121,9 +133,7 @@ inline bool __syncthreads_or(bool vote) {
     return any;
 }
 inline void __syncwarp() {
-#ifndef HPCAUXVAE_FAULT_BARRIER
-    cuda_on_host::warp().gate.arrive_and_wait();
-#endif
+    if (cuda_on_host::fault != cuda_on_host::Fault::barrier) cuda_on_host::warp().gate.arrive_and_wait();
 }
 inline bool __any_sync(unsigned, bool vote) {
     const double* const votes = cuda_on_host::exchange(vote, 0).a;
@@ -146,7 +156,9 @@ To same_bits(From from) {
     std::memcpy(&to, &from, sizeof to);
     return to;
 }
-inline double __longlong_as_double(long long bits) { return same_bits<double>(bits); }
+inline double __hiloint2double(int high, int low) {
+    return same_bits<double>(uint64_t(unsigned(high)) << 32 | unsigned(low));
+}
 inline float __uint_as_float(unsigned bits) { return same_bits<float>(bits); }
 inline unsigned __float_as_uint(float value) { return same_bits<unsigned>(value); }
 

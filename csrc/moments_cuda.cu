@@ -73,13 +73,15 @@ struct Tile {
 };
 
 // The first sample of begin..end-1 whose factor j is known, or end. The same for all threads of the block.
-__device__ int64_t first_known(const Rows& u, int j, int64_t begin, int64_t end, double* work) {
+__device__ HPCAUXVAE_ONCE int64_t first_known(const Rows& u, int j, int64_t begin, int64_t end, double* work) {
     int64_t first = end;
+#pragma unroll 1
     for (int64_t n = begin + threadIdx.x; n < end && first == end; n += kThreads)
         if (!isnan(load(u, n, j))) first = n;
     work[threadIdx.x] = double(first - begin);
     __syncthreads();
     double nearest = work[0];
+#pragma unroll 1
     for (int t = 1; t < kThreads; ++t) nearest = work[t] < nearest ? work[t] : nearest;
     __syncthreads();
     return begin + int64_t(nearest);
@@ -87,7 +89,7 @@ __device__ int64_t first_known(const Rows& u, int j, int64_t begin, int64_t end,
 
 // Powers of one sample, on which the others are centred. Not a sample of begin..end-1: 0.
 template <int K, bool SPREAD>
-__device__ void set_shifts(const Problem& p, const Tile& tile, int j, int d, int64_t n, bool there, double* shifts) {
+__device__ HPCAUXVAE_ONCE void set_shifts(const Problem& p, const Tile& tile, int j, int d, int64_t n, bool there, double* shifts) {
     const int column = threadIdx.x;
     if (column < d * K) {
         const double x = there ? load(p.u, n, j + column / K) : 0.0;
@@ -106,17 +108,19 @@ __device__ void set_shifts(const Problem& p, const Tile& tile, int j, int d, int
 
 // Sums of the block -> moments of its d factors, the first of which is number j of the tile.
 template <int K>
-__device__ void write_moments(const Tile& tile, int j, int d, const double* work, const double* totals,
+__device__ HPCAUXVAE_ONCE void write_moments(const Tile& tile, int j, int d, const double* work, const double* totals,
                               const double* shifts, double* moments) {
     const int rows = d * K, cols = tile.dz * K;
     const double *sum_u = totals, *square_u = sum_u + kRows, *sum_c = square_u + kRows, *square_c = sum_c + kCols;
     const double *spread = square_c + kCols, n = totals[kTotals - 1], share = n > 0 ? 1 / n : 0;
+#pragma unroll 1
     for (int i = threadIdx.x; i < rows * cols; i += kThreads) {
         const int r = i / cols, c = i % cols;
         double total = 0;
         for (int w = 0; w < kWarps; ++w) total += work[(w * kRows + r) * kCols + c];
         factor(moments, tile.at, j + r / K, K).cross[r % K * tile.at.q + c] = total - sum_u[r] * sum_c[c] * share;
     }
+#pragma unroll 1
     for (int i = threadIdx.x; i < d * cols; i += kThreads) {
         const int c = i % cols;
         const FactorMoments to = factor(moments, tile.at, j + i / cols, K);
@@ -124,6 +128,7 @@ __device__ void write_moments(const Tile& tile, int j, int d, const double* work
         to.m2_c[c] = square_c[c] - sum_c[c] * sum_c[c] * share;
         to.within[c] = spread[c];
     }
+#pragma unroll 1
     for (int r = threadIdx.x; r < rows; r += kThreads) {
         const FactorMoments to = factor(moments, tile.at, j + r / K, K);
         to.mean_u[r % K] = n > 0 ? shifts[r] + sum_u[r] * share : 0.0;
@@ -142,14 +147,14 @@ __device__ bool accumulate(const Problem& p, const Tile& tile, int j, int d, boo
     const int step = p.plan.step, warp = threadIdx.x / 32;
     const int64_t first = alone ? first_known(p.u, tile.j + j, begin, end, work) : begin;
     set_shifts<K, SPREAD>(p, tile, tile.j + j, d, first, first < end, shifts);
-    WarpSums<K, SPREAD> sums(tile.j + j, d, tile.z, tile.dz, alone, end, step, shifts,
+    int64_t start = begin + warp * step;
+    WarpSums<K, SPREAD> sums(p.u, p.mean, p.var, tile.j + j, d, tile.z, tile.dz, alone, start, end, step, shifts,
                              work + warp * step * (kPitchU + kPitchC));
     __syncthreads();
-    int64_t start = begin + warp * step;
-    sums.fetch(p.u, p.mean, p.var, start);
+    sums.fetch(start);
     for (; start < end; start += kWarps * step) {
-        sums.raise_to_powers(p.u, p.mean, p.var, start);
-        sums.fetch(p.u, p.mean, p.var, start + kWarps * step);
+        sums.raise_to_powers(start);
+        sums.fetch(start + kWarps * step);
         __syncwarp();
         sums.multiply();
         __syncwarp();
@@ -163,9 +168,10 @@ __device__ bool accumulate(const Problem& p, const Tile& tile, int j, int d, boo
 // Moments of `count` parts, one every `slot` doubles, together. Two passes, because the means must be known first; the
 // other blocks' results are read from the second-level cache, which all share.
 template <int K>
-__device__ void merge_parts(const double* parts, size_t slot, int count, const Tile& tile, double* moments) {
+__device__ HPCAUXVAE_ONCE void merge_parts(const double* parts, size_t slot, int count, const Tile& tile, double* moments) {
     const Layout& at = tile.at;
     const int cols = int(at.q);
+#pragma unroll 1
     for (int i = threadIdx.x; i < tile.d * cols; i += kThreads) {
         const int j = i / cols, c = i % cols;
         const double *const n_at = parts + at.n() + j, *const u_at = parts + at.mean_u() + j * K;
@@ -205,16 +211,18 @@ __device__ void merge_parts(const double* parts, size_t slot, int count, const T
     __syncthreads();
 }
 
-__device__ void publish(const double* mine, size_t size, double* part) {
+__device__ HPCAUXVAE_ONCE void publish(const double* mine, size_t size, double* part) {
+#pragma unroll 1
     for (size_t i = threadIdx.x; i < size; i += kThreads) part[i] = mine[i];
 }
 
 // Copies a tile's moments into the whole, or with `back` from the whole.
 template <int K>
-__device__ void exchange(const Shape& shape, const Tile& tile, bool back, double* mine, double* whole) {
+__device__ HPCAUXVAE_ONCE void exchange(const Shape& shape, const Tile& tile, bool back, double* mine, double* whole) {
     const Layout all(shape), &at = tile.at;
     const auto copy = [back](double* a, double* b) { back ? *a = *b : *b = *a; };
     const int cols = int(at.q), z = tile.z * K;
+#pragma unroll 1
     for (int i = threadIdx.x; i < tile.d * cols; i += kThreads) {
         const int j = i / cols, c = i % cols;
         const FactorMoments a = factor(mine, at, j, K), b = factor(whole, all, tile.j + j, K);
@@ -229,18 +237,20 @@ __device__ void exchange(const Shape& shape, const Tile& tile, bool back, double
 
 // Terms and slopes of a tile, from its moments; the last tile adds the terms up.
 template <int K>
-__device__ void finalize_tile(const Problem& p, const Tile& tile, double* moments, double* work) {
+__device__ HPCAUXVAE_ONCE void finalize_tile(const Problem& p, const Tile& tile, double* moments, double* work) {
     const int d = p.shape.d, z = p.shape.z;
     const double own = -1.0 / K, other = d > 1 ? 1.0 / (K * (d - 1.0)) : 0.0;
     const double residual = z > d ? 1.0 / (double(K) * d * (z - d)) : 0.0;
     const size_t q = p.shape.q();
     double terms[2] = {};
+#pragma unroll 1
     for (int i = threadIdx.x; i < tile.d * tile.dz; i += kThreads) {
         const int j = i / tile.dz, c = i % tile.dz, global_j = tile.j + j, global_c = tile.z + c;
         const double weight = global_c >= d ? residual : global_c == global_j ? own : other;
         const FactorMoments m = factor(moments, tile.at, j, K);
         double root_u[K], total = 0;
         for (int a = 0; a < K; ++a) root_u[a] = inverse_root(m.m2_u[a], 0, m.mean_u[a], *m.n, a + 1);
+#pragma unroll 1
         for (int b = 0; b < K; ++b) {
             const int column = c * K + b;
             const double root_c = inverse_root(m.m2_c[column], m.within[column], m.mean_c[column], *m.n, b + 1);
@@ -270,7 +280,7 @@ __device__ void finalize_tile(const Problem& p, const Tile& tile, double* moment
 }
 
 template <int K, bool SPREAD>
-__global__ void __launch_bounds__(kThreads, 3) statistics_kernel(const Problem p) {
+__global__ void __launch_bounds__(kThreads, 3) statistics_kernel(const __grid_constant__ Problem p) {
     HPCAUXVAE_SHARED(double, shared);
     double *const moments = shared, *const totals = moments + p.plan.slot, *const work = totals + kTotals + kShifts;
     const Tile tile(p.shape, p.plan, blockIdx.y);
@@ -302,7 +312,7 @@ __global__ void __launch_bounds__(kThreads, 3) statistics_kernel(const Problem p
 }
 
 template <int K>
-__global__ void __launch_bounds__(kThreads) finalize_kernel(const Problem p) {
+__global__ void __launch_bounds__(kThreads) finalize_kernel(const __grid_constant__ Problem p) {
     HPCAUXVAE_SHARED(double, shared);
     const Tile tile(p.shape, p.plan, blockIdx.y);
     exchange<K>(p.shape, tile, true, shared, p.moments);

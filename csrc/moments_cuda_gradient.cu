@@ -29,13 +29,14 @@ struct Columns {
 };
 
 template <int K>
-__device__ void set_columns(const GradientProblem& p, int first, int count, const Columns& columns) {
+__device__ HPCAUXVAE_ONCE void set_columns(const GradientProblem& p, int first, int count, const Columns& columns) {
     const Layout layout(p.shape);
     const double* const mean_c = p.moments + layout.mean_c();
     for (int i = threadIdx.x; i < count; i += kThreads) {
         const size_t b = first + i;
         double within = 0, offset = 0;
         const double centre = b < layout.q ? mean_c[b] : 0.0;
+#pragma unroll 4
         for (int j = 0; b < layout.q && j < p.shape.d; ++j) {
             const double slope = p.slopes[j * layout.q + b];
             within += slope;
@@ -44,6 +45,20 @@ __device__ void set_columns(const GradientProblem& p, int first, int count, cons
         columns.within[i] = within, columns.centre[i] = centre, columns.offset[i] = offset;
     }
     __syncthreads();
+}
+
+// Within and offset of column b, over the factors that sample n has.
+__device__ HPCAUXVAE_ONCE double2 of_known(const GradientProblem& p, int64_t n, size_t b, double centre) {
+    const Layout layout(p.shape);
+    double within = 0, offset = 0;
+#pragma unroll 1
+    for (int j = 0; j < p.shape.d; ++j) {
+        if (isnan(load(p.u, n, j))) continue;
+        const double slope = p.slopes[j * layout.q + b];
+        within += slope;
+        offset += 2 * slope * (centre - p.moments[layout.mean_c() + j * layout.q + b]);
+    }
+    return make_double2(within, offset);
 }
 
 // The samples n and n + 8 of this lane, for its latents from number z on.
@@ -58,8 +73,8 @@ class WarpGradient {
 #pragma unroll
             for (int l = 0; l < kLatents; ++l)
                 if (holds(f, l)) {
-                    mean_[f][l] = fetch(p.mean, n_ + 8 * f, z_ + l);
-                    if (SPREAD) var_[f][l] = fetch(p.var, n_ + 8 * f, z_ + l);
+                    mean_[f][l] = fetch(address(p.mean, n_ + 8 * f, z_ + l), p.mean.type);
+                    if (SPREAD) var_[f][l] = fetch(address(p.var, n_ + 8 * f, z_ + l), p.var.type);
                 }
     }
 
@@ -103,14 +118,18 @@ class WarpGradient {
                 const double var = SPREAD ? decode(var_[f][l], p_.var.type) : 0.0;
                 power_means<K, SPREAD>(decode(mean_[f][l], p_.mean.type), var, m);
                 const double scale = z_ + l < p_.shape.d ? scale_intra : scale_inter;
+                const int first = (z_ - z0) * K + l * K;  // among the block's columns
+                double2 own[K];                           // within, offset
+                for (int k = 0; k < K; ++k) own[k] = make_double2(columns.within[first + k], columns.offset[first + k]);
+                if (missing_)
+                    for (int k = 0; k < K; ++k)
+                        own[k] = of_known(p_, n_ + 8 * f, size_t(z_ + l) * K + k, columns.centre[first + k]);
 #pragma unroll
                 for (int k = 1; k <= K; ++k) {
-                    const int slot = l * K + k - 1, i = (z_ - z0) * K + slot;
-                    double within = columns.within[i], offset = columns.offset[i];
-                    if (missing_) of_known(n_ + 8 * f, size_t(z_) * K + slot, columns.centre[i], within, offset);
-                    const double centred = m[k] - columns.centre[i];
-                    in_c[k] = scale * (total_[f][slot / 2][slot % 2] + 2 * within * centred + offset);
-                    in_v[k] = scale * within;
+                    const int slot = l * K + k - 1;
+                    const double centred = m[k] - columns.centre[first + k - 1];
+                    in_c[k] = scale * (total_[f][slot / 2][slot % 2] + 2 * own[k - 1].x * centred + own[k - 1].y);
+                    in_v[k] = scale * own[k - 1].x;
                 }
                 chain<K, SPREAD>(m, var, in_c, in_v, d_mean, d_var);
                 store(d_mean, p_.d_mean, n_ + 8 * f, z_ + l);
@@ -123,28 +142,16 @@ class WarpGradient {
         return n_ + 8 * piece < p_.shape.n && z_ + latent < p_.shape.z;
     }
 
-    // Within and offset of column b, over the factors that sample n has.
-    __device__ void of_known(int64_t n, size_t b, double centre, double& within, double& offset) const {
-        const Layout layout(p_.shape);
-        within = offset = 0;
-        for (int j = 0; j < p_.shape.d; ++j) {
-            if (isnan(load(p_.u, n, j))) continue;
-            const double slope = p_.slopes[j * layout.q + b];
-            within += slope;
-            offset += 2 * slope * (centre - p_.moments[layout.mean_c() + j * layout.q + b]);
-        }
-    }
-
     const GradientProblem& p_;
     const int64_t n_;
     const int z_;
-    unsigned long long mean_[kPieces][kLatents] = {}, var_[kPieces][kLatents] = {};
+    Bits mean_[kPieces][kLatents], var_[kPieces][kLatents];
     double total_[kPieces][kPairs][2] = {};
     bool missing_ = false;
 };
 
 template <int K, bool SPREAD>
-__global__ void __launch_bounds__(kThreads, 4) gradient_kernel(const GradientProblem p) {
+__global__ void __launch_bounds__(kThreads, 3) gradient_kernel(const __grid_constant__ GradientProblem p) {
     HPCAUXVAE_SHARED(double, shared);
     constexpr int kLatents = 4 * latents_per_lane(K), kColumns = kLatents * K;
     const Columns columns{shared, shared + kColumns, shared + 2 * kColumns};

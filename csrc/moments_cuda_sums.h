@@ -25,36 +25,52 @@ struct Lane {
           active(sample < samples) {}
 };
 
+// Where a lane's numbers of one input lie.
+struct Stream {
+    const char* next;     // of the first round
+    int64_t round, step;  // bytes to the next one, to the next samples of this warp
+
+    __device__ Stream(const Rows& rows, int64_t start, int step, int column, const Lane& lane)
+        : next(address(rows, start + lane.sample, column + lane.column)),
+          round(lane.samples * rows.stride * size_of(rows.type)),
+          step(int64_t(kWarps) * step * rows.stride * size_of(rows.type)) {}
+};
+
 template <int K, bool SPREAD>
 class WarpSums {
    public:
-    // d factors from number j on, dz latents from number z on. tile: this warp's shared memory.
-    __device__ WarpSums(int j, int d, int z, int dz, bool alone, int64_t end, int step, const double* shifts,
-                        double* tile)
-        : j_(j), d_(d), z_(z), dz_(dz), alone_(alone), end_(end), step_(step), shifts_(shifts), tile_u_(tile),
-          tile_c_(tile + step * kPitchU), lane_u_(d), lane_c_(dz) {
+    // d factors from number j on, dz latents from number z on; this warp's samples begin at `start`. tile: its shared
+    // memory.
+    __device__ WarpSums(const Rows& u, const Rows& mean, const Rows& var, int j, int d, int z, int dz, bool alone,
+                        int64_t start, int64_t end, int step, const double* shifts, double* tile)
+        : u_(u), mean_(mean), var_(var), j_(j), d_(d), dz_(dz), alone_(alone), end_(end), step_(step),
+          shifts_(shifts), tile_u_(tile), tile_c_(tile + step * kPitchU), lane_u_(d), lane_c_(dz),
+          from_u_(u, start, step, j, lane_u_), from_mean_(mean, start, step, z, lane_c_),
+          from_var_(var, start, step, z, lane_c_) {
+#pragma unroll 1
         for (int i = threadIdx.x % 32; i < step * (kPitchU + kPitchC); i += 32) tile[i] = 0;
     }
 
-    // Starts to read the samples from `start` on.
-    __device__ void fetch(const Rows& u, const Rows& mean, const Rows& var, int64_t start) {
+    // Starts to read the next samples, which are `start` and after.
+    __device__ void fetch(int64_t start) {
 #pragma unroll
         for (int r = 0; r < kRounds; ++r) {
-            if (holds(lane_u_, r, start)) u_[r] = hpcauxvae::fetch(u, start + at(lane_u_, r), j_ + lane_u_.column);
+            if (holds(lane_u_, r, start)) bits_u_[r] = hpcauxvae::fetch(from_u_.next + r * from_u_.round, u_.type);
             if (!holds(lane_c_, r, start)) continue;
-            mean_[r] = hpcauxvae::fetch(mean, start + at(lane_c_, r), z_ + lane_c_.column);
-            if (SPREAD) var_[r] = hpcauxvae::fetch(var, start + at(lane_c_, r), z_ + lane_c_.column);
+            bits_mean_[r] = hpcauxvae::fetch(from_mean_.next + r * from_mean_.round, mean_.type);
+            if (SPREAD) bits_var_[r] = hpcauxvae::fetch(from_var_.next + r * from_var_.round, var_.type);
         }
+        from_u_.next += from_u_.step, from_mean_.next += from_mean_.step, from_var_.next += from_var_.step;
     }
 
     // Puts the centred powers of the fetched samples into the tile; 0 for samples that do not count.
-    __device__ void raise_to_powers(const Rows& u, const Rows& mean, const Rows& var, int64_t start) {
+    __device__ void raise_to_powers(int64_t start) {
 #pragma unroll
         for (int r = 0; r < kRounds; ++r) {
             const int i = at(lane_u_, r);
             if (!lane_u_.active || i >= step_) continue;
             const bool there = start + i < end_;
-            const double x = there ? decode(u_[r], u.type) : 0.0;
+            const double x = there ? decode(bits_u_[r], u_.type) : 0.0;
             const bool known = there && x == x;
             missing_ |= there && !known;
             known_ += known;
@@ -71,10 +87,10 @@ class WarpSums {
         for (int r = 0; r < kRounds; ++r) {
             const int i = at(lane_c_, r);
             if (!lane_c_.active || i >= step_) continue;
-            const bool there = start + i < end_, known = there && (!alone_ || !isnan(load(u, start + i, j_)));
+            const bool there = start + i < end_, known = there && (!alone_ || !isnan(load(u_, start + i, j_)));
             double m[K + 1], v[K + 1];
-            const double spread = SPREAD && there ? decode(var_[r], var.type) : 0.0;
-            power_means<K, SPREAD>(there ? decode(mean_[r], mean.type) : 0.0, spread, m);
+            const double spread = SPREAD && there ? decode(bits_var_[r], var_.type) : 0.0;
+            power_means<K, SPREAD>(there ? decode(bits_mean_[r], mean_.type) : 0.0, spread, m);
             if (SPREAD) power_variances<K>(m, spread, v);
             for (int k = 0; k < K; ++k) {
                 const int column = lane_c_.column * K + k;
@@ -89,6 +105,7 @@ class WarpSums {
 
     __device__ void multiply() {
         const int across = threadIdx.x % 4, along = threadIdx.x % 32 / 4;
+#pragma unroll 1
         for (int s = across; s < step_; s += 4) {
             double a[kRows / 8], b[kCols / 8];
             for (int f = 0; f < kRows / 8; ++f) a[f] = tile_u_[s * kPitchU + 8 * f + along];
@@ -134,19 +151,23 @@ class WarpSums {
     __device__ static double over_lanes(const double* values, int column, int columns) {
         double total = 0;
         for (int w = 0; w < kWarps; ++w)
+#pragma unroll 1
             for (int s = 0; s < 32 / columns; ++s) total += values[w * 32 + s * columns + column];
         return total;
     }
 
-    const int j_, d_, z_, dz_;
+    const Rows &u_, &mean_, &var_;
+    const int j_, d_, dz_;
     const bool alone_;
     const int64_t end_;
     const int step_;
     const double* const shifts_;
     double *const tile_u_, *const tile_c_;
     const Lane lane_u_, lane_c_;
-    unsigned long long u_[kRounds] = {}, mean_[kRounds] = {}, var_[kRounds] = {};
-    double sum_u_[K] = {}, square_u_[K] = {}, sum_c_[K] = {}, square_c_[K] = {}, spread_[K] = {}, known_ = 0;
+    Stream from_u_, from_mean_, from_var_;
+    Bits bits_u_[kRounds], bits_mean_[kRounds], bits_var_[kRounds];
+    double sum_u_[K] = {}, square_u_[K] = {}, sum_c_[K] = {}, square_c_[K] = {}, spread_[K] = {};
+    int known_ = 0;
     double cross_[kRows / 8][kCols / 8][2] = {};
     bool missing_ = false;
 };

@@ -12,9 +12,15 @@ namespace hpcauxvae {
 
 // i! C(k, i)^2, the weights in Var(z^k).
 HPCAUXVAE_HD static constexpr double spread_weight(int k, int i) {
+#ifdef __CUDACC__  // which does not turn the loop into constants
+    constexpr double weights[][6] = {{1},           {4, 2},           {9, 18, 6}, {16, 72, 96, 24}, {25, 200, 600, 600, 120},
+                                     {36, 450, 2400, 5400, 4320, 720}};
+    return weights[k - 1][i - 1];
+#else
     double weight = 1;
     for (int j = 0; j < i; ++j) weight *= double(k - j) * (k - j) / (j + 1);
     return weight;
+#endif
 }
 
 // The element of a vector, or the number itself.
