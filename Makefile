@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/ready
 SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
 
-.PHONY: demo test lint bench build clean
+.PHONY: demo test lint bench gpu-check build clean
 
 demo: demo/run/metrics.json
 	@echo "Pictures: demo/run/pictures/"
@@ -45,6 +45,12 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/moments.py
+
+# On a machine with a GPU, with nvcc and a Python that has torch, pytest, hypothesis, pybind11, cmake and ninja; no .venv.
+gpu-check:
+	HPCAUXVAE_CUDA=ON $(PYTHON) setup.py build_ext --inplace
+	$(PYTHON) -m pytest -rs -k "gpu or graph or stream or waits" tests/test_cuda.py
+	$(PYTHON) benchmarks/moments.py --device cuda
 
 build: $(READY)
 

@@ -2,9 +2,9 @@
 // float64 tensor cores in pieces of 16 x 32 (a tile); everything else is arithmetic on one number at a time.
 //
 // statistics: the samples are cut into as many parts as there are blocks, at most kMostBlocks on every GPU, so that the
-// result does not depend on the GPU. Powers are centred on a part's first sample: its distance d from the mean of n
-// samples obeys d^2 <= n variance, so M2 = sum x^2 - (sum x)^2 / n loses at most a factor n of this part to rounding, and
-// a constant column gives exactly 0. The block that finishes last merges the parts, in the order of their numbers,
+// result does not depend on the GPU. Powers are centred on a part's first sample: its distance d from the mean of the
+// n samples of the part obeys d^2 <= n variance, so M2 = sum x^2 - (sum x)^2 / n loses at most a factor n to rounding,
+// and a constant column gives exactly 0. The block that finishes last merges the parts, in the order of their numbers,
 // and computes the terms. gradient: every warp takes 16 samples at a time.
 //
 // A block first takes all its factors as known. Where one is not, it starts again and takes them one by one.
@@ -27,7 +27,8 @@ struct Plan {
         : factors(s.d * s.k < kRows ? s.d : kRows / s.k), latents(s.z * s.k < kCols ? s.z : kCols / s.k) {
         tiles_z = (s.z + latents - 1) / latents;
         tiles = (s.d + factors - 1) / factors * tiles_z;
-        if (tiles > 65535) throw std::invalid_argument("the shape needs " + std::to_string(tiles) + " tiles; allowed: 65535");
+        if (tiles > 65535)
+            throw std::invalid_argument("the shape needs " + std::to_string(tiles) + " tiles; allowed: 65535");
         const int64_t most = kMostBlocks / tiles > 0 ? kMostBlocks / tiles : 1;
         const int64_t wanted = s.n / kSamplesPerBlock;
         blocks = int(wanted < 1 ? 1 : wanted < most ? wanted : most);
@@ -56,10 +57,11 @@ struct Problem {
 
     Problem(const Shape& s, const Rows& u, const Rows& mean, const Rows& var, double* workspace, double* moments,
             double* intra, double* inter, double* slopes)
-        : shape(s), plan(s), u(u), mean(mean), var(var), parts(workspace), groups(parts + plan.tiles * plan.blocks * plan.slot),
+        : shape(s), plan(s), u(u), mean(mean), var(var), parts(workspace),
+          groups(parts + plan.tiles * plan.blocks * plan.slot),
           tile_terms(groups + plan.tiles * plan.groups * plan.slot),
-          counters(reinterpret_cast<unsigned*>(tile_terms + 2 * plan.tiles)), moments(moments), intra(intra), inter(inter),
-          slopes(slopes) {}
+          counters(reinterpret_cast<unsigned*>(tile_terms + 2 * plan.tiles)), moments(moments), intra(intra),
+          inter(inter), slopes(slopes) {}
 };
 
 // The factors and latents of one tile, with the layout of their moments.
@@ -89,7 +91,8 @@ __device__ HPCAUXVAE_ONCE int64_t first_known(const Rows& u, int j, int64_t begi
 
 // Powers of one sample, on which the others are centred. Not a sample of begin..end-1: 0.
 template <int K, bool SPREAD>
-__device__ HPCAUXVAE_ONCE void set_shifts(const Problem& p, const Tile& tile, int j, int d, int64_t n, bool there, double* shifts) {
+__device__ HPCAUXVAE_ONCE void set_shifts(const Problem& p, const Tile& tile, int j, int d, int64_t n, bool there,
+                                          double* shifts) {
     const int column = threadIdx.x;
     if (column < d * K) {
         const double x = there ? load(p.u, n, j + column / K) : 0.0;
@@ -168,7 +171,8 @@ __device__ bool accumulate(const Problem& p, const Tile& tile, int j, int d, boo
 // Moments of `count` parts, one every `slot` doubles, together. Two passes, because the means must be known first; the
 // other blocks' results are read from the second-level cache, which all share.
 template <int K>
-__device__ HPCAUXVAE_ONCE void merge_parts(const double* parts, size_t slot, int count, const Tile& tile, double* moments) {
+__device__ HPCAUXVAE_ONCE void merge_parts(const double* parts, size_t slot, int count, const Tile& tile,
+                                           double* moments) {
     const Layout& at = tile.at;
     const int cols = int(at.q);
 #pragma unroll 1

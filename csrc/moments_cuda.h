@@ -1,4 +1,4 @@
-// What the CUDA kernels share: reading and writing numbers, the 8 x 8 x 4 product, results that blocks hand on, launches.
+// What the CUDA kernels share: reading and writing numbers, the 8 x 8 x 4 product, sums over a block, launches.
 #pragma once
 
 #include <stdexcept>

@@ -1,5 +1,5 @@
-// d/d mean and d/d var on GPUs. Each warp takes 16 samples at a time, two pieces of 8. With the powers of the factors as
-// one matrix and the slopes of the cross moments as the other, the tensor cores give for every sample and every E[z^k]
+// d/d mean and d/d var on GPUs. Each warp takes 16 samples at a time, two pieces of 8. With the powers of the factors
+// as one matrix and the slopes of the cross moments as the other, the tensor cores give for every sample and every E[z^k]
 //
 //   sum over p of (u_p - mean u_p) d term / d cross_pq
 //

@@ -132,7 +132,8 @@ class WarpSums {
         static_assert(kTotals == kThreads + 1);
         const int kind = t < 2 * kRows ? t / kRows : 2 + (t - 2 * kRows) / kCols;
         const int column = kind < 2 ? t % kRows : (t - 2 * kRows) % kCols, columns = kind < 2 ? d_ : dz_;
-        totals[t] = column < columns * K ? over_lanes(work + (kind * K + column % K) * kThreads, column / K, columns) : 0;
+        const double* const values = work + (kind * K + column % K) * kThreads;
+        totals[t] = column < columns * K ? over_lanes(values, column / K, columns) : 0;
         if (t == 0) totals[kTotals - 1] = over_lanes(work + 5 * K * kThreads, 0, d_);
         __syncthreads();
         const int row = t % 32 / 4, col = 2 * (t % 4);

@@ -13,7 +13,11 @@ namespace hpcauxvae {
 // i! C(k, i)^2, the weights in Var(z^k).
 HPCAUXVAE_HD static constexpr double spread_weight(int k, int i) {
 #ifdef __CUDACC__  // which does not turn the loop into constants
-    constexpr double weights[][6] = {{1},           {4, 2},           {9, 18, 6}, {16, 72, 96, 24}, {25, 200, 600, 600, 120},
+    constexpr double weights[][6] = {{1},
+                                     {4, 2},
+                                     {9, 18, 6},
+                                     {16, 72, 96, 24},
+                                     {25, 200, 600, 600, 120},
                                      {36, 450, 2400, 5400, 4320, 720}};
     return weights[k - 1][i - 1];
 #else

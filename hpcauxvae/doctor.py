@@ -114,7 +114,8 @@ def _compiled_module() -> str:
         core = importlib.import_module("hpcauxvae._core")
     except ModuleNotFoundError as error:
         raise Missing("hpcauxvae._core was not built: the torch reference serves, more slowly") from error
-    return f"CPU ({core.instruction_set}), {'with' if core.cuda_compiled else 'without'} CUDA"
+    cuda = f"CUDA (sm_80, sm_90 and later; GPUs here: {core.cuda_device_count()})" if core.cuda_compiled else "no CUDA"
+    return f"compiled for CPU ({core.instruction_set}) and {cuda}"
 
 
 def _cuda() -> str:

@@ -1,6 +1,7 @@
 """The terms of (9) and their gradient by the compiled module, around the reduction over ranks.
 
-On a GPU everything is queued on the current stream and nothing waits for it: a whole step can be captured in a CUDA graph.
+On a GPU everything is queued on the current stream and nothing waits for it: a whole step can be captured in a CUDA
+graph.
 
 Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree. `moments` is a PolynomialMoments in its packed
 form, `slopes` the derivatives of the terms with respect to it.

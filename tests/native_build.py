@@ -1,5 +1,5 @@
-"""Builds the test programs in C++: the CUDA kernels on CPU threads (csrc/cuda_on_host.h), as a module for Python and, beside
-the CPU passes, as a program under sanitizers. They lie in build/tests and are built again when a source changes."""
+"""Builds the test programs in C++: the CUDA kernels on CPU threads (csrc/cuda_on_host.h), as a module for Python and,
+beside the CPU passes, as a program under sanitizers. They lie in build/tests; a changed source builds them again."""
 
 import importlib.util
 import shutil
@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
 BUILD = ROOT / "build" / "tests"
-PASSES = [CSRC / name for name in ("moments_cpu.cpp", "moments_simd.cpp", "moments_cuda.cu", "moments_cuda_gradient.cu")]
+PASSES = [
+    CSRC / name for name in ("moments_cpu.cpp", "moments_simd.cpp", "moments_cuda.cu", "moments_cuda_gradient.cu")
+]
 # The kernels are written for nvcc, whose pragmas g++ does not know.
 FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", f"-I{CSRC}"]
 DEFINITIONS = ["-DHPCAUXVAE_CUDA_ON_HOST", "-DHPCAUXVAE_CUDA=1", "-DHPCAUXVAE_VARIANT=baseline"]
@@ -55,7 +57,9 @@ def cuda_on_host() -> ModuleType:
     """hpcauxvae._core with the CUDA kernels on CPU threads: it takes tensors of the CPU for those of a GPU."""
     pybind11 = pytest.importorskip("pybind11")
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}", "-fvisibility=hidden"]
-    path = build(f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", [CSRC / "bindings.cpp", *PASSES], includes, ["-shared"])
+    path = build(
+        f"_core{sysconfig.get_config_var('EXT_SUFFIX')}", [CSRC / "bindings.cpp", *PASSES], includes, ["-shared"]
+    )
     spec = importlib.util.spec_from_file_location("_core", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

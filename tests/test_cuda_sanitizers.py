@@ -1,5 +1,5 @@
-"""The CUDA kernels, on CPU threads, and the CPU passes under ThreadSanitizer, AddressSanitizer and UBSan: clean, and each
-sanitizer catches a fault planted for it."""
+"""The CUDA kernels, on CPU threads, and the CPU passes under ThreadSanitizer, AddressSanitizer and UBSan: clean, and
+each sanitizer catches a fault planted for it."""
 
 import os
 import subprocess

@@ -9,9 +9,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from hpcauxvae import dependence, moments
+from hpcauxvae import dependence, moments, native
 from hpcauxvae.dependence import terms
 from hpcauxvae.moments import PolynomialMoments
+from tests.native_build import cuda_on_host
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
 IMPLEMENTATIONS = ["reference"] + (["compiled"] if moments.native_available() else [])
@@ -27,6 +28,13 @@ def samples() -> tuple[Tensor, Tensor, Tensor]:
     return u, codes, 0.1 + torch.rand(23, 5, generator=generator, dtype=torch.float64)
 
 
+def take_cuda_on_host() -> None:
+    """From here on the CUDA kernels, on CPU threads, serve this process."""
+    native.core = cuda_on_host()
+    native._on_gpu = lambda tensor: True
+    native._queue = lambda tensor: (0, 0)
+
+
 def loss_of(implementation: str, u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     if implementation == "reference":
         intra, inter = terms(PolynomialMoments.of(u, codes, var, degree=3).all_reduce(group).correlation())
@@ -39,6 +47,8 @@ def rank_program(rank: int, folder: Path, implementation: str, counts: list[int]
     """One rank: loss and gradients of its rows into a file. DDP's mean over ranks is done here, by hand."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(counts))
+    if implementation == "cuda on host":
+        take_cuda_on_host()
     if plain_backward:  # what autograd would do if the collective were not known to it
         moments._SumOverRanks.backward = staticmethod(lambda ctx, gradient: (gradient, None))
     rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))

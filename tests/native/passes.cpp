@@ -45,7 +45,8 @@ Results on_cpu(const Samples& in, const Rows& u, const Rows& mean, const Rows& v
     Results out(in.shape);
     statistics(in.shape, u, mean, var, 3, out.moments.data());
     finalize(in.shape, out.moments.data(), &out.intra, &out.inter, out.slopes.data());
-    gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), 0.7, 1.3, 3, out.rows(out.d_mean, in.shape.z),
+    gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), 0.7, 1.3, 3,
+             out.rows(out.d_mean, in.shape.z),
              var.data ? out.rows(out.d_var, in.shape.z) : OutRows{nullptr, 0, Type::f64});
     return out;
 }
@@ -57,7 +58,8 @@ Results with_cuda(const Samples& in, const Rows& u, const Rows& mean, const Rows
     cuda::statistics(in.shape, u, mean, var, workspace.data(), out.moments.data(), in_one ? &out.intra : nullptr,
                      in_one ? &out.inter : nullptr, in_one ? out.slopes.data() : nullptr, queue);
     if (!in_one)
-        cuda::finalize(in.shape, out.moments.data(), workspace.data(), &out.intra, &out.inter, out.slopes.data(), queue);
+        cuda::finalize(in.shape, out.moments.data(), workspace.data(), &out.intra, &out.inter, out.slopes.data(),
+                       queue);
     const double scale_intra = 0.7, scale_inter = 1.3;
     cuda::gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), &scale_intra, &scale_inter,
                    out.rows(out.d_mean, in.shape.z),
