@@ -145,27 +145,34 @@ def test_batch_set_on_two_chunk_sizes(tmp_path: Path) -> None:
     assert hashes(tmp_path / "a.h5") == hashes(tmp_path / "b.h5")
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.04, 0.7, 3.01, 9.99, 10.0, 11.3, 40.0, 900.0, 30_000.0])
-def test_counts_of_many_stamps_at_once_are_poisson(mean: float) -> None:
-    streams = noise.Streams(2)
-    counts = noise.poisson_rows(np.full((20, 1500), mean), streams, range(20)).ravel()
+def torch_counts(means: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
+    """(B, P) counts of the galaxies from `first` on."""
+    stamps = means.astype(np.float32)[:, None, None]
+    noise.add_noise_by_torch(stamps, 0.0, 0.0, seed, range(first, first + len(means)))
+    return stamps[:, 0, 0]
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.04, 0.7, 3.01, 9.99, 11.3, 40.0, 900.0, 30_000.0])
+def test_counts_of_the_batch_renderer_are_poisson(mean: float) -> None:
+    counts = torch_counts(np.full((20, 1500), mean), seed=2).ravel()
     if mean == 0:
         assert not counts.any()
         return
+    mean = float(np.float32(mean))
     edges = np.unique(stats.poisson.ppf(np.linspace(0.01, 0.99, 30), mean))
     probability = np.diff([0, *stats.poisson.cdf(edges, mean), 1])
     observed = np.bincount(np.searchsorted(edges, counts), minlength=len(probability))
     assert stats.chisquare(observed, probability * len(counts)).pvalue > 1e-3
-    assert abs(counts.var() / mean - 1) < 5 * np.sqrt((2 + 1 / mean) / len(counts))
+    assert abs(counts.var(dtype=float) / mean - 1) < 5 * np.sqrt((2 + 1 / mean) / len(counts))
 
 
-def test_streams_of_many_stamps_are_each_their_own() -> None:
-    means = np.full((50, 64), 1e4)
-    seeds = [noise.poisson_rows(means, noise.Streams(seed), range(50)) for seed in (0, 1)]
+def test_streams_of_the_batch_renderer_are_each_their_own() -> None:
+    means = np.full((50, 400), 1e4)
+    seeds = [torch_counts(means, seed) for seed in (0, 1)]
     assert len({row.tobytes() for rows in seeds for row in rows}) == 100
-    np.testing.assert_array_equal(noise.poisson_rows(means[:1], noise.Streams(1), [31])[0], seeds[1][31])
-    pooled = (seeds[0] - 1e4) / 100
-    assert np.abs(np.corrcoef(pooled)[np.triu_indices(50, 1)]).max() < 5 / np.sqrt(64)
+    np.testing.assert_array_equal(torch_counts(means[:1], seed=1, first=31)[0], seeds[1][31])
+    pooled = (np.concatenate(seeds).astype(float) - 1e4) / 100
+    assert np.abs(np.corrcoef(pooled)[np.triu_indices(100, 1)]).max() < 5 / np.sqrt(400)
 
 
 @pytest.mark.parametrize("renderer", ["galsim", "batch"])

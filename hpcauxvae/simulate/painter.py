@@ -6,11 +6,9 @@ from typing import TypeAlias
 import galsim
 import numpy as np
 
-from hpcauxvae.simulate.noise import Streams, with_noise_rows
+from hpcauxvae.simulate.noise import add_noise_by_torch
 from hpcauxvae.simulate.scene import Scene
 from hpcauxvae.types import InputError
-
-_AT_ONCE = 16  # stamps whose noise is drawn together: their pixels fit the cache
 
 Painter: TypeAlias = Callable[[np.ndarray, int, np.ndarray, Callable[[], None]], None]
 """(values (B, F), number of the first in the design, stamps to fill (B, C, H, W), what to call now and then)"""
@@ -22,25 +20,19 @@ def painter_of(scene: Scene, seed: int, device: str = "cpu") -> Painter:
     The painter raises InputError, naming the galaxy, where one cannot be drawn.
     """
     if scene.renderer == "galsim":
-        return _with_noise(_by_galsim(scene), scene, seed, many=False)
+        return _with_noise(_by_galsim(scene), scene, seed, by_torch=False)
     from hpcauxvae.simulate.batch import Renderer  # loads torch
 
-    return _with_noise(Renderer(scene, device), scene, seed, many=True)
+    return _with_noise(Renderer(scene, device), scene, seed, by_torch=True)
 
 
-def _with_noise(expected: Painter, scene: Scene, seed: int, many: bool) -> Painter:
-    streams = Streams(seed)
-
+def _with_noise(expected: Painter, scene: Scene, seed: int, by_torch: bool) -> Painter:
     def paint(values: np.ndarray, first: int, stamps: np.ndarray, between: Callable[[], None]) -> None:
         expected(values, first, stamps, between)
         if scene.noiseless:
             return
-        if many:
-            for low in range(0, len(stamps), _AT_ONCE):
-                some = stamps[low : low + _AT_ONCE]
-                numbers = range(first + low, first + low + len(some))
-                some[:] = with_noise_rows(some, scene.sky, scene.read_noise, streams, numbers)
-                between()
+        if by_torch:
+            add_noise_by_torch(stamps, scene.sky, scene.read_noise, seed, range(first, first + len(stamps)))
             return
         for row, stamp in enumerate(stamps):
             stamps[row] = scene.with_noise(stamp, seed, first + row)

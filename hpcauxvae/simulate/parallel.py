@@ -180,7 +180,7 @@ class _Progress:
         now = time.monotonic()
         if self.lines and now - self.said > _LINE_EVERY_S:
             self.said = now
-            done, total = int(self.dealer.done.sum()) * self.chunk, self.dealer.total * self.chunk
+            done, total = (count * self.chunk for count in (int(self.dealer.done.sum()), self.dealer.total))
             rate = done / (now - self.started)
             left = (total - done) / rate
             print(f"{done} of {total} stamps, {rate:.0f} a second, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -140,7 +140,7 @@ class Scene:
 
     def with_noise(self, stamp: np.ndarray, seed: int, index: int) -> np.ndarray:
         """Counts around expected counts (C, H, W), float32, from the stream that is this galaxy's own."""
-        return noise.with_noise(stamp, self.sky, self.read_noise, noise.stream_of(seed, index))
+        return noise.with_noise(stamp, self.sky, self.read_noise, seed, index)
 
     @property
     def description(self) -> dict[str, str | float]:
