@@ -8,9 +8,12 @@ from typing import Any, Literal
 from hpcauxvae.objectives import OBJECTIVES, Objective
 from hpcauxvae.types import InputError
 
-_LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1}
+_LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
 # A run may go on with other values of these.
-_NOT_DECISIVE = {"data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "keep_last", "keep_every"}
+_NOT_DECISIVE = (
+    "data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "timeout_minutes",
+    "keep_last", "keep_every", "accumulate", "channels_last", "compile", "cuda_graph", "in_memory", "bucket_mb",
+)  # fmt: skip
 _OVERRIDES = (
     "likelihood",
     "draws",
@@ -76,10 +79,31 @@ class TrainConfig:
     """Precision of weights and images; the moments are in float64 always."""
     resume: Literal["no", "auto"] = "no"
     """auto: go on from the newest whole checkpoint in `out`, past damaged ones; from the beginning if there is none."""
+    accumulate: int = 1
+    """Parts in which each process computes its share of a batch, to need less memory; the result is the same."""
+    bf16: bool = False
+    """Compute all layers but the last of encoder and decoder in bfloat16; losses and moments stay as they are."""
+    channels_last: bool = False
+    """Lay out the convolutions with channels last."""
+    compile: bool = False
+    """Compile the model with torch.compile: a minute at the start, then faster steps."""
+    cuda_graph: bool = False
+    """On a GPU, replay the forward and backward pass as one CUDA graph: much faster at small batches."""
+    in_memory: Literal["auto", "yes", "no"] = "auto"
+    """Hold the images in the memory of the device, or read them from the file as they are needed. auto: where they take
+    at most half of a GPU's memory, or a quarter of the machine's."""
+    bucket_mb: float = 25.0
+    """Gradients are summed over processes in pieces of this many MiB, each as soon as it is there."""
+    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """Let the learning rate grow with the batch size over the objective's own, or with its square root."""
+    warmup_epochs: float | None = None
+    """Let the learning rate rise over this many epochs; the objective's own way if not given."""
     max_minutes: float | None = None
     """Stop after this time with a checkpoint and exit code 75."""
     checkpoint_minutes: float | None = None
     """Save within an epoch too, this long after the last save."""
+    timeout_minutes: float = 10.0
+    """End all processes with exit code 1 if one gives no sign of life, or none makes a step, for this time."""
     keep_last: int = 3
     """Keep this many of the newest checkpoints, beside the best by validation."""
     keep_every: int = 10
@@ -89,6 +113,18 @@ class TrainConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
+        for name in ("timeout_minutes", "bucket_mb"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} = {getattr(self, name)}; allowed: positive")
+        if self.warmup_epochs is not None and not 0 < self.warmup_epochs < self.epochs:
+            raise InputError(f"warmup_epochs = {self.warmup_epochs}; allowed: above 0 and below epochs = {self.epochs}")
+        if self.accumulate > 1 and self.resolved_objective.likelihood == "optimal":
+            raise InputError(
+                f"accumulate = {self.accumulate} with likelihood optimal, whose variance is that of the whole batch; "
+                "allowed: 1, or another likelihood"
+            )
+        if self.accumulate > 1 and self.cuda_graph:
+            raise InputError(f"accumulate = {self.accumulate} with cuda_graph; allowed: one of the two")
         for name in ("max_minutes", "checkpoint_minutes"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
@@ -112,6 +148,13 @@ class TrainConfig:
         """The named objective with the fields given here put in."""
         given = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
         return dataclasses.replace(OBJECTIVES[self.objective], **given)
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """The (peak) learning rate for this batch size."""
+        objective = self.resolved_objective
+        growth = objective.batch_size / OBJECTIVES[self.objective].batch_size
+        return objective.learning_rate * {"none": 1.0, "sqrt": growth**0.5, "linear": growth}[self.lr_scaling]
 
     def decisive(self) -> dict[str, Any]:
         """The part of to_json that decides the result: it must stay the same where a run goes on."""

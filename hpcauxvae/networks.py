@@ -16,6 +16,13 @@ from hpcauxvae.types import InputError
 ImageShape = tuple[int, int, int]
 
 
+def exactly(layer: nn.Linear | nn.ConvTranspose2d, values: Tensor) -> Tensor:
+    """The last layer in its own precision, also where autocast has made the others coarse: codes and pixels must not be
+    rounded to the 8 bits of bfloat16."""
+    with torch.autocast(values.device.type, enabled=False):
+        return layer(values.to(layer.weight.dtype))
+
+
 class Encoder(nn.Module):
     """`features` of the image (B, M), with the labels appended -> `head` -> 2 Z numbers: mean and log-variance."""
 
@@ -27,7 +34,7 @@ class Encoder(nn.Module):
         features_BM = self.features(images_BCHW)
         if labels_BL is not None:
             features_BM = torch.cat([features_BM, labels_BL], 1)
-        return self.output(self.head(features_BM))
+        return exactly(self.output, self.head(features_BM))
 
     def start_at(self, logvar_Z: Tensor) -> None:
         """Sets the bias of the log-variances."""
@@ -42,7 +49,7 @@ class Decoder(nn.Module):
         self.features, self.output, self.image_shape = features, output, image_shape
 
     def forward(self, z_BZ: Tensor) -> Tensor:
-        return self.output(self.features(z_BZ)).reshape(-1, *self.image_shape)
+        return exactly(self.output, self.features(z_BZ)).reshape(-1, *self.image_shape)
 
     def start_at(self, mean_CHW: Tensor, sigmoid: bool) -> None:
         """Sets the bias of the output, before a sigmoid or not, to the mean image or to that of each channel."""

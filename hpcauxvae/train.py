@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import time
+from datetime import timedelta
 
 import torch
 
@@ -15,12 +16,13 @@ from hpcauxvae import checkpoint
 from hpcauxvae.checkpoint import Checkpoints
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import check_pixels, open_set
-from hpcauxvae.distributed import Processes, on_each_rank, on_first_rank, start, stop
+from hpcauxvae.distributed import Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.lock import RunLock
 from hpcauxvae.stopping import FAILED, FINISHED, MORE_TO_DO, Requests
 from hpcauxvae.tracking import EpochLog, StepLine
 from hpcauxvae.trainer import CHECK_EVERY, Diverged, Trainer
 from hpcauxvae.types import InputError
+from hpcauxvae.watch import Watch
 from hpcauxvae.world import World, find_world
 
 STATUS = "status.json"
@@ -29,9 +31,9 @@ STATUS = "status.json"
 class Run:
     """The loop around the steps: epochs, checkpoints, requests, and what is told to the user."""
 
-    def __init__(self, config: TrainConfig, processes: Processes, requests: Requests) -> None:
+    def __init__(self, config: TrainConfig, processes: Processes, requests: Requests, watch: Watch) -> None:
         """Reads the data and, with resume = auto, the newest whole checkpoint. Raises InputError, on all ranks."""
-        self.config, self.processes, self.requests = config, processes, requests
+        self.config, self.processes, self.requests, self.watch = config, processes, requests, watch
         data = on_each_rank(lambda: open_set(config.data), processes)
         self.trainer = trainer = on_each_rank(lambda: Trainer(config, processes, data), processes)
         self.steps = config.epochs * trainer.steps_per_epoch
@@ -39,7 +41,8 @@ class Run:
         self.checkpoints = Checkpoints(config.out, config.keep_last, lambda step: step % between == 0)
         newest = on_first_rank(self.checkpoints.newest, processes)
         if newest is None:
-            on_first_rank(lambda: check_pixels(data), processes)
+            own = slice_of(len(data), processes.world.rank, processes.world.world_size)
+            on_each_rank(lambda: check_pixels(data, own), processes)
         else:
             on_each_rank(lambda: trainer.restore(newest, *checkpoint.read(newest)), processes)
         trainer.connect()
@@ -60,6 +63,7 @@ class Run:
         title = f"epoch {trainer.epoch + 1}/{self.config.epochs}"
         with StepLine(title, trainer.steps_per_epoch, trainer.epoch_step, speaks=self.log is not None) as line:
             for batch, noise_BZ in trainer.batches():
+                self.watch.mark()
                 asked = self.requests.agreed(trainer.step)
                 if asked.stop or asked.save:
                     trainer.seconds = before + time.perf_counter() - began
@@ -74,13 +78,13 @@ class Run:
                         line.say(trainer.own_means(), trainer.batch_size)
             trainer.check()
         trainer.seconds = before + time.perf_counter() - began
-        return not self.requests.agreed_now().stop
+        return not self._asked_to_stop()
 
     def _finish_epoch(self) -> bool:
         """Validates, records and saves; False if asked to stop before that is done."""
         trainer, means, seconds = self.trainer, self.trainer.means(), self.trainer.seconds
         norm = means.pop("gradient_norm")
-        validated = trainer.validate(lambda: self.requests.agreed_now().stop)
+        validated = trainer.validate(self._asked_to_stop)
         if validated is None:
             return False
         validation, codes = validated
@@ -101,6 +105,10 @@ class Run:
             self.log.write(row, codes)
         self._save()
         return True
+
+    def _asked_to_stop(self) -> bool:
+        self.watch.mark()
+        return self.requests.agreed_now().stop
 
     def _save(self) -> None:
         """Writes a checkpoint, unless the step has one. Raises InputError on all ranks where the disk is full."""
@@ -138,11 +146,12 @@ def train(config: TrainConfig, processes: Processes) -> int:
     with Requests(processes, config.max_minutes, config.checkpoint_minutes) as requests:
         on_first_rank(lambda: _claim(config, lock), processes)
         try:
-            run = Run(config, processes, requests)
-            if run.log is not None:
-                (config.out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
-            code = run.to_the_end()
-            run.close(code)
+            with Watch(processes, config.timeout_minutes, lock.release) as watch:
+                run = Run(config, processes, requests, watch)
+                if run.log is not None:
+                    (config.out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
+                code = run.to_the_end()
+                run.close(code)
         finally:
             if processes.world.rank == 0:
                 lock.release()
@@ -165,7 +174,9 @@ def main(argv: list[str] | None = None) -> int:
     world = find_world()
     config = _parsed(argv, world)
     try:
-        return train(config, start(world, config.device))
+        # The watch knows who is missing, torch only that somebody is: it may wait longer.
+        patience = timedelta(minutes=2 * config.timeout_minutes + 1)
+        return train(config, start(world, config.device, patience))
     except Diverged as error:
         if world.rank == 0:
             print(f"error: {error}", file=sys.stderr)

@@ -18,8 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from hpcauxvae import checkpoint
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.samples import Samples, noise, shuffled
+from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.distributed import Processes, global_mean, slice_of
+from hpcauxvae.gradients import Accumulated, AtOnce, Graphed
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.types import Batch, InputError, LossTerms
@@ -31,7 +32,7 @@ _VALIDATION_BATCH = 4096
 _ORDER, _NOISE, _VALIDATION = 1, 2, 3  # what a seed is used for
 
 
-class Diverged(RuntimeError):
+class Diverged(ArithmeticError):
     """The loss or its gradient is not finite; the weights are those before the step."""
 
 
@@ -53,7 +54,7 @@ class Trainer:
                 f"batch_size = {self.batch_size} for {len(self.train_index)} training samples in "
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
-        self.samples = Samples(data, processes.device, self.dtype)
+        self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
         self.about = {
             "image_shape": list(data.shape),
             "columns": self.columns,
@@ -65,17 +66,13 @@ class Trainer:
         first = self.samples.batch(self.train_index[:_PREPARE_SAMPLES])
         self.model.prepare(first.images, first.factors[:, self.columns])
         self.model.group = processes.group
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.Adam(
-            self.parameters, self.objective.learning_rate, betas=(0.9, self.objective.adam_beta2), fused=True
-        )
-        steps = config.epochs * self.steps_per_epoch
-        self.schedule = (
-            torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.objective.learning_rate, total_steps=steps)
-            if self.objective.one_cycle
-            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
-        )
-        self.parallel: nn.Module = self.model
+        rate = config.scaled_learning_rate
+        self.optimizer = torch.optim.Adam(self.parameters, rate, betas=(0.9, self.objective.adam_beta2), fused=True)
+        self.schedule = self._schedule(rate)
+        self.gradient: AtOnce | Accumulated | Graphed = AtOnce(self.model, config.bf16)
         self.epoch = 0
         """Finished epochs."""
         self.epoch_step = 0
@@ -86,20 +83,44 @@ class Trainer:
         """Time spent on these steps."""
         self.totals: dict[str, Tensor] = {}
         """Sums of each quantity over these steps: float64 scalars on the device, whose means over ranks count."""
-        self._order: tuple[int, Tensor] = (-1, self.train_index)  # of which epoch, and the samples in it
         self._diverged = torch.zeros((), device=processes.device)
         self._good_steps = torch.zeros((), device=processes.device)  # of those since the last check
         self._checked_at = 0
 
+    def _in_memory(self, data: ImageSet) -> bool:
+        if self.config.in_memory == "auto":
+            return fits_in_memory(data, self.processes.device, self.world.local_world_size)
+        return self.config.in_memory == "yes"
+
+    def _schedule(self, rate: float) -> torch.optim.lr_scheduler.LRScheduler:
+        warm_up = self.config.warmup_epochs
+        if self.objective.one_cycle:
+            rising = 0.3 if warm_up is None else warm_up / self.config.epochs
+            steps = self.config.epochs * self.steps_per_epoch
+            return torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=steps, pct_start=rising)
+        steps = max(1, round((warm_up or 0) * self.steps_per_epoch))
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / steps))
+
     def connect(self) -> None:
-        """Gives all ranks the weights of the first, and sums gradients over ranks from now on."""
+        """Gives all ranks the weights of the first, sums gradients over ranks, and chooses how they are computed."""
+        config = self.config
+        parallel: nn.Module = self.model
+        if config.compile:
+            self.model.compile()
         if self.processes.group is not None:
             with warnings.catch_warnings():
                 # torch 2.13 has another name for broadcast_buffers, which torch 2.9 does not know.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-                self.parallel = DistributedDataParallel(
-                    self.model, broadcast_buffers=False, gradient_as_bucket_view=True
-                )
+                parallel = DistributedDataParallel(
+                    self.model, broadcast_buffers=False, gradient_as_bucket_view=True,
+                    bucket_cap_mb=config.bucket_mb, static_graph=config.accumulate == 1,
+                )  # fmt: skip
+        at_once = AtOnce(parallel, config.bf16)
+        self.gradient = at_once
+        if config.accumulate > 1:
+            self.gradient = Accumulated(at_once, self.model, config.accumulate)
+        elif config.cuda_graph and self.processes.device.type == "cuda":
+            self.gradient = Graphed(at_once)
 
     @property
     def step(self) -> int:
@@ -111,15 +132,14 @@ class Trainer:
 
         The samples are shuffled anew each epoch; those that do not fill a last batch wait for the next one.
         """
-        for epoch_step in range(self.epoch_step, self.steps_per_epoch):
-            yield self._batch(epoch_step)
+        for batch in self.samples.stream(self._order()[self.epoch_step :]):
+            yield batch, self._noise(batch.index, _NOISE, self.epoch)
 
-    def _batch(self, epoch_step: int) -> tuple[Batch, Tensor]:
-        if self._order[0] != self.epoch:
-            self._order = self.epoch, shuffled(self.train_index, self.config.seed, _ORDER, self.epoch)
-        part = slice_of(self.batch_size, self.world.rank, self.world.world_size)
-        batch = self.samples.batch(self._order[1][epoch_step * self.batch_size :][part])
-        return batch, self._noise(batch.index, _NOISE, self.epoch)
+    def _order(self) -> Tensor:
+        """The sample numbers of this rank's slices of the global batches of this epoch, (steps, B)."""
+        order = shuffled(self.train_index, self.config.seed, _ORDER, self.epoch)
+        order = order[: self.steps_per_epoch * self.batch_size].view(self.steps_per_epoch, self.batch_size)
+        return order[:, slice_of(self.batch_size, self.world.rank, self.world.world_size)]
 
     def _noise(self, index_B: Tensor, *purpose: int) -> Tensor:
         return noise(index_B, self.model.noise_size, self.dtype, self.config.seed, *purpose)
@@ -130,14 +150,10 @@ class Trainer:
         If the loss or its gradient is not finite on any rank, no weight changes on any, in this step and all later
         ones, and `check` raises Diverged. The host does not wait for the device.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         self.model.global_batch = self.batch_size
-        terms = self.parallel(batch, noise_BZ)
-        loss = torch.stack(list(terms.values())).sum()
-        loss.backward(1 + 0 * loss.detach())  # one rank's infinite loss makes the gradient of all ranks NaN
+        terms = self.gradient(batch, noise_BZ)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
         self._update(norm)
-        terms = {name: value.detach() for name, value in terms.items()}
         for name, value in (terms | {"gradient_norm": norm}).items():
             self.totals[name] = self.totals.get(name, 0) + value.double()
         self.epoch_step += 1
@@ -160,12 +176,13 @@ class Trainer:
 
     @torch.no_grad()
     def _report_divergence(self, epoch_step: int) -> None:
-        batch, noise_BZ = self._batch(epoch_step)
-        terms = self._mean_over_ranks(self.model(batch, noise_BZ))
+        batch = self.samples.batch(self._order()[epoch_step])
+        noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
+        terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ))
         self.model.group = self.model.global_batch = None  # each sample by itself
         bad = []
         for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
-            if not all(value.isfinite() for value in self.model(Batch(*sample), noise_1Z).values()):
+            if not all(value.isfinite() for value in self.model.forward(Batch(*sample), noise_1Z).values()):
                 bad.append(int(number))
         all_bad = np.sort(self._gather(torch.tensor(bad))).astype(int).tolist()
         raise Diverged(
@@ -203,7 +220,8 @@ class Trainer:
                 return None
             batch = self.samples.batch(index_B[slice_of(len(index_B), self.world.rank, self.world.world_size)])
             self.model.global_batch = len(index_B)
-            terms = self.model(batch, self._noise(batch.index, _VALIDATION))
+            terms = self.model.forward(batch, self._noise(batch.index, _VALIDATION))  # not compiled
+            posterior = self.model.encode(batch.images)
             posterior = self.model.encode(batch.images, batch.factors[:, self.columns])
             error = (self.model.decode(posterior.mean) - batch.images) / self.model.scale.maximum
             terms["mse"] = global_mean(error.square().mean((1, 2, 3)), len(index_B), self.model.group)

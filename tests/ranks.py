@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -34,3 +36,12 @@ def ends(ranks: list[subprocess.Popen[str]], timeout: float = 120) -> tuple[list
     """Exit codes and standard errors, once all have ended."""
     errors = [rank.communicate(timeout=timeout)[1] for rank in ranks]
     return [rank.returncode for rank in ranks], errors
+
+
+def running(ranks: list[subprocess.Popen[str]], condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Waits until the condition holds, while all ranks run."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        assert all(rank.poll() is None for rank in ranks), ends(ranks)
+        time.sleep(0.02)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranks import ends, start_ranks
+from ranks import ends, running, start_ranks
 from test_train import alone, blobs, config
 
 from hpcauxvae import checkpoint
@@ -142,37 +142,30 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples
         assert torch.equal(tensor, before[name]), name
 
 
-def wait_for(condition, ranks, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        assert all(rank.poll() is None for rank in ranks), ends(ranks)
-        time.sleep(0.02)
-
-
 def test_two_ranks_stopped_and_killed_end_as_two_that_were_left_alone(data, tmp_path):
-    arguments = [data, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 40, "--resume", "auto"]
-    arguments += ["--checkpoint-minutes", 0.002, "--device", "cpu", "--out"]
+    arguments = [data, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 20, "--resume", "auto"]
+    arguments += ["--checkpoint-minutes", 0.01, "--device", "cpu", "--out"]
     codes, errors = ends(start_ranks(2, *arguments, tmp_path / "whole"))
     assert codes == [FINISHED, FINISHED], errors
 
     run = tmp_path / "run"
     ranks = start_ranks(2, *arguments, run)
-    wait_for((run / checkpoint.LAST).exists, ranks)
+    running(ranks, (run / checkpoint.LAST).exists)
     asked = time.time()
     ranks[1].send_signal(signal.SIGTERM)  # not the one that writes
     codes, errors = ends(ranks)
     assert codes == [MORE_TO_DO, MORE_TO_DO], errors
     assert (run / checkpoint.LAST).stat().st_mtime - asked < 10
     step = checkpoint.read(run / checkpoint.LAST)[1]["step"]
-    assert step < 40 * STEPS
+    assert step < 20 * STEPS
     assert step % AGREE_EVERY == 0 or step % STEPS == 0
 
     ranks = start_ranks(2, *arguments, run)
-    wait_for(lambda: checkpoint.read(run / checkpoint.LAST)[1]["step"] > step, ranks)
+    running(ranks, lambda: checkpoint.read(run / checkpoint.LAST)[1]["step"] > step)
     ranks[0].send_signal(signal.SIGKILL)
     codes, errors = ends(ranks)
     assert codes == [-signal.SIGKILL, 1], errors
+    assert "rank 0 is gone" in errors[1]
 
     codes, errors = ends(start_ranks(2, *arguments, run))
     assert codes == [FINISHED, FINISHED], errors
@@ -188,3 +181,21 @@ def test_bad_input_is_said_once_whatever_the_number_of_ranks(data, tmp_path):
         assert codes == [2, 2], errors
         assert message in errors[0]
         assert errors[1] == ""
+
+
+def test_a_rank_that_is_stopped_ends_the_others_in_time_and_is_named(data, tmp_path):
+    run = tmp_path / "run"
+    ranks = start_ranks(
+        3, data, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 10_000, "--device", "cpu", "--out", run,
+        "--timeout-minutes", 0.1,
+    )  # fmt: skip
+    running(ranks, (run / checkpoint.LAST).exists)
+    ranks[2].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    codes, errors = ends(ranks[:2])
+    assert 5 < time.monotonic() - began < 25
+    ranks[2].kill()
+    ranks[2].wait()
+    assert codes == [1, 1], errors
+    assert all("rank 2 died, was stopped or is cut off: no sign of it for" in error for error in errors), errors
+    assert not (run / "lock").exists()

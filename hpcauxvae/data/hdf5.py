@@ -105,9 +105,9 @@ def open_set(path: str | Path) -> ImageSet:
     return ImageSet(path=path, factors=factors, values=values, images=images, provenance=provenance)
 
 
-def check_pixels(image_set: ImageSet) -> None:
-    """Raises InputError, naming the first sample, if any pixel is NaN or infinite. Reads all images, in parts."""
-    for error in _pixel_errors(image_set.images):
+def check_pixels(image_set: ImageSet, samples: slice = slice(None)) -> None:
+    """Raises InputError, naming the first sample, if any pixel is NaN or infinite. Reads these images, in parts."""
+    for error in _pixel_errors(image_set.images, range(*samples.indices(len(image_set)))):
         raise InputError(f"{image_set.path}: {error}")
 
 
@@ -325,12 +325,13 @@ def _value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[s
             yield f"factors, {factor.name}: constant ({measured[0]}); a factor must vary"
 
 
-def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset) -> Iterator[str]:
-    """NaN and infinite pixels: the first one, and how many samples have any."""
+def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset, samples: range | None = None) -> Iterator[str]:
+    """NaN and infinite pixels of these samples, or of all: the first one, and how many samples have any."""
+    samples = range(len(images)) if samples is None else samples
     step = max(1, _CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
     first, count = "", 0
-    for start in range(0, len(images), step):
-        part = np.asarray(images[start : start + step])
+    for start in samples[::step]:
+        part = np.asarray(images[start : min(start + step, samples.stop)])
         bad = np.argwhere(~np.isfinite(part))
         if len(bad):
             sample, channel, row, column = bad[0]
@@ -339,7 +340,7 @@ def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset) -> Iterator[
             )
             count += len(np.unique(bad[:, 0]))
     if first:
-        yield f"images: {first} is not finite ({count} of {len(images)} samples have such pixels)"
+        yield f"images: {first} is not finite ({count} of {len(samples)} samples have such pixels)"
 
 
 def _reserve(part: Path, n_bytes: int) -> None:

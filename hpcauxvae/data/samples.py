@@ -1,6 +1,12 @@
-"""A data set as batches of tensors on a device, in an order and with noise that no number of processes changes."""
+"""A data set as batches of tensors on a device, in an order and with noise that no number of processes changes.
 
-from typing import Any
+Shape legend in types.py; S steps.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -9,28 +15,77 @@ from torch import Tensor
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.types import Batch
 
-_ON_DEVICE_BYTES = 4 << 30
+_BLOCK_BYTES = 4 << 20  # of images fetched at once
+_READ_AHEAD = 4  # blocks
 _COORDINATES = 1 << 16  # more than any model has latents
 
 
 class Samples:
-    """A data set as batches on a device; held there whole where it is small."""
+    """A data set as batches on a device: held there whole, or read from its file by a thread that runs ahead."""
 
-    def __init__(self, data: ImageSet, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+    def __init__(self, data: ImageSet, device: torch.device, dtype: torch.dtype, in_memory: bool) -> None:
+        """Of a file that is mapped, what is not held in memory costs no memory of its own."""
+        self.data, self.device, self.dtype = data, device, dtype
         self.factors = torch.from_numpy(data.scaled()).to(device, dtype)
-        self.images: Any = data.images
-        if np.prod(data.images.shape) * dtype.itemsize <= _ON_DEVICE_BYTES:
-            self.images = torch.from_numpy(np.array(data.images[:])).to(device, dtype)
+        self._image_bytes = int(np.prod(data.shape)) * data.images.dtype.itemsize
+        self.images: Tensor | None = None
+        self._mapped: Tensor | None = None
+        if in_memory:
+            self.images = torch.from_numpy(np.array(data.images[:])).to(device)
+        elif isinstance(data.images, np.ndarray):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written
+                self._mapped = torch.from_numpy(data.images)
 
     def batch(self, index_B: Tensor) -> Batch:
         """The samples of these numbers (int64, on the CPU)."""
-        index = index_B.to(self.device)
-        if isinstance(self.images, Tensor):
-            images = self.images[index]
+        return self._batch(index_B, self._read(index_B) if self.images is None else None)
+
+    def stream(self, index_SB: Tensor) -> Iterator[Batch]:
+        """The batches of many steps, one after the other."""
+        size = max(1, _BLOCK_BYTES // max(1, self._image_bytes * index_SB.shape[1]))
+        blocks = index_SB.split(size)
+        if self.images is not None:
+            for block in blocks:
+                yield from self._steps(block, None)
+            return
+        with ThreadPoolExecutor(1, "read-ahead") as reader:
+            waiting = [reader.submit(self._read, block.flatten()) for block in blocks[:_READ_AHEAD]]
+            try:
+                for number, block in enumerate(blocks):
+                    images = waiting.pop(0).result()
+                    if number + _READ_AHEAD < len(blocks):
+                        waiting.append(reader.submit(self._read, blocks[number + _READ_AHEAD].flatten()))
+                    yield from self._steps(block, images)
+            finally:
+                reader.shutdown(cancel_futures=True)
+
+    def _steps(self, index_SB: Tensor, images: Tensor | None) -> Iterator[Batch]:
+        whole = self._batch(index_SB.flatten(), images)
+        yield from map(Batch, *(part.split(index_SB.shape[1]) for part in whole))
+
+    def _batch(self, index_B: Tensor, images: Tensor | None) -> Batch:
+        index_B = index_B.to(self.device, non_blocking=True)
+        if images is None:
+            assert self.images is not None
+            images = self.images[index_B]
+        return Batch(images.to(self.device, non_blocking=True).to(self.dtype), self.factors[index_B], index_B)
+
+    def _read(self, index_B: Tensor) -> Tensor:
+        """From the file, into memory from which a GPU copies by itself."""
+        if self._mapped is not None:
+            images = self._mapped.index_select(0, index_B)
         else:
-            images = torch.from_numpy(self.images[index_B.numpy()]).to(self.device, self.dtype)
-        return Batch(images, self.factors[index], index)
+            images = torch.from_numpy(self.data.images[index_B.numpy()])
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+
+def fits_in_memory(data: ImageSet, device: torch.device, processes_here: int) -> bool:
+    """Whether the images take at most half of a GPU's free memory, or a quarter of this machine's for all processes."""
+    size = int(np.prod(data.images.shape)) * data.images.dtype.itemsize
+    if device.type == "cuda":
+        return size <= torch.cuda.mem_get_info(device)[0] // 2
+    return size * processes_here <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
 def shuffled(index_N: Tensor, *key: int) -> Tensor:

@@ -20,6 +20,7 @@ class AuxVAE(BetaVAE):
         "lambda2": Around(10),
         "degree": (1, 2, 3, 4),
     }
+    COUPLED: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
 

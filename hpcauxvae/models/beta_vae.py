@@ -24,6 +24,9 @@ class BetaVAE(nn.Module):
         "latents": Interval(6, 16, log=False),
     }
 
+    COUPLED: ClassVar[bool] = False
+    """Whether the regularizers are functions of the codes of the whole batch, and not means over its samples."""
+
     def __init__(
         self,
         objective: Objective,
@@ -67,7 +70,10 @@ class BetaVAE(nn.Module):
     def decode(self, z_BZ: Tensor) -> Tensor:
         return self.scale.inverse(self._squashed(self.decoder(z_BZ)))
 
-    def forward(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+    def forward(self, batch: Batch, noise_BZ: Tensor, pull: Posterior | None = None) -> LossTerms:
+        """See types.Model. pull: the derivatives of the regularizers of a larger batch, of which this is a part, with
+        respect to the means and log-variances of this part. A term `pull` with these derivatives then stands in for
+        them; its value means nothing."""
         scaled = self.scale(batch.images)
         posterior = self._encode_scaled(scaled, batch.factors[:, self.columns])
         draws = [posterior.sample(draw_BZ) for draw_BZ in noise_BZ[:, : self.noise_size].split(self.latents, 1)]
@@ -76,7 +82,7 @@ class BetaVAE(nn.Module):
         return {
             "reconstruction": self._mean(nll_B),
             "kl": self.objective.beta * self._mean(kl_B),
-        } | self.regularizers(batch, posterior, noise_BZ)
+        } | (self.regularizers(batch, posterior, noise_BZ) if pull is None else {"pull": _product(posterior, pull)})
 
     def _mean(self, values_B: Tensor) -> Tensor:
         return global_mean(values_B, self.global_batch or len(values_B), self.group)
@@ -87,7 +93,7 @@ class BetaVAE(nn.Module):
         return mean_BZ, torch.ones_like(mean_BZ)
 
     def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
-        """Further weighted terms of the loss."""
+        """Further weighted terms of the loss: means over samples, or functions of the codes alone if COUPLED."""
         return {}
 
     def _nll(self, scaled: Tensor, output: Tensor) -> Tensor:
@@ -111,3 +117,7 @@ class BetaVAE(nn.Module):
 
     def _squashed(self, output: Tensor) -> Tensor:
         return output.sigmoid() if self.objective.sigmoid else output
+
+
+def _product(posterior: Posterior, pull: Posterior) -> Tensor:
+    return (posterior.mean * pull.mean).sum() + (posterior.logvar * pull.logvar).sum()

@@ -1,0 +1,122 @@
+"""The gradient of one global batch: at once, in parts that fit in memory, or as a CUDA graph.
+
+Each is called with this rank's batch and its noise (B, Z), leaves the gradients in the parameters, and returns this
+rank's loss terms, detached; their mean over ranks is the global value. Shape legend in types.py.
+"""
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hpcauxvae.distributed import slice_of
+from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.types import Batch, LossTerms, Posterior
+
+_WARM_UP = 11
+"""Eager steps before a capture: what DDP needs to settle its buckets."""
+
+
+class AtOnce:
+    """One forward and one backward pass."""
+
+    def __init__(self, parallel: nn.Module, bf16: bool) -> None:
+        """parallel: the model, in DDP where there are several ranks. bf16: compute its layers in bfloat16."""
+        self.parallel, self.bf16 = parallel, bf16
+
+    def __call__(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+        self.parallel.zero_grad()
+        return self.backward(batch, noise_BZ, None)
+
+    def backward(self, batch: Batch, noise_BZ: Tensor, pull: Posterior | None) -> LossTerms:
+        """Adds to the gradients. pull: see BetaVAE.forward."""
+        with self.autocast(batch):
+            terms = self.parallel(batch, noise_BZ, pull)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward(1 + 0 * loss.detach())  # one rank's infinite loss makes the gradient of all ranks NaN
+        return {name: value.detach() for name, value in terms.items()}
+
+    def autocast(self, batch: Batch) -> torch.autocast:
+        """Moments and losses are outside of what it touches."""
+        return torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class Accumulated:
+    """The same gradient from parts of the batch, one after the other, for the memory of one part.
+
+    Regularizers of the whole batch come first: all codes without a graph, the regularizers of these, and their
+    derivatives with respect to the codes, which each part's backward pass then takes up (GradCache, Gao et al. 2021).
+    It costs a second forward pass of the encoder.
+    """
+
+    def __init__(self, at_once: AtOnce, model: BetaVAE, parts: int) -> None:
+        self.at_once, self.model, self.parts = at_once, model, parts
+
+    def __call__(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+        self.at_once.parallel.zero_grad()
+        parts = [slice_of(len(noise_BZ), part, self.parts) for part in range(self.parts)]
+        terms: LossTerms = {}
+        derivatives: Posterior | None = None
+        if self.model.COUPLED:
+            terms, derivatives = self._regularizers(batch, noise_BZ, parts)
+        for part in parts:
+            own = Batch(*(tensor[part] for tensor in batch))
+            pull = None if derivatives is None else Posterior(*(tensor[part] for tensor in derivatives))
+            with self._alone() if part != parts[-1] else contextlib.nullcontext():
+                for name, value in self.at_once.backward(own, noise_BZ[part], pull).items():
+                    if name != "pull":
+                        terms[name] = terms.get(name, 0) + value
+        return terms
+
+    def _regularizers(self, batch: Batch, noise_BZ: Tensor, parts: list[slice]) -> tuple[LossTerms, Posterior]:
+        """Those of the whole batch, and their derivatives with respect to its codes."""
+        u_BD = batch.factors[:, self.model.columns]
+        with torch.no_grad(), self.at_once.autocast(batch):
+            posteriors = [self.model.encode(batch.images[part], u_BD[part]) for part in parts]
+        codes = Posterior(*(torch.cat(tensors).requires_grad_() for tensors in zip(*posteriors, strict=True)))
+        regularizers = self.model.regularizers(batch, codes, noise_BZ)
+        torch.stack(list(regularizers.values())).sum().backward()
+        derivatives = (torch.zeros_like(code) if code.grad is None else code.grad for code in codes)
+        return {name: value.detach() for name, value in regularizers.items()}, Posterior(*derivatives)
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """Without summing over ranks, which once at the end is enough."""
+        parallel = self.at_once.parallel
+        return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
+
+
+class Graphed:
+    """The forward and backward pass as one CUDA graph: at small batches launching kernels takes longer than they do.
+
+    The first steps run as they are, then one is captured, and from then on the graph is replayed on the same memory.
+    Adam's step follows outside, as the one launch that it is when fused: one cycle gives it another beta1 each time,
+    which a graph would not see.
+    """
+
+    def __init__(self, at_once: AtOnce) -> None:
+        self.at_once = at_once
+        self.stream = torch.cuda.Stream()
+        self.eager_steps = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.inputs: tuple[Batch, Tensor] | None = None
+        self.terms: LossTerms = {}
+
+    def __call__(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+        if self.eager_steps < _WARM_UP:
+            self.eager_steps += 1
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                terms = self.at_once(batch, noise_BZ)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return terms
+        if self.inputs is None:
+            self.inputs = Batch(*(tensor.clone() for tensor in batch)), noise_BZ.clone()
+        for kept, given in zip((*self.inputs[0], self.inputs[1]), (*batch, noise_BZ), strict=True):
+            kept.copy_(given)
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.terms = self.at_once(*self.inputs)
+        self.graph.replay()
+        return self.terms
