@@ -44,7 +44,7 @@ class Samples:
     def stream(self, index_SB: Tensor) -> Iterator[Batch]:
         """The batches of many steps, one after the other."""
         size = max(1, _BLOCK_BYTES // max(1, self._image_bytes * index_SB.shape[1]))
-        blocks = index_SB.split(size)
+        blocks = index_SB.split(size) if len(index_SB) else ()
         if self.images is not None:
             for block in blocks:
                 yield from self._steps(block, None)
