@@ -44,9 +44,9 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
     part = path.with_name(f".{path.name}.part")
     try:
         save_file(tensors, part, header)
-        _sync(part)
+        sync(part)
         part.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: cannot be written: {error}") from error
     finally:
@@ -78,7 +78,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(header["state"])
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Forces a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -181,14 +181,17 @@ def build_model(config: TrainConfig, state: dict[str, Any]) -> BetaVAE:
     return model.to(getattr(torch, config.dtype))
 
 
-def load_run(folder: Path) -> Run:
-    """The last checkpoint of a run. Raises InputError where it is missing, damaged or from an incompatible version."""
-    tensors, state = read(folder / LAST)
+def load_run(folder: Path, name: str = LAST) -> Run:
+    """The last checkpoint of a run, or its BEST.
+
+    Raises InputError where it is missing, damaged or from an incompatible version.
+    """
+    tensors, state = read(folder / name)
     try:
         config = TrainConfig.from_json(state["config"])
         model = build_model(config, state)
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         model.load_state_dict(weights)
     except (KeyError, RuntimeError, InputError) as error:
-        raise InputError(f"{folder / LAST}: {error}") from error
+        raise InputError(f"{folder / name}: {error}") from error
     return Run(folder=folder, config=config, model=model.eval(), state=state)

@@ -11,6 +11,7 @@ from hpcauxvae.types import InputError
 COMMANDS = {
     "simulate": ("hpcauxvae.simulate.__main__", "draw galaxies with GalSim into a labelled HDF5 file"),
     "train": ("hpcauxvae.train", "train a model on labelled images"),
+    "encode": ("hpcauxvae.encode", "posterior means, log-variances and image scores of a whole data set"),
     "evaluate": ("hpcauxvae.evaluate", "score a run and draw its pictures"),
     "generate": ("hpcauxvae.generate", "draw images for factors in physical units from a trained model"),
     "sensitivity": ("hpcauxvae.sensitivity", "Sobol indices of pixel statistics over the factors"),

@@ -29,7 +29,7 @@ LAYERS = (
     ("config", "gradients", "pictures"),
     ("checkpoint", "tracking"),
     ("trainer",),
-    ("evaluate", "simulate", "train"),
+    ("encode", "evaluate", "simulate", "train"),
     ("generate",),
     ("sensitivity",),
     ("recipes",),

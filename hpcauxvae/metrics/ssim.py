@@ -25,21 +25,33 @@ class ImageScores(NamedTuple):
 
 
 def score_images(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_max: float) -> ImageScores:
-    """Compare images in linear data units, both divided by `train_max`, the maximum of the training images.
+    """Compare images in linear data units: the values of `image_values` and their means.
+
+    Passing noiseless images as reconstructions gives the ceiling.
+    """
+    if len(originals_NCHW) < 2:
+        raise InputError(f"images: {len(originals_NCHW)} given, at least 2 are needed")
+    per_image = image_values(originals_NCHW, reconstructions_NCHW, train_max)
+    varying = ~np.isnan(per_image["ssim"])
+    if np.count_nonzero(varying) < 2:
+        raise InputError("images: fewer than 2 originals vary at all, expected images with some content")
+    means = {name: mean_score(values[~np.isnan(values)]) for name, values in per_image.items()}
+    return ImageScores(means, per_image)
+
+
+def image_values(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_max: float) -> dict[str, Array]:
+    """(N,) of each score, of images divided by `train_max`, the maximum of the training images.
 
     `ssim`: scikit-image's `structural_similarity` with the data range of each original (its own maximum less its
     minimum, over all channels). An original that does not vary has no such range: its value is NaN, and the mean leaves
     it out. `ssim_range_1`: with the data range 1, at which stamps fainter than the brightest look alike whatever
-    they show. `mse`: mean over pixels and channels of the squared difference. Passing noiseless images as
-    reconstructions gives the ceiling.
+    they show. `mse`: mean over pixels and channels of the squared difference.
     """
     if originals_NCHW.shape != reconstructions_NCHW.shape or originals_NCHW.ndim != 4:
         shapes = f"{originals_NCHW.shape} and {reconstructions_NCHW.shape}"
         raise InputError(f"images: originals and reconstructions have shapes {shapes}, expected twice (N, C, H, W)")
     if min(originals_NCHW.shape[2:]) < WINDOW:
         raise InputError(f"images: {originals_NCHW.shape[2:]} pixels, allowed are at least {WINDOW} on each side")
-    if len(originals_NCHW) < 2:
-        raise InputError(f"images: {len(originals_NCHW)} given, at least 2 are needed")
     if not train_max > 0:
         raise InputError(f"images: train_max is {train_max}, allowed are numbers above 0")
     per_image = {name: np.full(len(originals_NCHW), np.nan) for name in ("ssim", "ssim_range_1", "mse")}
@@ -52,11 +64,7 @@ def score_images(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_m
             per_image["ssim"][i] = _similarity(a, b, float(np.ptp(a)))
         per_image["ssim_range_1"][i] = _similarity(a, b, 1.0)
         per_image["mse"][i] = np.square(a - b).mean()
-    varying = ~np.isnan(per_image["ssim"])
-    if np.count_nonzero(varying) < 2:
-        raise InputError("images: fewer than 2 originals vary at all, expected images with some content")
-    means = {name: mean_score(values[~np.isnan(values)]) for name, values in per_image.items()}
-    return ImageScores(means, per_image)
+    return per_image
 
 
 def _similarity(a_CHW: Array, b_CHW: Array, data_range: float) -> float:

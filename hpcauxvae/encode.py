@@ -1,0 +1,208 @@
+"""The codes of a whole data set: `torchrun --nproc-per-node N -m hpcauxvae.encode RUN DATA.h5 OUT.h5`, or alone.
+
+The set may be larger than memory. Each rank encodes chunks of fixed size and leaves each, whole or not at all, in the
+folder OUT.h5.parts; when all are there, rank 0 copies them into OUT.h5 in the order of the data. A start after a kill,
+on any number of ranks, encodes what is missing. Shape legend in types.py.
+"""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+import hpcauxvae
+from hpcauxvae import checkpoint
+from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
+from hpcauxvae.distributed import Processes, on_each_rank, on_first_rank, start, stop
+from hpcauxvae.lock import RunLock
+from hpcauxvae.metrics.ssim import image_values
+from hpcauxvae.stopping import FINISHED, MORE_TO_DO, Requests
+from hpcauxvae.tracking import StepLine
+from hpcauxvae.types import InputError
+from hpcauxvae.watch import Watch
+from hpcauxvae.world import find_world
+
+CHUNK = 4096
+"""Samples encoded and stored at once."""
+_TIMEOUT_MINUTES = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """An encoding."""
+
+    run: Path
+    """Folder of a training run."""
+    data: Path
+    """HDF5 file of labelled images (docs/data-format.md), of the shape that the run was trained on."""
+    out: Path
+    """HDF5 file to make: mean and logvar (N, Z), and ssim and mse (N,), in the order of the data. Must not exist."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the run."""
+    image_scores: bool = True
+    """Decode the means and compare: SSIM, at each image's own range, and MSE, of images over the training maximum."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+class Encoder:
+    """One rank's part of an encoding."""
+
+    def __init__(self, config: EncodeConfig, processes: Processes, data: ImageSet) -> None:
+        """Raises InputError where run and data do not fit each other."""
+        self.config, self.processes, self.data = config, processes, data
+        name = {"last": checkpoint.LAST, "best": checkpoint.BEST}[config.checkpoint]
+        run = checkpoint.load_run(config.run, name)
+        if list(data.shape) != run.state["image_shape"]:
+            raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
+        self.model = run.model.to(processes.device)
+        self.dtype = getattr(torch, run.config.dtype)
+        self.parts = config.out.with_name(f"{config.out.name}.parts")
+        self.chunks = range(-(-len(data) // CHUNK))
+        self.about = {
+            "run": str(config.run),
+            "checkpoint_step": run.state["step"],
+            "weights": _digest(self.model.state_dict()),
+            "data": str(data.path),
+            "data_fingerprint": data.fingerprint,
+            "hpcauxvae": hpcauxvae.__version__,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What two starts must have in common to share their chunks."""
+        names = ("weights", "data_fingerprint", "hpcauxvae")
+        return {name: self.about[name] for name in names} | {"image_scores": self.config.image_scores, "chunk": CHUNK}
+
+    def missing(self) -> list[int]:
+        """The chunks that are still to do. Raises InputError where the folder holds those of another encoding."""
+        missing = []
+        for chunk in self.chunks:
+            path = self._path(chunk)
+            try:
+                found = checkpoint.read(path)[1] if path.exists() else None
+            except checkpoint.Damaged:
+                found = None
+            if found is None:
+                missing.append(chunk)
+            elif found != self.identity():
+                raise InputError(f"{self.parts}: left by an unfinished encoding of another kind; remove the folder")
+        return missing
+
+    def encode(self, chunk: int) -> None:
+        """Computes and stores a chunk. Raises InputError for a pixel that is not finite, or a full disk."""
+        first = chunk * CHUNK
+        images = np.asarray(self.data.images[first : first + CHUNK])
+        bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))
+        if len(bad):
+            raise InputError(f"{self.data.path}: images: sample {first + bad[0]} has pixels that are not finite")
+        with torch.no_grad():
+            posterior = self.model.encode(torch.from_numpy(images).to(self.processes.device, self.dtype))
+            codes = dict(zip(("mean", "logvar"), posterior, strict=True))
+            if self.config.image_scores:
+                decoded = self.model.decode(posterior.mean).float().cpu().numpy()
+                values = image_values(images, decoded, float(self.model.scale.maximum))
+                codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse")}
+        checkpoint.write(self._path(chunk), codes, self.identity())
+
+    def merge(self, watch: Watch) -> None:
+        """All chunks into the one file; then their folder goes."""
+        out, rows = self.config.out, len(self.data)
+        part = out.with_name(f".{out.name}.{os.getpid()}.part")
+        try:
+            with h5py.File(part, "w") as file:
+                file.attrs.update(self.about)
+                for chunk in self.chunks:
+                    for name, values in checkpoint.read(self._path(chunk))[0].items():
+                        stored = file.require_dataset(name, (rows, *values.shape[1:]), values.numpy().dtype)
+                        stored[chunk * CHUNK : chunk * CHUNK + len(values)] = values.numpy()
+                    watch.mark()
+            checkpoint.sync(part)
+            refuse_existing(out)
+            part.rename(out)
+            checkpoint.sync(out.parent)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        shutil.rmtree(self.parts)
+
+    def _path(self, chunk: int) -> Path:
+        return self.parts / f"{chunk:07d}.safetensors"
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def encode(config: EncodeConfig, processes: Processes) -> int:
+    """Makes the file; returns FINISHED, or MORE_TO_DO after a request to stop. Raises InputError, on all ranks."""
+    data = on_each_rank(lambda: open_set(config.data), processes)
+    encoder = on_each_rank(lambda: Encoder(config, processes, data), processes)
+    lock = RunLock(encoder.parts)
+
+    def claim() -> None:
+        refuse_existing(config.out)
+        lock.acquire()
+
+    on_first_rank(claim, processes)
+    try:
+        with Requests(processes, None, None) as requests, Watch(processes, _TIMEOUT_MINUTES, lock.release) as watch:
+            missing = on_first_rank(encoder.missing, processes)
+            on_each_rank(lambda: _own_chunks(encoder, missing, requests, watch), processes)
+            if requests.agreed_now().stop:
+                return MORE_TO_DO
+            on_first_rank(lambda: encoder.merge(watch), processes)
+    finally:
+        if processes.world.rank == 0:
+            lock.release()
+    return FINISHED
+
+
+def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch: Watch) -> None:
+    world = encoder.processes.world
+    own = missing[world.rank :: world.world_size]
+    with StepLine("encoding", len(own), 0, speaks=world.rank == 0) as line:
+        for chunk in own:
+            if requests.reason:
+                return
+            encoder.encode(chunk)
+            watch.mark()
+            line.advance()
+            if line.is_due():
+                line.say({}, CHUNK * world.world_size)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae encode`, also `python -m hpcauxvae.encode`."""
+    import tyro
+
+    world = find_world()
+    config = tyro.cli(
+        EncodeConfig,
+        args=argv,
+        prog="hpcauxvae encode",
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+    )
+    try:
+        code = encode(config, start(world, config.device))
+    finally:
+        stop()
+    if world.rank == 0:
+        print(f"written: {config.out}" if code == FINISHED else "stopped; the same command goes on", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    from hpcauxvae.cli import run
+
+    run(main)
