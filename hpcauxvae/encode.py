@@ -98,7 +98,7 @@ class Encoder:
     def encode(self, chunk: int) -> None:
         """Computes and stores a chunk. Raises InputError for a pixel that is not finite, or a full disk."""
         first = chunk * CHUNK
-        images = np.asarray(self.data.images[first : first + CHUNK])
+        images = np.array(self.data.images[first : first + CHUNK])
         bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))
         if len(bad):
             raise InputError(f"{self.data.path}: images: sample {first + bad[0]} has pixels that are not finite")

@@ -5,7 +5,6 @@ thread of each rank tells a store on rank 0 that the process lives and how far i
 watch rank 0.
 """
 
-import contextlib
 import os
 import sys
 import threading
@@ -41,8 +40,13 @@ class Watch:
         self.marks = 0
         """How far the main thread has come."""
         self._closing = threading.Event()
+        self._in_trouble = False
+        self._verdict: str | None = None
+        self._answered = time.monotonic()  # when the store last did
         self._store: Store | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
+        # Two threads, because a store whose process is stopped keeps the one that asks it waiting for ever.
+        self._talker = threading.Thread(target=self._talk, daemon=True, name="watch-talk")
+        self._judge = threading.Thread(target=self._run, daemon=True, name="watch")
         if processes.group is None:
             return
         host = rendezvous(self.world)[0]
@@ -60,7 +64,9 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._store is not None:
-            self._thread.start()
+            self._answered = time.monotonic()
+            self._talker.start()
+            self._judge.start()
         return self
 
     def __exit__(
@@ -68,36 +74,45 @@ class Watch:
     ) -> None:
         if self._store is None:
             return
-        if isinstance(error, RuntimeError):  # perhaps of a collective that has lost a rank: the thread knows
-            with contextlib.suppress(RuntimeError):
-                self._store.set("trouble", "")
-            self._thread.join((_SILENT_BEATS + 4) * self.interval)
+        if isinstance(error, RuntimeError):  # perhaps of a collective that has lost a rank: the threads know
+            self._in_trouble = True
+            self._judge.join((_SILENT_BEATS + 4) * self.interval)
         self._closing.set()
+        self._talker.join(self.timeout)
+        self._judge.join()
         if error is None:
             dist.barrier()  # the store stays until nobody asks it any more
-        self._thread.join()
 
     def mark(self) -> None:
         """The main thread has come further."""
         self.marks += 1
 
     def _run(self) -> None:
-        beats, heard = 0, _Heard(range(self.world.world_size) if self.world.rank == 0 else [0])
         while not self._closing.wait(self.interval):
-            beats += 1
-            try:
-                verdict = self._beat(beats, heard)
-            except RuntimeError:  # of the store: rank 0 is dead, or ends just as this one does
-                verdict = "rank 0 is gone, or gives no answer"
-                self._closing.wait(2.0)
-            if verdict and not self._closing.is_set():
-                print(f"error: rank {self.world.rank}: {verdict}", file=sys.stderr, flush=True)
+            silence = time.monotonic() - self._answered
+            if self._verdict is None and silence > self.timeout:
+                self._verdict = f"rank 0 was stopped or is cut off: no answer from it for {silence:.1f} s"
+            if self._verdict:
+                print(f"error: rank {self.world.rank}: {self._verdict}", file=sys.stderr, flush=True)
                 self.before_exit()
                 os._exit(FAILED)
+
+    def _talk(self) -> None:
+        beats, heard = 0, _Heard(range(self.world.world_size) if self.world.rank == 0 else [0])
+        while self._verdict is None and not self._closing.wait(self.interval):
+            beats += 1
+            try:
+                self._verdict = self._beat(beats, heard)
+                self._answered = time.monotonic()
+            except RuntimeError:  # of the store
+                if not self._closing.wait(2.0):  # else rank 0 ends just as this one does
+                    self._verdict = "rank 0 is gone"
 
     def _beat(self, beats: int, heard: "_Heard") -> str | None:
         store = self._store
         assert store is not None
+        if self._in_trouble:
+            store.set("trouble", "")
         store.set(str(self.world.rank), f"{beats} {self.marks}")
         if store.check(["verdict"]):
             return store.get("verdict").decode()

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def start_ranks(count: int, *arguments: object) -> list[subprocess.Popen[str]]:
-    """`python -m hpcauxvae.train` on so many processes of this machine."""
+def start_ranks(
+    count: int, *arguments: object, program: tuple[str, str] = ("-m", "hpcauxvae.train")
+) -> list[subprocess.Popen[str]]:
+    """Training, or another program, on so many processes of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -22,7 +24,7 @@ def start_ranks(count: int, *arguments: object) -> list[subprocess.Popen[str]]:
         "OMP_NUM_THREADS": 1,
         "PYTHONPATH": Path(__file__).resolve().parents[1],
     }
-    command = [sys.executable, "-m", "hpcauxvae.train", *map(str, arguments)]
+    command = [sys.executable, *program, *map(str, arguments)]
     ranks = []
     for rank in range(count):
         own = {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}

@@ -186,16 +186,16 @@ def test_bad_input_is_said_once_whatever_the_number_of_ranks(data, tmp_path):
 def test_a_rank_that_is_stopped_ends_the_others_in_time_and_is_named(data, tmp_path):
     run = tmp_path / "run"
     ranks = start_ranks(
-        3, data, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 10_000, "--device", "cpu", "--out", run,
-        "--timeout-minutes", 0.1,
+        2, data, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 10_000, "--device", "cpu", "--out", run,
+        "--timeout-minutes", 0.25,
     )  # fmt: skip
     running(ranks, (run / checkpoint.LAST).exists)
-    ranks[2].send_signal(signal.SIGSTOP)
+    ranks[1].send_signal(signal.SIGSTOP)
     began = time.monotonic()
-    codes, errors = ends(ranks[:2])
-    assert 5 < time.monotonic() - began < 25
-    ranks[2].kill()
-    ranks[2].wait()
-    assert codes == [1, 1], errors
-    assert all("rank 2 died, was stopped or is cut off: no sign of it for" in error for error in errors), errors
+    codes, errors = ends(ranks[:1])
+    assert 14 < time.monotonic() - began < 60
+    ranks[1].kill()
+    ranks[1].wait()
+    assert codes == [1], errors
+    assert "rank 1 died, was stopped or is cut off: no sign of it for" in errors[0]
     assert not (run / "lock").exists()

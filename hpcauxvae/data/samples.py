@@ -100,12 +100,17 @@ def noise(index_B: Tensor, latents: int, dtype: torch.dtype, *key: int) -> Tenso
     SplitMix64 (Steele, Lea & Flood 2014) at the counter (sample, latent), then Box and Muller (1958).
     """
     counter = index_B[..., None] * _COORDINATES + torch.arange(1, latents + 1, device=index_B.device)
-    bits = _signed(_integer(*key)) + counter * _signed(0x9E3779B97F4A7C15)  # modulo 2^64, as all that follows
-    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
-    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
-    bits = bits ^ _shifted(bits, 31)
+    bits = split_mix(_signed(_integer(*key)), counter)
     radius = (-2 * ((_shifted(bits, 32).double() + 0.5) * 2.0**-32).log()).sqrt()
     return (radius * ((bits & 0xFFFFFFFF).double() * (2 * torch.pi * 2.0**-32)).cos()).to(dtype)
+
+
+def split_mix(state: int, counter: Tensor) -> Tensor:
+    """What SplitMix64 from this state gives as its first, second, ... number; 64 bits, as int64."""
+    bits = state + counter * _signed(0x9E3779B97F4A7C15)  # modulo 2^64, as all that follows
+    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
+    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
+    return bits ^ _shifted(bits, 31)
 
 
 def _integer(*key: int) -> int:
