@@ -63,6 +63,9 @@ class Encoder:
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
         self.model = run.model.to(processes.device)
+        known = {factor.name for factor in data.factors}
+        labelled = known >= set(run.config.aux_names)  # most encoders do without
+        self.labels_ND = data.scaled()[:, data.column(run.config.aux_names)] if labelled else None
         self.dtype = getattr(torch, run.config.dtype)
         self.parts = config.out.with_name(f"{config.out.name}.parts")
         self.chunks = range(-(-len(data) // CHUNK))
@@ -103,13 +106,17 @@ class Encoder:
         if len(bad):
             raise InputError(f"{self.data.path}: images: sample {first + bad[0]} has pixels that are not finite")
         with torch.no_grad():
-            posterior = self.model.encode(torch.from_numpy(images).to(self.processes.device, self.dtype))
+            labels_BD = None if self.labels_ND is None else self._tensor(self.labels_ND[first : first + CHUNK])
+            posterior = self.model.encode(self._tensor(images), labels_BD)
             codes = dict(zip(("mean", "logvar"), posterior, strict=True))
             if self.config.image_scores:
                 decoded = self.model.decode(posterior.mean).float().cpu().numpy()
                 values = image_values(images, decoded, float(self.model.scale.maximum))
                 codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse")}
         checkpoint.write(self._path(chunk), codes, self.identity())
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.processes.device, self.dtype)
 
     def merge(self, watch: Watch) -> None:
         """All chunks into the one file; then their folder goes."""

@@ -221,7 +221,6 @@ class Trainer:
             batch = self.samples.batch(index_B[slice_of(len(index_B), self.world.rank, self.world.world_size)])
             self.model.global_batch = len(index_B)
             terms = self.model.forward(batch, self._noise(batch.index, _VALIDATION))  # not compiled
-            posterior = self.model.encode(batch.images)
             posterior = self.model.encode(batch.images, batch.factors[:, self.columns])
             error = (self.model.decode(posterior.mean) - batch.images) / self.model.scale.maximum
             terms["mse"] = global_mean(error.square().mean((1, 2, 3)), len(index_B), self.model.group)
