@@ -1,6 +1,6 @@
 """Kills a random rank of a run at a random moment, again and again, and compares its end with an undisturbed run.
 
-python tests/soak.py --kills 30 [--data DATA.h5] [--ranks 2] [--seed 0] [--results FILE.json]
+python tests/soak_train.py --kills 30 [--data DATA.h5] [--ranks 2] [--seed 0] [--results FILE.json]
 """
 
 import argparse
@@ -54,7 +54,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     assert whole.keys() == found.keys()
     same = all(torch.equal(whole[name], found[name]) for name in whole)
     return {
-        "command": shlex.join(["python", "tests/soak.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "tests/soak_train.py", *sys.argv[1:]]),
         "date": time.strftime("%F"),
         "machine": f"{platform.machine()}, {platform.system()}, torch {torch.__version__}",
         "kills": kills,
