@@ -16,6 +16,7 @@ COMMANDS = {
     "generate": ("hpcauxvae.generate", "draw images for factors in physical units from a trained model"),
     "sensitivity": ("hpcauxvae.sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.__main__", "tables and figures of the paper from evaluated runs"),
+    "submit": ("hpcauxvae.submit", "a job script into the queue of a cluster"),
     "doctor": ("hpcauxvae.doctor", "what works on this machine, and what mends the rest"),
 }
 """Module with a `main(argv) -> exit code`, and what it does."""

@@ -1,0 +1,226 @@
+"""`python -m hpcauxvae.preflight --ranks N ...` on every rank of a job: what would fail later fails now, in one line.
+
+Every rank looks at its own part (number of ranks, kernel, GPU; one rank a node reads the data; rank 0 writes to the
+disk), then all meet: a finding of any of them is printed by rank 0 and ends them all. Last comes the all-reduce that
+training will use.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from hpcauxvae import moments
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.distributed import device_of, start, stop
+from hpcauxvae.types import InputError
+from hpcauxvae.world import World, find_world
+
+_PROBE_BYTES = 1 << 20
+_PROBED_SAMPLES = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Checks what a job needs, on all its ranks. Exit code 0; 2 with one line of what is wrong; 1 if ranks are late."""
+
+    ranks: int
+    """How many ranks the job was given."""
+    data: Path | None = None
+    """HDF5 file that every node must be able to read (docs/data-format.md)."""
+    aux: str = ""
+    """Names of factors, comma-separated, that `data` must have."""
+    out: Path | None = None
+    """Where the job will write: must be writable and have room."""
+    space_gb: float = 1.0
+    """How much room, in GB (1e9 bytes)."""
+    device: str = "auto"
+    """auto, cpu or cuda: with cuda, each rank must have a GPU for itself."""
+    without_kernel: bool = False
+    """Go on without the compiled kernel of the device: the torch reference serves, more slowly."""
+    seconds: float = 30.0
+    """How long the ranks may take to be through."""
+
+
+def check_ranks(world: World, expected: int) -> None:
+    """Raises InputError where the launcher did not start, or this process does not see, the ranks of the job."""
+    if world.world_size != expected:
+        raise InputError(
+            f"world size {world.world_size} (found by: {world.launcher}), but the job has {expected} ranks; "
+            "start them with the srun or mpiexec that this environment belongs to"
+        )
+
+
+def check_kernel(device: str) -> None:
+    """Raises InputError where the kernel is not compiled for this kind of device, cpu or cuda."""
+    mend = "build it where there is a compiler (docs/clusters.md), or go on without: PREFLIGHT_OPTIONS=--without-kernel"
+    if moments.core is None:
+        raise InputError(f"the kernel hpcauxvae._core is not compiled, or cannot be loaded here; {mend}")
+    if device == "cuda" and not moments.core.cuda_compiled:
+        raise InputError(f"the kernel hpcauxvae._core is compiled without CUDA; {mend}")
+
+
+def gpu_of(world: World, request: str) -> str:
+    """A name by which this rank's GPU is known on all ranks, or empty for the CPU. Raises InputError without one."""
+    try:
+        device = device_of(world, request)
+    except InputError as error:
+        raise InputError(f"{error} (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')})") from error
+    if device.type != "cuda":
+        return ""
+    torch.cuda.set_device(device)
+    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+
+
+def check_data(path: Path, aux: str) -> str:
+    """The data set's fingerprint. Raises InputError where it breaks the format or lacks a factor of `aux`.
+
+    Of the pixels only some samples are read; training reads them all as it starts.
+    """
+    data = open_set(path)
+    data.column([name for name in aux.split(",") if name])
+    for sample in np.linspace(0, len(data) - 1, _PROBED_SAMPLES).astype(int):
+        if not np.isfinite(data.images[int(sample)]).all():
+            raise InputError(f"{path}: sample {sample} has pixels that are not finite")
+    return data.fingerprint
+
+
+def check_space(out: Path, space_gb: float) -> None:
+    """Raises InputError where the folder that `out` will stand in cannot be written, or has less room than that."""
+    folder = out.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < space_gb:
+        raise InputError(f"{folder}: {free:.1f} GB free; this job needs {space_gb:g} GB (SPACE_GB)")
+
+
+def look(options: Options, world: World) -> dict[str, Any]:
+    """What this rank sees: `error`, or what must agree with the other ranks."""
+    host = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    seen: dict[str, Any] = {"host": host, "error": None, "gpu": "", "fingerprint": None}
+    try:
+        seen["gpu"] = gpu_of(world, options.device)
+        if not options.without_kernel:
+            check_kernel("cuda" if seen["gpu"] else "cpu")
+        if options.data and world.local_rank == 0:
+            seen["fingerprint"] = check_data(options.data, options.aux)
+        if options.out and world.rank == 0:
+            check_space(options.out, options.space_gb)
+    except InputError as error:
+        seen["error"] = str(error)
+    return seen
+
+
+def judge(seen: list[dict[str, Any]]) -> str | None:
+    """The first thing wrong with what all ranks, in their order, have seen."""
+    for rank, own in enumerate(seen):
+        if own["error"]:
+            return own["error"] if len(seen) == 1 else f"{own['error']} (rank {rank} on {own['host']})"
+    holder: dict[str, int] = {}
+    prints: dict[str, int] = {}
+    for rank, own in enumerate(seen):
+        if own["gpu"] and own["gpu"] in holder:
+            return f"ranks {holder[own['gpu']]} and {rank} share one GPU of {own['host']}; ask for one GPU a rank"
+        holder[own["gpu"]] = rank
+        if own["fingerprint"]:
+            prints.setdefault(own["fingerprint"], rank)
+    if len(prints) > 1:
+        (one, rank), (other, another) = list(prints.items())[:2]
+        return f"the data set differs: fingerprint {one} on {seen[rank]['host']}, {other} on {seen[another]['host']}"
+    return None
+
+
+def check_all_reduce(options: Options, world: World) -> None:
+    """Raises InputError where the sum over all ranks of rank + 1, on the device of training, is wrong."""
+    device = device_of(world, options.device)
+    group = dist.new_group(backend="nccl" if device.type == "cuda" else "gloo")
+    total = torch.tensor(float(world.rank + 1), device=device)
+    dist.all_reduce(total, group=group)
+    if total.item() != world.world_size * (world.world_size + 1) / 2:
+        raise InputError(f"all-reduce over {world.world_size} ranks on {device.type} gave {total.item()}")
+
+
+class _Clock:
+    """Ends the process where the ranks wait for each other too long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.doing = seconds, "looking around"
+        self.timer = threading.Timer(seconds, self._late)
+        self.timer.daemon = True
+
+    def _late(self) -> None:
+        print(f"error: preflight not through in {self.seconds:g} s: still {self.doing}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _clock(seconds: float) -> Iterator[_Clock]:
+    clock = _Clock(seconds)
+    clock.timer.start()
+    try:
+        yield clock
+    finally:
+        clock.timer.cancel()
+
+
+def preflight(options: Options) -> str:
+    """One line of what was found good, the same on every rank. Raises InputError, on every rank."""
+    world = find_world()
+    check_ranks(world, options.ranks)
+    with _clock(options.seconds) as clock:
+        own = look(options, world)
+        seen = [own]
+        if world.world_size > 1:
+            clock.doing = f"waiting for the other ranks to join rank {world.rank} on {own['host']}"
+            try:
+                start(world, "cpu", timedelta(seconds=options.seconds))
+            except InputError as error:
+                raise InputError(own["error"] or str(error)) from error
+            seen = [{}] * world.world_size
+            dist.all_gather_object(seen, own)
+        if wrong := judge(seen):
+            raise InputError(wrong)
+        if world.world_size > 1:
+            clock.doing = "in the first all-reduce"
+            check_all_reduce(options, world)
+    gpus = len({rank["gpu"] for rank in seen if rank["gpu"]})
+    nodes = len({rank["host"] for rank in seen})
+    return f"preflight passed: ranks {world.world_size}, nodes {nodes}, GPUs {gpus}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `python -m hpcauxvae.preflight`."""
+    import tyro
+
+    options = tyro.cli(Options, args=argv, prog="hpcauxvae.preflight", config=(tyro.conf.FlagCreatePairsOff,))
+    try:
+        print(preflight(options))
+    finally:
+        stop()
+    return 0
+
+
+if __name__ == "__main__":
+    from hpcauxvae.cli import run
+
+    run(main)

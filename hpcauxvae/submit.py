@@ -1,0 +1,242 @@
+"""`hpcauxvae submit JOB [--site SITE] [--dry-run] [NAME=VALUE ...] [-- OPTION ...]`: a job script, into the queue.
+
+Reads the script's own directives, the options of the site (jobs/sites/SITE.env) and those given after `--`; a later one
+replaces an earlier one. Shows what will be submitted, checks it, and submits it unchanged. The job's number alone goes
+to standard output.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hpcauxvae.types import InputError
+
+USAGE = """usage: hpcauxvae submit JOB [--site SITE] [--dry-run] [NAME=VALUE ...] [-- OPTION ...]
+
+JOB         a job script, such as jobs/train_a100.sh; its first lines say what it needs
+--site      settings of a cluster: the file SITE.env beside the script, in sites/
+--dry-run   show and check, do not submit
+NAME=VALUE  a setting that the script, lib.sh or the site file reads
+-- OPTION   anything that sbatch or qsub takes; it replaces the script's directive and the site's option
+"""
+# Read by the programs that a job starts, not by the scripts.
+_TOOLS = ("NCCL_", "OMP_", "MKL_", "TORCH_", "CUDA_", "FI_", "HDF5_", "MPICH_", "MPIR_")
+_SHARED = ("lib.sh", "each_rank.sh")
+_NAMES = {"slurm": "Slurm, by sbatch", "pbs": "PBS, by qsub", "none": "no scheduler: it runs here, now"}
+_SECONDS = 60
+
+Scheduler = Literal["slurm", "pbs", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The command line."""
+
+    script: Path
+    site: str | None = None
+    dry_run: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+    options: list[str] = field(default_factory=list)
+    """Of sbatch or qsub, above all others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What goes to the scheduler."""
+
+    scheduler: Scheduler
+    script: Path
+    directives: list[str]
+    """Of the script, each as it is written."""
+    options: list[str]
+    """Of the command, which replace directives."""
+    settings: dict[str, str]
+    """Variables of the job."""
+
+    @property
+    def command(self) -> list[str]:
+        """What is run, with `settings` in its environment."""
+        match self.scheduler:
+            case "slurm":
+                return ["sbatch", "--parsable", "--export=ALL", *self.options, str(self.script)]
+            case "pbs":
+                return ["qsub", "-v", ",".join(self.settings), *self.options, str(self.script)]
+            case "none":
+                return ["bash", str(self.script)]
+
+    @property
+    def line(self) -> str:
+        """The same, to be typed."""
+        return (
+            shlex.join([*(f"{name}={value}" for name, value in self.settings.items())]) + " " + shlex.join(self.command)
+        )
+
+
+def parse(arguments: Sequence[str]) -> Request | None:
+    """The command line; None where the usage is wanted. Raises InputError."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    own, options = list(arguments[:at]), list(arguments[at + 1 :])
+    site, dry_run, script, settings = None, False, None, {}
+    while own:
+        match own.pop(0):
+            case "-h" | "--help":
+                return None
+            case "--dry-run":
+                dry_run = True
+            case "--site" if own:
+                site = own.pop(0)
+            case word if word.startswith("--site="):
+                site = word.removeprefix("--site=")
+            case word if re.match(r"[A-Z][A-Z0-9_]*=", word):
+                name, _, value = word.partition("=")
+                settings[name] = value
+            case word if script is None and not word.startswith("-"):
+                script = Path(word)
+            case word:
+                raise InputError(f"{word!r} is not understood; options of sbatch and qsub stand behind --; see --help")
+    if script is None:
+        raise InputError("no job script is given; allowed: one of jobs/*.sh and jobs/*.pbs")
+    if not script.is_file():
+        raise InputError(f"{script}: no such job script")
+    return Request(script=script, site=site, dry_run=dry_run, settings=settings, options=options)
+
+
+def prepare(request: Request) -> Submission:
+    """Everything put together. Raises InputError where the script would not run, or the site would not take it."""
+    text, folder = request.script.read_text(), request.script.parent
+    directives = re.findall(r"^#(?:SBATCH|PBS) +(.*?) *$", text, re.MULTILINE)
+    site = read_site(folder, request.site, request.settings) if request.site else {}
+    scheduler: Scheduler = "pbs" if re.search(r"^#PBS ", text, re.MULTILINE) else "slurm"
+    if site.get("SUBMIT_WITH") == "none":
+        scheduler = "none"
+    kind = "SUBMIT_GPU" if "gpu" in " ".join(directives) else "SUBMIT_CPU"
+    options = [*shlex.split(f"{site.get('SUBMIT_OPTIONS', '')} {site.get(kind, '')}"), *request.options]
+    check_settings(request, text, site)
+    given = " ".join([*directives, *options])
+    for word in site.get("NEEDED", "").split():
+        if word not in given:
+            raise InputError(
+                f"site {request.site} needs {word.rstrip('=')}, and nothing gives it; set it in "
+                f"{folder}/sites/{request.site}.env (ACCOUNT=... does on the command line, too), or behind --"
+            )
+    if scheduler == "none" and options:
+        raise InputError(f"site {request.site} has no scheduler to take {shlex.join(options)}")
+    settings = {**request.settings, "JOBS": str(folder.absolute())}
+    if request.site:
+        settings["SITE"] = request.site
+    submission = Submission(
+        scheduler=scheduler, script=request.script, directives=directives, options=options, settings=settings
+    )
+    if scheduler == "pbs":  # a job cannot put itself back into the queue of PBS: it submits a successor
+        settings["RESUBMIT"] = shlex.join(
+            ["qsub", "-v", ",".join([*settings, "RESUBMIT"]), *options, str(request.script)]
+        )
+    return submission
+
+
+def read_site(folder: Path, site: str, settings: dict[str, str]) -> dict[str, str]:
+    """The variables that a site file sets, as bash sees them, where these settings are given. Raises InputError."""
+    path = folder / "sites" / f"{site}.env"
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.env"))
+        raise InputError(f"--site {site}: unknown; allowed: {', '.join(known)}, or write {path} (docs/clusters.md)")
+    program = 'set -eua; NCCL_SETTINGS=(); source "$1"; env --null'
+    done = subprocess.run(
+        ["bash", "-c", program, "bash", str(path)], env={**os.environ, **settings}, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise InputError(f"{path}: bash cannot read it: {done.stderr.strip().splitlines()[-1]}")
+    return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if "=" in entry)
+
+
+def check_settings(request: Request, text: str, site: dict[str, str]) -> None:
+    """Raises InputError for a setting that nothing reads, and for one that the script needs and nobody gives."""
+    sources = [text, *((request.script.parent / name).read_text() for name in _SHARED)]
+    if request.site:
+        sources.append((request.script.parent / "sites" / f"{request.site}.env").read_text())
+    known = sorted({name for source in sources for name in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", source)})
+    for name in request.settings:
+        if name not in known and not name.startswith(_TOOLS):
+            own = sorted(set(re.findall(r"^# ([A-Z][A-Z0-9_]*)  ", text, re.MULTILINE)))
+            raise InputError(
+                f"{name}: {request.script} does not read it; it reads {', '.join(own)}, and those of lib.sh"
+            )
+    for name, why in re.findall(r"\$\{([A-Z][A-Z0-9_]*):\?([^}]*)\}", text):
+        if not (request.settings.get(name) or site.get(name) or os.environ.get(name)):
+            raise InputError(f"{name} {why}; say {name}=... behind {request.script}")
+
+
+def as_written(words: Sequence[str]) -> list[str]:
+    """The words of a command line, each option together with its value: ["-l", "select=2"] -> ["-l select=2"]."""
+    options: list[str] = []
+    for word in words:
+        if word.startswith("-") or not options:
+            options.append(word)
+        else:
+            options[-1] += f" {word}"
+    return options
+
+
+def _subject(option: str) -> str:
+    """What an option is about: --time of --time=10 and --time 10, "-l select" of -l select=2."""
+    match = re.match(r"(-l [a-z]+)|(-+[A-Za-z-]+)", option)
+    return match[0] if match else option
+
+
+def describe(submission: Submission) -> str:
+    """What will be submitted, for a reader."""
+    lines = [f"script    {submission.script}", f"to        {_NAMES[submission.scheduler]}"]
+    if submission.scheduler != "none":
+        options = as_written(submission.options)
+        lines.append("asks for")
+        for directive in submission.directives:
+            by = next((o for o in reversed(options) if _subject(o) == _subject(directive)), None)
+            lines.append(f"    {directive}" + (f"   replaced by {by}" if by else ""))
+        new = {_subject(directive) for directive in submission.directives}
+        lines += [f"    {option}" for option in options if _subject(option) not in new]
+    lines += ["settings"] + [f"    {name}={value}" for name, value in submission.settings.items()]
+    return "\n".join([*lines, f"command   {submission.line}"])
+
+
+def check_with_slurm(submission: Submission) -> str:
+    """What Slurm says to the job without taking it. Raises InputError where it would refuse it."""
+    command = ["sbatch", "--test-only", "--export=ALL", *submission.options, str(submission.script)]
+    done = subprocess.run(
+        command, env={**os.environ, **submission.settings}, capture_output=True, text=True, timeout=_SECONDS
+    )
+    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    if done.returncode != 0:
+        raise InputError(f"Slurm would refuse the job: {' '.join(said)}")
+    return said[-1]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `hpcauxvae submit`. Exit code 0, that of sbatch or qsub, or 2 with one line on stderr."""
+    request = parse(sys.argv[1:] if argv is None else argv)
+    if request is None:
+        print(USAGE, end="")
+        return 0
+    submission = prepare(request)
+    print(describe(submission), file=sys.stderr)
+    if submission.scheduler == "slurm" and shutil.which("sbatch"):
+        print(f"checked   {check_with_slurm(submission)}", file=sys.stderr)
+    if request.dry_run:
+        return 0
+    program = submission.command[0]
+    if shutil.which(program) is None:
+        raise InputError(f"there is no {program} here; submit from a login node of the cluster")
+    sys.stderr.flush()
+    return subprocess.run(submission.command, env={**os.environ, **submission.settings}).returncode
+
+
+if __name__ == "__main__":
+    from hpcauxvae.cli import run
+
+    run(main)

@@ -1,0 +1,29 @@
+#!/bin/bash
+# Evaluates a run on one GPU: scores beside their ceilings, codes and pictures, into the folder of the run.
+#
+#   hpcauxvae submit jobs/evaluate.sh --site perlmutter RUN=runs/case2 FRESH=fresh.h5
+#
+# RUN               folder of the run
+# FRESH             a data set drawn independently, scored too
+# DEVICE            cuda
+# EVALUATE_OPTIONS  further options of `hpcauxvae evaluate`
+#SBATCH --job-name=hpcauxvae-evaluate
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gres=gpu:1
+#SBATCH --cpus-per-task=16
+#SBATCH --time=01:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+: "${RUN:?is not set: the folder of the run}"
+OUT=$RUN
+source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
+DEVICE=${DEVICE:-cuda}
+
+describe
+preflight --out "$OUT" --device "$DEVICE"
+# shellcheck disable=SC2086  # the options are words
+launch python -m hpcauxvae.evaluate "$RUN" ${FRESH:+--fresh "$FRESH"} --device "$DEVICE" ${EVALUATE_OPTIONS:-}
+finish "the evaluation"

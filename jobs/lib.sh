@@ -1,0 +1,194 @@
+# shellcheck shell=bash
+# What the job scripts have in common. A script sources this first and then calls, in this order:
+#   describe                what runs where, with which code
+#   preflight OPTION...     what would fail later fails now: python -m hpcauxvae.preflight on every rank
+#   stage FILE              FILE on each node's own disk, where STAGE names one: sets STAGED
+#   launch COMMAND...       the command on every rank, by srun, mpiexec or mpirun: sets status
+#   finish MARK             ends the job with that status, or puts it back into the queue
+# Settings, from the command line or the site file: SITE, VENV, STAGE, SPACE_GB, PREFLIGHT_OPTIONS, SRUN_OPTIONS,
+# CPU_BIND, CORES_PER_NODE, REVERSE_GPUS, NCCL_SITE, NCCL_SETTINGS, NCCL_LIBRARIES, MAX_STUCK, LOGS, RESUBMIT.
+
+say() { printf '%s  %s\n' "$(date '+%F %T')" "$*"; }
+
+stop_asked=no interrupted=no status=0 child=
+# A request to stop may reach this shell alone: it goes on to the ranks, which save and leave with status 75.
+trap 'stop_asked=yes interrupted=yes; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' TERM USR1
+
+if [ -n "${SLURM_JOB_ID:-}" ]; then
+    SCHEDULER=slurm JOB=$SLURM_JOB_ID
+    cd "$SLURM_SUBMIT_DIR" || exit
+elif [ -n "${PBS_JOBID:-}" ]; then
+    SCHEDULER=pbs JOB=${PBS_JOBID%%.*}
+    cd "$PBS_O_WORKDIR" || exit
+else
+    SCHEDULER=none JOB=$$
+fi
+export JOBS=${JOBS:-$PWD/jobs}
+NCCL_SETTINGS=()
+if [ -n "${SITE:-}" ]; then
+    set -a # its settings reach the ranks
+    # shellcheck source=/dev/null
+    source "$JOBS/sites/$SITE.env"
+    set +a
+fi
+OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}}
+export LOGS
+mkdir -p "$LOGS"
+
+case $SCHEDULER in
+slurm)
+    NODES=$SLURM_NNODES RANKS=$SLURM_NTASKS
+    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since Slurm 22.05 srun takes it from here alone
+    # A minute for the others to end when one has; killed at once, they could not save.
+    LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=${CPU_BIND:-cores} ${SRUN_OPTIONS:-}"
+    ON_EACH_NODE="srun --ntasks=$NODES --ntasks-per-node=1"
+    MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    # Some clusters call their nodes by names that Slurm alone can resolve.
+    getent hosts "$MASTER_ADDR" >/dev/null ||
+        MASTER_ADDR=$(scontrol show node "$MASTER_ADDR" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
+    export MASTER_ADDR # the port is made of job and step by hpcauxvae/distributed.py
+    ;;
+pbs)
+    NODES=$(sort -u "$PBS_NODEFILE" | wc -l) RANKS=$((NODES * PER_NODE))
+    LAUNCHER="mpiexec -n $RANKS --ppn $PER_NODE"
+    # PALS, the mpiexec of Cray machines, then gives each rank its share of the cores.
+    [ -z "${CORES_PER_NODE:-}" ] || LAUNCHER+=" --envall --depth=$((CORES_PER_NODE / PER_NODE)) --cpu-bind depth"
+    ON_EACH_NODE="mpiexec -n $NODES --ppn 1"
+    ;;
+none)
+    NODES=1 RANKS=${RANKS:-1}
+    LAUNCHER="mpirun -n $RANKS" ON_EACH_NODE=
+    export MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 12000))
+    ;;
+esac
+
+set +u # module, conda and venv read variables that are not set
+if declare -F setup >/dev/null; then setup; fi
+VENV=${VENV:-$JOBS/../.venv}
+# shellcheck source=/dev/null
+if [ -f "$VENV/bin/activate" ]; then source "$VENV/bin/activate"; fi
+set -u
+if [ "${NCCL_SITE:-on}" = on ]; then
+    for setting in "${NCCL_SETTINGS[@]}"; do
+        [ -v "${setting%%=*}" ] || export "${setting?}"
+    done
+    [ -z "${NCCL_LIBRARIES:-}" ] || export LD_LIBRARY_PATH="$NCCL_LIBRARIES:${LD_LIBRARY_PATH:-}"
+fi
+
+describe() {
+    say "job $JOB on $(hostname), restart ${SLURM_RESTART_COUNT:-0}: $RANKS ranks on $NODES nodes, site ${SITE:-none}"
+    say "nodes: ${SLURM_JOB_NODELIST:-$(sort -u "${PBS_NODEFILE:-/dev/null}" | xargs)}"
+    say "code: commit $(git -C "$JOBS" describe --always --dirty 2>/dev/null || echo unknown)," \
+        "hpcauxvae $(python -c 'import hpcauxvae, sys; print(hpcauxvae.__version__, "in", sys.executable)')"
+    say "modules: ${LOADEDMODULES:-none}"
+    say "GPUs: $(nvidia-smi -L 2>/dev/null | xargs || true) (CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-})"
+    say "settings: $(env | grep -E '^(NCCL|FI|OMP|HDF5|MASTER)_' | sort | xargs)"
+    say "logs of the ranks: $LOGS/rank-*.log"
+}
+
+preflight() {
+    # shellcheck disable=SC2086  # the options are words
+    launch python -m hpcauxvae.preflight --ranks "$RANKS" --space-gb "${SPACE_GB:-1}" ${PREFLIGHT_OPTIONS:-} "$@"
+    case $status in
+    0) ;;
+    1 | 2) say "the preflight failed: not requeued" && exit "$status" ;;
+    *) finish "the preflight" ;;
+    esac
+}
+
+stage() {
+    STAGED=$1
+    [ -n "${STAGE:-}" ] || return 0
+    local sum
+    if [ -f "$1.sha256" ]; then sum=$(cut -d ' ' -f 1 "$1.sha256"); else sum=$(sha256sum "$1" | cut -d ' ' -f 1); fi
+    STAGED=$STAGE/hpcauxvae-$JOB/${1##*/}
+    say "staging $1 to $STAGED on $NODES nodes"
+    trap unstage EXIT
+    $ON_EACH_NODE bash "$JOBS/copy_checked.sh" "$1" "$STAGED" "$sum" || {
+        [ "$stop_asked" = no ] || { status=75 && finish "staging"; }
+        say "staging failed: not requeued"
+        exit 2
+    }
+}
+
+unstage() { $ON_EACH_NODE rm -rf "${STAGED%/*}" || true; }
+
+launch() {
+    local log=$LOGS/rank-0.log seen follower code
+    status=75
+    [ "$stop_asked" = no ] || return 0
+    say "start: $LAUNCHER $*"
+    : >>"$log"
+    seen=$(wc -l <"$log")
+    $LAUNCHER bash "$JOBS/each_rank.sh" "$@" &
+    child=$!
+    (trap '' TERM USR1 && exec tail -s 0.2 -n "+$((seen + 2))" --pid="$child" -F "$log" 2>/dev/null) &
+    follower=$! status=127
+    while :; do # a signal cuts wait short, and a second wait for the same child says 127
+        interrupted=no code=0
+        wait "$child" || code=$?
+        [ "$code" -eq 127 ] || status=$code
+        [ "$interrupted" = yes ] || break
+    done
+    child=
+    while kill -0 "$follower" 2>/dev/null; do wait "$follower" || true; done
+    say "end: status $status"
+    [ "$status" -eq 0 ] || [ "$RANKS" -eq 1 ] || last_words
+}
+
+# How far a run is: the name of its newest checkpoint.
+last_checkpoint() {
+    find "$1" -name 'step-*.safetensors' -printf '%f\n' 2>/dev/null | sort | tail -n 1 | grep . || echo "the start"
+}
+
+# How far a file is that is put together from OUT.parts and the like.
+size_of() { du --total --bytes --summarize "$1"* 2>/dev/null | tail -n 1 | sed 's/\t.*/ bytes/'; }
+
+# The time that PBS leaves to a run, less five minutes to save in; Slurm sends a signal instead.
+time_limit() {
+    local limit
+    limit=$(qstat -f "$PBS_JOBID" 2>/dev/null | sed -n 's/.*Resource_List.walltime = //p')
+    [ -z "$limit" ] || awk -F : -v gone="$SECONDS" '{ print "--max-minutes", $1 * 60 + $2 - gone / 60 - 5 }' <<<"$limit"
+}
+
+# What the other ranks said last.
+last_words() {
+    find "$LOGS" -name 'rank-*.log' ! -name rank-0.log -exec tail -q -n 1 {} + | grep -v '^== ' |
+        sort | uniq -c | sort -nr | head -n 5 |
+        while read -r count words; do say "last line of $count other rank(s): $words"; done || true
+}
+
+# MARK tells how far the work is: a job that ended at the same mark in MAX_STUCK starts is not tried again.
+finish() {
+    local mark=$1 same limit=${MAX_STUCK:-3}
+    case $status in
+    0) say "finished" && exit 0 ;;
+    2) say "bad input, see above: not requeued" && exit 2 ;;
+    75) say "stopped on request at $mark, with more to do" ;;
+    *) say "failed with status $status at $mark" ;;
+    esac
+    printf '%s\n' "$mark" >>"$LOGS/marks"
+    same=$(tail -n "$limit" "$LOGS/marks" | grep -cFx -- "$mark")
+    if [ "$same" -ge "$limit" ]; then
+        say "$same starts ended at $mark: not requeued"
+    elif [ "$SCHEDULER" = slurm ]; then
+        requeue
+    elif [ -n "${RESUBMIT:-}" ] && eval "$RESUBMIT"; then
+        say "submitted again"
+    else
+        say "submit again: it goes on from here"
+    fi
+    exit "$status"
+}
+
+requeue() {
+    local state
+    state=$(squeue --noheader --jobs="$JOB" --format=%T) || true
+    if [ "$state" != RUNNING ]; then # cancelled, or requeued by someone else: that stands
+        say "not requeued by the job itself, Slurm has it as ${state:-ended}"
+    elif scontrol requeue "$JOB"; then
+        say "requeued"
+    else
+        say "requeue refused; submit again: it goes on from here"
+    fi
+}

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Searches for hyperparameters over the whole allocation: the search runs on the first node, and each of its trials is a
+# step of one GPU (or of `--processes` GPUs). Near its time limit it stops, requeues itself and goes on with every row.
+#
+#   hpcauxvae submit jobs/search.sh --site perlmutter DATA=galaxies.h5 AUX=radius,g1,g2 OUT=searches/x -- --nodes=4
+#
+# DATA            HDF5 file of labelled images
+# AUX             its factors that guide the first latents
+# OUT             folder of the search
+# DEVICE          cuda
+# SEARCH_OPTIONS  further options of `python -m hpo.search`, such as --max-evals 400
+#SBATCH --job-name=hpcauxvae-search
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=4
+#SBATCH --gres=gpu:4
+#SBATCH --cpus-per-task=16
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+: "${DATA:?is not set: the HDF5 file of labelled images}" "${AUX:?is not set: the factors that guide latents}"
+: "${OUT:?is not set: the folder of the search}"
+source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
+DEVICE=${DEVICE:-cuda}
+
+describe
+preflight --data "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE"
+LAUNCHER= # the search itself stays here: it starts its trials with srun
+# shellcheck disable=SC2086  # the options are words
+launch python -m hpo.search "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE" --launcher slurm --resume \
+    ${SEARCH_OPTIONS:-}
+finish "$(grep -c . "$OUT/results.csv" || true) lines of $OUT/results.csv"
