@@ -42,6 +42,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if command -v shellcheck >/dev/null; then \
+	    shellcheck --external-sources --source-path=jobs jobs/*.sh jobs/*.pbs && \
+	    shellcheck --shell=bash --exclude=SC2034 jobs/sites/*.env; fi
 
 bench: $(READY)
 	$(BIN)/python benchmarks/moments.py

@@ -29,7 +29,7 @@ LAYERS = (
     ("config", "gradients", "pictures"),
     ("checkpoint", "tracking"),
     ("trainer",),
-    ("encode", "evaluate", "simulate", "train"),
+    ("encode", "evaluate", "preflight", "simulate", "submit", "train"),
     ("generate",),
     ("sensitivity",),
     ("recipes",),

@@ -19,7 +19,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert all(f"  {name} " in done.stdout for name in ("simulate", "train", "evaluate", "paper", "doctor"))
+    assert all(f"  {name} " in done.stdout for name in ("simulate", "train", "evaluate", "paper", "submit", "doctor"))
     program = "import hpcauxvae.cli, sys; print(*{'torch', 'numpy', 'h5py', 'tyro'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == ""
     assert command("--version").stdout == f"hpcauxvae {__version__}\n"
@@ -31,7 +31,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
 def test_unknown_command(arguments: list[str], given: str) -> None:
     done = command(*arguments)
     assert done.returncode == 2
-    known = "simulate, train, encode, evaluate, generate, sensitivity, paper, doctor"
+    known = "simulate, train, encode, evaluate, generate, sensitivity, paper, submit, doctor"
     assert done.stderr == f"error: {given}; allowed: {known}\n"
 
 

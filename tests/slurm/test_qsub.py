@@ -1,0 +1,24 @@
+"""The PBS scripts through Debian's qsub, which makes an sbatch command of their directives."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from desk import ROOT
+
+PBS = sorted((ROOT / "jobs").glob("*.pbs"))
+
+
+@pytest.mark.skipif(shutil.which("qsub") is None, reason="no qsub here (Debian: slurm-wlm-torque)")
+@pytest.mark.parametrize("script", PBS, ids=lambda path: path.name)
+def test_qsub_understands_the_directives(script: Path, cluster: Cluster) -> None:
+    """It prints the command and takes its options from the command line only; -k and -j doe are not known to it."""
+    words = [word for line in re.findall(r"^#PBS (.*)$", script.read_text(), re.MULTILINE) for word in line.split()]
+    pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in ("-k", "-j")]
+    resources = ",".join(value for option, value in pairs if option == "-l")
+    rest = [word for pair in pairs if pair[0] != "-l" for word in pair]
+    said = cluster.run("qsub", "--sbatchline", *rest, "-l", resources, "-A", "mine", str(script)).stdout
+    assert " -t60 " in said and " --account=mine " in said and " --requeue " in said and " -p debug " in said
+    assert re.search(r" -N[12] ", said) and said.split()[-1] == str(script)
