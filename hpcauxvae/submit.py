@@ -59,24 +59,13 @@ class Submission:
     """Of the command, which replace directives."""
     settings: dict[str, str]
     """Variables of the job."""
-
-    @property
-    def command(self) -> list[str]:
-        """What is run, with `settings` in its environment."""
-        match self.scheduler:
-            case "slurm":
-                return ["sbatch", "--parsable", "--export=ALL", *self.options, str(self.script)]
-            case "pbs":
-                return ["qsub", "-v", ",".join(self.settings), *self.options, str(self.script)]
-            case "none":
-                return ["bash", str(self.script)]
+    command: list[str]
+    """What is run, with `settings` in its environment."""
 
     @property
     def line(self) -> str:
-        """The same, to be typed."""
-        return (
-            shlex.join([*(f"{name}={value}" for name, value in self.settings.items())]) + " " + shlex.join(self.command)
-        )
+        """The command and the settings, to be typed."""
+        return shlex.join([*(f"{name}={value}" for name, value in self.settings.items()), *self.command])
 
 
 def parse(arguments: Sequence[str]) -> Request | None:
@@ -114,7 +103,9 @@ def prepare(request: Request) -> Submission:
     directives = re.findall(r"^#(?:SBATCH|PBS) +(.*?) *$", text, re.MULTILINE)
     site = read_site(folder, request.site, request.settings) if request.site else {}
     scheduler: Scheduler = "pbs" if re.search(r"^#PBS ", text, re.MULTILINE) else "slurm"
-    if site.get("SUBMIT_WITH") == "none":
+    if (other := site.get("SUBMIT_WITH", scheduler)) not in (scheduler, "none"):
+        raise InputError(f"{request.script} is for {scheduler}, and site {request.site} has {other}")
+    if other == "none":
         scheduler = "none"
     kind = "SUBMIT_GPU" if "gpu" in " ".join(directives) else "SUBMIT_CPU"
     options = [*shlex.split(f"{site.get('SUBMIT_OPTIONS', '')} {site.get(kind, '')}"), *request.options]
@@ -131,14 +122,22 @@ def prepare(request: Request) -> Submission:
     settings = {**request.settings, "JOBS": str(folder.absolute())}
     if request.site:
         settings["SITE"] = request.site
-    submission = Submission(
-        scheduler=scheduler, script=request.script, directives=directives, options=options, settings=settings
+    match scheduler:
+        case "slurm":
+            command = ["sbatch", "--parsable", "--export=ALL", *options, str(request.script)]
+        case "pbs":  # a job cannot put itself back into the queue of PBS: it submits a successor by RESUBMIT
+            command = ["qsub", "-v", ",".join([*settings, "RESUBMIT"]), *options, str(request.script)]
+            settings["RESUBMIT"] = shlex.join(command)
+        case "none":
+            command = ["bash", str(request.script)]
+    return Submission(
+        scheduler=scheduler,
+        script=request.script,
+        directives=directives,
+        options=options,
+        settings=settings,
+        command=command,
     )
-    if scheduler == "pbs":  # a job cannot put itself back into the queue of PBS: it submits a successor
-        settings["RESUBMIT"] = shlex.join(
-            ["qsub", "-v", ",".join([*settings, "RESUBMIT"]), *options, str(request.script)]
-        )
-    return submission
 
 
 def read_site(folder: Path, site: str, settings: dict[str, str]) -> dict[str, str]:
@@ -198,7 +197,7 @@ def describe(submission: Submission) -> str:
         lines.append("asks for")
         for directive in submission.directives:
             by = next((o for o in reversed(options) if _subject(o) == _subject(directive)), None)
-            lines.append(f"    {directive}" + (f"   replaced by {by}" if by else ""))
+            lines.append(f"    {directive}" + (f"   replaced by {by}" if by not in (None, directive) else ""))
         new = {_subject(directive) for directive in submission.directives}
         lines += [f"    {option}" for option in options if _subject(option) not in new]
     lines += ["settings"] + [f"    {name}={value}" for name, value in submission.settings.items()]

@@ -46,7 +46,7 @@ slurm)
     # Some clusters call their nodes by names that Slurm alone can resolve.
     getent hosts "$MASTER_ADDR" >/dev/null ||
         MASTER_ADDR=$(scontrol show node "$MASTER_ADDR" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
-    export MASTER_ADDR # the port is made of job and step by hpcauxvae/distributed.py
+    export MASTER_ADDR # the port is made of job and step by hpcauxvae/world.py
     ;;
 pbs)
     NODES=$(sort -u "$PBS_NODEFILE" | wc -l) RANKS=$((NODES * PER_NODE))

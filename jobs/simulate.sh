@@ -18,9 +18,9 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 : "${OUT:?is not set: the HDF5 file to make}"
-SRUN_OPTIONS="${SRUN_OPTIONS:-} --mpi=${SRUN_MPI:-pmi2}"
 source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
 N=${N:-16384} SEED=${SEED:-0}
+[ "$SCHEDULER" != slurm ] || LAUNCHER+=" --mpi=${SRUN_MPI:-pmi2}" # as MPICH of pip wants it
 
 describe
 # 4.4 kB a galaxy, twice while the file is put together. Simulation itself checks that its ranks have met.

@@ -122,6 +122,7 @@ def test_slurm_that_would_refuse(tools: Path) -> None:
             ["jobs/simulate.sh", "OUT=g.h5", "--site", "workstation", "--", "-N2"],
             "workstation has no scheduler to take -N2",
         ),
+        (["jobs/simulate.sh", "OUT=g.h5", "--site", "polaris"], "simulate.sh is for slurm, and site polaris has pbs"),
         (["jobs/simulate.sh", "OUT=g.h5"], "there is no sbatch here; submit from a login node of the cluster"),
     ],
 )

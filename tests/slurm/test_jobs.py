@@ -228,7 +228,7 @@ def refused(cluster, galaxies: Path, tmp_path_factory) -> dict[str, tuple[Desk, 
     [
         (
             "gpus",
-            "device 'cuda': process 0 of 2 on this machine wants GPU 0, but 0 can be seen (CUDA_VISIBLE_DEVICES=0)",
+            "device 'cuda': process 0 of 2 on this machine wants GPU 0, but 0 can be seen",
         ),
         ("data", "cut.h5: cannot be read as HDF5"),
         ("world", "world size 1 (found by: slurm), but the job has 2 ranks"),
