@@ -119,7 +119,7 @@ class Cluster:
         """A field of `scontrol show job`, such as ExitCode or Restarts."""
         return self.ask("scontrol", "show", "job", job).split(f"{name}=")[1].split()[0]
 
-    def wait(self, job: str, seconds: float = 120) -> str:
+    def wait(self, job: str, seconds: float = 300) -> str:
         """The state in which the job ended."""
         ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
         self.wait_for(lambda: self.state(job) in ended, f"the end of job {job}", seconds)

@@ -42,7 +42,7 @@ class Desk:
         path = self.folder / f"hpcauxvae-{name}-{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def completed(self, name: str, job: str, seconds: float = 150) -> str:
+    def completed(self, name: str, job: str, seconds: float = 500) -> str:
         """The log of a job that must end well."""
         state = self.cluster.wait(job, seconds)
         log = self.log(name, job)
