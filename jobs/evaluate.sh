@@ -4,6 +4,7 @@
 #   hpcauxvae submit jobs/evaluate.sh --site perlmutter RUN=runs/case2 FRESH=fresh.h5
 #
 # RUN               folder of the run
+# DATA              its data set, where that was staged to the nodes or has moved since
 # FRESH             a data set drawn independently, scored too
 # DEVICE            cuda
 # EVALUATE_OPTIONS  further options of `hpcauxvae evaluate`
@@ -25,5 +26,6 @@ DEVICE=${DEVICE:-cuda}
 describe
 preflight --out "$OUT" --device "$DEVICE"
 # shellcheck disable=SC2086  # the options are words
-launch python -m hpcauxvae.evaluate "$RUN" ${FRESH:+--fresh "$FRESH"} --device "$DEVICE" ${EVALUATE_OPTIONS:-}
+launch python -m hpcauxvae.evaluate "$RUN" ${DATA:+--data "$DATA"} ${FRESH:+--fresh "$FRESH"} --device "$DEVICE" \
+    ${EVALUATE_OPTIONS:-}
 finish "the evaluation"

@@ -33,5 +33,5 @@ simulate() { submit simulate.sh '' "${SIMULATE_SBATCH:-}" OUT="$1" N="$2" SEED="
 [ -f "$FOLDER/galaxies.h5" ] || galaxies=$(simulate "$FOLDER/galaxies.h5" "${N:-16384}" "$SEED")
 [ -f "$FOLDER/fresh.h5" ] || fresh=$(simulate "$FOLDER/fresh.h5" "${FRESH_N:-32768}" "$((SEED + 1))")
 run=$(submit train_a100.sh "$galaxies" "${TRAIN_SBATCH:-}" DATA="$FOLDER/galaxies.h5" AUX="$AUX" OUT="$FOLDER/run")
-scores=$(submit evaluate.sh "$run$fresh" '' RUN="$FOLDER/run" FRESH="$FOLDER/fresh.h5")
+scores=$(submit evaluate.sh "$run$fresh" '' RUN="$FOLDER/run" DATA="$FOLDER/galaxies.h5" FRESH="$FOLDER/fresh.h5")
 echo "simulate ${galaxies#:}, simulate to judge by ${fresh#:}, train ${run#:}, evaluate ${scores#:}"
