@@ -99,6 +99,10 @@ preflight() {
 stage() {
     STAGED=$1
     [ -n "${STAGE:-}" ] || return 0
+    if [ -d "$1.shards" ]; then
+        say "not staged: the images lie in $1.shards (python -m hpcauxvae.simulate merge makes one file)"
+        return 0
+    fi
     local sum
     if [ -f "$1.sha256" ]; then sum=$(cut -d ' ' -f 1 "$1.sha256"); else sum=$(sha256sum "$1" | cut -d ' ' -f 1); fi
     STAGED=$STAGE/hpcauxvae-$JOB/${1##*/}
