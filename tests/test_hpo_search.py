@@ -130,6 +130,9 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
     assert until(lambda: lines(out / "trials" / "0001"), 200)
     torchrun = next(pid for pid in own_processes(out) if b"torch.distributed.run" in command_line(pid))
     os.kill(torchrun, signal.SIGKILL)
+    assert until(lambda: len(Journal(out).rows) == 2, 100)
+    left = [pid for pid in own_processes(out) if b"hpcauxvae.train" in command_line(pid)]
+    assert not left, "a row is written when nothing of its trial is left; the minder would find it later"
     printed = second.communicate(timeout=200)[0]
     assert second.returncode == 0, printed
     assert not own_processes(out)
