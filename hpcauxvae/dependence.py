@@ -3,8 +3,9 @@
 Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree.
 """
 
+import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpcauxvae import native
 from hpcauxvae.moments import PolynomialMoments, check_inputs
@@ -29,6 +30,12 @@ def terms(correlation_DKZK: Tensor) -> tuple[Tensor, Tensor]:
     return intra, inter
 
 
+def _check(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int) -> None:
+    check_inputs(u_BD, codes_BZ, var_BZ, degree)
+    if u_BD.shape[1] > codes_BZ.shape[1]:
+        raise InputError(f"u_BD has {u_BD.shape[1]} columns; allowed: at most those of codes_BZ, {codes_BZ.shape[1]}")
+
+
 def regularizer(
     u_BD: Tensor,
     codes_BZ: Tensor,
@@ -45,11 +52,52 @@ def regularizer(
     group whose batches form the global batch (uneven or empty ones too); each rank's gradient is then that of the
     global term times the number of ranks, as DistributedDataParallel wants. Raises InputError.
     """
-    if u_BD.ndim == 2 and codes_BZ.ndim == 2 and u_BD.shape[1] > codes_BZ.shape[1]:
-        raise InputError(f"u_BD has {u_BD.shape[1]} columns; allowed: at most those of codes_BZ, {codes_BZ.shape[1]}")
-    check_inputs(u_BD, codes_BZ, var_BZ, degree)
+    _check(u_BD, codes_BZ, var_BZ, degree)
     if native.serves(codes_BZ.device):
         intra, inter = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
         return intra, inter
     moments = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
     return terms(moments.correlation())
+
+
+class RunningRegularizer(nn.Module):
+    """`regularizer` on running estimates: each batch is merged with the decayed moments of those before it.
+
+    With batches of B samples and momentum m the estimate rests on B (1 + m) / (1 - m) samples once it has run in, so
+    that |corr| of independent columns is smaller by the root of (1 + m) / (1 - m). The earlier moments carry no
+    gradient; the gradient is therefore 1 - m of that of a batch on its own, which larger weights of the two terms make
+    good. The moments are those of earlier codes: choose m so that the codes change little within 1 / (1 - m) steps.
+
+    `moments` is the state, a buffer (float64, flat, the form of PolynomialMoments.packed) that state_dict saves. It
+    holds the global batches, the same on every rank. In evaluation mode it is used and does not change.
+    """
+
+    moments: Tensor
+
+    def __init__(
+        self, d: int, dz: int, *, degree: int = 3, momentum: float, group: dist.ProcessGroup | None = None
+    ) -> None:
+        """d factors, dz latent coordinates; degree and group as for `regularizer`. Raises InputError."""
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum is {momentum}; allowed: at least 0, less than 1")
+        self.d, self.dz, self.degree, self.momentum, self.group = d, dz, degree, momentum, group
+        self.register_buffer("moments", torch.zeros(native.moments_size(d, dz, degree), dtype=torch.float64))
+
+    def forward(self, u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `regularizer`, of this batch and the history."""
+        _check(u_BD, codes_BZ, var_BZ, self.degree)
+        if (u_BD.shape[1], codes_BZ.shape[1]) != (self.d, self.dz):
+            raise InputError(
+                f"u_BD and codes_BZ have {u_BD.shape[1]} and {codes_BZ.shape[1]} columns; allowed: {self.d}, {self.dz}"
+            )
+        earlier = PolynomialMoments.unpacked(self.moments, self.d, self.dz, self.degree).decayed(self.momentum)
+        if native.serves(codes_BZ.device):
+            intra, inter, merged = native.terms(u_BD, codes_BZ, var_BZ, earlier.packed(), self.degree, self.group)
+        else:
+            batch = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=self.degree).all_reduce(self.group)
+            both = earlier + batch
+            (intra, inter), merged = terms(both.correlation()), both.packed()
+        if self.training:
+            self.moments.copy_(merged.detach())
+        return intra, inter

@@ -195,6 +195,17 @@ class PolynomialMoments:
             + torch.einsum("d,dk,dzl->dkzl", weight_D, gap_u_DK, gap_c_DZK),
         )
 
+    def decayed(self, weight: float) -> Self:
+        """The same samples, each counted `weight` times: counts and sums shrink, means stay."""
+        return replace(
+            self,
+            n_D=self.n_D * weight,
+            within_DZK=self.within_DZK * weight,
+            m2_u_DK=self.m2_u_DK * weight,
+            m2_c_DZK=self.m2_c_DZK * weight,
+            cross_DKZK=self.cross_DKZK * weight,
+        )
+
     def all_reduce(self, group: dist.ProcessGroup | None) -> Self:
         """Moments of all ranks' samples, the same on every rank; None: this process alone.
 

@@ -1,5 +1,6 @@
 """The regularizers over the batches of several gloo processes, some of them uneven or empty, against one process."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from hpcauxvae import dependence, moments, native
-from hpcauxvae.dependence import terms
+from hpcauxvae import moments, native
+from hpcauxvae.dependence import RunningRegularizer, regularizer, terms
 from hpcauxvae.moments import PolynomialMoments
 from tests.native_build import cuda_on_host
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
-IMPLEMENTATIONS = ["reference"] + (["compiled"] if moments.native_available() else [])
+Loss = Callable[[Tensor, Tensor, Tensor, dist.ProcessGroup | None], Tensor]
 
 
 def samples() -> tuple[Tensor, Tensor, Tensor]:
@@ -28,6 +29,34 @@ def samples() -> tuple[Tensor, Tensor, Tensor]:
     return u, codes, 0.1 + torch.rand(23, 5, generator=generator, dtype=torch.float64)
 
 
+def weighted(both: tuple[Tensor, Tensor]) -> Tensor:
+    return 2 * both[0] + 7 * both[1]
+
+
+def reference(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return weighted(terms(PolynomialMoments.of(u, codes, var, degree=3).all_reduce(group).correlation()))
+
+
+def compiled(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return weighted(regularizer(u, codes, var, degree=3, group=group))
+
+
+def graph(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return torch.compile(compiled, fullgraph=True, backend="aot_eager")(u, codes, var, group)
+
+
+def running(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The second of two batches, which differ."""
+    module = RunningRegularizer(3, 5, momentum=0.7, group=group)
+    module(u, codes.detach() ** 2, var.detach())
+    return weighted(module(u, codes, var))
+
+
+LOSSES: dict[str, Loss] = {"reference": reference}
+if moments.native_available():
+    LOSSES |= {"compiled": compiled, "graph": graph, "running": running}
+
+
 def take_cuda_on_host() -> None:
     """From here on the CUDA kernels, on CPU threads, serve this process."""
     native.core = cuda_on_host()
@@ -35,59 +64,82 @@ def take_cuda_on_host() -> None:
     native._queue = lambda tensor: (0, 0)
 
 
-def loss_of(implementation: str, u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    if implementation == "reference":
-        intra, inter = terms(PolynomialMoments.of(u, codes, var, degree=3).all_reduce(group).correlation())
-    else:
-        intra, inter = dependence.regularizer(u, codes, var, degree=3, group=group)
-    return 2 * intra + 7 * inter
+def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What autograd would do if the collective of the forward pass were not known to it."""
+    monkeypatch.setattr(moments._SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
+    backward = native._backward
+    monkeypatch.setattr(native, "_backward", lambda *arguments: backward(*arguments[:-1], None))
 
 
-def rank_program(rank: int, folder: Path, implementation: str, counts: list[int], plain_backward: bool) -> None:
-    """One rank: loss and gradients of its rows into a file. DDP's mean over ranks is done here, by hand."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(counts))
-    if implementation == "cuda on host":
-        take_cuda_on_host()
-    if plain_backward:  # what autograd would do if the collective were not known to it
-        moments._SumOverRanks.backward = staticmethod(lambda ctx, gradient: (gradient, None))
-    rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+def gradients(loss_of: Loss, rows: slice, group: dist.ProcessGroup | None, ranks: int) -> dict[str, np.ndarray]:
+    """Of these rows. DDP's mean over ranks is done here, by hand."""
     u, codes, var = (tensor[rows] for tensor in samples())
     codes, var = codes.requires_grad_(), var.requires_grad_()
-    loss = loss_of(implementation, u, codes, var, dist.group.WORLD)
+    loss = loss_of(u, codes, var, group)
     loss.backward()
-    gradients = [(leaf.grad / len(counts)).numpy() for leaf in (codes, var)]
-    np.savez(folder / f"{rank}.npz", loss=loss.detach().numpy(), codes=gradients[0], var=gradients[1])
+    assert codes.grad is not None and var.grad is not None
+    return {
+        "loss": loss.detach().numpy(),
+        "codes": (codes.grad / ranks).numpy(),
+        "var": (var.grad / ranks).numpy(),
+    }
+
+
+def rank_program(rank: int, folder: Path, counts: list[int], names: tuple[str, ...], on_host: bool) -> None:
+    """One rank: loss and gradients of its rows into a file, by every implementation, with and without the exchange."""
+    torch.set_num_threads(1)
+    if on_host:
+        take_cuda_on_host()
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(counts))
+    rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    record = {}
+    for fault in (False, True):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            if fault:
+                without_exchange(monkeypatch)
+            for name in names:
+                result = gradients(LOSSES[name], rows, dist.group.WORLD, len(counts))
+                record |= {f"{name}/{fault}/{key}": value for key, value in result.items()}
+    np.savez(folder / f"{rank}.npz", **record)
     dist.destroy_process_group()
 
 
-def on_ranks(folder: Path, implementation: str, counts: list[int], plain_backward: bool = False) -> dict:
-    """Losses of all ranks, and the gradients of all rows in order."""
-    mp.spawn(rank_program, (folder, implementation, counts, plain_backward), nprocs=len(counts))
-    parts = [np.load(folder / f"{rank}.npz") for rank in range(len(counts))]
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in ("codes", "var")}
-    return {"loss": np.array([part["loss"] for part in parts])} | rows
+def on_ranks(folder: Path, counts: list[int], names: tuple[str, ...], on_host: bool = False) -> list:
+    """What the ranks of one world wrote; on_host: by the CUDA kernels on CPU threads."""
+    mp.spawn(rank_program, (folder, counts, names, on_host), nprocs=len(counts))
+    return [np.load(folder / f"{rank}.npz") for rank in range(len(counts))]
 
 
-def alone() -> dict:
-    u, codes, var = samples()
-    codes, var = codes.requires_grad_(), var.requires_grad_()
-    loss = loss_of("reference", u, codes, var, None)
-    loss.backward()
-    return {"loss": loss.detach().numpy(), "codes": codes.grad.numpy(), "var": var.grad.numpy()}
+@pytest.fixture(scope="module", params=COUNTS)
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list:
+    return on_ranks(tmp_path_factory.mktemp("ranks"), COUNTS[request.param], tuple(LOSSES))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("world_size", COUNTS)
-def test_value_and_gradient_are_those_of_one_process(tmp_path, implementation, world_size):
-    together, one = on_ranks(tmp_path, implementation, COUNTS[world_size]), alone()
-    np.testing.assert_allclose(together["loss"], one["loss"], rtol=1e-10)
-    for name in ("codes", "var"):
-        np.testing.assert_allclose(together[name], one[name], atol=1e-10 * np.abs(one[name]).max(), rtol=1e-10)
+def alone(name: str) -> dict[str, np.ndarray]:
+    """On one process; by the reference wherever that can be."""
+    return gradients(running if name == "running" else reference, slice(None), None, 1)
 
 
-def test_without_the_sum_in_the_backward_pass_the_gradient_would_be_wrong(tmp_path):
+def assert_equal_to_one_process(ranks: list, name: str) -> None:
+    """Value and gradient to 1e-10."""
+    one = alone(name)
+    for part in ranks:
+        np.testing.assert_allclose(part[f"{name}/False/loss"], one["loss"], rtol=1e-10)
+    for leaf in ("codes", "var"):
+        together = np.concatenate([part[f"{name}/False/{leaf}"] for part in ranks])
+        np.testing.assert_allclose(together, one[leaf], atol=1e-10 * np.abs(one[leaf]).max(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient_are_those_of_one_process(ranks: list, name: str) -> None:
+    assert_equal_to_one_process(ranks, name)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_without_the_sum_in_the_backward_pass_the_gradient_would_be_wrong(ranks: list, name: str) -> None:
     """The silent bug of this family of losses: right value, gradient too small by the world size."""
-    together, one = on_ranks(tmp_path, "reference", COUNTS[3], plain_backward=True), alone()
-    np.testing.assert_allclose(together["loss"], one["loss"], rtol=1e-10)
-    assert np.abs(together["codes"] - one["codes"]).max() > 0.3 * np.abs(one["codes"]).max()
+    one = alone(name)
+    together = np.concatenate([part[f"{name}/True/codes"] for part in ranks])
+    np.testing.assert_allclose(ranks[0][f"{name}/True/loss"], one["loss"], rtol=1e-10)
+    wrong = np.abs(together - one["codes"]).max() > 0.3 * np.abs(one["codes"]).max()
+    assert wrong == (len(ranks) > 1)
