@@ -175,7 +175,8 @@ PYBIND11_MODULE(_core, module) {
     module.attr("instruction_sets") = instruction_sets();
     module.attr("instruction_set") = instruction_set();
     module.def("use_instruction_set", [](const std::string& name) {
-        if (!use_instruction_set(name)) throw py::value_error("instruction set is " + name + "; allowed: instruction_sets");
+        if (!use_instruction_set(name)) throw py::value_error("instruction set is " + name + "; allowed: baseline" +
+                                  " and what else instruction_sets has");
     });
     module.def("statistics", statistics_of);
     module.def("finalize", finalize_of);

@@ -2,10 +2,10 @@
 // loop runs over samples in whole vectors; the cross moments are a product of two small panels of rows, held in
 // registers over the block, and blocks are merged in double.
 //
-// Why float panels keep the promise of 1e-5 for float32 codes: a column enters as its deviation from the power of the
-// block's own mean (power_deviations), with the relative accuracy of a float even where the mean is 1e4 standard
-// deviations; a sum has at most kBlock / lanes terms per lane; and columns are scaled by powers of two, so that twelfth
-// powers stay in range. The factors, which may take few values (a power of them may be constant), are raised in double.
+// Why float panels keep the promise of 1e-5 for float32 codes: the powers are made in double and centred on their means
+// over the block before they are rounded; a sum has at most kBlock / lanes terms per lane; and columns are scaled by
+// powers of two, so that no power leaves the range. The gradient is made in float from deviations (power_deviations),
+// which have the relative accuracy of a float even where the mean is 1e4 standard deviations.
 //
 // A block in which a factor is NaN somewhere is treated factor by factor, with weights 0 and 1 for its samples.
 
@@ -23,16 +23,13 @@
 namespace hpcauxvae {
 namespace {
 
-// Of one block and one group of factors (all of them, or a single one): sums of scaled deviations, and what brings the
-// powers back to the caller's units.
+// Of one block and one group of factors (all of them, or a single one): sums of products of the rows, and what brings
+// the powers back to the caller's units.
 struct Sums {
-    double *u, *back_u, *c, *back_c, *cross;
+    double *back_u, *back_c, *cross;
 
-    Sums(size_t p, size_t q, Arena& arena) {
-        u = arena.take<double>(p), back_u = arena.take<double>(p);
-        c = arena.take<double>(q), back_c = arena.take<double>(q);
-        cross = arena.take<double>(p * q);
-    }
+    Sums(size_t p, size_t q, Arena& arena)
+        : back_u(arena.take<double>(p)), back_c(arena.take<double>(q)), cross(arena.take<double>(p * q)) {}
 };
 
 // cross[p][q] = sum over samples of a[p] b[q], in tiles.
@@ -55,27 +52,25 @@ void multiply(size_t p, size_t q, int length, Real* a, Real* b, int pitch, doubl
         }
 }
 
-// Means, squares and spread of the codes, their sums, and their powers as rows of the block.
+// Means, squares and spread of the codes, and their powers as rows of the block.
 template <int K, bool SPREAD, class Real>
-void measure_codes(const Shape& shape, int first, int length, double n, Block<Real>& block, const Sums& sums,
-                   const FactorMoments& to) {
+void measure_codes(const Shape& shape, int first, int length, double n, const double* weight, Block<Real>& block,
+                   const Sums& sums, const FactorMoments& to) {
     for (int c = 0; c < shape.z; ++c) {
         const Real *z = block.mean + c * block.pitch, *s = block.var + c * block.pitch;
         const Extent mean = extent(z, block.weight, first, length, n);
         const Extent var = SPREAD ? extent(s, block.weight, first, length, n) : Extent{0, 0};
         const double scale = unit(std::max(mean.size, std::sqrt(var.size)));
-        const Column<K, Real> column = column_at<K, SPREAD, Real>(scale, mean.mean, var.mean);
+        const Column<K, double> column = column_at<K, SPREAD, double>(scale, mean.mean, var.mean);
         const size_t at = size_t(c) * K;
-        double squares[K], origin[K + 1];
-        raise_code<K, SPREAD>(column, z, s, block.weight, length, block.powers_c + at * block.pitch, block.pitch,
-                              sums.c + at, squares, to.within + at);
-        power_means<K, SPREAD>(double(column.mean), double(column.var), origin);
+        raise<K, SPREAD>(column, z, s, weight, n, length, block, block.powers_c + at * block.pitch, to.mean_c + at,
+                         to.m2_c + at);
+        if (SPREAD) add_spread<K>(Real(scale), z, s, block.weight, length, to.within + at);
         double back = 1;
         for (int k = 0; k < K; ++k) {
-            const double sum = sums.c[at + k];
             sums.back_c[at + k] = back /= scale;
-            to.mean_c[at + k] = (origin[k + 1] + sum / n) * back;
-            to.m2_c[at + k] = (squares[k] - sum * sum / n) * back * back;
+            to.mean_c[at + k] *= back;
+            to.m2_c[at + k] *= back * back;
             to.within[at + k] = SPREAD ? to.within[at + k] * back * back : 0;
         }
     }
@@ -86,18 +81,15 @@ template <int K, class Real>
 void measure_factor(int j, int f, int first, int length, double n, const double* weight, Block<Real>& block,
                     const Sums& sums, const FactorMoments& to) {
     const double* const x = block.u + j * block.pitch;
-    const size_t at = size_t(f) * K;
     const Extent mean = extent(x, weight, first, length, n);
     const double scale = unit(mean.size);
-    const Column<K, double> column = column_at<K, false, double>(scale, mean.mean, 0);
-    double squares[K];
-    raise_factor(column, x, weight, length, block.powers_u + at * block.pitch, block.pitch, sums.u + at, squares);
+    raise<K, false>(column_at<K, false, double>(scale, mean.mean, 0), x, x, weight, n, length, block,
+                    block.powers_u + f * K * block.pitch, to.mean_u, to.m2_u);
     double back = 1;
     for (int k = 0; k < K; ++k) {
-        const double sum = sums.u[at + k];
-        sums.back_u[at + k] = back /= scale;
-        to.mean_u[k] = (column.power[k + 1] + sum / n) * back;
-        to.m2_u[k] = (squares[k] - sum * sum / n) * back * back;
+        sums.back_u[f * K + k] = back /= scale;
+        to.mean_u[k] *= back;
+        to.m2_u[k] *= back * back;
     }
     *to.n = n;
 }
@@ -114,7 +106,7 @@ void accumulate(const Shape& shape, int j, int d, int length, Block<Real>& block
     const Layout layout(shape);
     const size_t q = layout.q;
     const FactorMoments codes = factor(part, layout, j, K);
-    measure_codes<K, SPREAD>(shape, first, length, n, block, sums, codes);
+    measure_codes<K, SPREAD>(shape, first, length, n, weight, block, sums, codes);
     for (int f = 0; f < d; ++f)
         measure_factor<K>(j + f, f, first, length, n, weight, block, sums, factor(part, layout, j + f, K));
     multiply(size_t(d) * K, q, length, block.powers_u, block.powers_c, block.pitch, sums.cross);
@@ -122,9 +114,8 @@ void accumulate(const Shape& shape, int j, int d, int length, Block<Real>& block
         FactorMoments from = factor(part, layout, j + f, K);
         for (int k = 0; k < K; ++k) {
             const size_t r = size_t(f) * K + k;
-            const double mean = sums.u[r] / n, back = sums.back_u[r];
             for (size_t b = 0; b < q; ++b)
-                from.cross[k * q + b] = (sums.cross[r * q + b] - mean * sums.c[b]) * (back * sums.back_c[b]);
+                from.cross[k * q + b] = sums.cross[r * q + b] * (sums.back_u[r] * sums.back_c[b]);
         }
         from.mean_c = codes.mean_c, from.m2_c = codes.m2_c, from.within = codes.within;
         merge(factor(moments, layout, j + f, K), from, K, q);
@@ -222,6 +213,7 @@ void add_gradient(const Shape& shape, int length, const Slopes<K, Real>& s, Bloc
     constexpr int kWide = K <= 3 || kRegisters == 32 ? kMostWide : kMostWide / 2;
     const int pitch = block.pitch;
     const size_t p = size_t(s.d) * K, q = shape.q();
+    const Real *const powers_u = block.powers_u, *const cross = s.cross;
     for (int f = 0; f < s.d; ++f)
         lower_factor(s.columns_u[f], block.u + (s.j + f) * pitch, s.shift_u + f * K, length,
                      block.powers_u + size_t(f) * K * pitch, pitch);
@@ -235,10 +227,10 @@ void add_gradient(const Shape& shape, int length, const Slopes<K, Real>& s, Bloc
             for (int k = 0; k < K; ++k)
                 for (int x = 0; x < kWide; ++x) total[k][x] = Vec{} + s.constant[b + k];
             for (size_t r = 0; r < p; ++r) {
-                const Real* const slope = s.cross + r * q + b;
+                const Real* const slope = cross + r * q + b;
                 for (int k = 0; k < K; ++k)
                     for (int x = 0; x < kWide; ++x)
-                        total[k][x] += at(block.powers_u + r * pitch + i + x * kLanes<Real>) * slope[k];
+                        total[k][x] += at(powers_u + r * pitch + i + x * kLanes<Real>) * slope[k];
             }
 #pragma GCC unroll 4
             for (int x = 0; x < kWide; ++x) {

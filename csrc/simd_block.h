@@ -67,13 +67,17 @@ inline Quad<Real> quad(const void* from) {
     return four;
 }
 
+// Element by element: a vector whose address is taken would live in memory, also in the loop before.
 template <class Real>
 inline double sum_of(const VecOf<Real>& v) {
-    if (kLanes<Real> < 4) return double(v[0]) + v[1];
-    const char* const bytes = reinterpret_cast<const char*>(&v);
-    Quad<Real> four = quad<Real>(bytes);
-    for (int i = 1; i < kLanes<Real> / 4; ++i) four += quad<Real>(bytes + i * sizeof four);
-    return (double(four[0]) + four[1]) + (double(four[2]) + four[3]);
+    if constexpr (kLanes<Real> < 4) {
+        return double(v[0]) + v[1];
+    } else {
+        Quad<Real> four{};
+#pragma GCC unroll 4
+        for (int i = 0; i < kLanes<Real>; i += 4) four += Quad<Real>{v[i], v[i + 1], v[i + 2], v[i + 3]};
+        return (double(four[0]) + four[1]) + (double(four[2]) + four[3]);
+    }
 }
 
 inline size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
@@ -206,6 +210,7 @@ template <class Real>
 struct Block {
     int pitch;  // numbers from row to row: no more than needed, and not a power of two, which would crowd the cache
     double *u, *weight_u;  // (D), (D + 1): a row of 0 and 1 per factor, then one of 1 for every sample
+    double* deviations;    // (K)
     Real *mean, *var, *weight;
     Real *powers_u, *powers_c, *d_mean, *d_var;
 
@@ -213,6 +218,7 @@ struct Block {
         : pitch(int(round_up(std::min<int64_t>(shape.n, kBlock<Real>), kMostWide * kLanes<Real>)) + 16) {
         const size_t d = shape.d, z = shape.z, row = pitch;
         u = arena.take<double>(d * row), weight_u = arena.take<double>((d + 1) * row);
+        deviations = arena.take<double>(shape.k * row);
         mean = arena.take<Real>(z * row), var = arena.take<Real>(z * row), weight = arena.take<Real>(row);
         powers_u = arena.take<Real>(round_up(shape.p(), kTileU) * row);
         powers_c = arena.take<Real>(round_up(shape.q(), kTileC) * row);

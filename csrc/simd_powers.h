@@ -58,65 +58,74 @@ Extent extent(const Real* row, const Real* weight, int first, int length, double
     return {start + sum_of<Real>(total) / n, std::abs(double(start)) + 8 * sum_of<Real>(distance) / n};
 }
 
-// Rows of the deviations of x^1..x^K from the powers of the column's origin.
-template <int K, class Real>
-void raise_factor(const Column<K, double>& column, const double* x, const double* weight, int length, Real* rows,
-                  int pitch, double* sums, double* squares) {
-    DoubleVec total[K + 1] = {}, square[K + 1] = {};
+inline DoubleVec widened(const double* p) { return at(p); }
+inline DoubleVec widened(const float* p) {
+    return __builtin_convertvector(*reinterpret_cast<const NarrowVec*>(p), DoubleVec);
+}
+
+template <class Real>
+inline void put(Real* to, DoubleVec v) {
+    using Converted = typename Lanes<Real>::Converted;
+    *reinterpret_cast<Converted*>(to) = __builtin_convertvector(v, Converted);
+}
+
+// Rows of E[x^1]..E[x^K] less their means over the n samples of weight 1, in the column's unit; 0 elsewhere. In double
+// until they are centred, because a power may vary much less than the values do: the square of values near a and -a.
+template <int K, bool SPREAD, class From, class Real>
+void raise(const Column<K, double>& of, const From* x, const From* s, const double* weight, double n, int length,
+           const Block<Real>& block, Real* rows, double* means, double* squares) {
+    const Column<K, double> column = of;  // a copy, which the stores below cannot change
+    const int pitch = block.pitch;
+    double* const deviations = block.deviations;
+    DoubleVec total[K + 1] = {};
     for (int i = 0; i < length; i += kLanes<double>) {
-        const DoubleVec value = at(x + i) * column.scale, gap = (value - column.mean) * at(weight + i);
+        const DoubleVec w = at(weight + i), mean = widened(x + i) * column.scale, gap = (mean - column.mean) * w;
+        const DoubleVec var = SPREAD ? widened(s + i) * column.scale * column.scale : DoubleVec{};
         DoubleVec out[K + 1];
-        power_deviations<K, false>(value, gap, DoubleVec{}, DoubleVec{}, column.power, out);
+        power_deviations<K, SPREAD>(mean, gap, var, (var - column.var) * w, column.power, out);
         for (int k = 1; k <= K; ++k) {
             total[k] += out[k];
-            square[k] += out[k] * out[k];
-            using Converted = typename Lanes<Real>::Converted;
-            *reinterpret_cast<Converted*>(rows + (k - 1) * pitch + i) = __builtin_convertvector(out[k], Converted);
+            at(deviations + (k - 1) * pitch + i) = out[k];
         }
     }
-    for (int k = 1; k <= K; ++k) sums[k - 1] = sum_of<double>(total[k]), squares[k - 1] = sum_of<double>(square[k]);
+    for (int k = 1; k <= K; ++k) {
+        const double mean = sum_of<double>(total[k]) / n;
+        DoubleVec square{};
+        for (int i = 0; i < length; i += kLanes<double>) {
+            const DoubleVec centred = (at(deviations + (k - 1) * pitch + i) - mean) * at(weight + i);
+            square += centred * centred;
+            put(rows + (k - 1) * pitch + i, centred);
+        }
+        means[k - 1] = column.power[k] + mean;
+        squares[k - 1] = sum_of<double>(square);
+    }
+}
+
+// Sums of Var(z^1)..Var(z^K) over the samples of weight 1, in the column's unit.
+template <int K, class Real>
+void add_spread(Real scale, const Real* z, const Real* s, const Real* weight, int length, double* sums) {
+    using Vec = VecOf<Real>;
+    Vec total[K + 1] = {};
+    for (int i = 0; i < length; i += kLanes<Real>) {
+        const Vec var = at(s + i) * scale * scale;
+        Vec m[K + 1], v[K + 1];
+        power_means<K, true>(at(z + i) * scale, var, m);
+        power_variances<K>(m, var, v);
+        for (int k = 1; k <= K; ++k) total[k] += v[k] * at(weight + i);
+    }
+    for (int k = 1; k <= K; ++k) sums[k - 1] = sum_of<Real>(total[k]);
 }
 
 // Rows of x^k - mean of x^k for the gradient: deviations from the origin, and the origin's from the mean.
 template <int K, class Real>
-void lower_factor(const Column<K, double>& column, const double* x, const double* shift, int length, Real* rows,
+void lower_factor(const Column<K, double>& of, const double* x, const double* shift, int length, Real* rows,
                   int pitch) {
-    using Converted = typename Lanes<Real>::Converted;
+    const Column<K, double> column = of;
     for (int i = 0; i < length; i += kLanes<double>) {
         const DoubleVec value = at(x + i) * column.scale;
         DoubleVec out[K + 1];
         power_deviations<K, false>(value, value - column.mean, DoubleVec{}, DoubleVec{}, column.power, out);
-        for (int k = 1; k <= K; ++k)
-            *reinterpret_cast<Converted*>(rows + (k - 1) * pitch + i) =
-                __builtin_convertvector(out[k] + shift[k - 1], Converted);
-    }
-}
-
-// The same of E[z^1]..E[z^K]; spread: sums of Var(z^k).
-template <int K, bool SPREAD, class Real>
-void raise_code(const Column<K, Real>& column, const Real* z, const Real* s, const Real* weight, int length, Real* rows,
-                int pitch, double* sums, double* squares, double* spread) {
-    using Vec = VecOf<Real>;
-    Vec total[K + 1] = {}, square[K + 1] = {}, within[K + 1] = {};
-    for (int i = 0; i < length; i += kLanes<Real>) {
-        const Vec w = at(weight + i), mean = at(z + i) * column.scale, gap = (mean - column.mean) * w;
-        const Vec var = SPREAD ? at(s + i) * column.scale * column.scale : Vec{};
-        Vec out[K + 1];
-        power_deviations<K, SPREAD>(mean, gap, var, (var - column.var) * w, column.power, out);
-        for (int k = 1; k <= K; ++k) {
-            total[k] += out[k];
-            square[k] += out[k] * out[k];
-            at(rows + (k - 1) * pitch + i) = out[k];
-        }
-        if (!SPREAD) continue;
-        Vec m[K + 1], v[K + 1];
-        power_means<K, SPREAD>(mean, var, m);
-        power_variances<K>(m, var, v);
-        for (int k = 1; k <= K; ++k) within[k] += v[k] * w;
-    }
-    for (int k = 1; k <= K; ++k) {
-        sums[k - 1] = sum_of<Real>(total[k]), squares[k - 1] = sum_of<Real>(square[k]);
-        if (SPREAD) spread[k - 1] = sum_of<Real>(within[k]);
+        for (int k = 1; k <= K; ++k) put(rows + (k - 1) * pitch + i, out[k] + shift[k - 1]);
     }
 }
 

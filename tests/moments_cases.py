@@ -126,6 +126,30 @@ def correlations(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: 
     return torch.stack(values).view(d, degree, dz, degree)
 
 
+def table(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int) -> Tensor:
+    """`correlations` for large shapes: quadrature and one matrix product a factor."""
+    u_BD, codes_BZ = u_BD.double(), codes_BZ.double()
+    var_BZ = None if var_BZ is None else var_BZ.double()
+    (n, dz), rows = codes_BZ.shape, []
+    flat_var = None if var_BZ is None else var_BZ.flatten()
+    parts = [_power_moments(codes_BZ.flatten(), flat_var, k + 1) for k in range(degree)]
+    c_BQ, v_BQ = (torch.stack(part, -1).view(n, dz * degree) for part in zip(*parts, strict=True))
+    for j in range(u_BD.shape[1]):
+        known = ~u_BD[:, j].isnan()
+        u_NK, c_NQ = torch.stack([u_BD[known, j] ** (k + 1) for k in range(degree)], -1), c_BQ[known]
+        du_NK, dc_NQ = u_NK - u_NK.mean(0), c_NQ - c_NQ.mean(0)
+        scale_KQ = torch.outer(du_NK.square().sum(0), dc_NQ.square().sum(0) + v_BQ[known].sum(0))
+        alive_KQ = torch.outer(_varies(u_NK), _varies(c_NQ))
+        rows.append(torch.where(alive_KQ, du_NK.T @ dc_NQ / torch.where(alive_KQ, scale_KQ, 1.0).sqrt(), 0.0))
+    return torch.stack(rows).view(u_BD.shape[1], degree, dz, degree)
+
+
+def _varies(x_NX: Tensor) -> Tensor:
+    if len(x_NX) < 2:
+        return torch.zeros(x_NX.shape[1], dtype=torch.bool)
+    return x_NX.max(0).values - x_NX.min(0).values > 1e-12 * x_NX.abs().max(0).values
+
+
 def expected(case: Case) -> tuple[Tensor, Tensor]:
     """The two terms of (9), written as the sums of (7) and (8)."""
     corr = correlations(case.u_BD, case.codes_BZ, case.var_BZ, case.degree)

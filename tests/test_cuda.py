@@ -7,7 +7,6 @@ Needs no more than torch, numpy, pytest and hypothesis. On a machine with a GPU:
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
