@@ -1,5 +1,5 @@
-"""One thread for each process of the tests: they start many, and the machines that run them are small. And
-no graphs that torch.compile made of an earlier version of this package: it does not see that an operator has changed."""
+"""One thread for each process of the tests: they start many, and the machines that run them are small. And no graphs
+that torch.compile made of an earlier version of this package: it does not see that an operator has changed."""
 
 import atexit
 import os
