@@ -21,6 +21,10 @@ from hpcauxvae.world import World, rendezvous
 T = TypeVar("T")
 
 
+class Apart(RuntimeError):
+    """The processes did not meet: one of them died before, or they look for each other in different places."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Processes:
     """The started processes, as one of them sees them."""
@@ -58,7 +62,8 @@ def device_of(world: World, request: str = "auto") -> torch.device:
 def start(world: World, device: str = "auto", timeout: timedelta = timedelta(minutes=10)) -> Processes:
     """Join the processes of `world`: NCCL between GPUs, gloo otherwise, nothing for one alone. End with `stop`.
 
-    A process that waits longer than `timeout` for the others fails. Raises InputError if they never meet.
+    A process that waits longer than `timeout` for the others fails. Raises InputError where the port is taken, Apart if
+    they do not meet.
     """
     own = device_of(world, device)
     if own.type == "cuda":
@@ -75,8 +80,9 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
             device_id=own if own.type == "cuda" else None,
         )  # fmt: skip
     except (dist.DistNetworkError, dist.DistStoreError) as error:
+        kind = InputError if "EADDRINUSE" in str(error) else Apart
         reason = str(error).splitlines()[0]
-        raise InputError(
+        raise kind(
             f"rank {world.rank} of {world.world_size} did not meet the others at {host}:{port} ({reason}); "
             "set MASTER_ADDR and MASTER_PORT to a free port of rank 0's machine"
         ) from error

@@ -16,7 +16,7 @@ from hpcauxvae import checkpoint
 from hpcauxvae.checkpoint import Checkpoints
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import check_pixels, open_set
-from hpcauxvae.distributed import Processes, on_each_rank, on_first_rank, slice_of, start, stop
+from hpcauxvae.distributed import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.lock import RunLock
 from hpcauxvae.stopping import FAILED, FINISHED, MORE_TO_DO, Requests
 from hpcauxvae.tracking import EpochLog, StepLine
@@ -174,11 +174,11 @@ def main(argv: list[str] | None = None) -> int:
     world = find_world()
     config = _parsed(argv, world)
     try:
-        # The watch knows who is missing, torch only that somebody is: it may wait longer.
-        patience = timedelta(minutes=2 * config.timeout_minutes + 1)
+        # The watch knows who is missing, torch only that somebody is: it waits a little longer.
+        patience = timedelta(minutes=1.25 * config.timeout_minutes)
         return train(config, start(world, config.device, patience))
-    except Diverged as error:
-        if world.rank == 0:
+    except (Diverged, Apart) as error:
+        if world.rank == 0 or isinstance(error, Apart):
             print(f"error: {error}", file=sys.stderr)
         return FAILED
     finally:
