@@ -34,6 +34,9 @@ def run(main: Callable[[], int]) -> NoReturn:
         if not error.reported:
             print(f"error: {error}", file=sys.stderr)
         code = 2
+    except PermissionError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
         code = 130
     sys.stdout.flush()

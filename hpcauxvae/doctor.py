@@ -8,6 +8,7 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -163,13 +164,14 @@ def _mpi() -> str:
     if len(installed) > 1:
         raise Broken(f"two MPIs in one environment: {' and '.join(installed)}", f"pip uninstall -y {installed[1]}")
     command = [mpirun, "-n", "2", sys.executable, "-c", _MPI_PROGRAM]
+    mend = f"export PATH={own.parent}:$PATH" if own.exists() and mpirun != str(own) else None
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     said = done.stdout.strip().splitlines()
     if done.returncode != 0 or not said:
-        reason = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
-        raise Broken(f"{mpirun} -n 2 ended with exit code {done.returncode}: {reason}")
+        words = [line.strip() for line in done.stderr.splitlines() if re.search(r"[a-z]", line)]
+        reason = words[0] if words else "it printed nothing"
+        raise Broken(f"{mpirun} -n 2 ended with exit code {done.returncode}: {reason}", mend)
     if not said[0].startswith("world size 2;"):
-        mend = f"export PATH={own.parent}:$PATH" if own.exists() and mpirun != str(own) else None
         raise Broken(f"two MPIs: {mpirun} starts 2 processes, which mpi4py takes for strangers: {said[0]}", mend)
     return f"{mpirun} -n 2: {said[0]}"
 

@@ -5,6 +5,7 @@ Shape legend in types.py. Scores are those of hpcauxvae/metrics; each one stands
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,10 @@ class EvaluateConfig:
     """A further data set, drawn independently, all of it scored: small test splits hide small dependences."""
     noiseless: tuple[Path, ...] = ()
     """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors."""
+    out: Path | None = None
+    """Folder for metrics.json, codes and pictures; that of the run if not given."""
     seed: int = 0
-    """Seed of the draws of z and of the bootstrap."""
+    """Seed of the draws of z and of the intervals."""
     images: int = 32_768
     """Score at most this many images of a set by SSIM and MSE."""
     device: str = "auto"
@@ -81,7 +84,10 @@ class Evaluator:
         self.device = device_of(find_world(), config.device)
         self.model = self.run.model.to(self.device)
         self.dtype = next(self.model.parameters()).dtype
-        self.data = open_set(config.data or self.run.config.data)
+        path = config.data or self.run.config.data
+        if not path.exists():
+            raise InputError(f"{path}: no such file; where the data set of {config.run} lies now, --data FILE tells")
+        self.data = open_set(path)
         check_pixels(self.data)
         if self.data.fingerprint != self.run.state["fingerprint"]:
             raise InputError(f"{self.data.path}: is not the data set that {config.run} was trained on")
@@ -292,8 +298,9 @@ def _table_row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Scores a run and draws its pictures into its folder; returns what metrics.json holds. Raises InputError."""
     evaluator = Evaluator(config)
-    folder = config.run / "pictures"
-    folder.mkdir(exist_ok=True)
+    out = config.out or config.run
+    folder = out / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
     settings["noiseless"] = [str(path) for path in config.noiseless]
     metrics: dict[str, Any] = {
@@ -303,13 +310,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "sets": {},
     }
     for scored in evaluator.sets():
+        print(f"scoring {scored.name}: {len(scored.index_N)} samples", file=sys.stderr, flush=True)
         block, per_image = evaluator.scores(scored)
         metrics["sets"][scored.name] = block
-        write_codes(config.run / f"codes-{scored.name}.h5", scored, per_image)
+        write_codes(out / f"codes-{scored.name}.h5", scored, per_image)
         evaluator.draw(scored, block, per_image, folder)
     history = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
     pictures.training_curves(history, folder / "training.png")
-    write_json(config.run / "metrics.json", metrics)
+    write_json(out / "metrics.json", metrics)
     return metrics
 
 
@@ -325,7 +333,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     metrics = evaluate(config)
     print(table(metrics["sets"]))
-    print(f"written: {config.run}/metrics.json, codes-*.h5 and the pictures in {config.run}/pictures/")
+    out = config.out or config.run
+    print(f"written: {out}/metrics.json, codes-*.h5 and the pictures in {out}/pictures/")
     return 0
 
 

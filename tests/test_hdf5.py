@@ -14,7 +14,7 @@ import pytest
 
 from hpcauxvae.data import hdf5
 from hpcauxvae.data.__main__ import main
-from hpcauxvae.data.hdf5 import StoredImages, check_pixels, create, open_set, split, validate, write
+from hpcauxvae.data.hdf5 import StoredImages, check_pixels, create, open_set, validate, write
 from hpcauxvae.types import Factor, InputError
 
 N, F = 20, 3
@@ -362,32 +362,6 @@ def test_full_disk(tmp_path: Path) -> None:
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, f"{tmp_path / 'new.h5'}: cannot be written: File too large\n")
     assert list(tmp_path.iterdir()) == []
-
-
-def pcg64(seed: int, n: int) -> list[int]:
-    """PCG XSL RR 128/64 (O'Neill 2014) from numpy's seeding, in plain integers."""
-    start = np.random.PCG64(seed).state["state"]
-    state, increment, draws = start["state"], start["inc"], []
-    for _ in range(n):
-        state = (state * 0x2360ED051FC65DA44385DF649FCCF645 + increment) % 2**128
-        word, turn = (state >> 64) ^ (state % 2**64), state >> 122
-        draws.append((word >> turn | word << (64 - turn)) % 2**64)
-    return draws
-
-
-@pytest.mark.parametrize(("n", "sizes"), [(10, (7, 2, 1)), (16384, (11470, 3276, 1638)), (19, (15, 3, 1))])
-def test_split(n: int, sizes: tuple[int, int, int]) -> None:
-    parts = split(n, seed=5)
-    assert tuple(map(len, parts)) == sizes
-    draws = pcg64(5, n)
-    assert np.concatenate(parts).tolist() == sorted(range(n), key=draws.__getitem__)
-
-
-def test_split_seeds_and_ratios() -> None:
-    assert not np.array_equal(split(1000, 0)[0], split(1000, 1)[0])
-    assert [len(part) for part in split(1000, 0, (1, 1, 2))] == [250, 250, 500]
-    with pytest.raises(InputError, match=r"9 samples split \(7, 2, 1\) leave a part empty \(8, 1, 0\)"):
-        split(9, 0)
 
 
 def test_example_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

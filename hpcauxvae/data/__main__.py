@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from hpcauxvae.data import cars3d, dsprites
@@ -76,9 +77,11 @@ def describe(image_set: ImageSet) -> str:
     """Size, factors and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
     lines = [f"{image_set.path}: {len(image_set)} images of {size} (C x H x W), in order"]
-    for f in image_set.factors:
-        kind = "" if f.kind == "continuous" else f" ({f.kind})"
-        lines.append(f"  {f.name}: {f.low:g} to {f.high:g} {f.unit}".rstrip() + kind)
+    for f, column in zip(image_set.factors, image_set.values.T, strict=True):
+        kind = "" if f.kind == "continuous" else f", {f.kind}"
+        missing = np.count_nonzero(np.isnan(column))
+        gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
+        lines.append(f"  {f.name}: {f.low:g} to {f.high:g} {f.unit}".rstrip() + kind + gaps)
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(image_set.images).__name__}"])
 

@@ -29,6 +29,7 @@ _PIXELS = (np.dtype(np.float32), np.dtype(np.uint8))
 """Types of pixels."""
 _CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
+_SPLIT = (7, 2, 1)  # a name for the stream that splits a set
 _PAGE = 4096  # images start on a page, so that a memory map of them is aligned
 
 
@@ -222,12 +223,14 @@ def refuse_existing(path: Path) -> None:
 def split(n: int, seed: int, ratios: tuple[int, int, int] = (7, 2, 1)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training, validation and test indices of `n` samples, each (.,) int64.
 
-    The samples are put in the order of the first n raw 64-bit draws of numpy's PCG64(seed), a stream that numpy keeps
-    the same on every platform and in every version. The last n * ratio // sum(ratios) of that order are the test set,
-    the ones before them validation (rounded down alike), the rest training.
+    The samples are put in the order of the first n raw 64-bit draws of numpy's PCG64, a stream that numpy keeps the
+    same on every platform and in every version, seeded by SeedSequence(seed, spawn_key=(7, 2, 1)): from PCG64(seed)
+    itself a user's default_rng(seed) draws labels, and the split would sort by them. The last n * ratio // sum(ratios)
+    of that order are the test set, the ones before them validation (rounded down alike), the rest training.
     Raises InputError if a part would be empty.
     """
-    order = np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
+    stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_SPLIT))
+    order = np.argsort(stream.random_raw(n), kind="stable")
     n_validation, n_test = (n * ratio // sum(ratios) for ratio in ratios[1:])
     n_train = n - n_validation - n_test
     if min(n_train, n_validation, n_test) < 1:
