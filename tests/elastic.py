@@ -2,7 +2,7 @@
 
 python tests/elastic.py [--results FILE.json]
 
-Prints the largest relative difference from one process: of the loss of every epoch, and of the final weights as a vector.
+Prints the largest difference from one process: of the loss of every epoch, and of the final weights as a vector.
 """
 
 import argparse
