@@ -90,10 +90,13 @@ def test_refuses_what_is_incomplete_or_contradicts_itself(env: dict[str, str], m
         ("a,b[1-2]", "a"),
     ],
 )
-def test_first_host_of_a_node_list(nodes: str, first: str) -> None:
+def test_first_host_of_a_node_list(nodes: str, first: str, tmp_path: Path) -> None:
     assert first_host(nodes) == first
-    if shutil.which("scontrol"):
-        names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    if shutil.which("scontrol") and nodes.count("[") < 2:  # Debian's expands one bracket of a name only
+        (tmp_path / "slurm.conf").write_text("ClusterName=none\nSlurmctldHost=localhost\n")
+        env = os.environ | {"SLURM_CONF": str(tmp_path / "slurm.conf")}
+        command = ["scontrol", "show", "hostnames", nodes]
+        names = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
         assert names.stdout.split()[0] == first
 
 

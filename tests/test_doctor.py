@@ -30,7 +30,8 @@ BROKEN = "OSError('libcudart.so.13: cannot open shared object file')"
 def doctor(name: str, error: str) -> tuple[int, dict[str, str], str]:
     """Exit code, state by component, and the whole output."""
     program = f"NAME = {name!r}\n" + PROGRAM.replace("ERROR", error)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    activated = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240, env=activated)
     assert done.stderr == ""
     rows = [line for line in done.stdout.splitlines()[:-1] if not line.startswith(" ")]
     return done.returncode, {row[9:23].strip(): row.split()[0] for row in rows}, done.stdout
@@ -125,8 +126,9 @@ def test_two_mpis_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert found("Slurm").state == "missing"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     script(tmp_path, "sbatch", "exit 0")
     script(tmp_path, "sinfo", "echo debug*; echo batch")
     assert found("Slurm").detail == "partitions debug*, batch"

@@ -6,6 +6,7 @@ Everything lies in one folder with a short name (sockets have paths of at most 1
 import contextlib
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -44,6 +45,7 @@ SlurmdTimeout=6
 ReturnToService=2
 KillWait=10
 MinJobAge=3600
+FirstJobId={job}
 JobCompType=jobcomp/filetxt
 JobCompLoc={root}/log/jobs
 MailProg=/bin/true
@@ -74,7 +76,17 @@ class Cluster:
             (root / "gpu" / str(number)).touch()
         (root / "gres.conf").write_text(f"Name=gpu File={root}/gpu/[0-{GPUS - 1}]\n")
         port = _free_ports(NODES + 1)
-        fields = {"port": port, "first": port + 1, "last": port + NODES, "nodes": NODES, "cpus": CPUS, "gpus": GPUS}
+        # MPICH names its shared memory after the job: one that a killed job of another cluster left would be taken up.
+        job = random.randrange(1000, 60_000_000)
+        fields = {
+            "job": job,
+            "port": port,
+            "first": port + 1,
+            "last": port + NODES,
+            "nodes": NODES,
+            "cpus": CPUS,
+            "gpus": GPUS,
+        }
         host, user = socket.gethostname().split(".")[0], getpass.getuser()
         (root / "slurm.conf").write_text(CONF.format(root=root, host=host, user=user, **fields))
         munge = [f"--{name}={root}/munge/{file}" for name, file in _MUNGE_FILES.items()]
