@@ -38,6 +38,8 @@ mkdir -p "$LOGS"
 case $SCHEDULER in
 slurm)
     NODES=$SLURM_NNODES RANKS=$SLURM_NTASKS
+    # UCX's addresses arrive damaged through Slurm's PMI2; MPICH of pip would take it first.
+    export MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since Slurm 22.05 srun takes it from here alone
     # A minute for the others to end when one has; killed at once, they could not save.
     LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=${CPU_BIND:-cores} ${SRUN_OPTIONS:-}"
