@@ -281,7 +281,7 @@ def table(sets: dict[str, Any]) -> str:
     for name, block in sets.items():
         lines.append(f"{name}: {block['data']}")
         ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
-        for score_name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap"):
+        for score_name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap", "mig"):
             score = block["codes"][score_name]
             lines.append(_table_row(score_name, score, score.get("attainable")))
         for score_name in ("ssim", "mse"):

@@ -5,6 +5,7 @@ The answer does not depend on the number of processes: the samples of a global b
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +66,13 @@ class Trainer:
         self.model = checkpoint.build_model(config, self.about).to(processes.device)
         first = self.samples.batch(self.train_index[:_PREPARE_SAMPLES])
         self.model.prepare(first.images, first.factors[:, self.columns])
+        below = float((first.images < 0).double().mean())
+        if below and self.objective.scale == "anscombe" and self.world.rank == 0:
+            print(
+                f"warning: {below:.1%} of the pixels in {config.data} are below 0 and count as 0: objective "
+                f"{config.objective} is made for counts (docs/data-format.md)",
+                file=sys.stderr,
+            )
         self.model.group = processes.group
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -52,6 +52,18 @@ def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_pixels_below_zero_are_spoken_of(tmp_path, capsys):
+    path = blobs(tmp_path / "counts.h5")
+    alone(config(path, tmp_path / "a", epochs=1))
+    assert "below 0" not in capsys.readouterr().err
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file["images"][:] -= 20
+    alone(config(path, tmp_path / "b", epochs=1))
+    assert "% of the pixels in" in capsys.readouterr().err
+
+
 def steps(data: Path, out: Path, processes: int) -> dict[str, np.ndarray]:
     program = Path(__file__).with_name("steps.py")
     done = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, program, data, out)
