@@ -6,6 +6,11 @@ import os
 import shutil
 import tempfile
 
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)  # the same draws every time; --hypothesis-profile=default for new
+settings.load_profile("same")
+
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 

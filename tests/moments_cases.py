@@ -171,7 +171,7 @@ def gradient(terms: tuple[Tensor, Tensor], leaves: list[Tensor]) -> list[Tensor]
     total = 0.7 * terms[0] + 1.3 * terms[1]
     if not total.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    grads = torch.autograd.grad(total, leaves, allow_unused=True)
+    grads = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, grads, strict=True)]
 
 

@@ -14,6 +14,7 @@ from hpcauxvae.moments import PolynomialMoments
 from tests import moments_cases as cases
 
 KINK = 1e-4  # next to corr = 0 rounding decides the sign, and next to 1 (N = 2) the gradient is a rounding error
+CANCELLED = 1e-3  # of the gradient of the explicitness alone: what is left of the sum is rounding of its parts
 CORRELATION = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-5}
 GRADIENT = {torch.float64: 1e-7, torch.float32: 1e-4, torch.bfloat16: 1e-2}  # bfloat16: of the result's own rounding
 needs_core = pytest.mark.skipif(not native.serves(torch.device("cpu")), reason="hpcauxvae._core is not compiled")
@@ -73,8 +74,13 @@ def test_gradients() -> None:
         if ((size < KINK) | (size > 1 - KINK)).any():
             seen["left out"] += 1
             return
-        seen["compared"] += 1
+        own = corr.abs().sum((1, 3)).diagonal().sum() / case.degree
+        part = cases.gradient((-own, torch.zeros(())), wanted_leaves)
         wanted = cases.gradient(terms(corr), wanted_leaves)
+        if any(want.norm() < CANCELLED * p.norm() for want, p in zip(wanted, part, strict=True)):
+            seen["left out"] += 1  # as with two samples and d = dz, where explicitness and independence cancel
+            return
+        seen["compared"] += 1
         own_case, own_leaves = cases.leaves(case)
         got = regularizer(own_case.u_BD, own_case.codes_BZ, own_case.var_BZ, degree=case.degree)
         for grad, want in zip(cases.gradient(got, own_leaves), wanted, strict=True):
