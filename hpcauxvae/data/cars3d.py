@@ -29,6 +29,11 @@ FACTORS = (
 """`car` is the number of the model, which says nothing of its looks; `area`, the share of the picture that the car
 covers, is a size that can be measured; the ranges of both are those of the pictures read. Cosine and sine of the
 azimuth have no seam."""
+LABELS: dict[str, tuple[str, ...]] = {
+    "raw": ("elevation", "azimuth", "car"),
+    "sound": ("elevation", "azimuth_cos", "azimuth_sin", "area"),
+}
+"""Auxiliary factors: those that the paper calls height, azimuth and size; and ones that a picture can tell."""
 
 _BACKGROUND = 250  # the pictures have a white ground
 

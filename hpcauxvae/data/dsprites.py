@@ -26,6 +26,11 @@ ORIENTATIONS = np.linspace(0, 2 * math.pi, 40)
 POSITIONS = np.linspace(0, 1, 32)
 COUNTS = (len(SHAPES), len(SCALES), len(ORIENTATIONS), len(POSITIONS), len(POSITIONS))
 """Values of shape, scale, orientation, x and y; image number = their mixed-radix number, y running fastest."""
+LABELS: dict[str, tuple[str, ...]] = {
+    "raw": ("scale", "orientation", "x", "y"),
+    "sound": ("scale", "orientation_cos", "orientation_sin", "x", "y"),
+}
+"""Auxiliary factors of one shape: the archive's; and with an orientation that a picture can tell, without a seam."""
 ARCHIVE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 
 _MARGIN, _TRAVEL = 16.0, 32.0  # pixels: centre of the first position, and from the first to the last

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
@@ -22,12 +21,17 @@ ITEMS: dict[str, Item] = {
 class Options:
     """Draws tables and figures of the paper from runs that were trained and evaluated before; never trains."""
 
-    items: tyro.conf.Positional[tuple[Literal["all", "table1", "fig2", "fig3", "fig5"], ...]] = ("all",)
-    """What to draw."""
+    items: tyro.conf.Positional[tuple[str, ...]] = ("all",)
+    """What to draw: items by name, or all."""
     runs: Path = Path("runs")
     """Folder with a folder for each run (see hpcauxvae/recipes.py)."""
     out: Path = Path("results")
     """Folder for the results."""
+
+    def __post_init__(self) -> None:
+        for name in self.items:
+            if name not in ITEMS and name != "all":
+                raise InputError(f"item {name!r} is unknown; allowed: all, {', '.join(ITEMS)}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,14 +4,28 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hpcauxvae.config import TrainConfig
-from hpcauxvae.data.galaxies import CASES
+from hpcauxvae.data import cars3d, dsprites
+from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.recipes import command, galaxies
 from hpcauxvae.types import InputError
 
 METRICS = "metrics.json"
+
+Data = Literal["galaxies", "cars3d", "dsprites"]
+Variant = Literal["raw", "sound"]
+"""The paper's labels, or ones that an image can tell without a seam; of the galaxies there are only the former."""
+
+_CASES = {names: case for case, names in CASES.items()}
+_GALAXY_FACTORS = {factor.name for factor in FACTORS}
+_LABELS: dict[tuple[str, ...], tuple[Data, Variant]] = {
+    cars3d.LABELS["raw"]: ("cars3d", "raw"),
+    cars3d.LABELS["sound"]: ("cars3d", "sound"),
+    dsprites.LABELS["raw"]: ("dsprites", "raw"),
+    dsprites.LABELS["sound"]: ("dsprites", "sound"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +37,23 @@ class Found:
     metrics: dict[str, Any]
     """The content of metrics.json."""
 
+    @property
+    def data(self) -> Data | None:
+        """Which data set it is, by the auxiliary variables; None where it is another."""
+        if self.config.aux and set(self.config.aux_names) <= _GALAXY_FACTORS:
+            return "galaxies"
+        return _LABELS.get(self.config.aux_names, (None, "raw"))[0]
+
+    @property
+    def case(self) -> int | None:
+        """The galaxies' case; None for other data and other variables."""
+        return _CASES.get(self.config.aux_names)
+
+    @property
+    def variant(self) -> Variant:
+        """Which labels it was given."""
+        return _LABELS.get(self.config.aux_names, (None, "raw"))[1]
+
 
 def find(folder: Path) -> list[Found]:
     """The evaluated runs in the folders directly below `folder`, by name."""
@@ -33,16 +64,30 @@ def find(folder: Path) -> list[Found]:
     return found
 
 
+def select(
+    runs: list[Found],
+    *,
+    data: Data | None = None,
+    case: int | None = None,
+    model: str | None = None,
+    objective: str | None = None,
+    variant: Variant | None = None,
+) -> list[Found]:
+    """The runs that have what is given: by case, the raw labels before the sound ones, then by seed."""
+    wanted = {"data": data, "case": case, "variant": variant}
+    trained = {"model": model, "objective": objective}
+    found = [
+        run
+        for run in runs
+        if all(value in (None, getattr(run, name)) for name, value in wanted.items())
+        and all(value in (None, getattr(run.config, name)) for name, value in trained.items())
+    ]
+    return sorted(found, key=lambda run: (run.case or 0, run.variant, run.config.seed, run.folder.name))
+
+
 def galaxy_run(runs: list[Found], case: int, model: str, objective: str) -> Found | None:
     """The first run of a galaxy case, by its auxiliary variables, model and objective."""
-    return next(
-        (
-            run
-            for run in runs
-            if run.config.aux_names == CASES[case] and run.config.model == model and run.config.objective == objective
-        ),
-        None,
-    )
+    return next(iter(select(runs, data="galaxies", case=case, model=model, objective=objective)), None)
 
 
 def needed(runs: list[Found], folder: Path, case: int) -> Found:
