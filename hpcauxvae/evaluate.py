@@ -165,6 +165,7 @@ class Evaluator:
                 aux_names=self.aux,
                 hidden_names=[names[c] for c in hidden],
                 seed=self.config.seed,
+                aux_kinds=[scored.data.factors[c].kind for c in aux],
             ),
             "images": images.means,
         }

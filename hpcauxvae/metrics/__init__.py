@@ -17,6 +17,7 @@ from hpcauxvae.metrics.lds import lds, lds_d, lds_d_mean, lds_mean
 from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.metrics.ssim import ImageScores, score_images
+from hpcauxvae.types import Kind
 
 __all__ = ["METRICS", "Codes", "ImageScores", "score_codes", "score_images"]
 
@@ -45,13 +46,15 @@ def score_codes(
     aux_names: Sequence[str],
     hidden_names: Sequence[str],
     seed: int,
+    aux_kinds: Sequence[Kind] = (),
 ) -> dict[str, Any]:
     """Every score of `METRICS` for posteriors N(mean, exp(logvar)) of N samples with Z latents, ready for JSON.
 
     Column j of the auxiliary factors (D), scaled to [0, 1] as the model saw them, belongs to latent j; the H hidden
     factors, in any unit, belong to none. NaN where not measured: each correlation then uses the samples in which its
-    factor is. `logvar` is -inf for codes without noise. Raises InputError where shapes do not match, a value is not
-    finite, or fewer than 4 samples are there.
+    factor is. aux_kinds: what the auxiliary factors are; SAP grades a categorical one by a classifier. `logvar` is -inf
+    for codes without noise. Raises InputError where shapes do not match, a value is not finite, or fewer than 4 samples
+    are there.
     """
     codes = Codes(
         mean_NZ=mean_NZ,
@@ -61,5 +64,6 @@ def score_codes(
         aux_names=aux_names,
         hidden_names=hidden_names,
         seed=seed,
+        aux_kinds=aux_kinds,
     )
     return {name: metric(codes) for name, metric in METRICS.items()}

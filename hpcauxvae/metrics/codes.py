@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.intervals import Array, Correlations
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Kind
 
 DRAWS = 20
 """Draws of z over which a score on sampled z is averaged."""
@@ -40,6 +40,8 @@ class Codes:
     aux_names: Sequence[str]
     hidden_names: Sequence[str]
     seed: int
+    aux_kinds: Sequence[Kind] = ()
+    """Of the auxiliary factors, see types.Factor; all continuous where not given."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -56,6 +58,8 @@ class Codes:
         for field, shape in wanted.items():
             if getattr(self, field).shape != shape:
                 raise InputError(f"codes: {field} has shape {getattr(self, field).shape}, expected {shape}")
+        if len(self.aux_kinds) not in (0, d):
+            raise InputError(f"codes: {len(self.aux_kinds)} kinds for {d} auxiliary factors; allowed: none, or {d}")
         if n < FEWEST:
             raise InputError(f"codes: {n} samples, at least {FEWEST} are needed for a score")
         if not 1 <= d <= latents:

@@ -1,9 +1,18 @@
-"""Separated attribute predictability (Kumar, Sattigeri and Balakrishnan 2018) for continuous factors."""
+"""Separated attribute predictability (Kumar, Sattigeri and Balakrishnan 2018): the gap between the two best latents.
+
+A latent's grade for a continuous factor is R^2 of the linear regression of the factor on it; for a categorical one, the
+balanced accuracy of the best linear classifier, that is of thresholds on the latent. Shape suffixes: N samples, K
+classes, U different values of a latent, D auxiliary factors, Z latents.
+"""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Score, correlation_score
+from hpcauxvae.metrics.intervals import Array, Correlations, Score, correlation_score, mean_score
+
+FOLDS = 5
+"""Thresholds are fitted to all parts but one of so many, and graded on that one."""
 
 
 def predictability_gap(correlations: Array) -> Array:
@@ -17,6 +26,71 @@ def predictability_gap(correlations: Array) -> Array:
     return (squares[..., -1] - second).mean(-1)
 
 
+def thresholds(latent_N: NDArray, class_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
+    """The classes in the order of their means, (K,), and the K - 1 rising thresholds that part them best.
+
+    Best is the balanced accuracy on these samples: the mean over classes of the share of the class that lies between
+    its two thresholds. Found exactly, class by class along the sorted values. Classes are 0..K-1, none of them empty.
+    """
+    count_K = np.bincount(class_N)
+    order_K = np.argsort(np.bincount(class_N, latent_N) / count_K, kind="stable")
+    value_U, place_N = np.unique(latent_N, return_inverse=True)
+    below_KU = np.zeros((len(count_K), len(value_U) + 1))  # share of a class that lies below each cut
+    np.add.at(below_KU, (class_N, place_N + 1), 1)
+    below_KU = np.cumsum(below_KU, 1) / count_K[:, None]
+    best_U, places, cuts = below_KU[order_K[0]], np.arange(len(value_U) + 1), []
+    for k in order_K[1:]:
+        gain_U = best_U - below_KU[k]  # of all classes so far, if this one begins here
+        top_U = np.maximum.accumulate(gain_U)
+        cuts.append(np.maximum.accumulate(np.where(gain_U == top_U, places, 0)))
+        best_U = below_KU[k] + top_U
+    place = len(value_U)
+    chosen = [place := int(start_U[place]) for start_U in reversed(cuts)][::-1]
+    ends = np.concatenate([[-np.inf], value_U, [np.inf]])
+    return order_K, np.array([(ends[place] + ends[place + 1]) / 2 for place in chosen])
+
+
+def right_answers(latent_N: NDArray, class_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each sample's class, 0..K-1, is told by thresholds that were fitted without it, (N,)."""
+    right_N = np.zeros(len(class_N), bool)
+    for fold in range(FOLDS):
+        out_N = np.arange(len(class_N)) % FOLDS == fold
+        known, fitted = np.unique(class_N[~out_N], return_inverse=True)
+        order_K, cuts = thresholds(latent_N[~out_N], fitted)
+        told = known[order_K[np.searchsorted(cuts, latent_N[out_N], side="right")]]
+        right_N[out_N] = told == class_N[out_N]
+    return right_N
+
+
+def category_gap(means_NZ: NDArray, factor_N: NDArray) -> Score:
+    """SAP of one categorical factor, NaN where not measured: the gap between the two best balanced accuracies.
+
+    With one latent the second best is chance, 1/K. The interval is for these classifiers, normal.
+    """
+    measured = ~np.isnan(factor_N)
+    _, class_N, count_K = np.unique(factor_N[measured], return_inverse=True, return_counts=True)
+    weight_N = len(class_N) / (len(count_K) * count_K[class_N])
+    told_ZN = [weight_N * right_answers(latent_N[measured], class_N) for latent_N in means_NZ.T]
+    best, *rest = sorted(told_ZN, key=lambda told_N: -told_N.mean())
+    return mean_score(best - (rest[0] if rest else 1 / len(count_K)))
+
+
 def sap(codes: Codes) -> Score:
-    """SAP on posterior means, averaged over the *auxiliary* factors only."""
-    return correlation_score(predictability_gap, codes.of_means, len(codes.mean_NZ), (0, 1), codes.seed)
+    """SAP on posterior means, averaged over the *auxiliary* factors only.
+
+    With categorical factors among them the interval is the mean of the factors' intervals: an upper bound, as if their
+    errors went together.
+    """
+    kinds = codes.aux_kinds or ["continuous"] * len(codes.aux_names)
+    discrete_D = np.array([kind == "categorical" for kind in kinds])
+    n, parts = len(codes.mean_NZ), []
+    if not discrete_D.all():
+        values, replicates, n_D = codes.of_means
+        some = Correlations(values[:, ~discrete_D], replicates[:, :, ~discrete_D], n_D[~discrete_D])
+        score = correlation_score(predictability_gap, some, n, (0, 1), codes.seed)
+        if not discrete_D.any():
+            return score
+        parts += [score] * int(np.count_nonzero(~discrete_D))
+    parts += [category_gap(codes.mean_NZ, codes.aux_ND[:, j]) for j in np.flatnonzero(discrete_D)]
+    value, low, high = (float(np.mean([part[end] for part in parts])) for end in ("value", "low", "high"))
+    return Score(value=value, low=max(low, 0.0), high=min(high, 1.0), n=n)
