@@ -8,7 +8,6 @@ More processes than cores only share them: the efficiency that is printed takes 
 import argparse
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from step import processor
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
@@ -88,7 +88,7 @@ def main() -> None:
         about = {
             "command": shlex.join(["python", "benchmarks/scaling.py", *sys.argv[1:]]),
             "date": time.strftime("%F"),
-            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
             "devices": devices,
             "torch": torch.__version__,
         }

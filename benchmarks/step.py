@@ -9,6 +9,7 @@ a ratio is the median over the rounds, with the smallest and the largest.
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import statistics
@@ -26,6 +27,7 @@ from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.distributed import start
 from hpcauxvae.models.aux_vae import AuxVAE
+from hpcauxvae.networks import Conv2d
 from hpcauxvae.trainer import Trainer
 from hpcauxvae.types import Batch, LossTerms, Posterior
 from hpcauxvae.world import find_world
@@ -65,9 +67,9 @@ def correlations_one_by_one(u_BD: Tensor, z_BZ: Tensor, degree: int) -> tuple[Te
 class Plain(AuxVAE):
     """The same model with the regularizers of the researcher's loop."""
 
-    def regularizers(self, batch: Batch, posterior: Posterior) -> LossTerms:
-        """Of z, sampled once more."""
-        z_BZ = posterior.sample(torch.randn_like(posterior.mean))
+    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
+        """Of sampled z."""
+        z_BZ = posterior.sample(noise_BZ)
         intra, inter = correlations_one_by_one(batch.factors[:, self.columns], z_BZ, self.objective.degree)
         return {"intra": self.objective.lambda1 * intra, "inter": self.objective.lambda2 * inter}
 
@@ -81,6 +83,9 @@ def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
         columns=tuple(trainer.columns), n_train=len(trainer.train_index),
     ).to(device)  # fmt: skip
     model.load_state_dict(trainer.model.state_dict())
+    for module in model.modules():
+        if isinstance(module, Conv2d):
+            module.__class__ = torch.nn.Conv2d
     optimizer = torch.optim.Adam(model.parameters(), objective.learning_rate, betas=(0.9, objective.adam_beta2))
     index = trainer.train_index.numpy()
     stored = torch.utils.data.TensorDataset(
@@ -113,6 +118,13 @@ def ours(config: TrainConfig, data: ImageSet) -> Iterator[None]:
         trainer.finish_epoch(0.0)
 
 
+def processor() -> str:
+    """Name of the CPU, and its cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
 def timed(loops: dict[str, Iterator[None]], rounds: int, batch_size: int) -> dict[str, list[float]]:
     """Images per second of each loop in each round; a round's turn takes about as long for each."""
     for loop in loops.values():
@@ -141,10 +153,12 @@ def main() -> None:
     parser.add_argument("--aux", default="radius,g1,g2,flux,psf", help="case 1 of the paper")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=sorted(OURS | GRAPHED), help="one of our loops beside the researcher's")
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     data = open_set(options.data)
     variants = OURS | (GRAPHED if torch.cuda.is_available() else {})
+    variants = {name: switches for name, switches in variants.items() if options.only in (None, name)}
     with tempfile.TemporaryDirectory() as folder:
         fields = {"data": options.data, "out": Path(folder), "aux": options.aux, "batch_size": options.batch_size}
         loops = {BASE: researcher(TrainConfig(**fields), data)}
@@ -161,7 +175,7 @@ def main() -> None:
         about = {
             "command": shlex.join(["python", "benchmarks/step.py", *sys.argv[1:]]),
             "date": time.strftime("%F"),
-            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }

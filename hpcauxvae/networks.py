@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hpcauxvae.types import InputError
 
@@ -21,6 +22,19 @@ def exactly(layer: nn.Linear | nn.ConvTranspose2d, values: Tensor) -> Tensor:
     rounded to the 8 bits of bfloat16."""
     with torch.autocast(values.device.type, enabled=False):
         return layer(values.to(layer.weight.dtype))
+
+
+class Conv2d(nn.Conv2d):
+    """The same convolution, as a matrix product where a CPU makes an image of at most 2 x 2: twice as fast there."""
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        (side,), (stride,), (padding,) = ({*pair} for pair in (self.kernel_size, self.stride, self.padding))
+        height, width = ((size + 2 * padding - side) // stride + 1 for size in images_BCHW.shape[2:])
+        if images_BCHW.device.type != "cpu" or max(height, width) > 2:
+            return super().forward(images_BCHW)
+        patches_BPL = functional.unfold(images_BCHW, side, padding=padding, stride=stride)
+        out_BLO = functional.linear(patches_BPL.transpose(1, 2), self.weight.flatten(1), self.bias)
+        return out_BLO.transpose(1, 2).unflatten(2, (height, width))
 
 
 class Encoder(nn.Module):
@@ -70,7 +84,7 @@ def conv_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Enco
     widths = (32, 32, 64, 64) if (height, width) == (64, 64) else (32, 64, 128, 256)
     layers: list[nn.Module] = []
     for before, after in pairwise((channels, *widths)):
-        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+        layers += [Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
     hidden = nn.Linear(widths[-1] * (height // 16) * (width // 16) + labels, 256)
     return Encoder(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(hidden, nn.ReLU()), nn.Linear(256, 2 * latents))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from hpcauxvae.models import MODELS
-from hpcauxvae.networks import DECODERS, ENCODERS
+from hpcauxvae.networks import DECODERS, ENCODERS, Conv2d
 from hpcauxvae.objectives import OBJECTIVES, bernoulli_nll, optimal_gaussian_nll
 from hpcauxvae.types import Batch, InputError
 
@@ -134,3 +134,18 @@ def test_a_bernoulli_likelihood_needs_pixels_between_0_and_1() -> None:
 
     with pytest.raises(InputError, match="likelihood = bernoulli; allowed: with scale = linear and sigmoid = True"):
         replace(OBJECTIVES["tuned"], likelihood="bernoulli")
+
+
+@pytest.mark.parametrize("size", [4, 5, 8])  # to 2 x 2 as a product, to 4 x 4 as torch does it
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_to_few_pixels_is_that_of_torch(size, layout):
+    own = Conv2d(3, 5, 4, stride=2, padding=1, dtype=torch.float64)
+    theirs = torch.nn.Conv2d(3, 5, 4, stride=2, padding=1, dtype=torch.float64)
+    theirs.load_state_dict(own.state_dict())
+    images = torch.randn(6, 3, size, size, dtype=torch.float64).to(memory_format=layout)
+    leaves = [images.clone().requires_grad_(), images.clone().requires_grad_()]
+    for leaf, layer in zip(leaves, (own, theirs), strict=True):
+        layer(leaf).pow(3).sum().backward()
+    for got, want in zip((*own.parameters(), leaves[0]), (*theirs.parameters(), leaves[1]), strict=True):
+        torch.testing.assert_close(got.grad, want.grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(own(images), theirs(images), rtol=1e-12, atol=1e-12)

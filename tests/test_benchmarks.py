@@ -1,0 +1,27 @@
+"""The benchmarks of training run, on data so small that their figures mean nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_train import blobs
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "row"),
+    [
+        ("step.py", ["--aux", "radius,g1", "--batch-size", "16", "--rounds", "1", "--only", "ours"], "ours"),
+        ("scaling.py", ["--aux", "radius,g1", "--batch-size", "2", "--processes", "1", "--steps", "2"], "1"),
+    ],
+)
+def test_benchmark(tmp_path, script, arguments, row):
+    data, results = blobs(tmp_path / "blobs.h5"), tmp_path / "results.json"
+    command = [sys.executable, FOLDER / script, data, *arguments, "--results", results]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert row in json.dumps(json.loads(results.read_text()))
