@@ -68,7 +68,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     columns = min(3, panels)
     rows = -(-panels // columns)
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(rows, columns, 2.7 * columns + 0.3, 2.0 * rows + 0.35)
+        figure, axes = sheet(rows, columns, 2.7 * columns + 0.3, 2.0 * rows + 0.35)
         epochs = [row["epoch"] for row in history]
         marker = "-" if len(epochs) > 1 else "o"
         for ax, term in zip(axes.flat, terms, strict=False):
@@ -86,28 +86,35 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
             ax.legend(loc="lower right")
         axes.flat[0].legend(loc="best")
         _finish_curves(axes, panels, epochs[-1])
-        _save(figure, path)
+        save(figure, path)
 
 
-def reconstructions(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, path: Path, *, unit: str = "") -> None:
+def reconstructions(
+    originals_NCHW: NDArray,
+    reconstructions_NCHW: NDArray,
+    path: Path,
+    *,
+    unit: str = "",
+    names: tuple[str, str] = ("original", "reconstruction"),
+) -> None:
     """Each original over its reconstruction over the difference, one column a sample; rows share their scale."""
     n = len(originals_NCHW)
     residuals_NHW = (originals_NCHW.astype(np.float64) - reconstructions_NCHW).mean(1)
     norm, residual_norm = _stretch(originals_NCHW), _symmetric(residuals_NHW)
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(3, n, 0.92 * n + 1.9, 3 * 0.96 + 0.1)
+        figure, axes = sheet(3, n, 0.92 * n + 1.9, 3 * 0.96 + 0.1)
         for column in range(n):
             _stamp(axes[0, column], originals_NCHW[column], norm)
             _stamp(axes[1, column], reconstructions_NCHW[column], norm)
             axes[2, column].imshow(residuals_NHW[column], cmap=RESIDUALS, norm=residual_norm)
         for ax in axes.flat:
             _bare(ax)
-        for ax, title in zip(axes[:, 0], ("original", "reconstruction", "original −\nreconstruction"), strict=True):
+        for ax, title in zip(axes[:, 0], (*names, f"{names[0]} −\n{names[1]}"), strict=True):
             _row_label(ax, title)
         if originals_NCHW.shape[1] == 1:
             _colour_bar(figure, axes[:2], norm, STAMPS, unit)
         _colour_bar(figure, axes[2:], residual_norm, RESIDUALS, unit)
-        _save(figure, path)
+        save(figure, path)
 
 
 def factor_latent_scatter(
@@ -127,7 +134,7 @@ def factor_latent_scatter(
     step = -(-len(z_NZ) // MOST_POINTS)
     rows, columns = factors_NF.shape[1], z_NZ.shape[1]
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(rows, columns, 1.05 * columns + 0.8, 1.05 * rows + 0.8, sharex="col", sharey="row")
+        figure, axes = sheet(rows, columns, 1.05 * columns + 0.8, 1.05 * rows + 0.8, sharex="col", sharey="row")
         for (row, column), ax in np.ndenumerate(axes):
             values_N = factors_NF[::step, row]
             for codes_NZ, colour in ((z_NZ, PALE), (mean_NZ, MAROON)):
@@ -137,14 +144,14 @@ def factor_latent_scatter(
             ax.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
             ax.tick_params(labelsize=6.5)
         for ax, factor in zip(axes[:, 0], factors, strict=True):
-            ax.set_ylabel(_with_unit(factor))
+            ax.set_ylabel(with_unit(factor))
         for column, ax in enumerate(axes[-1]):
             ax.set_xlabel(latent_name(column, aux_names))
         figure.align_labels()
         if score is not None:
             figure.suptitle(_lds_title(score), x=0.01, ha="left", fontsize=10)
         figure.legend(handles=_dots(), loc="outside upper right", ncols=2, handletextpad=0.1, columnspacing=1)
-        _save(figure, path)
+        save(figure, path)
 
 
 def traversal(
@@ -154,7 +161,7 @@ def traversal(
     rows, columns = images_RVCHW.shape[:2]
     norm = _stretch(images_RVCHW)
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(rows, columns, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
+        figure, axes = sheet(rows, columns, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
         for (row, column), ax in np.ndenumerate(axes):
             _stamp(ax, images_RVCHW[row, column], norm)
             _bare(ax)
@@ -163,7 +170,7 @@ def traversal(
             _row_label(ax, name)
         if images_RVCHW.shape[2] == 1:
             _colour_bar(figure, axes, norm, STAMPS, unit)
-        _save(figure, path)
+        save(figure, path)
 
 
 def ssim_boxplot(groups: Mapping[str, NDArray], path: Path, *, ceiling: str | None = None) -> None:
@@ -174,36 +181,9 @@ def ssim_boxplot(groups: Mapping[str, NDArray], path: Path, *, ceiling: str | No
     names = list(groups)
     values = [np.asarray(group)[~np.isnan(group)] for group in groups.values()]
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(1, 1, 6.4, 0.55 * len(names) + 0.95)
+        figure, axes = sheet(1, 1, 6.4, 0.55 * len(names) + 0.95)
         ax = axes[0, 0]
-        boxes = ax.boxplot(
-            values,
-            orientation="horizontal",
-            widths=0.5,
-            whis=(5, 95),
-            showfliers=False,
-            showmeans=True,
-            patch_artist=True,
-            medianprops={"color": INK, "linewidth": 1.2},
-            meanprops={
-                "marker": "D",
-                "markersize": 4,
-                "markerfacecolor": "white",
-                "markeredgecolor": INK,
-                "markeredgewidth": 0.8,
-            },
-        )
-        for name, box, line in zip(
-            names, boxes["boxes"], zip(*[iter(boxes["whiskers"])] * 2, strict=True), strict=True
-        ):
-            colour = GREY if name == ceiling else MAROON
-            box.set(facecolor=mpl.colors.to_rgba(colour, 0.35), edgecolor=colour, linewidth=0.8)
-            for whisker in line:
-                whisker.set(color=colour, linewidth=0.8)
-        for cap in boxes["caps"]:
-            cap.set_visible(False)
-        for y, group in enumerate(values, start=1):
-            ax.annotate(f"{group.mean():.4f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        boxes(ax, values, range(1, len(names) + 1), [GREY if name == ceiling else MAROON for name in names])
         ax.set_yticks(
             range(1, len(names) + 1), [f"{name}\nn = {len(v):,}" for name, v in zip(names, values, strict=True)]
         )
@@ -213,7 +193,39 @@ def ssim_boxplot(groups: Mapping[str, NDArray], path: Path, *, ceiling: str | No
         ax.tick_params(axis="y", length=0)
         ax.xaxis.grid(True, color=PALE, linewidth=0.5)
         ax.set_axisbelow(True)
-        _save(figure, path)
+        save(figure, path)
+
+
+def boxes(
+    ax: Axes, values: Sequence[NDArray], at: Sequence[float], colours: Sequence[str], *, width: float = 0.5
+) -> None:
+    """Horizontal boxes at these heights, quartiles and whiskers as in `ssim_boxplot`; the mean as a number beside."""
+    drawn = ax.boxplot(
+        values,
+        positions=at,
+        orientation="horizontal",
+        widths=width,
+        whis=(5, 95),
+        showfliers=False,
+        showmeans=True,
+        showcaps=False,
+        patch_artist=True,
+        medianprops={"color": INK, "linewidth": 1.2},
+        meanprops={
+            "marker": "D",
+            "markersize": 4,
+            "markerfacecolor": "white",
+            "markeredgecolor": INK,
+            "markeredgewidth": 0.8,
+        },
+    )
+    whiskers = zip(*[iter(drawn["whiskers"])] * 2, strict=True)
+    for colour, box, lines in zip(colours, drawn["boxes"], whiskers, strict=True):
+        box.set(facecolor=mpl.colors.to_rgba(colour, 0.35), edgecolor=colour, linewidth=0.8)
+        for line in lines:
+            line.set(color=colour, linewidth=0.8)
+    for y, group in zip(at, values, strict=True):
+        ax.annotate(f"{group.mean():.4f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
 
 
 def correlation_map(
@@ -223,7 +235,7 @@ def correlation_map(
     rows, columns = correlations_FZ.shape
     norm = Normalize(0, 1)
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(rows=1, columns=1, width=0.62 * columns + 2.0, height=0.42 * rows + 1.0)
+        figure, axes = sheet(rows=1, columns=1, width=0.62 * columns + 2.0, height=0.42 * rows + 1.0)
         ax = axes[0, 0]
         ax.imshow(np.abs(correlations_FZ), cmap=CORRELATIONS, norm=norm, aspect="auto")
         for (row, column), value in np.ndenumerate(correlations_FZ):
@@ -238,7 +250,7 @@ def correlation_map(
         ax.tick_params(which="both", length=0)
         ax.spines[:].set_visible(False)
         _colour_bar(figure, axes, norm, CORRELATIONS, "|correlation|")
-        _save(figure, path)
+        save(figure, path)
 
 
 def latent_name(column: int, aux_names: Sequence[str]) -> str:
@@ -252,14 +264,16 @@ def with_interval(score: Score) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
-def _figure(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, NDArray]:
+def sheet(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, NDArray]:
+    """An empty figure, sizes in inches, and its axes (rows, columns); call it within `STYLE`."""
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG, overwriting it."""
     figure.savefig(path, facecolor="white", bbox_inches="tight", pad_inches=0.08)
 
 
@@ -339,7 +353,8 @@ def _minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def _with_unit(factor: Factor) -> str:
+def with_unit(factor: Factor) -> str:
+    """`radius [arcsec]`"""
     return f"{factor.name} [{factor.unit}]" if factor.unit else factor.name
 
 

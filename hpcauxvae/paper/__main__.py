@@ -5,15 +5,22 @@ from pathlib import Path
 
 import tyro
 
-from hpcauxvae.paper import figures, table1
+from hpcauxvae.paper import attack, figures, generated, perturbation, table1, tsne
 from hpcauxvae.paper.runs import Item, find
 from hpcauxvae.types import InputError
 
 ITEMS: dict[str, Item] = {
     "table1": table1.draw,
+    "fig1": tsne.figure_1,
     "fig2": figures.figure_2,
     "fig3": figures.figure_3,
+    "fig4": perturbation.figure_4,
     "fig5": figures.figure_5,
+    "fig6": tsne.figure_6,
+    "fig7": tsne.figure_7,
+    "fig8": attack.figure_8,
+    "fig13": tsne.figure_13,
+    "generated": generated.figure,
 }
 
 

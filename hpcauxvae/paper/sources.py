@@ -1,0 +1,49 @@
+"""What the items read from a finished run: its model on its data, or the codes that its evaluation left."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.evaluate import EvaluateConfig, Evaluator, Scored
+from hpcauxvae.paper.runs import Found
+from hpcauxvae.types import InputError
+
+
+class StoredCodes(NamedTuple):
+    """The codes of a run's test split, from its codes-test.h5."""
+
+    data: ImageSet
+    index_N: NDArray[np.int64]
+    """Which samples of `data`."""
+    mean_NZ: NDArray[np.float64]
+    logvar_NZ: NDArray[np.float64]
+
+
+def data_of(run: Found) -> Path:
+    """Where the data set lay when the run was evaluated."""
+    moved = run.metrics.get("settings", {}).get("data")
+    return Path(moved) if moved else run.config.data
+
+
+def opened(run: Found, images: int) -> tuple[Evaluator, Scored]:
+    """The model of a run and its test split, of which the first `images` are decoded too.
+
+    Raises InputError where the data set is not where the evaluation found it.
+    """
+    evaluator = Evaluator(EvaluateConfig(run=run.folder, data=data_of(run), images=images))
+    return evaluator, next(evaluator.sets())
+
+
+def stored_codes(run: Found, most: int) -> StoredCodes:
+    """At most `most` test codes, spread evenly. Raises InputError where codes-test.h5 or the data set is not there."""
+    path = run.folder / "codes-test.h5"
+    if not path.exists():
+        raise InputError(f"{path}: no such file; `hpcauxvae evaluate {run.folder}` writes it")
+    with h5py.File(path) as file:
+        rows = np.unique(np.linspace(0, len(file["index"]) - 1, most).astype(int))
+        index, mean, logvar = (file[name][:][rows] for name in ("index", "mean", "logvar"))
+    return StoredCodes(open_set(data_of(run)), index, mean, logvar)
