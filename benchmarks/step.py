@@ -77,6 +77,7 @@ class Plain(AuxVAE):
 def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
     """One step at each turn."""
     trainer = Trainer(config, start(find_world({}), config.device), data)
+    trainer.connect()
     device, objective = trainer.processes.device, trainer.objective
     model = Plain(
         objective, image_shape=data.shape, latents=config.latents, network=config.network,

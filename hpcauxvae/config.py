@@ -22,6 +22,7 @@ _OVERRIDES = (
     "lambda2",
     "gamma",
     "degree",
+    "momentum",
     "sigma",
     "learning_rate",
     "batch_size",
@@ -67,6 +68,8 @@ class TrainConfig:
     """Weight of the KL of IDVAE's conditional prior, in place of the objective's."""
     degree: int | None = None
     """Highest power in the correlations, K, in place of the objective's."""
+    momentum: float | None = None
+    """Weight of earlier batches in the moments behind the correlations, in place of the objective's."""
     sigma: float | None = None
     """Standard deviation of the pixel likelihood, in place of the objective's."""
     learning_rate: float | None = None

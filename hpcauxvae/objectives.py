@@ -44,6 +44,9 @@ class Objective:
     """Weight of the inter-independence term of eq. (9)."""
     degree: int
     """K, the highest power in the correlations, eq. (7) and (8)."""
+    momentum: float
+    """Weight of the moments of earlier batches against the present one's; 0 takes the correlations of each batch alone.
+    The gradient of the regularizers is then 1 - momentum of a batch's own."""
     correlate: Literal["means", "z"]
     """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20)."""
     prior_variance: float | None
@@ -67,6 +70,7 @@ class Objective:
         for name in ("beta", "gamma", "lambda1", "lambda2"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _require("degree", self.degree, 1 <= self.degree <= 6, "1 to 6")
+        _require("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0, less than 1")
         _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
         _require("draws", self.draws, self.draws >= 1, "at least 1")
         if self.likelihood == "bernoulli" and not (self.sigmoid and self.scale == "linear"):
@@ -94,6 +98,7 @@ OBJECTIVES = {
         lambda1=10.0,
         lambda2=1000.0,
         degree=3,
+        momentum=0.0,
         correlate="z",
         prior_variance=None,
         informed_start=True,
@@ -116,6 +121,7 @@ OBJECTIVES = {
         lambda1=10.0,
         lambda2=1000.0,
         degree=3,
+        momentum=0.0,
         correlate="z",
         prior_variance=None,
         informed_start=True,
@@ -138,6 +144,7 @@ OBJECTIVES = {
         lambda1=1.0,
         lambda2=0.1,
         degree=3,
+        momentum=0.0,
         correlate="means",
         prior_variance=None,
         informed_start=False,

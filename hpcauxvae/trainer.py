@@ -20,7 +20,7 @@ from hpcauxvae import checkpoint
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
-from hpcauxvae.distributed import Processes, global_mean, slice_of
+from hpcauxvae.distributed import Processes, global_mean, on_each_rank, slice_of
 from hpcauxvae.gradients import Accumulated, AtOnce, Graphed
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
@@ -29,6 +29,7 @@ from hpcauxvae.types import Batch, InputError, LossTerms
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
 _PREPARE_SAMPLES = 8192
+"""Their mean image is where the decoder starts."""
 _VALIDATION_BATCH = 4096
 _ORDER, _NOISE, _VALIDATION = 1, 2, 3  # what a seed is used for
 
@@ -64,15 +65,6 @@ class Trainer:
             "fingerprint": data.fingerprint,
         }
         self.model = checkpoint.build_model(config, self.about).to(processes.device)
-        first = self.samples.batch(self.train_index[:_PREPARE_SAMPLES])
-        self.model.prepare(first.images, first.factors[:, self.columns])
-        below = float((first.images < 0).double().mean())
-        if below and self.objective.scale == "anscombe" and self.world.rank == 0:
-            print(
-                f"warning: {below:.1%} of the pixels in {config.data} are below 0 and count as 0: objective "
-                f"{config.objective} is made for counts (docs/data-format.md)",
-                file=sys.stderr,
-            )
         self.model.group = processes.group
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,6 +86,44 @@ class Trainer:
         self._diverged = torch.zeros((), device=processes.device)
         self._good_steps = torch.zeros((), device=processes.device)  # of those since the last check
         self._checked_at = 0
+        self._restored = False
+
+    def _prepare(self) -> None:
+        """Scale and starting biases from the training data, the same on every rank; all ranks must ask."""
+        own = on_each_rank(self._pixel_range, self.processes)
+        low_R, high_R, below_R = self._gather(torch.tensor([own])).T
+        on_each_rank(lambda: self._fit(low_R.min(), high_R.max(), below_R.sum()), self.processes)
+
+    def _pixel_range(self) -> tuple[float, float, float]:
+        """Lowest and highest pixel, and the pixels below 0, of this rank's share of the training images."""
+        low, high, below = math.inf, -math.inf, 0.0
+        own = self.train_index[slice_of(len(self.train_index), self.world.rank, self.world.world_size)]
+        for part in own.split(1024) if len(own) else ():
+            images = self.samples.batch(part).images
+            low, high = min(low, float(images.min())), max(high, float(images.max()))
+            below += float((images < 0).sum())
+        return low, high, below
+
+    def _fit(self, low: float, high: float, below: float) -> None:
+        u_ND = self.samples.factors[self.train_index.to(self.processes.device)][:, self.columns]
+        for name, unknown in zip(self.config.aux_names, u_ND.isnan().all(0).tolist(), strict=True):
+            if unknown:
+                raise InputError(
+                    f"{self.config.data}: factors, {name}: no training sample has a value; allowed: one or more"
+                )
+        if low < 0 and self.objective.likelihood == "bernoulli":
+            raise InputError(
+                f"{self.config.data}: images: the lowest training pixel is {low}; allowed with likelihood bernoulli: "
+                "at least 0"
+            )
+        if below and self.objective.scale == "anscombe" and self.world.rank == 0:
+            share = below / (len(self.train_index) * int(np.prod(self.samples.data.shape)))
+            print(
+                f"warning: {share:.1%} of the training pixels in {self.config.data} are below 0 and count as 0: "
+                f"objective {self.config.objective} is made for counts (docs/data-format.md)",
+                file=sys.stderr,
+            )
+        self.model.prepare(self.samples.batch(self.train_index[:_PREPARE_SAMPLES]).images, u_ND, high)
 
     def _in_memory(self, data: ImageSet) -> bool:
         if self.config.in_memory == "auto":
@@ -110,8 +140,13 @@ class Trainer:
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / steps))
 
     def connect(self) -> None:
-        """Gives all ranks the weights of the first, sums gradients over ranks, and chooses how they are computed."""
+        """Fits a new model to the data, gives all ranks the weights of the first, and sums gradients over ranks.
+
+        Raises InputError, on all ranks, for data that do not suit the objective.
+        """
         config = self.config
+        if not self._restored:
+            self._prepare()
         parallel: nn.Module = self.model
         if config.compile:
             self.model.compile()
@@ -309,3 +344,4 @@ class Trainer:
             for name, total in state["totals"].items()
         }
         self._checked_at = self.step
+        self._restored = True

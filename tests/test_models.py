@@ -12,6 +12,7 @@ from hpcauxvae.models import MODELS
 from hpcauxvae.networks import DECODERS, ENCODERS, Conv2d
 from hpcauxvae.objectives import OBJECTIVES, bernoulli_nll, optimal_gaussian_nll
 from hpcauxvae.types import Batch, InputError
+from tests import moments_cases as cases
 
 SIZES: dict[str, Any] = {"image_shape": (1, 16, 16), "latents": 3, "network": "mlp", "columns": (0, 2), "n_train": 50}
 
@@ -26,7 +27,7 @@ def batch(size: int = 6, shape: tuple[int, int, int] = (1, 16, 16)) -> Batch:
 def model(name: str, objective: str = "bernoulli", **sizes: Any) -> Any:
     torch.manual_seed(1)
     made = MODELS[name](OBJECTIVES[objective], **(SIZES | sizes)).double()
-    made.prepare(batch().images, batch().factors[:, made.columns])
+    made.prepare(batch().images, batch().factors[:, made.columns], float(batch().images.max()))
     return made
 
 
@@ -56,7 +57,7 @@ def test_the_likelihood_and_kl_of_a_step_with_two_draws() -> None:
 
     torch.manual_seed(1)
     made: Any = MODELS["beta-vae"](replace(OBJECTIVES["bernoulli"], draws=2, beta=3.0), **SIZES).double()
-    made.prepare(batch().images, batch().factors[:, [0, 2]])
+    made.prepare(batch().images, batch().factors[:, [0, 2]], float(batch().images.max()))
     given, draws = batch(), noise(made)
     terms = made(given, draws)
     posterior = made.encode(given.images)
@@ -69,6 +70,52 @@ def test_the_likelihood_and_kl_of_a_step_with_two_draws() -> None:
     kl = kl_divergence(q, Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))).sum(1).mean()
     torch.testing.assert_close(terms["reconstruction"], nll)
     torch.testing.assert_close(terms["kl"], 3 * kl)
+
+
+@pytest.mark.parametrize("correlate", ["z", "means"])
+def test_aux_vae_by_hand(correlate: str) -> None:
+    """The prior of (3) with variance 1/n, or the marginal of a missing u; the weights of (9); z or means."""
+    from dataclasses import replace
+
+    torch.manual_seed(1)
+    objective = replace(OBJECTIVES["tuned"], correlate=correlate, beta=2.0, lambda1=3.0, lambda2=5.0, degree=2)
+    made: Any = MODELS["aux-vae"](objective, **SIZES).double()
+    whole = batch()
+    made.prepare(whole.images, whole.factors[:, [0, 2]], float(whole.images.max()))
+    start = made.encoder.output.bias[3:].tolist()
+    assert start == pytest.approx([math.log(1 / 50)] * 2 + [0.0])
+    given = batch()
+    given.factors[1, 0] = math.nan
+    terms = made(given, noise(made))
+    posterior, u = made.encode(given.images), given.factors[:, [0, 2]]
+    mean, variance = torch.zeros(6, 3, dtype=torch.float64), torch.ones(6, 3, dtype=torch.float64)
+    mean[:, :2], variance[:, :2] = u, 1 / 50
+    all_u = whole.factors[:, 0]
+    mean[1, 0], variance[1, 0] = all_u.mean(), 1 / 50 + all_u.var(correction=0)
+    q = Normal(posterior.mean, (posterior.logvar / 2).exp())
+    torch.testing.assert_close(terms["kl"], 2 * kl_divergence(q, Normal(mean, variance.sqrt())).sum(1).mean())
+    spread = posterior.logvar.exp() if correlate == "z" else None
+    intra, inter = cases.expected(cases.Case("", u, posterior.mean, spread, 2))
+    torch.testing.assert_close(terms["intra"], 3 * intra)
+    torch.testing.assert_close(terms["inter"], 5 * inter)
+
+
+def test_momentum_correlates_with_the_batches_before() -> None:
+    """The second batch, with m = 0.5, is as itself twice over beside the first once."""
+    from dataclasses import replace
+
+    torch.manual_seed(1)
+    made: Any = MODELS["aux-vae"](replace(OBJECTIVES["tuned"], momentum=0.5, correlate="means"), **SIZES).double()
+    given = batch()
+    first, second = (Batch(*(tensor[rows] for tensor in given)) for rows in (slice(0, 4), slice(4, 6)))
+    made.prepare(given.images, given.factors[:, [0, 2]], float(given.images.max()))
+    made(first, noise(made, 4))
+    terms = made(second, noise(made, 2))
+    order = [0, 1, 2, 3, 4, 5, 4, 5]
+    means = made.encode(given.images).mean[order]
+    intra, _ = cases.expected(cases.Case("", given.factors[order][:, [0, 2]], means, None, 3))
+    torch.testing.assert_close(terms["intra"], 10 * intra)
+    assert "running.moments" in made.state_dict()  # so that a checkpoint holds them
 
 
 @pytest.mark.parametrize("name", ["idvae", "idvae-x"])

@@ -12,7 +12,7 @@ import pytest
 
 from hpcauxvae import checkpoint
 from hpcauxvae.config import TrainConfig
-from hpcauxvae.data.hdf5 import write
+from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.distributed import start
 from hpcauxvae.lock import RunLock
 from hpcauxvae.train import train
@@ -61,7 +61,35 @@ def test_pixels_below_zero_are_spoken_of(tmp_path, capsys):
     with h5py.File(path, "r+") as file:
         file["images"][:] -= 20
     alone(config(path, tmp_path / "b", epochs=1))
-    assert "% of the pixels in" in capsys.readouterr().err
+    assert "% of the training pixels in" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"lowest training pixel is -\d.* at least 0"):
+        alone(config(path, tmp_path / "c", epochs=1, objective="bernoulli"))
+
+
+def test_a_factor_is_measured_where_the_decoder_start_is_not(tmp_path, monkeypatch):
+    """Scale and prior come from all training samples, not from those of the mean image."""
+    import h5py
+
+    from hpcauxvae import trainer
+
+    monkeypatch.setattr(trainer, "_PREPARE_SAMPLES", 8)
+    path = blobs(tmp_path / "blobs.h5")
+    with h5py.File(path, "r+") as file:
+        first, *_ = split(len(file["images"]), 0)
+        factors, images = file["factors"][:], file["images"][:]
+        factors[first[:8], :2] = np.nan
+        images[first[-1]] *= 3
+        file["factors"][:], file["images"][:] = factors, images
+    made = trainer.Trainer(config(path, tmp_path / "run"), start(find_world({}), "cpu"), open_set(path))
+    made.connect()
+    assert float(made.model.scale.maximum) == images[first].max()
+    u_ND = open_set(path).scaled()[first][:, made.columns]
+    np.testing.assert_allclose(made.model.u_mean, np.nanmean(u_ND, 0), rtol=1e-5)
+    with h5py.File(path, "r+") as file:
+        factors[first, :2] = np.nan
+        file["factors"][:] = factors
+    with pytest.raises(InputError, match="no training sample has a value"):
+        alone(config(path, tmp_path / "none", epochs=1))
 
 
 def steps(data: Path, out: Path, processes: int) -> dict[str, np.ndarray]:

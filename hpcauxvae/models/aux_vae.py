@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hpcauxvae.dependence import regularizer
+from hpcauxvae.dependence import RunningRegularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Searched
@@ -33,10 +33,13 @@ class AuxVAE(BetaVAE):
         self.prior_variance = objective.prior_variance or 1 / self.n_train
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
+        self.running: RunningRegularizer | None = None
+        if objective.momentum:
+            self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor) -> None:
-        super().prepare(images, u_ND)
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float) -> None:
+        super().prepare(images, u_ND, brightest)
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.objective.informed_start:
@@ -56,11 +59,12 @@ class AuxVAE(BetaVAE):
     def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
         variance_BZ = posterior.logvar.exp() if self.objective.correlate == "z" else None
-        intra, inter = regularizer(
-            batch.factors[:, self.columns],
-            posterior.mean,
-            variance_BZ,
-            degree=self.objective.degree,
-            group=self.group,
-        )
+        u_BD = batch.factors[:, self.columns]
+        if self.running is not None:
+            self.running.group = self.group
+            intra, inter = self.running(u_BD, posterior.mean, variance_BZ)
+        else:
+            intra, inter = regularizer(
+                u_BD, posterior.mean, variance_BZ, degree=self.objective.degree, group=self.group
+            )
         return {"intra": self.objective.lambda1 * intra, "inter": self.objective.lambda2 * inter}

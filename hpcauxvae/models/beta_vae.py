@@ -52,9 +52,13 @@ class BetaVAE(nn.Module):
         self.scale = ImageScale(objective.scale)
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor) -> None:
-        """Takes from training data what is fixed before the first step: the scale, and biases that fit (N, C, H, W)."""
-        self.scale.fit(float(images.max()))
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float) -> None:
+        """Takes from training data what is fixed before the first step: the scale, and biases that fit.
+
+        images: (M, C, H, W), samples for the mean image. u_ND: the auxiliary factors of all training samples.
+        brightest: the highest training pixel, in linear data units. Raises InputError if that is not positive.
+        """
+        self.scale.fit(brightest)
         if self.objective.informed_start:
             mean_CHW = self.scale(images).mean(0)
             self.decoder.start_at(mean_CHW, self.objective.sigmoid)
