@@ -12,6 +12,7 @@ from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.data.hdf5 import write
 from hpcauxvae.evaluate import EvaluateConfig, Evaluator, write_codes, write_json
 from hpcauxvae.metrics import score_images
+from hpcauxvae.paper import __main__ as command
 from hpcauxvae.paper import attack, generated, perturbation, tsne
 from hpcauxvae.paper.runs import Found, Item, find
 from hpcauxvae.simulate.measure import noiseless_stamps
@@ -107,3 +108,17 @@ def test_generated(folder: Path, runs: list[Found], tmp_path: Path, monkeypatch:
 def test_without_runs_the_command_that_makes_one_is_named(item: Item, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no evaluated run of galaxy case 1; make one: hpcauxvae train"):
         item([], tmp_path, tmp_path)
+
+
+def test_all_draws_what_it_can_and_names_the_rest(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"fig13": tsne.figure_13, "fig1": tsne.figure_1}
+    monkeypatch.setattr(command, "ITEMS", chosen)
+    arguments = ["--runs", str(folder / "runs"), "--out", str(tmp_path)]
+    assert command.main(["all", *arguments]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"fig1: {tmp_path}/fig1.png\nfig1: {tmp_path}/fig1.json\n"
+    assert "fig13: not drawn: " in said.err and "no evaluated run on dsprites or cars3d" in said.err
+    with pytest.raises(InputError, match="no evaluated run on dsprites"):
+        command.main(["fig13", *arguments])

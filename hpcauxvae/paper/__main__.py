@@ -1,6 +1,7 @@
 """`python -m hpcauxvae.paper ITEM ... --runs runs --out results`: tables and figures of the paper from runs."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import tyro
@@ -29,7 +30,7 @@ class Options:
     """Draws tables and figures of the paper from runs that were trained and evaluated before; never trains."""
 
     items: tyro.conf.Positional[tuple[str, ...]] = ("all",)
-    """What to draw: items by name, or all."""
+    """What to draw: items by name, or all, which leaves out those whose runs are missing and says so."""
     runs: Path = Path("runs")
     """Folder with a folder for each run (see hpcauxvae/recipes.py)."""
     out: Path = Path("results")
@@ -48,9 +49,15 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--runs {options.runs}: no such folder")
     runs = find(options.runs)
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in ITEMS if "all" in options.items else options.items:
-        for path in ITEMS[name](runs, options.runs, options.out):
-            print(f"{name}: {path}")
+    everything = "all" in options.items
+    for name in ITEMS if everything else options.items:
+        try:
+            for path in ITEMS[name](runs, options.runs, options.out):
+                print(f"{name}: {path}", flush=True)
+        except InputError as error:
+            if not everything:
+                raise
+            print(f"{name}: not drawn: {error}", file=sys.stderr, flush=True)
     return 0
 
 
