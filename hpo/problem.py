@@ -1,4 +1,4 @@
-"""What is searched and what counts as better: the axes of the space, the two objectives, the Pareto front, the choice.
+"""What is searched and what counts as better: the axes of the space, and the two objectives.
 
 Both objectives are of the validation split and are to be small: the MSE of reconstructions, and 1 - LDS / attainable,
 what is missing to the score of a perfect code. The MSE spans orders of magnitude, so it is compared by its logarithm.
@@ -7,14 +7,12 @@ what is missing to the score of a perfect code. The MSE spans orders of magnitud
 import ast
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.models import MODELS
+from hpcauxvae.recipes import PAPER_GRID
 from hpcauxvae.types import Around, InputError, Interval
 
 Choices = tuple[Any, ...]
@@ -22,10 +20,8 @@ Axis = Interval | Choices
 Space = dict[str, Axis]
 Point = dict[str, Any]
 
-GRIDS: dict[str, Space] = {
-    "paper": {"beta": (5.0, 10.0, 20.0), "lambda1": (0.1, 1.0, 2.0), "lambda2": (0.1, 1.0, 2.0)},
-}
-"""Fig. 16 of Ganguli et al., 27 points; meant for the objective `paper`."""
+GRIDS: dict[str, Space] = {"paper": dict(PAPER_GRID)}
+"""Grids by name."""
 
 SEARCH_SETS = ("data", "out", "model", "aux", "seed", "device", "resume", "max_minutes", "epochs")
 """Fields of TrainConfig that the search itself gives to each trial."""
@@ -171,45 +167,3 @@ def grid_points(space: Space) -> list[Point]:
         if isinstance(axis, Interval):
             raise InputError(f"grid: {name} has the range {axis.low} to {axis.high}; allowed: NAME=VALUE,VALUE,...")
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-
-
-def dominated_by(values_N2: NDArray) -> NDArray:
-    """How many of N points dominate each one: are no worse in both objectives and better in one. (N,) int.
-
-    The rank of Fonseca & Fleming 1993; 0 is the Pareto front.
-    """
-    no_worse_NN = (values_N2[:, None] <= values_N2[None]).all(-1)
-    better_NN = (values_N2[:, None] < values_N2[None]).any(-1)
-    return (no_worse_NN & better_NN).sum(0)
-
-
-def hypervolume(values_N2: NDArray, reference_2: Sequence[float] | NDArray) -> float:
-    """Area that N points dominate below and left of the reference point."""
-    area, ceiling = 0.0, reference_2[1]
-    inside = values_N2[(values_N2 < np.asarray(reference_2)).all(-1)]
-    for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
-        if y < ceiling:
-            area += (reference_2[0] - x) * (ceiling - y)
-            ceiling = y
-    return float(area)
-
-
-def choose(values_N2: NDArray) -> int:
-    """Our choice: the point of the front that is nearest to the ideal, each objective scaled to [0, 1] over the front.
-
-    Compromise programming (Zeleny 1973) with Euclidean distance. The scale is the front's, so that bad trials
-    cannot move the choice. Returns the number of the point.
-    """
-    front = np.flatnonzero(dominated_by(values_N2) == 0)
-    low, high = values_N2[front].min(0), values_N2[front].max(0)
-    distance = np.linalg.norm((values_N2[front] - low) / np.where(high > low, high - low, 1), axis=1)
-    return int(front[distance.argmin()])
-
-
-def paper_products(mse_N: NDArray, gap_N: NDArray) -> NDArray:
-    """|Z_MSE| |Z_(1-LDS)| of the values standardised over all trials, (N,): the paper chooses the smallest.
-
-    For comparison only: it favours whatever is average in either objective.
-    """
-    z = [(x - x.mean()) / (x.std() or 1) for x in (mse_N, gap_N)]
-    return np.abs(z[0] * z[1])

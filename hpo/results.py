@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.metrics.pareto import choose, dominated_by, hypervolume, paper_products
 from hpo.journal import Row
-from hpo.problem import choose, dominated_by, hypervolume, paper_products
 
 
 def finished(rows: Sequence[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpcauxvae.config import TrainConfig
+from hpcauxvae.metrics.pareto import choose, dominated_by, hypervolume, paper_products
 from hpcauxvae.models import MODELS
 from hpcauxvae.objectives import OBJECTIVES
 from hpcauxvae.types import InputError, Interval
@@ -15,12 +16,8 @@ from hpo.journal import Journal, Row
 from hpo.problem import (
     GRIDS,
     Objectives,
-    choose,
     declared_space,
-    dominated_by,
     grid_points,
-    hypervolume,
-    paper_products,
     parse_axis,
     parse_fixed,
     tidy,
@@ -61,7 +58,7 @@ def test_the_papers_rule_on_the_papers_table():
     mse = [10, 3, 5, 18, 13, 14, 20, 16, 12, 29, 9, 7, 21, 22, 17, 21, 22, 19, 8, 27, 21, 25, 24, 20, 27, 23, 26]
     lds = [82, 83, 87, 88, 90, 80, 86, 75, 85, 83, 87, 83, 87, 85, 88, 87, 88, 84, 92, 84, 83, 89, 87, 89, 90, 90, 88]
     printed = [1.32, 1.38, 0.39, 0.02, 0.59, 0.72, 0.03, 0.76, 0.13, 1.20, 0.37, 1.14, 0.11, 0.14]
-    printed += [0.06, 0.11, 0.31, 0.10, 2.33, 0.77, 0.38, 0.75, 0.25, 0.26, 1.58, 0.80, 0.67]
+    printed += [0.06, 0.07, 0.31, 0.10, 2.33, 0.77, 0.37, 0.75, 0.25, 0.26, 1.58, 0.80, 0.67]
     products = paper_products(np.array(mse) * 1e-6, 1 - np.array(lds) / 100)
     assert np.corrcoef(products, printed)[0, 1] > 0.98
     assert 3 in products.argsort()[:2]
