@@ -42,7 +42,7 @@ class TrainConfig:
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
-    objective: Literal["tuned", "bernoulli", "paper"] = "tuned"
+    objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
     """Likelihood, weights, start and schedule by name (hpcauxvae/objectives.py)."""
     network: Literal["conv", "mlp"] = "conv"
     """Encoder and decoder: convolutions (Table 3) or fully connected layers."""
@@ -54,7 +54,7 @@ class TrainConfig:
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
     """Seed of the 7:2:1 split into training, validation and test."""
-    likelihood: Literal["gaussian", "optimal", "bernoulli"] | None = None
+    likelihood: Literal["gaussian", "optimal", "bernoulli", "log10-mse"] | None = None
     """Likelihood of a pixel, in place of the objective's."""
     draws: int | None = None
     """Samples of z for each image and step, in place of the objective's."""

@@ -60,6 +60,35 @@ def regularizer(
     return terms(moments.correlation())
 
 
+def authors_regularizer(
+    u_BD: Tensor, means_BZ: Tensor, z_BZ: Tensor, *, degree: int = 3, group: dist.ProcessGroup | None = None
+) -> tuple[Tensor, Tensor]:
+    """(explicitness + intra-independence, inter-independence) as the authors' public code has them: float64 scalars.
+
+    They differ from (7), (8) and (9) in what is correlated and in every factor:
+    - explicitness: sum over j of 1 - corr(u_j, z_j), with the sign: a latent that falls with its factor costs up to 2;
+      intra-independence: sum over i, j, i != j, of |corr(u_i, z_j)|. Both of sampled z and of degree 1 only.
+    - inter-independence: sum over k, k' = 1..K, i, j of |corr(u_i^k, m_j^k')| plus the sum over i < i', j of
+      |corr(u_i u_i', m_j)|, over the number of residual coordinates j, whose posterior means are m.
+
+    Shapes, missing factors, group and its gradients are those of `regularizer`; a product of two factors is missing
+    where one of them is. z_BZ: (B, Z) samples of the posteriors. Raises InputError.
+    """
+    _check(u_BD, means_BZ, None, degree)
+    if z_BZ.shape != means_BZ.shape:
+        raise InputError(f"z_BZ has shape {tuple(z_BZ.shape)}; allowed: that of means_BZ, {tuple(means_BZ.shape)}")
+    d, dz = u_BD.shape[1], means_BZ.shape[1]
+    first, second = torch.triu_indices(d, d, 1, device=u_BD.device)
+    factors = torch.cat([u_BD, u_BD[:, first] * u_BD[:, second]], 1)
+    codes = torch.cat([z_BZ[:, :d], means_BZ[:, d:]], 1)
+    correlation = PolynomialMoments.of(factors, codes, degree=degree).all_reduce(group).correlation()
+    aux_DD = correlation[:d, 0, :d, 0]
+    own_D = aux_DD.diagonal()
+    intra = (1 - own_D).sum() + aux_DD.abs().sum() - own_D.abs().sum()
+    powers, products = correlation[:d, :, d:], correlation[d:, 0, d:, 0]
+    return intra, (powers.abs().sum() + products.abs().sum()) / max(dz - d, 1)
+
+
 class RunningRegularizer(nn.Module):
     """`regularizer` on running estimates: each batch is merged with the decayed moments of those before it.
 

@@ -16,16 +16,24 @@ from torch.nn import functional
 
 from hpcauxvae.types import InputError, Posterior
 
+_NOTHING = 1e-10
+"""What `log10_mse` adds to a pixel, relative to the brightest one."""
+
+Scale = Literal["linear", "range", "anscombe"]
+Likelihood = Literal["gaussian", "optimal", "bernoulli", "log10-mse"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
     """Everything that decides which minimum is sought and how the search for it starts and runs."""
 
-    scale: Literal["linear", "anscombe"]
-    """Scale of the likelihood: counts over the training maximum, or their Anscombe transform over its own maximum."""
-    likelihood: Literal["gaussian", "optimal", "bernoulli"]
+    scale: Scale
+    """Scale of the likelihood: counts over the training maximum; counts with the training minimum at 0 and the maximum
+    at 1 (`range`); or their Anscombe transform over its own maximum."""
+    likelihood: Likelihood
     """Of a pixel on that scale: Gaussian of standard deviation `sigma`; Gaussian of the deviation that fits the global
-    batch best (Rybkin et al. 2021); Bernoulli, for pixels in [0, 1]. Each is summed over pixels: its weight is 1."""
+    batch best (Rybkin et al. 2021); Bernoulli, for pixels in [0, 1]. Each is summed over pixels: its weight is 1. With
+    `log10-mse`, squared decades (see `log10_mse`), both this sum and the KL are divided by the number of pixels."""
     sigma: float
     """Standard deviation of the Gaussian likelihood of a pixel, on that scale; read by `gaussian` only."""
     peak_channel: bool
@@ -47,8 +55,9 @@ class Objective:
     momentum: float
     """Weight of the moments of earlier batches against the present one's; 0 takes the correlations of each batch alone.
     The gradient of the regularizers is then 1 - momentum of a batch's own."""
-    correlate: Literal["means", "z"]
-    """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20)."""
+    correlate: Literal["means", "z", "authors"]
+    """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20); or the regularizers of the
+    authors' public code (see dependence.authors_regularizer)."""
     prior_variance: float | None
     """Variance of the prior of an auxiliary latent about u_j, eq. (3); None is 1/n, n the training samples."""
     informed_start: bool
@@ -75,6 +84,11 @@ class Objective:
         _require("draws", self.draws, self.draws >= 1, "at least 1")
         if self.likelihood == "bernoulli" and not (self.sigmoid and self.scale == "linear"):
             raise InputError("likelihood = bernoulli; allowed: with scale = linear and sigmoid = True")
+        if self.likelihood == "log10-mse" and not (self.sigmoid and self.scale in ("linear", "range")):
+            raise InputError("likelihood = log10-mse; allowed: with scale = linear or range and sigmoid = True")
+        if self.correlate == "authors":
+            _require("draws", self.draws, self.draws == 1, "1 with correlate = authors")
+            _require("momentum", self.momentum, self.momentum == 0, "0 with correlate = authors")
         if self.prior_variance is not None:
             _require("prior_variance", self.prior_variance, self.prior_variance > 0, "positive")
 
@@ -154,37 +168,71 @@ OBJECTIVES = {
         clip_norm=None,
         batch_size=64,
     ),
+    # What the public code of Ganguli et al. (2024) computes and sets; it differs from their text in nearly every line.
+    "reference": Objective(
+        scale="range",
+        likelihood="log10-mse",
+        sigma=1.0,
+        peak_channel=False,
+        sigmoid=True,
+        draws=1,
+        beta=20.0,
+        gamma=1.0,
+        lambda1=0.5,
+        lambda2=0.4,
+        degree=3,
+        momentum=0.0,
+        correlate="authors",
+        prior_variance=1.0,
+        informed_start=False,
+        learning_rate=1e-3,
+        one_cycle=False,
+        adam_beta2=0.999,
+        clip_norm=None,
+        batch_size=64,
+    ),
 }
 
 
 class ImageScale(nn.Module):
     """Linear data units <-> the scale of the likelihood, on which the brightest training pixel is 1.
 
-    `anscombe` makes the standard deviation of Poisson counts the same everywhere (Anscombe 1948). The way back is the
-    exact unbiased inverse in its closed form (Makitalo & Foi 2011), so that decoded images are expected counts.
+    `range` has the darkest training pixel at 0. `anscombe` makes the standard deviation of Poisson counts the same
+    everywhere (Anscombe 1948). The way back is the exact unbiased inverse in its closed form (Makitalo & Foi 2011), so
+    that decoded images are expected counts.
     """
 
     maximum: Tensor
+    minimum: Tensor | None
 
-    def __init__(self, kind: Literal["linear", "anscombe"]) -> None:
+    def __init__(self, kind: Scale) -> None:
         super().__init__()
         self.kind = kind
         self.register_buffer("maximum", torch.ones(()))
+        self.register_buffer("minimum", torch.zeros(()) if kind == "range" else None)
 
-    def fit(self, brightest: float) -> None:
-        """Sets the scale from the brightest training pixel, in linear data units."""
+    def fit(self, brightest: float, darkest: float) -> None:
+        """Sets the scale from the brightest and the darkest training pixel, in linear data units."""
         if not brightest > 0:
             raise InputError(f"images: the brightest training pixel is {brightest}; allowed: positive")
         self.maximum.fill_(brightest)
+        if self.minimum is not None:
+            if not darkest < brightest:
+                raise InputError(f"images: every training pixel is {darkest}; allowed: more than one value")
+            self.minimum.fill_(darkest)
 
     def forward(self, images: Tensor) -> Tensor:
         """Linear data units -> scale of the likelihood, any shape. Negative pixels count as 0 under `anscombe`."""
-        if self.kind == "linear":
-            return images / self.maximum
-        return self._root(images.clamp_min(0)) / self._root(self.maximum)
+        if self.kind == "anscombe":
+            return self._root(images.clamp_min(0)) / self._root(self.maximum)
+        if self.minimum is not None:
+            return (images - self.minimum) / (self.maximum - self.minimum)
+        return images / self.maximum
 
     def inverse(self, scaled: Tensor) -> Tensor:
         """Expected value on the scale of the likelihood -> expected linear data units, any shape."""
+        if self.minimum is not None:
+            return self.minimum + scaled * (self.maximum - self.minimum)
         if self.kind == "linear":
             return scaled * self.maximum
         d = (scaled * self._root(self.maximum) + 2 * math.sqrt(3 / 8)).clamp_min(2 * math.sqrt(3 / 8))
@@ -219,6 +267,17 @@ def optimal_gaussian_nll(target: Tensor, mean: Tensor, global_mean: Callable[[Te
 def bernoulli_nll(target: Tensor, logits: Tensor) -> Tensor:
     """-log of the Bernoulli probability of pixels in [0, 1], summed over pixels: (B, C, H, W) twice -> (B,), nats."""
     return functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+
+
+def log10_mse(target: Tensor, mean: Tensor) -> Tensor:
+    """(log10(target + 1e-10) - log10(mean + 1e-10))^2 summed over pixels: (B, C, H, W) twice -> (B,), decades squared.
+
+    The reconstruction loss of the authors' public code, which averages it over pixels. It is the squared error of
+    logarithms, not the logarithm of a squared error; no density of the target's linear scale is meant. A pixel without
+    a count stands ten decades below the brightest one and dominates. `mean` is positive; target below 0 counts as 0.
+    """
+    ratio = (target.clamp_min(0) + _NOTHING).log10() - (mean + _NOTHING).log10()
+    return ratio.square().flatten(1).sum(1)
 
 
 def gaussian_kl(posterior: Posterior, prior_mean_BZ: Tensor, prior_var_BZ: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class SearchConfig:
     """Which model to train."""
     aux: str = ""
     """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
-    objective: Literal["tuned", "bernoulli", "paper"] = "tuned"
+    objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
     """Training objective by name; the space lies around its constants."""
     epochs: int = 20
     """Passes over the training split of a trial that is not stopped."""

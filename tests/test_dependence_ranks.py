@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from hpcauxvae import moments, native
-from hpcauxvae.dependence import RunningRegularizer, regularizer, terms
+from hpcauxvae.dependence import RunningRegularizer, authors_regularizer, regularizer, terms
 from hpcauxvae.moments import PolynomialMoments
 from tests.native_build import cuda_on_host
 
@@ -52,7 +52,12 @@ def running(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | No
     return weighted(module(u, codes, var))
 
 
-LOSSES: dict[str, Loss] = {"reference": reference}
+def authors(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Sampled codes beside their means, of a loss that is not `reference`."""
+    return weighted(authors_regularizer(u, codes, codes + var.sqrt(), degree=3, group=group))
+
+
+LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}
 if moments.native_available():
     LOSSES |= {"compiled": compiled, "graph": graph, "running": running}
 
@@ -117,7 +122,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def alone(name: str) -> dict[str, np.ndarray]:
     """On one process; by the reference wherever that can be."""
-    return gradients(running if name == "running" else reference, slice(None), None, 1)
+    return gradients(LOSSES[name] if name in ("running", "authors") else reference, slice(None), None, 1)
 
 
 def assert_equal_to_one_process(ranks: list, name: str) -> None:

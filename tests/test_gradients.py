@@ -33,7 +33,9 @@ def gradient(data, **fields) -> tuple[dict[str, float], list[torch.Tensor]]:
     return {name: float(value) for name, value in terms.items()}, [p.grad.clone() for p in made.parameters]
 
 
-@pytest.mark.parametrize("fields", [{}, {"objective": "paper"}, {"model": "beta-vae"}, {"model": "idvae"}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"objective": "paper"}, {"objective": "reference"}, {"model": "beta-vae"}, {"model": "idvae"}]
+)
 @pytest.mark.parametrize("parts", [4, 7])
 def test_the_gradient_in_parts_is_that_of_the_whole_batch(data, fields, parts):
     """Autograd on the whole batch is the reference; 100 samples do not divide evenly by 7."""

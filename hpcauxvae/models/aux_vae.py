@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hpcauxvae.dependence import RunningRegularizer, regularizer
+from hpcauxvae.dependence import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Searched
@@ -38,8 +38,8 @@ class AuxVAE(BetaVAE):
             self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float) -> None:
-        super().prepare(images, u_ND, brightest)
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+        super().prepare(images, u_ND, brightest, darkest)
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.objective.informed_start:
@@ -58,13 +58,14 @@ class AuxVAE(BetaVAE):
 
     def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
-        variance_BZ = posterior.logvar.exp() if self.objective.correlate == "z" else None
-        u_BD = batch.factors[:, self.columns]
-        if self.running is not None:
+        u_BD, mean_BZ, objective = batch.factors[:, self.columns], posterior.mean, self.objective
+        variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
+        if objective.correlate == "authors":
+            z_BZ = posterior.sample(noise_BZ[:, : self.latents])
+            intra, inter = authors_regularizer(u_BD, mean_BZ, z_BZ, degree=objective.degree, group=self.group)
+        elif self.running is not None:
             self.running.group = self.group
-            intra, inter = self.running(u_BD, posterior.mean, variance_BZ)
+            intra, inter = self.running(u_BD, mean_BZ, variance_BZ)
         else:
-            intra, inter = regularizer(
-                u_BD, posterior.mean, variance_BZ, degree=self.objective.degree, group=self.group
-            )
-        return {"intra": self.objective.lambda1 * intra, "inter": self.objective.lambda2 * inter}
+            intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=self.group)
+        return {"intra": objective.lambda1 * intra, "inter": objective.lambda2 * inter}

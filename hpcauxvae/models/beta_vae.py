@@ -1,5 +1,6 @@
 """beta-VAE (Higgins et al. 2017): the VAE of eq. (2) with beta times the KL to N(0, I); uses no auxiliary variable."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -8,7 +9,15 @@ from torch.distributed import ProcessGroup
 
 from hpcauxvae.distributed import global_mean
 from hpcauxvae.networks import DECODERS, ENCODERS
-from hpcauxvae.objectives import ImageScale, Objective, bernoulli_nll, gaussian_kl, gaussian_nll, optimal_gaussian_nll
+from hpcauxvae.objectives import (
+    ImageScale,
+    Objective,
+    bernoulli_nll,
+    gaussian_kl,
+    gaussian_nll,
+    log10_mse,
+    optimal_gaussian_nll,
+)
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Searched
 
 
@@ -50,15 +59,17 @@ class BetaVAE(nn.Module):
         self.encoder = ENCODERS[network]((channels * (1 + objective.peak_channel), height, width), latents)
         self.decoder = DECODERS[network](image_shape, latents)
         self.scale = ImageScale(objective.scale)
+        self.per_pixel = 1 / math.prod(image_shape) if objective.likelihood == "log10-mse" else 1.0
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
         """Takes from training data what is fixed before the first step: the scale, and biases that fit.
 
         images: (M, C, H, W), samples for the mean image. u_ND: the auxiliary factors of all training samples.
-        brightest: the highest training pixel, in linear data units. Raises InputError if that is not positive.
+        brightest, darkest: the highest and the lowest training pixel, in linear data units. Raises InputError if the
+        former is not positive, or the scale is `range` and they are equal.
         """
-        self.scale.fit(brightest)
+        self.scale.fit(brightest, darkest)
         if self.objective.informed_start:
             mean_CHW = self.scale(images).mean(0)
             self.decoder.start_at(mean_CHW, self.objective.sigmoid)
@@ -84,8 +95,8 @@ class BetaVAE(nn.Module):
         nll_B = torch.stack([self._nll(scaled, self.decoder(z_BZ)) for z_BZ in draws]).mean(0)
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
-            "reconstruction": self._mean(nll_B),
-            "kl": self.objective.beta * self._mean(kl_B),
+            "reconstruction": self.per_pixel * self._mean(nll_B),
+            "kl": self.per_pixel * self.objective.beta * self._mean(kl_B),
         } | (self.regularizers(batch, posterior, noise_BZ) if pull is None else {"pull": _product(posterior, pull)})
 
     def _mean(self, values_B: Tensor) -> Tensor:
@@ -107,6 +118,8 @@ class BetaVAE(nn.Module):
                 return bernoulli_nll(scaled, output)
             case "optimal":
                 return optimal_gaussian_nll(scaled, self._squashed(output), self._mean, self.group)
+            case "log10-mse":
+                return log10_mse(scaled, self._squashed(output))
         return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
 
     def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None) -> Posterior:

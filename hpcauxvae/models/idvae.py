@@ -45,8 +45,8 @@ class IDVAE(BetaVAE):
         return super().noise_size + self.latents
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float) -> None:
-        super().prepare(images, u_ND, brightest)
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+        super().prepare(images, u_ND, brightest, darkest)
         self.u_mean.copy_(u_ND.nanmean(0))
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
