@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from hpcauxvae.paper import attack, figures, generated, perturbation, table1, tsne
+from hpcauxvae.paper import attack, figures, generated, grid, perturbation, table1, tsne
 from hpcauxvae.paper.runs import Item, find
 from hpcauxvae.types import InputError
 
@@ -21,6 +21,8 @@ ITEMS: dict[str, Item] = {
     "fig7": tsne.figure_7,
     "fig8": attack.figure_8,
     "fig13": tsne.figure_13,
+    "fig16": grid.figure_16,
+    "table4": grid.table_4,
     "generated": generated.figure,
 }
 
