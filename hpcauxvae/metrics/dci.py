@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, mean_score
+from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, parts_score
 
 LARGEST = 4000
 """Samples beyond this are not used: they would cost more than they tell."""
@@ -34,7 +34,7 @@ def dci(codes: Codes) -> dict[str, Score]:
     return {
         "disentanglement": jackknife_score(float(by_latent_G.mean()), by_latent_G, n, (0, 1)),
         "completeness": jackknife_score(float(by_factor_G.mean()), by_factor_G, n, (0, 1)),
-        "informativeness": mean_score(explained_G) | {"n": n},
+        "informativeness": parts_score(explained_G, n, (-np.inf, 1)),
     }
 
 

@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 from sklearn.linear_model import LogisticRegression
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Score
+from hpcauxvae.metrics.intervals import Score, parts_score
 
 VOTES = 800
 """Batches of each part shown to the classifier, half of them to fit it and half to test it."""
@@ -64,9 +63,7 @@ def _of_parts(codes: Codes, accuracy: Accuracy) -> Score:
     for part in range(parts):
         rng = np.random.default_rng([codes.seed, part])
         found.append(accuracy(relative_NZ[part::parts], codes.aux_ND[part::parts], rng))
-    error = float(np.std(found, ddof=1)) / np.sqrt(len(found)) * float(student_t.ppf(0.975, len(found) - 1))
-    value = float(np.mean(found))
-    return Score(value=value, low=max(value - error, 0.0), high=min(value + error, 1.0), n=n)
+    return parts_score(np.array(found), n, (0, 1))
 
 
 def _sharing(aux_ND: NDArray, size: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:

@@ -87,6 +87,14 @@ def jackknife_score(value: float, replicates_G: Array, n: int, limits: tuple[flo
     return Score(value=value, low=float(low), high=float(high), n=n)
 
 
+def parts_score(values_G: Array, n: int, limits: tuple[float, float]) -> Score:
+    """The mean of the values of G separate parts of n samples, with Student's interval: G may be small."""
+    value = float(values_G.mean())
+    half = float(values_G.std(ddof=1)) / np.sqrt(len(values_G)) * float(student_t.ppf(0.975, len(values_G) - 1))
+    low, high = np.clip([value - half, value + half], *limits)
+    return Score(value=value, low=float(low), high=float(high), n=n)
+
+
 def mean_score(values_N: Array) -> Score:
     """The mean of at least two values with its normal interval."""
     return ratio_score(values_N, np.ones(len(values_N)))
