@@ -343,9 +343,10 @@ def _colour_bar(figure: Figure, axes: NDArray, norm: Normalize, colours: str, la
 
 
 def _decades(low: float, high: float, linear_width: float) -> list[float]:
-    """0 and the powers of ten, of either sign, that an asinh scale holds apart."""
+    """0 and the powers of ten, of either sign, that an asinh scale holds apart; in place of none a round number."""
     top = np.floor(np.log10(high) + 1e-9)
     powers = [10.0**power for power in np.arange(top - 5, top + 1) if 10.0**power > 2 * linear_width]
+    powers = powers or [max(step * 10.0**top for step in (1, 2, 5) if step * 10.0**top <= high * (1 + 1e-9))]
     return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
 
 

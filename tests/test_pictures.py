@@ -181,3 +181,12 @@ def test_colour_bars_have_readable_ticks(top: float, ticks: list[float], figures
     stack = np.linspace(0, top, 81).reshape(1, 1, 1, 9, 9)
     pictures.traversal(stack, ["z"], [["0"]], tmp_path / "x.png")
     assert list(figures[0].axes[-1].get_yticks()) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(("top", "tick"), [(15.0, 10.0), (70.0, 50.0), (1000.0, 1000.0)])
+def test_residuals_have_a_number_beside_zero(top: float, tick: float, figures: list[Figure], tmp_path: Path) -> None:
+    images = np.zeros((2, 1, 9, 9))
+    images[0, 0, 4, 4] = top
+    pictures.reconstructions(images, np.zeros_like(images), tmp_path / "x.png", names=("truth", "generated"))
+    assert list(figures[0].axes[-1].get_yticks()) == pytest.approx([-tick, 0, tick])
+    assert {"truth", "generated", "truth −\ngenerated"} <= set(texts(figures[0]))

@@ -25,8 +25,8 @@ from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import Evaluator, Scored, image_unit, upright, write_json
 from hpcauxvae.metrics.intervals import Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
-from hpcauxvae.paper.runs import Found, needed, select
-from hpcauxvae.paper.sources import opened
+from hpcauxvae.paper.runs import Found, needed
+from hpcauxvae.paper.sources import about, galaxies_by, opened
 
 IMAGES = 1000
 """Test images, as in the paper."""
@@ -127,15 +127,15 @@ def figure_8(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     names: list[str] = []
     unit = ""
     for case, model in ((ALL, "beta-vae"), *((case, model) for case in CASES for model in ("idvae", "aux-vae"))):
-        chosen = select(runs, data="galaxies", case=case or None, model=model, objective="tuned")
-        if not chosen:
+        run = galaxies_by(runs, model, case or None)
+        if run is None:
             continue
         label = MODELS[model][0] + (f", case {case}" if case else "")
-        evaluator, scored = opened(chosen[0], IMAGES)
+        evaluator, scored = opened(run, IMAGES)
         target = Target(evaluator, scored)
         signs = target.signs()
         found[case, model] = target.curves(signs)
-        used[label] = {"run": chosen[0].folder.name} | found[case, model]
+        used[label] = about(run) | found[case, model]
         if case in (ALL, 2) or not rows:
             names += [f"{label}:\nattacked", "reconstruction"]
             both = [target.under(signs, epsilon) for epsilon in EPSILONS]

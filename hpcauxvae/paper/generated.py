@@ -22,8 +22,8 @@ from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import image_unit, upright, write_json
 from hpcauxvae.generate import Generator
 from hpcauxvae.metrics.intervals import NORMAL_95, Array, Score, mean_score
-from hpcauxvae.paper.runs import Found, needed, select
-from hpcauxvae.paper.sources import data_of
+from hpcauxvae.paper.runs import Found, needed
+from hpcauxvae.paper.sources import about, data_of
 from hpcauxvae.types import Factor, InputError
 
 LEVELS = 5
@@ -166,8 +166,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 def figure(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """Writes generated.png, generated-examples.png, generated.json and generated.md from the Aux-VAE run of case 1."""
-    chosen = select(runs, data="galaxies", case=1, model="aux-vae", objective="tuned")
-    run = chosen[0] if chosen else needed(runs, folder, 1)
+    run = needed(runs, folder, 1)
     data = open_set(data_of(run))
     generator = Generator(load_run(run.folder), data)
     names = [factor.name for factor in generator.factors]
@@ -176,7 +175,7 @@ def figure(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     images = generator.images(u_NF, np.zeros((len(u_NF), run.config.latents - len(names))))
     of_truth, of_generated = moments_of(truth), moments_of(images)
     report = {
-        "run": run.folder.name,
+        **about(run),
         "factors": names,
         "levels": LEVELS,
         "n": len(u_NF),
@@ -214,8 +213,7 @@ def draw(truth: Mapping[str, Array], generated: Mapping[str, Array], path: Path)
             upper.set_title(f"{name}: slope {fit['slope']:.3f}, scatter {fit['scatter']:.2g}")
             lower.set_xlabel(f"{_label(name)}, GalSim")
             for ax in (upper, lower):
-                ax.locator_params(nbins=4)
-                ax.ticklabel_format(style="sci", scilimits=(-2, 4), useMathText=True)
+                ax.locator_params(nbins=3, steps=pictures.ROUND)
         axes[0, 0].set_ylabel("generated")
         axes[1, 0].set_ylabel("generated − GalSim")
         figure.align_ylabels()

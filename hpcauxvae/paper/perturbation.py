@@ -22,8 +22,8 @@ from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import image_unit, upright, write_json
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
-from hpcauxvae.paper.runs import Found, needed, select
-from hpcauxvae.paper.sources import opened
+from hpcauxvae.paper.runs import Found, needed
+from hpcauxvae.paper.sources import about, galaxies_by, opened
 from hpcauxvae.types import InputError
 
 IMAGES = 1000
@@ -118,10 +118,10 @@ def figure_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     labels: list[list[str]] = []
     unit = ""
     for case in CASES:
-        chosen = select(runs, data="galaxies", case=case, model="aux-vae", objective="tuned")
-        if not chosen:
+        run = galaxies_by(runs, "aux-vae", case)
+        if run is None:
             continue
-        evaluator, scored = opened(chosen[0], IMAGES)
+        evaluator, scored = opened(run, IMAGES)
         n = len(scored.originals)
         found[case] = perturb(
             evaluator.decode,
@@ -131,7 +131,7 @@ def figure_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
             d=len(evaluator.aux),
             maximum=float(evaluator.model.scale.maximum),
         )
-        report[f"case {case}"] = {"run": chosen[0].folder.name, "scores": summary(found[case])}
+        report[f"case {case}"] = about(run) | {"scores": summary(found[case])}
         shown = np.linspace(0, n - 1, _EXAMPLES).astype(int)
         rows.append(upright(scored.originals[shown], scored.data))
         names.append(f"case {case}, original")

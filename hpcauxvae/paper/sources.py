@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import EvaluateConfig, Evaluator, Scored
-from hpcauxvae.paper.runs import Found
+from hpcauxvae.paper.runs import Found, select
 from hpcauxvae.types import InputError
 
 
@@ -27,6 +27,22 @@ def data_of(run: Found) -> Path:
     """Where the data set lay when the run was evaluated."""
     moved = run.metrics.get("settings", {}).get("data")
     return Path(moved) if moved else run.config.data
+
+
+def galaxies_by(runs: list[Found], model: str, case: int | None = None) -> Found | None:
+    """The first galaxy run of a model, with objective `tuned` where there is one, else with any other.
+
+    Aux-VAE's must be `tuned`; β-VAE trains on no label, so that its run of any case will do.
+    """
+    found = select(runs, data="galaxies", case=case, model=model, objective="tuned")
+    if not found and model != "aux-vae":
+        found = select(runs, data="galaxies", case=case, model=model)
+    return found[0] if found else None
+
+
+def about(run: Found) -> dict[str, str]:
+    """Which run it was, for the numbers beside a picture."""
+    return {"run": run.folder.name, "objective": run.config.objective}
 
 
 def opened(run: Found, images: int) -> tuple[Evaluator, Scored]:

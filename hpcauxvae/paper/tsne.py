@@ -26,7 +26,7 @@ from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import write_json
 from hpcauxvae.metrics.intervals import Array
 from hpcauxvae.paper.runs import Data, Found, needed, select
-from hpcauxvae.paper.sources import StoredCodes, stored_codes
+from hpcauxvae.paper.sources import StoredCodes, about, galaxies_by, stored_codes
 from hpcauxvae.types import Factor, InputError
 
 MOST = 2000
@@ -48,6 +48,8 @@ class Map(NamedTuple):
     points_N2: Array
     values_NF: NDArray
     """The factors shown, in physical units."""
+    about: Mapping[str, str]
+    """Which run it is of."""
 
 
 def resolved(mean_NZ: NDArray, logvar_NZ: NDArray, seed: int = 0) -> Array:
@@ -89,8 +91,8 @@ def _shown(codes: StoredCodes, names: Sequence[str]) -> tuple[list[Factor], NDAr
     return [codes.data.factors[c] for c in columns], codes.data.values[codes.index_N][:, columns]
 
 
-def _map(title: str, vectors_NX: NDArray, values_NF: NDArray) -> Map:
-    return Map(title, embed(vectors_NX), values_NF)
+def _map(title: str, vectors_NX: NDArray, values_NF: NDArray, run: Found) -> Map:
+    return Map(title, embed(vectors_NX), values_NF, about(run))
 
 
 def _images(codes: StoredCodes) -> NDArray:
@@ -104,9 +106,10 @@ def _all_codes(codes: StoredCodes) -> Array:
 def figure_1(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """The galaxies' images: writes fig1.png and fig1.json. Any galaxy run serves: it tells which are test images."""
     found = select(runs, data="galaxies")
-    codes = stored_codes(found[0] if found else needed(runs, folder, 1), MOST)
+    run = found[0] if found else needed(runs, folder, 1)
+    codes = stored_codes(run, MOST)
     factors, values = _shown(codes, [factor.name for factor in codes.data.factors])
-    return _write([_map("images", _images(codes), values)], factors, out / "fig1.png", across="factors")
+    return _write([_map("images", _images(codes), values, run)], factors, out / "fig1.png", across="factors")
 
 
 def figure_6(runs: list[Found], folder: Path, out: Path) -> list[Path]:
@@ -114,19 +117,17 @@ def figure_6(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     maps: list[Map] = []
     factors: list[Factor] = []
     for case, model in ((None, "beta-vae"), *((case, "idvae") for case in CASES)):
-        found = select(runs, data="galaxies", case=case, model=model, objective="tuned")
-        if not found:
+        run = galaxies_by(runs, model, case)
+        if run is None:
             continue
-        codes = stored_codes(found[0], MOST)
+        codes = stored_codes(run, MOST)
         factors, values = _shown(codes, CASES[1])
         if not maps:
-            maps.append(_map("images", _images(codes), values))
+            maps.append(_map("images", _images(codes), values, run))
         title = _CODES[model] + (f"\ncase {case}" if case else "")
-        maps.append(_map(title, _all_codes(codes), values))
+        maps.append(_map(title, _all_codes(codes), values, run))
     if not maps:
-        raise InputError(
-            f"{folder}: no evaluated galaxy run of beta-vae or idvae with objective tuned; fig6 shows them"
-        )
+        raise InputError(f"{folder}: no evaluated galaxy run of beta-vae or idvae; fig6 shows them")
     return _write(maps, factors, out / "fig6.png", across="maps")
 
 
@@ -135,14 +136,14 @@ def figure_7(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     maps: list[Map] = []
     factors: list[Factor] = []
     for case in CASES:
-        found = select(runs, data="galaxies", case=case, model="aux-vae", objective="tuned")
-        if not found:
+        run = galaxies_by(runs, "aux-vae", case)
+        if run is None:
             continue
-        codes = stored_codes(found[0], MOST)
+        codes = stored_codes(run, MOST)
         factors, values = _shown(codes, CASES[1])
         d, z_NZ = len(CASES[case]), _all_codes(codes)
         for name, part in (("z", z_NZ), ("z_aux", z_NZ[:, :d]), ("z_recon", z_NZ[:, d:])):
-            maps.append(_map(f"case {case}\n{name}", part, values))
+            maps.append(_map(f"case {case}\n{name}", part, values, run))
     if not maps:
         needed(runs, folder, 1)
     return _write(maps, factors, out / "fig7.png", across="maps")
@@ -158,12 +159,13 @@ def figure_13(runs: list[Found], folder: Path, out: Path) -> list[Path]:
             found = select(runs, data=data, model=model)
             if not found:
                 continue
-            codes = stored_codes(found[0], MOST)
+            run = found[0]
+            codes = stored_codes(run, MOST)
             factors, values = _shown(codes, names)
             if not maps:
-                maps.append(_map("images", _images(codes), values))
-            labels = "" if found[0].variant == "raw" else "\nsound labels"
-            maps.append(_map(title + labels, _all_codes(codes), values))
+                maps.append(_map("images", _images(codes), values, run))
+            labels = "" if run.variant == "raw" else "\nsound labels"
+            maps.append(_map(title + labels, _all_codes(codes), values, run))
         if maps:
             paths += _write(maps, factors, out / f"fig13-{data}.png", across="factors")
     if not paths:
@@ -178,7 +180,7 @@ def _write(maps: Sequence[Map], factors: Sequence[Factor], path: Path, *, across
     ]
     draw(maps, factors, orders, path, across=across)
     report: dict[str, Any] = {
-        one.title.replace("\n", ", "): {"n": len(one.points_N2)}
+        one.title.replace("\n", ", "): {**one.about, "n": len(one.points_N2)}
         | {factor.name: value for factor, value in zip(factors, row, strict=True)}
         for one, row in zip(maps, orders, strict=True)
     }
