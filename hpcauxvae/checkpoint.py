@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hpcauxvae.config import TrainConfig
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.models import MODELS
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.types import InputError
@@ -163,8 +164,8 @@ class Run:
     model: BetaVAE
     """In evaluation mode, on the CPU; satisfies types.Model."""
     state: dict[str, Any]
-    """epoch, step, columns, factor names, image shape, n_train, fingerprint of the training data, and what a resumed
-    run needs besides."""
+    """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
+    and what a resumed run needs besides."""
 
 
 def build_model(config: TrainConfig, state: dict[str, Any]) -> BetaVAE:
@@ -179,6 +180,17 @@ def build_model(config: TrainConfig, state: dict[str, Any]) -> BetaVAE:
         n_train=state["n_train"],
     )
     return model.to(getattr(torch, config.dtype))
+
+
+def check_factors(data: ImageSet, run: Run) -> None:
+    """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
+    for number, trained in enumerate(run.state["factors"]):
+        found = list(data.factors[number]) if number < len(data.factors) else None
+        if found != trained:
+            raise InputError(f"{data.path}: factor {number} is {found}; allowed: that of {run.folder}, {trained}")
+    if len(data.factors) > len(run.state["factors"]):
+        extra = data.factors[len(run.state["factors"])].name
+        raise InputError(f"{data.path}: factor {extra} is unknown to {run.folder}; allowed: its factors alone")
 
 
 def load_run(folder: Path, name: str = LAST) -> Run:

@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +22,12 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae import checkpoint
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
-from hpcauxvae.distributed import Processes, on_each_rank, on_first_rank, start, stop
+from hpcauxvae.distributed import Apart, Processes, on_each_rank, on_first_rank, start, stop
 from hpcauxvae.lock import RunLock
 from hpcauxvae.metrics.ssim import image_values
-from hpcauxvae.stopping import FINISHED, MORE_TO_DO, Requests
+from hpcauxvae.stopping import FAILED, FINISHED, MORE_TO_DO, Requests
 from hpcauxvae.tracking import StepLine
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 from hpcauxvae.watch import Watch
 from hpcauxvae.world import find_world
 
@@ -64,8 +66,12 @@ class Encoder:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
         self.model = run.model.to(processes.device)
         known = {factor.name for factor in data.factors}
-        labelled = known >= set(run.config.aux_names)  # most encoders do without
-        self.labels_ND = data.scaled()[:, data.column(run.config.aux_names)] if labelled else None
+        self.labels_ND: np.ndarray | None = None
+        if known >= set(run.config.aux_names):  # most encoders do without
+            trained = {name: Factor(name, *rest) for name, *rest in run.state["factors"]}
+            columns = zip(run.config.aux_names, data.column(run.config.aux_names), strict=True)
+            labels = [trained[name].scale(data.values[:, column]) for name, column in columns]
+            self.labels_ND = np.stack(labels, 1) if labels else None
         self.dtype = getattr(torch, run.config.dtype)
         self.parts = config.out.with_name(f"{config.out.name}.parts")
         self.chunks = range(-(-len(data) // CHUNK))
@@ -201,7 +207,11 @@ def main(argv: list[str] | None = None) -> int:
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
     )
     try:
-        code = encode(config, start(world, config.device))
+        # A rank may wait for hours for the others; the watch sees who hangs.
+        code = encode(config, start(world, config.device, timedelta(days=30)))
+    except Apart as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     finally:
         stop()
     if world.rank == 0:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae import pictures
-from hpcauxvae.checkpoint import Run, load_run
+from hpcauxvae.checkpoint import Run, check_factors, load_run
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, split
 from hpcauxvae.distributed import device_of
 from hpcauxvae.metrics import score_codes, score_images
@@ -98,11 +98,9 @@ class Evaluator:
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
         check_pixels(fresh)
-        if [f.name for f in fresh.factors] != self.run.state["factors"] or fresh.shape != self.data.shape:
-            raise InputError(
-                f"{path}: factors {[f.name for f in fresh.factors]} and images of {fresh.shape}; "
-                f"allowed: those of {self.data.path}, {self.run.state['factors']} and {self.data.shape}"
-            )
+        check_factors(fresh, self.run)
+        if fresh.shape != self.data.shape:
+            raise InputError(f"{path}: images of {fresh.shape}; allowed: those of {self.data.path}, {self.data.shape}")
         if fresh.fingerprint == self.data.fingerprint:
             raise InputError(f"{path}: is the data set that the run was trained on; allowed: another one")
         return fresh

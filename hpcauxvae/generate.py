@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpcauxvae import pictures
-from hpcauxvae.checkpoint import Run, load_run
+from hpcauxvae.checkpoint import Run, check_factors, load_run
 from hpcauxvae.data import hdf5
 from hpcauxvae.evaluate import image_unit, upright
 from hpcauxvae.types import Factor, InputError
@@ -48,6 +48,7 @@ class Generator:
     def __init__(self, run: Run, data: hdf5.ImageSet) -> None:
         if run.config.model != "aux-vae":
             raise InputError(f"{run.folder}: model {run.config.model} has no auxiliary latents; allowed: aux-vae")
+        check_factors(data, run)
         self.run, self.data = run, data
         self.dtype = next(run.model.parameters()).dtype
         self.factors = [data.factors[column] for column in data.column(run.config.aux_names)]

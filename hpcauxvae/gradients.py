@@ -60,10 +60,10 @@ class Accumulated:
         derivatives: Posterior | None = None
         if self.model.COUPLED:
             terms, derivatives = self._regularizers(batch, noise_BZ, parts)
-        for part in parts:
+        for number, part in enumerate(parts, 1):
             own = Batch(*(tensor[part] for tensor in batch))
             pull = None if derivatives is None else Posterior(*(tensor[part] for tensor in derivatives))
-            with self._alone() if part != parts[-1] else contextlib.nullcontext():
+            with self._alone() if number < len(parts) else contextlib.nullcontext():
                 for name, value in self.at_once.backward(own, noise_BZ[part], pull).items():
                     if name != "pull":
                         terms[name] = terms.get(name, 0) + value

@@ -25,6 +25,7 @@ class RunLock:
             "pid": os.getpid(),
             "started": _start_time(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID"),
+            "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         }
 
     def acquire(self) -> None:
@@ -65,7 +66,10 @@ class RunLock:
         if not holder:
             return True
         if holder["host"] != self.owner["host"]:
-            return holder["job"] is not None and holder["job"] == self.owner["job"]
+            if holder["job"] is None or holder["job"] != self.owner["job"]:
+                return False
+            # PBS does not count restarts; two runs of one Slurm job on two hosts are not one that was requeued.
+            return "SLURM_JOB_ID" not in os.environ or self.owner["restart"] > holder["restart"]
         return _start_time(holder["pid"]) != holder["started"]
 
 

@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from hpcauxvae import moments
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.distributed import device_of, start, stop
+from hpcauxvae.distributed import Apart, device_of, start, stop
 from hpcauxvae.types import InputError
 from hpcauxvae.world import World, find_world
 
@@ -194,7 +194,7 @@ def preflight(options: Options) -> str:
             clock.doing = f"waiting for the other ranks to join rank {world.rank} on {own['host']}"
             try:
                 start(world, "cpu", timedelta(seconds=options.seconds))
-            except InputError as error:
+            except (InputError, Apart) as error:
                 raise InputError(own["error"] or str(error)) from error
             seen = [{}] * world.world_size
             dist.all_gather_object(seen, own)

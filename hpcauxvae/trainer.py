@@ -61,7 +61,7 @@ class Trainer:
             "image_shape": list(data.shape),
             "columns": self.columns,
             "n_train": len(self.train_index),
-            "factors": [factor.name for factor in data.factors],
+            "factors": [list(factor) for factor in data.factors],
             "fingerprint": data.fingerprint,
         }
         self.model = checkpoint.build_model(config, self.about).to(processes.device)

@@ -20,6 +20,7 @@ CASES = {
     "tuned 12": {"objective": "tuned", "batch_size": 12},
     "tuned 8": {"objective": "tuned", "batch_size": 8},
     "paper 11": {"objective": "paper", "batch_size": 11},
+    "momentum 9": {"objective": "tuned", "batch_size": 9, "momentum": 0.5, "network": "mlp"},
     "optimal 11": {"objective": "paper", "batch_size": 11, "likelihood": "optimal", "draws": 2},
     "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},
 }
@@ -49,6 +50,8 @@ def main() -> None:
                 for name, parameter in trainer.model.named_parameters():
                     record[f"{case}/{name}"] = parameter.grad.numpy().copy()
         record[f"{case}/losses"] = np.array(losses)
+        for name, parameter in trainer.model.named_parameters():
+            record[f"{case}/{name} at the end"] = parameter.detach().numpy().copy()
     if processes.world.rank == 0:
         np.savez(out, **record)
 

@@ -28,10 +28,13 @@ def test_the_lock_keeps_others_out_and_is_taken_over_from_the_dead(tmp_path, mon
     mine.path.write_text("")  # left by a crash of the machine
     RunLock(tmp_path / "run").acquire()
 
-    mine.path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1, "job": "77"}))
+    mine.path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1, "job": "77", "restart": 0}))
     with pytest.raises(InputError, match="elsewhere"):
         RunLock(tmp_path / "run").acquire()
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with pytest.raises(InputError, match="elsewhere"):  # another step of the same job
+        RunLock(tmp_path / "run").acquire()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     requeued = RunLock(tmp_path / "run")
     requeued.acquire()
     requeued.release()

@@ -172,6 +172,29 @@ def test_two_ranks_stopped_and_killed_end_as_two_that_were_left_alone(data, tmp_
     assert_same(tmp_path / "whole", run)
 
 
+def test_a_rank_without_samples_accumulates_with_the_others(data, tmp_path):
+    ranks = start_ranks(
+        3,
+        data,
+        "--aux",
+        "radius",
+        "--batch-size",
+        2,
+        "--accumulate",
+        2,
+        "--epochs",
+        1,
+        "--network",
+        "mlp",
+        "--timeout-minutes",
+        1,
+        "--out",
+        tmp_path / "run",
+    )
+    codes, errors = ends(ranks)
+    assert codes == [0, 0, 0], errors
+
+
 def test_bad_input_is_said_once_whatever_the_number_of_ranks(data, tmp_path):
     for arguments, message in (
         (["--aux", "radius,size"], "factor 'size' is unknown"),

@@ -62,7 +62,7 @@ class Samples:
 
     def _steps(self, index_SB: Tensor, images: Tensor | None) -> Iterator[Batch]:
         whole = self._batch(index_SB.flatten(), images)
-        yield from map(Batch, *(part.split(index_SB.shape[1]) for part in whole))
+        yield from map(Batch, *(part.unflatten(0, index_SB.shape) for part in whole))  # B may be 0
 
     def _batch(self, index_B: Tensor, images: Tensor | None) -> Batch:
         index_B = index_B.to(self.device, non_blocking=True)
