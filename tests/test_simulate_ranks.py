@@ -121,6 +121,19 @@ def test_kill_of_the_launcher_and_start_again(alone: Path, tmp_path: Path) -> No
     assert hashes(out) == hashes(alone)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_of_a_batch_system_leaves_no_lock(tmp_path: Path, number: signal.Signals) -> None:
+    """The next start may be another job on another host, which could not tell that this one is dead."""
+    out = tmp_path / "set.h5"
+    command = [sys.executable, "-m", "hpcauxvae.simulate", str(out), "--n", str(40 * N), "--seed", "7"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: stored(out) >= 2 * CHUNK_BYTES)
+        assert (tmp_path / "set.h5.parts" / "lock").exists()
+        process.send_signal(number)
+        assert process.wait(timeout=60) == -number
+    assert not (tmp_path / "set.h5.parts" / "lock").exists() and stored(out) >= 2 * CHUNK_BYTES
+
+
 def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A limit on file size stands for the disk: a chunk needs 279 kB, the journal 1307, the set 1384."""
     out = tmp_path / "set.h5"

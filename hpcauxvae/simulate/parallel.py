@@ -5,13 +5,16 @@ them into the set. A start after a kill, on any number of ranks, draws what is m
 the seed and its number in the design alone.
 """
 
+import os
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -59,18 +62,40 @@ def run(prepare: Callable[[], tuple[Plan, np.ndarray]], ranks: Ranks) -> tuple[P
     locks: list[RunLock] = []
     plan = ranks.first(lambda: _claim(*prepare(), locks))
     try:
-        paths, found = _found(plan, ranks)
-        missing = ranks.first(lambda: _missing(plan, found))
-        name = f"{len(paths):06d}"
-        drawn = ranks.each(lambda: _draw(plan, Missing(missing), ranks, name))
-        if ranks.rank == 0:
-            paths, found = _with_new(plan, paths, found, drawn)
-        store(plan, ranks, paths, found)
-        ranks.first(lambda: shutil.rmtree(plan.parts, ignore_errors=True))
+        with _no_lock_left_by_signals(locks):
+            paths, found = _found(plan, ranks)
+            missing = ranks.first(lambda: _missing(plan, found))
+            name = f"{len(paths):06d}"
+            drawn = ranks.each(lambda: _draw(plan, Missing(missing), ranks, name))
+            if ranks.rank == 0:
+                paths, found = _with_new(plan, paths, found, drawn)
+            store(plan, ranks, paths, found)
+            ranks.first(lambda: shutil.rmtree(plan.parts, ignore_errors=True))
     finally:
         for lock in locks:
             lock.release()
     return plan, _summary(plan, missing, drawn) if ranks.rank == 0 else Done(0, 0.0, 0)
+
+
+@contextmanager
+def _no_lock_left_by_signals(locks: list[RunLock]) -> Iterator[None]:
+    """What a batch system sends at the time limit ends the process that holds the locks as ever, once they are free."""
+
+    def end(number: int, frame: Any) -> None:
+        for lock in locks:
+            lock.release()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    if not locks or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _summary(plan: Plan, missing: np.ndarray, drawn: list[_Drawn]) -> Done:
