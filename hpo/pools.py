@@ -88,6 +88,10 @@ def slurm_slots(workers: int | None, processes: int) -> list[Slot]:
 
     Without a number: as many trials a node as its tasks make room for.
     """
+    if "SLURM_JOB_NUM_NODES" not in os.environ:
+        raise InputError(
+            "launcher 'slurm' outside any allocation of Slurm; allowed: local and mpi, or sbatch or salloc"
+        )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
     cores = int(re.match(r"\d+", os.environ["SLURM_JOB_CPUS_PER_NODE"])[0])  # type: ignore[index]
     gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))

@@ -29,8 +29,10 @@ GRACE_SECONDS = 60.0
 # What another launcher, of the search itself, left in the environment: a trial would take it for its own.
 _LAUNCHERS = re.compile(
     r"(PMI_|PMIX_|PALS_|OMPI_|MPI_LOCAL|MPIR_|HYDRA_|HYDI_|MPIEXEC_|TORCHELASTIC_|SLURM_(?!JOB_ID$|CONF$))"
-    r"|^(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)$"
+    r"|^(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE)$"
 )
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")
+"""Where the ranks of the search's own launcher meet; a trial runs elsewhere, also where it is a Slurm step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,9 @@ def _step_name(trial: int) -> str:
 
 def environment(plan: Plan, trial: int, slot: Slot) -> dict[str, str]:
     """The environment of a trial: its share of the machine, its mark, nothing of the search's own launcher."""
-    own = {name: value for name, value in os.environ.items() if slot.srun or not _LAUNCHERS.search(name)}
+    own = {name: value for name, value in os.environ.items() if name not in _MEETING}
+    if not slot.srun:
+        own = {name: value for name, value in own.items() if not _LAUNCHERS.search(name)}
     own[MARK] = f"{plan.mark}/{trial}/"
     own.setdefault("OMP_NUM_THREADS", str(slot.threads))
     if slot.gpus:

@@ -19,7 +19,7 @@ import pytest
 from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.types import Factor, InputError
-from hpcauxvae.world import World, find_world
+from hpcauxvae.world import World, find_world, rendezvous
 from hpo.journal import Journal
 from hpo.pools import local_slots, slurm_slots
 from hpo.processes import MARK, marked
@@ -195,6 +195,17 @@ def test_a_trial_does_not_take_the_launcher_of_the_search_for_its_own(tmp_path, 
     assert (own["CUDA_VISIBLE_DEVICES"], own["OMP_NUM_THREADS"], own["SLURM_JOB_ID"]) == ("2,3", "3", "77")
 
 
+def test_the_ranks_of_a_slurm_step_meet_where_the_step_runs(tmp_path, monkeypatch):
+    """Not on the first node of the job, where MASTER_ADDR of the job script points."""
+    for name, value in {"MASTER_ADDR": "n1", "MASTER_PORT": "9", "SLURM_JOB_NODELIST": "n[1-2]"}.items():
+        monkeypatch.setenv(name, value)
+    plan = Plan(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
+    own = environment(plan, 4, Slot(name="0", srun=("srun",)))
+    step = {"SLURM_STEP_ID": "3", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    assert rendezvous(find_world(own | step), own | step)[0] == "127.0.0.1"
+    assert own["SLURM_JOB_NODELIST"] == "n[1-2]"
+
+
 def test_gpus_and_cores_are_shared_out(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,1")
     assert [slot.gpus for slot in local_slots(None, 2)] == [("4", "5"), ("6", "7")]
@@ -214,6 +225,9 @@ def test_trials_fill_the_nodes_of_an_allocation(monkeypatch):
     assert {"--ntasks=2", "--cpus-per-task=16", "--gres=gpu:2", "--mem=500"} < set(slots[0].srun)
     with pytest.raises(InputError, match="2 processes a trial on 3 nodes of 4 GPUs; allowed: at most 6"):
         slurm_slots(7, 2)
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES")
+    with pytest.raises(InputError, match="launcher 'slurm' outside any allocation of Slurm"):
+        slurm_slots(None, 1)
 
 
 @pytest.mark.parametrize(
