@@ -94,8 +94,10 @@ class Watch:
                 self._verdict = f"rank 0 was stopped or is cut off: no answer from it for {silence:.1f} s"
             if self._verdict:
                 print(f"error: rank {self.world.rank}: {self._verdict}", file=sys.stderr, flush=True)
-                self.before_exit()
-                os._exit(FAILED)
+                try:
+                    self.before_exit()
+                finally:
+                    os._exit(FAILED)
 
     def _talk(self) -> None:
         beats, heard = 0, _Heard(range(self.world.world_size) if self.world.rank == 0 else [0])

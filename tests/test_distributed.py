@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from hpcauxvae.distributed import device_of, slice_of, start
+from hpcauxvae.stopping import FAILED
 from hpcauxvae.types import InputError
+from hpcauxvae.watch import Watch
 from hpcauxvae.world import World, find_world, first_host, rendezvous
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,7 +160,9 @@ PROGRAM = """
 import json, os, sys
 import torch
 from hpcauxvae import distributed
+from hpcauxvae.stopping import FAILED
 from hpcauxvae.types import InputError
+from hpcauxvae.watch import Watch
 from hpcauxvae.world import find_world
 
 def fail():
@@ -235,3 +239,20 @@ def test_singletons_under_mpirun_are_refused() -> None:
     done = launch("mpirun", "-n", "2", "env", *alone, sys.executable, "-c", program)
     assert done.returncode != 0
     assert "world size 1 (torchrun), but PMI_SIZE=2" in done.stderr
+
+
+def test_a_rank_ends_though_its_last_duty_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving up the lock on a disk that is gone, for one."""
+
+    def fails() -> None:
+        raise OSError("the disk is gone")
+
+    def ended(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", ended)
+    watch = Watch(start(ALONE, "cpu"), 1 / 600, fails)
+    watch._verdict = "rank 0 is gone"
+    with pytest.raises(SystemExit) as end:
+        watch._run()
+    assert end.value.code == FAILED
