@@ -118,3 +118,16 @@ def test_the_time_that_pbs_leaves(tmp_path: Path) -> None:
         ["bash", "-euc", program], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
     )
     assert done.stdout == "--max-minutes 85\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank"),
+    [("PALS_RANKID", "PALS_LOCAL_RANKID"), ("PMI_RANK", "MPI_LOCALRANKID"),
+     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")],
+)  # fmt: skip
+def test_each_rank_has_its_log_and_its_gpu(tmp_path: Path, rank: str, local_rank: str) -> None:
+    """By the variables of Cray's, MPICH's and Open MPI's launchers; here GPU 3 is nearest to the first cores."""
+    env = {"PATH": "/usr/bin:/bin", "LOGS": str(tmp_path), "REVERSE_GPUS": "4", rank: "5", local_rank: "1"}
+    command = ["bash", str(JOBS / "each_rank.sh"), "printenv", "CUDA_VISIBLE_DEVICES"]
+    subprocess.run(command, env=env, check=True)
+    assert (tmp_path / "rank-5.log").read_text().splitlines()[1:] == ["2"]
