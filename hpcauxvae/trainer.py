@@ -123,7 +123,7 @@ class Trainer:
                 f"objective {self.config.objective} is made for counts (docs/data-format.md)",
                 file=sys.stderr,
             )
-        self.model.prepare(self.samples.batch(self.train_index[:_PREPARE_SAMPLES]).images, u_ND, high)
+        self.model.prepare(self.samples.batch(self.train_index[:_PREPARE_SAMPLES]).images, u_ND, high, low)
 
     def _in_memory(self, data: ImageSet) -> bool:
         if self.config.in_memory == "auto":

@@ -22,6 +22,7 @@ CASES = {
     "paper 11": {"objective": "paper", "batch_size": 11},
     "momentum 9": {"objective": "tuned", "batch_size": 9, "momentum": 0.5, "network": "mlp"},
     "optimal 11": {"objective": "paper", "batch_size": 11, "likelihood": "optimal", "draws": 2},
+    "reference 11": {"objective": "reference", "batch_size": 11},
     "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},
 }
 

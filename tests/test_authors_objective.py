@@ -2,18 +2,25 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from test_train import blobs, config
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from hpcauxvae.data.hdf5 import open_set, split
 from hpcauxvae.dependence import authors_regularizer
+from hpcauxvae.distributed import start
 from hpcauxvae.models import MODELS
 from hpcauxvae.objectives import OBJECTIVES, ImageScale, log10_mse
+from hpcauxvae.trainer import Trainer
 from hpcauxvae.types import Batch, InputError
+from hpcauxvae.world import find_world
 
 
 def draw(n: int, d: int, dz: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,6 +124,19 @@ def test_the_scale_of_the_smallest_and_the_largest_training_pixel() -> None:
     assert set(ImageScale("linear").state_dict()) == {"maximum"}, "earlier checkpoints stay readable"
     with pytest.raises(InputError, match="every training pixel is 2"):
         scale.fit(2.0, 2.0)
+
+
+def test_the_scale_is_that_of_the_training_split(tmp_path: Path) -> None:
+    path = blobs(tmp_path / "blobs.h5")
+    with h5py.File(path, "r+") as file:
+        file["images"][:] -= 3
+        train, *_ = split(len(file["images"]), 0)
+        own = file["images"][:][train]
+    made = Trainer(config(path, tmp_path / "run", objective="reference"), start(find_world({}), "cpu"), open_set(path))
+    made.connect()
+    assert (
+        (float(made.model.scale.minimum), float(made.model.scale.maximum)) == (own.min(), own.max()) == (-3, own.max())
+    )
 
 
 @pytest.mark.parametrize(
