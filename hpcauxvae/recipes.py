@@ -8,7 +8,7 @@ from hpcauxvae.data.galaxies import CASES
 
 GALAXY_EPOCHS = 40
 PAPER_GRID = {"beta": (5.0, 10.0, 20.0), "lambda1": (0.1, 1.0, 2.0), "lambda2": (0.1, 1.0, 2.0)}
-"""Fig. 16: 27 points, meant for the objective `paper`; which case it was, the text does not say."""
+"""Fig. 16: 27 points, meant for the objectives `paper` and `reference`; which case it was, the text does not say."""
 
 
 def galaxies(
