@@ -123,6 +123,7 @@ def test_what_does_not_fit_together(whole: Path, tmp_path: Path, capfd: pytest.C
     same = make(tmp_path / "same.h5", "--n", 40, "--start", 20)
     gap = make(tmp_path / "gap.h5", "--n", 40, "--start", 22)
     other = make(tmp_path / "other.h5", "--n", 40, "--start", 20, "--seed", 1)
+    refuse(capfd, ("merge", out), "parts: none is named; allowed: one or more sets")
     refuse(capfd, ("merge", out, cube, larger), "larger.h5: latin-hypercube of 60 points, but", "does not extend")
     refuse(capfd, ("merge", out, cube, gap), "gap.h5: begins at galaxy 22 of the design, but 20 comes next")
     refuse(capfd, ("merge", out, cube, same, same), "same.h5: begins at galaxy 20 of the design, but 40 comes next")

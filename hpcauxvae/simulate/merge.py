@@ -35,6 +35,8 @@ def merge(options: Options) -> int:
 
     Raises InputError where the parts do not fit together or one of them is damaged, before `out` appears.
     """
+    if not options.parts:
+        raise InputError("parts: none is named; allowed: one or more sets")
     sets = sorted((open_set(path) for path in options.parts), key=_start)
     _check_fit(sets)
     values = np.concatenate([part.values for part in sets])
