@@ -63,17 +63,21 @@ class Journal:
     """Reads and appends the events of a search."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads what is there; nothing is written."""
+        """Reads what is there; nothing is written. Raises InputError where a whole line is damaged."""
         self.folder = folder
         self.path = folder / JOURNAL
         self.rows: list[Row] = []
         self.asked: dict[int, Point] = {}
         self.sessions: list[dict[str, Any]] = []
         self.whole_bytes = 0
-        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        for number, line in enumerate(lines, start=1):
             if line.endswith(b"\n"):
                 self.whole_bytes += len(line)
-                self._take(json.loads(line))
+                try:
+                    self._take(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(f"{self.path}: line {number} is damaged: {error!r}") from error
 
     def _take(self, event: dict[str, Any]) -> None:
         match event["event"]:

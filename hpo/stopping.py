@@ -7,6 +7,7 @@ asynchronous successive halving of Li et al. 2020 (eta = 2) on the dominance ran
 margins. DeepHyper's own stoppers know one objective only.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,19 @@ def rungs(epochs: int) -> list[int]:
 
 
 def read_curve(run: Path) -> dict[int, Objectives]:
-    """Epoch to objectives, from a run's metrics.jsonl; a line that is still being written waits for its end."""
+    """Epoch to objectives, from a run's metrics.jsonl; a line that is still being written waits for its end.
+
+    Damaged lines are left out.
+    """
     path = run / "metrics.jsonl"
     if not path.exists():
         return {}
     curve = {}
     for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            row = json.loads(line)
-            curve[row["epoch"]] = Objectives.of(row["validation"])
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if line.endswith("\n"):
+                row = json.loads(line)
+                curve[row["epoch"]] = Objectives.of(row["validation"])
     return curve
 
 
