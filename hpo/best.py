@@ -91,8 +91,8 @@ def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, An
         trial_minutes=None,
     )
     (plan.out / "trials").mkdir(exist_ok=True)
-    pool = pools.thread_pool(pools.local_slots(config.workers, config.processes))
-    with Minder(mark):
+    slots = pools.local_slots(config.workers, config.processes)
+    with Minder(mark), pools.thread_pool(slots) as pool:
         seeds = range(1, config.seeds + 1)
         for row in [pool.submit(plan, seed, {**best.point, "seed": seed}) for seed in seeds]:
             print(describe(row.result()), flush=True)
@@ -105,17 +105,26 @@ def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, An
 
 
 def scored(run: Path, config: BestConfig) -> dict[str, Any]:
-    """metrics.json of a run; evaluated now unless it is there."""
+    """metrics.json of a run; evaluated now unless it is there, with the sets that are asked for."""
     path = run / "metrics.json"
     if path.exists():
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        settings = found["settings"]
+        asked_fresh = config.fresh is None or settings["fresh"] == str(config.fresh)
+        if asked_fresh and {str(noiseless) for noiseless in config.noiseless} <= set(settings["noiseless"]):
+            return found
     return evaluate(EvaluateConfig(run=run, fresh=config.fresh, noiseless=config.noiseless))
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """Set -> score -> mean and standard deviation over the runs, each value, and the ceiling where there is one."""
+    """Set -> score -> mean and standard deviation over the runs, each value, and the ceiling where there is one.
+
+    Sets that every run was scored on.
+    """
     sets: dict[str, Any] = {}
     for name in metrics[0]["sets"]:
+        if not all(name in each["sets"] for each in metrics):
+            continue
         blocks = [each["sets"][name] for each in metrics]
         table = {}
         for score, ceiling in _CEILINGS.items():

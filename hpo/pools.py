@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any
@@ -27,6 +27,18 @@ class Pool:
 
     def __init__(self, executor: Any, workers: int, run: Callable[[Plan, int, Point], Row]) -> None:
         self.executor, self.workers, self.run = executor, workers, run
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """After a failure of the search its trials stop, and those handed over never start."""
+        if kind is None:
+            self.executor.shutdown()
+        else:
+            STOP.set()
+            self.executor.shutdown(cancel_futures=True)
+            STOP.clear()  # nobody is left to hear it
 
     def submit(self, plan: Plan, trial: int, point: Point) -> Any:
         """Hands over a trial; it starts when a worker is free."""
@@ -119,15 +131,31 @@ def mpi_slot(processes: int) -> Slot:
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     with_first = node.allreduce(int(MPI.COMM_WORLD.rank == 0)) > 0
     workers, number = max(1, node.size - with_first), max(0, node.rank - with_first)
+    own = os.sched_getaffinity(0)
+    cores = [cores for rank, cores in node.allgather((MPI.COMM_WORLD.rank, own)) if rank > 0]
     slot = local_slots(workers, processes)[number]
     node.Free()
-    return slot
+    return dataclasses.replace(slot, threads=threads_of(own, cores, processes))
+
+
+def threads_of(own: set[int], workers: Iterable[set[int]], processes: int) -> int:
+    """For each process of a trial: a launcher gives every rank its own cores, or some or all the same ones to share.
+
+    workers: the cores of every worker on the node, this one's among them.
+    """
+    sharing = sum(not own.isdisjoint(cores) for cores in workers)
+    return max(1, len(own) // (max(1, sharing) * processes))
 
 
 def run_on_rank(plan: Plan, trial: int, point: Point) -> Row:
     """A trial on the MPI rank that this process is; the slot was put down by `search`."""
     assert RANK_SLOT, "set when the rank started"
-    return run_trial(dataclasses.replace(plan, mark=RANK_MARK[0]), trial, point, RANK_SLOT[0], STOP.is_set)
+    lock = plan.out / "lock"  # which the first rank gives up where it fails
+
+    def stopping() -> bool:
+        return STOP.is_set() or not lock.exists()
+
+    return run_trial(dataclasses.replace(plan, mark=RANK_MARK[0]), trial, point, RANK_SLOT[0], stopping)
 
 
 RANK_SLOT: list[Slot] = []

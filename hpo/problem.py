@@ -8,7 +8,8 @@ import ast
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.models import MODELS
@@ -57,6 +58,8 @@ def declared_space(config: TrainConfig) -> Space:
     for name, values in MODELS[config.model].SEARCHED.items():
         if name == "sigma" and config.resolved_objective.likelihood != "gaussian":
             continue  # which has no such constant
+        if name == "momentum" and config.resolved_objective.correlate == "authors":
+            continue  # which have no running moments
         if isinstance(values, Around):
             centre = getattr(config.resolved_objective, name)
             space[name] = Interval(_rounded(centre / values.factor), _rounded(centre * values.factor), log=True)
@@ -77,14 +80,17 @@ def parse_axis(text: str) -> tuple[str, Axis]:
     name, _, values = text.partition("=")
     name = name.replace("-", "_")
     check_field(name, text)
+    kinds = _kinds(name)
     match values.split(":"):
-        case [low, high] | [low, high, "log"]:
-            kind = int if "int" in str(TrainConfig.__dataclass_fields__[name].type) else float
+        case [low, high] | [low, high, "log"] if {int, float} & set(kinds):
+            kind = int if int in kinds else float
             axis = Interval(kind(_number(low, text)), kind(_number(high, text)), log=values.endswith(":log"))
         case [listed] if listed:
             return name, tuple(_value(name, value, text) for value in listed.split(","))
         case _:
-            raise InputError(f"vary {text!r}: allowed: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE,...")
+            raise InputError(
+                f"vary {text!r}: allowed: NAME=LOW:HIGH or NAME=LOW:HIGH:log of a number, NAME=VALUE,VALUE,... of any"
+            )
     if not axis.low < axis.high or (axis.log and not axis.low > 0):
         raise InputError(f"vary {text!r}: allowed: LOW below HIGH, and above 0 with log")
     return name, axis
@@ -109,13 +115,19 @@ def check_field(name: str, text: str) -> None:
 
 def _value(name: str, value: str, whole: str) -> Any:
     """A value of a field of TrainConfig. Raises InputError where the field is a number or a choice, and this is not."""
-    kind, given = TrainConfig.__dataclass_fields__[name].type, _literal(value)
-    if get_origin(kind) is Literal:
-        if given not in get_args(kind):
+    kinds, given = _kinds(name), _literal(value)
+    for kind in kinds:
+        if get_origin(kind) is Literal and given not in get_args(kind):
             raise InputError(f"{whole!r}: {value!r}; allowed: {', '.join(get_args(kind))}")
-    elif kind is not str and not isinstance(given, int if "float" not in str(kind) else int | float):
-        raise InputError(f"{whole!r}: {value!r}; allowed: a {'whole ' * ('float' not in str(kind))}number")
+    if {int, float, bool} & set(kinds) and not isinstance(given, int | float if float in kinds else int):
+        raise InputError(f"{whole!r}: {value!r}; allowed: a {'whole ' * (float not in kinds)}number")
     return given
+
+
+def _kinds(name: str) -> tuple[Any, ...]:
+    """The types that a field of TrainConfig may have, a field without a default of its own aside."""
+    kind: Any = TrainConfig.__dataclass_fields__[name].type
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _literal(text: str) -> Any:

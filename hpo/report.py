@@ -102,7 +102,7 @@ def _about(config: SearchConfig, journal: Journal, space: Space) -> str:
         "model": f"{config.model}, auxiliary {config.aux}, objective {config.objective}",
         "strategy": f"{config.strategy}, seed {config.seed}, {config.epochs} epochs a trial",
         "space": "; ".join(f"{name} {_axis(axis)}" for name, axis in space.items()),
-        "trials": f"{len(rows)} of {config.max_evals} ended: {counts}; {len(journal.running)} running or interrupted",
+        "trials": f"{len(rows)} of {config.trials} ended: {counts}; {len(journal.running)} running or interrupted",
         "early stopping": f"{1 - epochs / planned:.0%} of the epochs saved" if planned else "",
     }
     if best := chosen(rows):

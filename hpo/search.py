@@ -48,18 +48,16 @@ class Search:
         pool: pools.Pool,
         progress: Callable[[Journal, int], None],
         max_evals: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan, self.journal, self.strategy, self.pool = plan, journal, strategy, pool
-        self.progress, self.max_evals, self.clock = progress, max_evals, clock
+        self.progress, self.max_evals = progress, max_evals
         self.waiting: dict[Any, int] = {}
         self.unfinished = dict(journal.running)
 
-    def run(self, seconds: float | None = None) -> None:
-        """Until max_evals trials ended, the strategy has no point left, or a stop is asked for."""
-        ends = None if seconds is None else self.clock() + seconds
+    def run(self) -> None:
+        """Until max_evals trials ended, the strategy has no point left, a stop is asked for, or the time is up."""
         while True:
-            if ends is not None and self.clock() > ends:
+            if self.plan.over:
                 pools.STOP.set()
             while not pools.STOP.is_set() and len(self.waiting) <= self.pool.workers:
                 trial, point = self._next()
@@ -111,7 +109,7 @@ def strategy_of(config: SearchConfig, space: Space, journal: Journal) -> Strateg
         case "random":
             strategy = Random(space, known, config.seed, first)
         case "cbo":
-            initial = min(2 * len(space) + 1, max(5, config.max_evals // 4))
+            initial = min(2 * len(space) + 1, max(5, config.trials // 4))
             strategy = Bayesian(space, known, config.seed, first, initial)
     strategy.tell(journal.rows)
     return strategy
@@ -129,7 +127,7 @@ def open_journal(config: SearchConfig) -> Journal:
     data.column(config.train_config().aux_names)
     journal = Journal(config.out)
     saved = {"hpcauxvae": hpcauxvae.__version__, "settings": config.to_json(), "data": data.fingerprint}
-    if journal.sessions and (then := json.loads((config.out / SETTINGS).read_text())["data"]) != data.fingerprint:
+    if journal.sessions and (then := json.loads((config.out / SETTINGS).read_text()).get("data")) != data.fingerprint:
         raise InputError(f"{config.data}: is not the data set that the search was started on ({then})")
     write_whole(config.out / SETTINGS, json.dumps(saved, indent=2) + "\n")
     journal.repair()
@@ -153,12 +151,12 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
             processes=config.processes,
             early_stopping=config.early_stopping,
             trial_minutes=config.trial_minutes,
+            deadline=None if config.max_minutes is None else time.time() + 60 * config.max_minutes,
         )
         (plan.out / "trials").mkdir(exist_ok=True)
         journal.session(mark=mark, workers=pool.workers, time=time.time())
-        with Progress(config.max_evals, pool.workers) as progress:
-            search = Search(plan, journal, strategy, pool, progress, config.max_evals)
-            search.run(None if config.max_minutes is None else 60 * config.max_minutes)
+        with Progress(config.trials, pool.workers) as progress:
+            Search(plan, journal, strategy, pool, progress, config.trials).run()
         report.write(config.out)
         print(progress.summary(journal, config.out))
         return MORE_TO_DO if journal.running or pools.STOP.is_set() else 0
@@ -188,7 +186,8 @@ def launch(config: SearchConfig) -> int:
         else:
             refuse_singletons(1, "alone")
             slots = pools.local_slots(config.workers, config.processes)
-        return run_session(config, pools.thread_pool(slots), mark)
+        with pools.thread_pool(slots) as pool:
+            return run_session(config, pool, mark)
 
 
 def _on_ranks(config: SearchConfig, mark: str) -> int:
@@ -204,7 +203,8 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
         if executor is None:
             return 0
-        return run_session(config, pools.Pool(executor, workers, pools.run_on_rank), mark)
+        with pools.Pool(executor, workers, pools.run_on_rank) as pool:
+            return run_session(config, pool, mark)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo.journal import SETTINGS
-from hpo.problem import GRIDS, Space, declared_space, parse_axis, parse_fixed
+from hpo.problem import GRIDS, Space, declared_space, grid_points, parse_axis, parse_fixed
 
 MAY_CHANGE = (
     "data", "out", "device", "max_evals", "workers", "launcher", "max_minutes", "trial_minutes", "resume",
@@ -44,8 +44,8 @@ class SearchConfig:
     """The space, in place of the model's own: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE,..."""
     fix: tuple[str, ...] = ()
     """Further settings of every trial: NAME=VALUE, such as network=mlp; a fixed one leaves the space."""
-    max_evals: int = 40
-    """Trials in all, those of earlier sessions and failed ones included."""
+    max_evals: int | None = None
+    """Trials in all, those of earlier sessions and failed ones included. Without it 40, or every point of a grid."""
     workers: int | None = None
     """Trials at a time. Without it: one for each GPU, or what the allocation has room for, or one. Under MPI it is the
     number of ranks less one."""
@@ -63,10 +63,10 @@ class SearchConfig:
     """Go on from what `out` holds, if anything."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("max_evals", 1), ("processes", 1), ("seed", 0)):
+        for name, least in (("epochs", 1), ("processes", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
-        for name in ("workers", "max_minutes", "trial_minutes"):
+        for name in ("max_evals", "workers", "max_minutes", "trial_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} = {value}; allowed: above 0")
@@ -77,6 +77,9 @@ class SearchConfig:
         if self.strategy == "grid" and not (self.grid or self.vary):
             raise InputError("strategy = grid needs --grid paper, or --vary NAME=VALUE,VALUE,... for each axis")
         self.train_config()
+        space = self.space()
+        if self.strategy == "grid":
+            grid_points(space)
 
     def train_fields(self) -> dict[str, Any]:
         """Fields of TrainConfig that every trial has; `out` aside."""
@@ -101,6 +104,11 @@ class SearchConfig:
             raise InputError(f"{', '.join(fixed & space.keys())}: both in vary and in fix; allowed: one of the two")
         return {name: axis for name, axis in space.items() if name not in fixed}
 
+    @property
+    def trials(self) -> int:
+        """How many trials the search is to have."""
+        return self.max_evals or (len(grid_points(self.space())) if self.strategy == "grid" else 40)
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
@@ -108,13 +116,18 @@ class SearchConfig:
 
     @classmethod
     def load(cls, folder: Path) -> "SearchConfig":
-        """The settings of a search. Raises InputError where the folder holds none."""
+        """The settings of a search. Raises InputError where the folder holds none, or they are damaged."""
         try:
             saved = json.loads((folder / SETTINGS).read_text())["settings"]
+            paths = {"data": Path(saved["data"]), "out": folder}
+            return cls(**saved | paths | {"vary": tuple(saved["vary"]), "fix": tuple(saved["fix"])})
         except FileNotFoundError as error:
             raise InputError(f"{folder}: holds no search (no {SETTINGS})") from error
-        paths = {"data": Path(saved["data"]), "out": folder}
-        return cls(**saved | paths | {"vary": tuple(saved["vary"]), "fix": tuple(saved["fix"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / SETTINGS}: damaged, or of another version of hpcauxvae: {error!r}; allowed: the file that "
+                "the search wrote"
+            ) from error
 
     def check_same(self, saved: "SearchConfig") -> None:
         """Raises InputError where the search in the folder was another one."""

@@ -128,6 +128,8 @@ def _dimension(axis: Axis) -> Any:
 def contains(space: Space, values: Mapping[str, Any]) -> bool:
     """Whether a point lies in the space."""
     return all(
-        axis.low <= values[name] <= axis.high if isinstance(axis, Interval) else values[name] in axis
+        values[name] in axis
+        if not isinstance(axis, Interval)
+        else values[name] is not None and axis.low <= values[name] <= axis.high
         for name, axis in space.items()
     )

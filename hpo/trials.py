@@ -50,6 +50,13 @@ class Plan:
     early_stopping: bool
     trial_minutes: float | None
     """A trial that takes longer has failed."""
+    deadline: float | None = None
+    """Seconds since 1970, when the search stops; the ranks of MPI hear of it in no other way."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the search's time is up."""
+        return self.deadline is not None and time.time() > self.deadline
 
     def run_folder(self, trial: int) -> Path:
         """The run of a trial."""
@@ -78,8 +85,11 @@ def train_arguments(fields: Mapping[str, Any]) -> list[str]:
     """Fields of TrainConfig as arguments of `hpcauxvae train`."""
     arguments = [str(fields["data"])]
     for name, value in fields.items():
-        if name != "data":
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments += [option] * value
+        elif name != "data":
+            arguments += [option, str(value)]
     return [*arguments, "--resume", "auto"]
 
 
@@ -122,7 +132,7 @@ class Watch:
 
     def verdict(self) -> tuple[State, str] | None:
         """None while the trial may go on, else what it becomes and why."""
-        if self.stopping():
+        if self.stopping() or self.plan.over:
             return "interrupted", "the search was asked to stop"
         if self.ends and time.monotonic() > self.ends:
             return "failed", f"time: no end after {self.plan.trial_minutes:g} minutes"

@@ -22,9 +22,11 @@ from hpo.problem import (
     parse_fixed,
     tidy,
 )
+from hpo.search import strategy_of
 from hpo.settings import SearchConfig
 from hpo.stopping import judge, rungs
 from hpo.strategies import Grid, Random
+from hpo.trials import train_arguments
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -82,6 +84,8 @@ def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
     ends = [(axis.low, axis.high) if isinstance(axis, Interval) else (axis[0], axis[-1]) for axis in space.values()]
     for corner in range(2):
         TrainConfig(**fields, **dict(zip(space, (end[corner] for end in ends), strict=True)))
+    coupled = model == "aux-vae" and config.resolved_objective.correlate != "authors"
+    assert ("momentum" in space) == coupled, "the authors' regularizers have no running moments"
     assert ("sigma" in space) == (config.resolved_objective.likelihood == "gaussian")
     assert space["latents"].low == 7, "one latent at least for what is not measured"
     assert space["beta"].low < config.resolved_objective.beta < space["beta"].high
@@ -106,6 +110,8 @@ def test_the_papers_grid_has_27_points():
         ("lambda1=1:100:log", ("lambda1", Interval(1.0, 100.0, log=True))),
         ("batch-size=32,64", ("batch_size", (32, 64))),
         ("network=mlp", ("network", ("mlp",))),
+        ("likelihood=gaussian,optimal", ("likelihood", ("gaussian", "optimal"))),
+        ("warmup_epochs=1:3", ("warmup_epochs", Interval(1.0, 3.0, log=False))),
     ],
 )
 def test_axes_are_read(text, parsed):
@@ -126,6 +132,9 @@ def test_axes_are_read(text, parsed):
         ("latents=6.5,7", "allowed: a whole number"),
         ("network=conv,transformer", "allowed: conv, mlp"),
         ("beta=1:2:lin", "allowed: NAME=LOW:HIGH"),
+        ("network=0:1", "LOW:HIGH:log of a number"),
+        ("compile=0:1", "LOW:HIGH:log of a number"),
+        ("likelihood=gaussian,poisson", "'poisson'; allowed: gaussian, optimal, bernoulli, log10-mse"),
     ],
 )
 def test_wrong_axes_are_refused(text, message):
@@ -139,6 +148,7 @@ def test_wrong_axes_are_refused(text, message):
         ({"aux": ""}, "aux is empty"),
         ({"max_evals": 0}, "max_evals = 0"),
         ({"strategy": "grid"}, "needs --grid"),
+        ({"strategy": "grid", "vary": ("beta=0.5:20",)}, "grid: beta has the range 0.5 to 20"),
         ({"grid": "paper", "vary": ("beta=1,2",)}, "one of the two"),
         ({"fix": ("latents=0",)}, "latents = 0"),
         ({"workers": 0}, "workers = 0"),
@@ -154,6 +164,30 @@ def test_fixed_hyperparameters_leave_the_space():
     assert "batch_size" not in config.space()
     assert config.train_fields()["batch_size"] == 64
     assert parse_fixed("beta=1e-3") == ("beta", 1e-3)
+
+
+@pytest.mark.parametrize("name", ["warmup_epochs", "checkpoint_minutes"])
+def test_a_setting_without_a_value_of_its_own_can_be_searched(tmp_path, name):
+    """The objective's own setting is then no point of the space, and the first trial is another."""
+    config = SearchConfig(data=Path("x.h5"), aux="a", strategy="random", vary=(f"{name}=0.5:3",))
+    first = strategy_of(config, config.space(), Journal(tmp_path)).ask()
+    assert first is not None and 0.5 <= first[name] <= 3
+
+
+def test_a_grid_has_all_its_points_unless_told_otherwise():
+    grid = {"data": Path("x.h5"), "aux": "a", "strategy": "grid"}
+    vary = ("beta=1,2,3,4", "lambda1=1,2,3,4", "lambda2=1,2,3,4")
+    assert SearchConfig(**grid, vary=vary).trials == 64
+    assert SearchConfig(**grid, vary=vary, fix=("sigma=0.1",)).trials == 64
+    assert SearchConfig(**grid, grid="paper").trials == 27
+    assert SearchConfig(**grid, vary=vary, max_evals=40).trials == 40
+    assert SearchConfig(data=Path("x.h5"), aux="a").trials == 40
+
+
+def test_switches_go_to_a_trial_as_the_command_line_takes_them():
+    config = SearchConfig(data=Path("x.h5"), aux="a", fix=("bf16=True", "compile=False"))
+    given = train_arguments(config.train_fields())
+    assert "--bf16" in given and "--compile" not in given and "True" not in given
 
 
 def test_random_points_fill_the_space_and_never_repeat():

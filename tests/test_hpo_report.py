@@ -96,6 +96,60 @@ def test_scores_over_seeds_stand_beside_their_ceilings():
     assert re.search(r"lds +0.75 +0.071 +0.8 +0.938", best.lines({"sets": {"test": table}}))
 
 
+def test_a_run_is_scored_again_for_a_set_it_was_not_scored_on(tmp_path, monkeypatch):
+    evaluated = []
+
+    def evaluate(config):
+        evaluated.append((config.run, config.fresh, config.noiseless))
+        return {"sets": {}}
+
+    monkeypatch.setattr(best, "evaluate", evaluate)
+    saved = {"sets": {"test": 1}, "settings": {"fresh": "/fresh.h5", "noiseless": ["/a.h5", "/b.h5"]}}
+    (tmp_path / "metrics.json").write_text(json.dumps(saved))
+    known: list[dict] = [{}, {"fresh": Path("/fresh.h5")}, {"noiseless": (Path("/b.h5"),)}]
+    unknown = [{"fresh": Path("/other.h5")}, {"noiseless": (Path("/b.h5"), Path("/c.h5"))}]
+    for asked in known + unknown:
+        best.scored(tmp_path, best.BestConfig(search=tmp_path, **asked))
+    assert evaluated == [(tmp_path, Path("/other.h5"), ()), (tmp_path, None, (Path("/b.h5"), Path("/c.h5")))]
+
+
+def test_the_summary_has_the_sets_of_all_runs():
+    score = {"value": 0.5, "attainable": 0.8}
+    block = {"codes": dict.fromkeys(("lds", "lds_d", "sap"), score), "images": {"ssim": score, "mse": score}}
+    more = block | {"noiseless": {"ssim": {"value": 0.98}, "mse": {"value": 0.01}}}
+    both = [{"sets": {"test": more, "fresh": block}}, {"sets": {"test": block}}]
+    for metrics in (both, both[::-1]):
+        table = best.summary(metrics)
+        assert set(table) == {"test"}
+        assert table["test"]["ssim"]["values"] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"settings": {}}', '{"settings": {"data": "x", "vary": 3}}'])
+def test_damaged_settings_are_named(search, text):
+    (search / SETTINGS).write_text(text)
+    for command in (
+        ["report", str(search)],
+        ["best", str(search)],
+        ["x.h5", "--out", str(search), "--aux=a", "--resume"],
+    ):
+        with pytest.raises(InputError, match=r"search.json: damaged, or of another version"):
+            main(command)
+
+
+def test_settings_of_another_version_are_named(search):
+    saved = json.loads((search / SETTINGS).read_text())
+    (search / SETTINGS).write_text(json.dumps(saved | {"settings": saved["settings"] | {"speed": 3}}))
+    with pytest.raises(InputError, match=r"damaged, or of another version.*'speed'"):
+        main(["report", str(search)])
+
+
+def test_a_damaged_line_of_the_journal_is_named(search):
+    path = search / "journal.jsonl"
+    path.write_text(path.read_text().replace('"ended"', '"ended', 1))
+    with pytest.raises(InputError, match=r"journal.jsonl: line 3 is damaged"):
+        main(["report", str(search)])
+
+
 def test_no_search_no_report(tmp_path):
     with pytest.raises(InputError, match="holds no search"):
         main(["report", str(tmp_path)])

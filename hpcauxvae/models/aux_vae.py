@@ -9,7 +9,7 @@ from torch import Tensor
 from hpcauxvae.dependence import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.objectives import Objective
-from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Searched
+from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Searched
 
 
 class AuxVAE(BetaVAE):
@@ -19,6 +19,7 @@ class AuxVAE(BetaVAE):
         "lambda1": Around(10),
         "lambda2": Around(10),
         "degree": (1, 2, 3, 4),
+        "momentum": Interval(0.0, 0.9, log=False),
     }
     COUPLED: ClassVar[bool] = True
     u_mean: Tensor
