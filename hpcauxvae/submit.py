@@ -29,6 +29,14 @@ NAME=VALUE  a setting that the script, lib.sh or the site file reads
 # Read by the programs that a job starts, not by the scripts.
 _TOOLS = ("NCCL_", "OMP_", "MKL_", "TORCH_", "CUDA_", "FI_", "HDF5_", "MPICH_", "MPIR_")
 _SHARED = ("lib.sh", "each_rank.sh")
+# Read by the scripts, but set by a machine or a scheduler: no settings of a job.
+_MACHINE = re.compile(r"(SLURM|PBS|PALS|PMI|MPI|OMPI)_|(PWD|LD_LIBRARY_PATH|LOADEDMODULES|CUDA_VISIBLE_DEVICES)$")
+_LONG = {
+    "-A": "--account", "-C": "--constraint", "-N": "--nodes", "-a": "--array", "-p": "--partition", "-q": "--qos",
+    "-t": "--time",
+}  # fmt: skip
+"""Short forms of options of sbatch."""
+_NO_ANSWER = "Unable to contact|Could not establish a configuration source|Socket timed out|Connection (refused|timed)"
 _NAMES = {"slurm": "Slurm, by sbatch", "pbs": "PBS, by qsub", "none": "no scheduler: it runs here, now"}
 _SECONDS = 60
 
@@ -101,16 +109,23 @@ def prepare(request: Request) -> Submission:
     """Everything put together. Raises InputError where the script would not run, or the site would not take it."""
     text, folder = request.script.read_text(), request.script.parent
     directives = re.findall(r"^#(?:SBATCH|PBS) +(.*?) *$", text, re.MULTILINE)
+    if not directives:
+        raise InputError(
+            f"{request.script}: has no lines #SBATCH or #PBS, so it is no job; allowed: one of jobs/*.sh and "
+            "jobs/*.pbs that has; pipeline.sh submits several itself: bash jobs/pipeline.sh SITE=... FOLDER=... AUX=..."
+        )
     site = read_site(folder, request.site, request.settings) if request.site else {}
     scheduler: Scheduler = "pbs" if re.search(r"^#PBS ", text, re.MULTILINE) else "slurm"
     if (other := site.get("SUBMIT_WITH", scheduler)) not in (scheduler, "none"):
         raise InputError(f"{request.script} is for {scheduler}, and site {request.site} has {other}")
     if other == "none":
+        check_runs_here(request, directives, text)
         scheduler = "none"
-    kind = "SUBMIT_GPU" if "gpu" in " ".join(directives) else "SUBMIT_CPU"
-    options = [*shlex.split(f"{site.get('SUBMIT_OPTIONS', '')} {site.get(kind, '')}"), *request.options]
-    check_settings(request, text, site)
-    given = " ".join([*directives, *options])
+    kind = "SUBMIT_GPU" if "gpu" in " ".join(directives) or "DEVICE:-cuda" in text else "SUBMIT_CPU"
+    options = [*_words(f"{site.get('SUBMIT_OPTIONS', '')} {site.get(kind, '')}", request.site), *request.options]
+    known = known_names(request, text)
+    check_settings(request, text, site, known)
+    given = " ".join([*directives, *options, *(_subject(option) for option in as_written(options))])
     for word in site.get("NEEDED", "").split():
         if word not in given:
             raise InputError(
@@ -125,9 +140,12 @@ def prepare(request: Request) -> Submission:
     match scheduler:
         case "slurm":
             command = ["sbatch", "--parsable", "--export=ALL", *options, str(request.script)]
-        case "pbs":  # a job cannot put itself back into the queue of PBS: it submits a successor by RESUBMIT
-            command = ["qsub", "-v", ",".join([*settings, "RESUBMIT"]), *options, str(request.script)]
-            settings["RESUBMIT"] = shlex.join(command)
+        case "pbs":  # it hands on what -v names; a job cannot put itself back: it submits a successor by RESUBMIT
+            own = {name: os.environ[name] for name in known if name in os.environ and not _MACHINE.match(name)}
+            settings = own | settings
+            names, rest = dict.fromkeys([*settings, "RESUBMIT"]), [*options, str(request.script)]
+            command = ["qsub", "-v", ",".join(names), *rest]
+            settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *rest])
         case "none":
             command = ["bash", str(request.script)]
     return Submission(
@@ -138,6 +156,25 @@ def prepare(request: Request) -> Submission:
         settings=settings,
         command=command,
     )
+
+
+def check_runs_here(request: Request, directives: Sequence[str], text: str) -> None:
+    """Raises InputError for a script that needs a scheduler."""
+    reasons = {
+        "it is for PBS": re.search(r"^#PBS ", text, re.MULTILINE),
+        "it is an array of jobs": any(_subject(directive) == "--array" for directive in directives),
+        "its trials are Slurm steps; python -m hpo.search runs without (docs/search.md)": "--launcher slurm" in text,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise InputError(f"{request.script}: cannot run on site {request.site}, without a scheduler: {reason}")
+
+
+def _words(options: str, site: str | None) -> list[str]:
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise InputError(f"site {site}: the options {options.strip()} are no words of a shell: {error}") from error
 
 
 def read_site(folder: Path, site: str, settings: dict[str, str]) -> dict[str, str]:
@@ -155,12 +192,23 @@ def read_site(folder: Path, site: str, settings: dict[str, str]) -> dict[str, st
     return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if "=" in entry)
 
 
-def check_settings(request: Request, text: str, site: dict[str, str]) -> None:
-    """Raises InputError for a setting that nothing reads, and for one that the script needs and nobody gives."""
-    sources = [text, *((request.script.parent / name).read_text() for name in _SHARED)]
+def known_names(request: Request, text: str) -> list[str]:
+    """The variables that the script, what it shares and the site file read. Raises InputError where it stands alone."""
+    folder = request.script.parent
+    sources = [text]
+    for name in _SHARED:
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{request.script}: {name} is not beside it; allowed: a script in jobs/, or in a copy of all"
+            )
+        sources.append((folder / name).read_text())
     if request.site:
-        sources.append((request.script.parent / "sites" / f"{request.site}.env").read_text())
-    known = sorted({name for source in sources for name in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", source)})
+        sources.append((folder / "sites" / f"{request.site}.env").read_text())
+    return sorted({name for source in sources for name in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", source)})
+
+
+def check_settings(request: Request, text: str, site: dict[str, str], known: Sequence[str]) -> None:
+    """Raises InputError for a setting that nothing reads, and for one that the script needs and nobody gives."""
     for name in request.settings:
         if name not in known and not name.startswith(_TOOLS):
             own = sorted(set(re.findall(r"^# ([A-Z][A-Z0-9_]*)  ", text, re.MULTILINE)))
@@ -184,9 +232,9 @@ def as_written(words: Sequence[str]) -> list[str]:
 
 
 def _subject(option: str) -> str:
-    """What an option is about: --time of --time=10 and --time 10, "-l select" of -l select=2."""
-    match = re.match(r"(-l [a-z]+)|(-+[A-Za-z-]+)", option)
-    return match[0] if match else option
+    """What an option is about: --time of --time=10, --time 10 and -t10, "-l select" of -l select=2."""
+    match = re.match(r"-l [a-z]+|--[a-z-]+|-[A-Za-z]", option)
+    return _LONG.get(match[0], match[0]) if match else option
 
 
 def describe(submission: Submission) -> str:
@@ -204,13 +252,21 @@ def describe(submission: Submission) -> str:
     return "\n".join([*lines, f"command   {submission.line}"])
 
 
+class NoAnswer(InputError):
+    """Slurm is not there."""
+
+
 def check_with_slurm(submission: Submission) -> str:
-    """What Slurm says to the job without taking it. Raises InputError where it would refuse it."""
+    """What Slurm says to the job without taking it. Raises InputError where it would refuse it, or is not there."""
     command = ["sbatch", "--test-only", "--export=ALL", *submission.options, str(submission.script)]
-    done = subprocess.run(
-        command, env={**os.environ, **submission.settings}, capture_output=True, text=True, timeout=_SECONDS
-    )
+    env = {**os.environ, **submission.settings}
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswer(f"no answer from Slurm in {_SECONDS:g} s; try again later") from error
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    if done.returncode != 0 and re.search(_NO_ANSWER, " ".join(said)):
+        raise NoAnswer(f"no answer from Slurm: {' '.join(said)}")
     if done.returncode != 0:
         raise InputError(f"Slurm would refuse the job: {' '.join(said)}")
     return said[-1]
@@ -225,7 +281,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     submission = prepare(request)
     print(describe(submission), file=sys.stderr)
     if submission.scheduler == "slurm" and shutil.which("sbatch"):
-        print(f"checked   {check_with_slurm(submission)}", file=sys.stderr)
+        try:
+            print(f"checked   {check_with_slurm(submission)}", file=sys.stderr)
+        except NoAnswer as error:
+            if not request.dry_run:
+                raise
+            print(f"not checked: {error}", file=sys.stderr)
     if request.dry_run:
         return 0
     program = submission.command[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae.submit import as_written, parse, prepare
+from hpcauxvae.submit import as_written, check_with_slurm, parse, prepare
 from hpcauxvae.types import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +55,8 @@ def put_scheduler(tools: Path, name: str, body: str) -> None:
 @pytest.mark.parametrize("site", SITES)
 def test_dry_run_of_every_job_that_a_site_can_run(site: str, tools: Path) -> None:
     for script in scripts(".pbs" if site == "polaris" else ".sh"):
+        if site == "workstation" and script.name in ("search.sh", "train_array.sh"):
+            continue
         needed = next(settings for kind, settings in NEEDED.items() if script.name.startswith(kind))
         account = ["ACCOUNT=mine"] if "ACCOUNT" in (JOBS / "sites" / f"{site}.env").read_text() else []
         done = submit(str(script), "--site", site, "--dry-run", *needed, *account, path=str(tools))
@@ -90,7 +92,19 @@ def test_what_pbs_gets(tools: Path, tmp_path: Path) -> None:
     assert said[:2] == ["-v", names] and said[-3:] == ["-l", "select=4:system=polaris", "jobs/train_polaris.pbs"]
     assert "-A\nmine\n-q\ndebug" in "\n".join(said)
     again = next(line for line in (tmp_path / "env").read_text().splitlines() if line.startswith("RESUBMIT="))
-    assert again == f"RESUBMIT=qsub {' '.join(said)}"
+    assert again == f"RESUBMIT=qsub {' '.join(said)}".replace(",RESUBMIT", ",RESUBMIT,PREDECESSOR")
+
+
+def test_pbs_gets_what_is_set_in_the_environment(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """qsub hands on what -v names, and nothing else; of settings, not of what the machine has."""
+    for name in ("TRAIN_OPTIONS", "QUEUE", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PBS_O_WORKDIR"):
+        monkeypatch.setenv(name, f"my {name}")
+    arguments = ["--site", "polaris", "--dry-run", "ACCOUNT=mine", "DATA=g.h5", "AUX=g1,g2", "OUT=runs/x", "QUEUE=prod"]
+    done = submit("jobs/train_polaris.pbs", *arguments, path=str(tools))
+    assert done.returncode == 0, done.stderr
+    assert "qsub -v QUEUE,TRAIN_OPTIONS,ACCOUNT,DATA,AUX,OUT,JOBS,SITE,RESUBMIT -A mine -q prod " in done.stderr
+    settings = done.stderr.split("\nsettings\n")[1].split("\ncommand")[0]
+    assert "    TRAIN_OPTIONS=my TRAIN_OPTIONS\n    ACCOUNT=mine\n" in settings and "QUEUE=prod" in settings
 
 
 def test_slurm_that_would_refuse(tools: Path) -> None:
@@ -100,6 +114,32 @@ def test_slurm_that_would_refuse(tools: Path) -> None:
     assert done.stderr.splitlines()[-1] == (
         "error: Slurm would refuse the job: allocation failure: Invalid qos specification"
     )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "allocation failure: Unable to contact slurm controller (connect failure)",
+        "sbatch: fatal: Could not establish a configuration source",
+    ],
+)
+def test_slurm_that_is_not_there(said: str, tools: Path) -> None:
+    """A dry run is good without, a submission is not."""
+    put_scheduler(tools, "sbatch", f'echo "{said}" >&2; exit 1')
+    done = submit("jobs/simulate.sh", "OUT=g.h5", "--dry-run", path=str(tools))
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"not checked: no answer from Slurm: {said}")
+    done = submit("jobs/simulate.sh", "OUT=g.h5", path=str(tools))
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"error: no answer from Slurm: {said}")
+
+
+def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_scheduler(tools, "sbatch", "exec /bin/sleep 60")
+    monkeypatch.setattr("hpcauxvae.submit._SECONDS", 0.2)
+    monkeypatch.setenv("PATH", str(tools))
+    request = parse([str(JOBS / "simulate.sh"), "OUT=g.h5"])
+    assert request is not None
+    with pytest.raises(InputError, match=r"no answer from Slurm in 0\.2 s"):
+        check_with_slurm(prepare(request))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +163,18 @@ def test_slurm_that_would_refuse(tools: Path) -> None:
             "workstation has no scheduler to take -N2",
         ),
         (["jobs/simulate.sh", "OUT=g.h5", "--site", "polaris"], "simulate.sh is for slurm, and site polaris has pbs"),
+        (
+            ["jobs/pipeline.sh", "--site", "swing"],
+            "it is no job; allowed: one of jobs/*.sh and jobs/*.pbs that has; pip",
+        ),
+        (["jobs/lib.sh"], "jobs/lib.sh: has no lines #SBATCH or #PBS"),
+        (["jobs/simulate.pbs", "--site", "workstation"], "simulate.pbs: cannot run on site workstation, without a sch"),
+        (["jobs/train_array.sh", "--site", "workstation"], "without a scheduler: it is an array of jobs"),
+        (["jobs/search.sh", "--site", "workstation"], "without a scheduler: its trials are Slurm steps; python -m hpo"),
+        (
+            ["jobs/simulate.sh", "OUT=g.h5", "--site", "swing", "ACCOUNT=o'neill"],
+            "site swing: the options --account=o'neill --gres=gpu:1 --ntasks-per-node=16 are no words of a shell: No",
+        ),
         (["jobs/simulate.sh", "OUT=g.h5"], "there is no sbatch here; submit from a login node of the cluster"),
     ],
 )
@@ -145,6 +197,36 @@ def test_a_site_file_that_bash_cannot_read(tmp_path: Path) -> None:
     assert request is not None
     with pytest.raises(InputError, match=r"bad\.env: bash cannot read it: .*unexpected EOF"):
         prepare(request)
+
+
+def test_a_copy_of_one_script_elsewhere(tmp_path: Path) -> None:
+    shutil.copy(JOBS / "simulate.sh", tmp_path)
+    request = parse([str(tmp_path / "simulate.sh"), "OUT=g.h5"])
+    assert request is not None
+    with pytest.raises(InputError, match=r"simulate\.sh: lib\.sh is not beside it; allowed: a script in jobs/"):
+        prepare(request)
+
+
+def test_short_options_are_known(tools: Path) -> None:
+    """Those that a site needs, and those that replace a directive."""
+    for account in (["-A", "mine"], ["-Amine"]):
+        arguments = ["jobs/simulate.sh", "OUT=g.h5", "--site", "swing", "--dry-run", "--", *account, "-t10", "-N", "2"]
+        done = submit(*arguments, path=str(tools))
+        assert done.returncode == 0, done.stderr
+        shown = {line.strip() for line in done.stderr.splitlines()}
+        assert {"--time=01:00:00   replaced by -t10", "--nodes=1   replaced by -N 2", " ".join(account)} <= shown
+
+
+def test_pbs_jobs_say_whether_they_want_gpus(tmp_path: Path) -> None:
+    shutil.copytree(JOBS, tmp_path / "jobs")
+    site = "SUBMIT_WITH=pbs\nSUBMIT_GPU='-l select=1:ngpus=4'\nSUBMIT_CPU='-l select=1:ncpus=64'\n"
+    (tmp_path / "jobs/sites/x.env").write_text(site)
+    for script in scripts(".pbs"):
+        needed = next(settings for kind, settings in NEEDED.items() if script.name.startswith(kind))
+        request = parse([str(tmp_path / "jobs" / script.name), "--site=x", *needed])
+        assert request is not None
+        wanted = "select=1:ncpus=64" if "simulate" in script.name else "select=1:ngpus=4"
+        assert prepare(request).options == ["-l", wanted]
 
 
 def test_options_and_their_values_stay_together() -> None:
