@@ -19,7 +19,8 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 : "${RUN:?is not set: the folder of the run}"
-OUT=$RUN
+OUT=${RUN%/}
+LOGS=${LOGS:-logs/${OUT//\//-}-evaluate}
 source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
 DEVICE=${DEVICE:-cuda}
 

@@ -6,7 +6,8 @@
 #   launch COMMAND...       the command on every rank, by srun, mpiexec or mpirun: sets status
 #   finish MARK             ends the job with that status, or puts it back into the queue
 # Settings, from the command line or the site file: SITE, VENV, STAGE, SPACE_GB, PREFLIGHT_OPTIONS, SRUN_OPTIONS,
-# CPU_BIND, CORES_PER_NODE, REVERSE_GPUS, NCCL_SITE, NCCL_SETTINGS, NCCL_LIBRARIES, MAX_STUCK, LOGS, RESUBMIT.
+# CPU_BIND, CORES_PER_NODE, REVERSE_GPUS, NCCL_SITE, NCCL_SETTINGS, NCCL_LIBRARIES, MAX_STUCK, LOGS, RESUBMIT; and
+# PREDECESSOR, the number of the job that this one goes on for: its lock is taken over.
 
 say() { printf '%s  %s\n' "$(date '+%F %T')" "$*"; }
 
@@ -34,6 +35,7 @@ fi
 OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}}
 export LOGS
 mkdir -p "$LOGS"
+if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] && [ -z "${PREDECESSOR:-}" ]; then rm -f "$LOGS/marks"; fi # of an earlier job
 
 case $SCHEDULER in
 slurm)
@@ -70,6 +72,7 @@ VENV=${VENV:-$JOBS/../.venv}
 # shellcheck source=/dev/null
 if [ -f "$VENV/bin/activate" ]; then source "$VENV/bin/activate"; fi
 set -u
+export PYTHONSAFEPATH=1 # the package as it is installed, not the folder of that name where the job runs
 if [ "${NCCL_SITE:-on}" = on ]; then
     for setting in "${NCCL_SETTINGS[@]}"; do
         [ -v "${setting%%=*}" ] || export "${setting?}"
@@ -101,8 +104,9 @@ preflight() {
 stage() {
     STAGED=$1
     [ -n "${STAGE:-}" ] || return 0
-    if [ -d "$1.shards" ]; then
-        say "not staged: the images lie in $1.shards (python -m hpcauxvae.simulate merge makes one file)"
+    local ask='import h5py, sys; sys.exit(not h5py.File(sys.argv[1], locking=False)["images"].is_virtual)'
+    if python -c "$ask" "$1" 2>/dev/null; then
+        say "not staged: the images of $1 lie in other files (python -m hpcauxvae.simulate merge makes one)"
         return 0
     fi
     local sum
@@ -150,12 +154,17 @@ last_checkpoint() {
 # How far a file is that is put together from OUT.parts and the like.
 size_of() { du --total --bytes --summarize "$1"* 2>/dev/null | tail -n 1 | sed 's/\t.*/ bytes/'; }
 
-# The time that PBS leaves to a run, less five minutes to save in; Slurm sends a signal instead.
-time_limit() {
-    local limit
-    limit=$(qstat -f "$PBS_JOBID" 2>/dev/null | sed -n 's/.*Resource_List.walltime = //p')
-    [ -z "$limit" ] || awk -F : -v gone="$SECONDS" '{ print "--max-minutes", $1 * 60 + $2 - gone / 60 - 5 }' <<<"$limit"
+# The seconds that are left of a PBS job; nothing where PBS does not say.
+time_left() {
+    { qstat -f "$PBS_JOBID" 2>/dev/null || true; } | sed -n 's/.*Resource_List.walltime = //p' |
+        awk -F : -v gone="$SECONDS" '{ print ($1 * 60 + $2) * 60 + $3 - gone }'
 }
+
+# The time that PBS leaves to a run, less five minutes to save in, or half of it; Slurm sends a signal instead.
+time_limit() { time_left | awk '{ print "--max-minutes", ($1 > 600 ? $1 - 300 : $1 / 2) / 60 }'; }
+
+# Whether PBS ends the job for its time: a minute of it may be gone before the script starts.
+time_is_up() { [ "$(time_left | awk '{ print ($1 < 60) }')" = 1 ]; }
 
 # What the other ranks said last.
 last_words() {
@@ -168,7 +177,7 @@ last_words() {
 finish() {
     local mark=$1 same limit=${MAX_STUCK:-3}
     case $status in
-    0) say "finished" && exit 0 ;;
+    0) rm -f "$LOGS/marks" && say "finished" && exit 0 ;;
     2) say "bad input, see above: not requeued" && exit 2 ;;
     75) say "stopped on request at $mark, with more to do" ;;
     *) say "failed with status $status at $mark" ;;
@@ -179,7 +188,9 @@ finish() {
         say "$same starts ended at $mark: not requeued"
     elif [ "$SCHEDULER" = slurm ]; then
         requeue
-    elif [ -n "${RESUBMIT:-}" ] && eval "$RESUBMIT"; then
+    elif [ "$SCHEDULER" = pbs ] && [ "$stop_asked" = yes ] && ! time_is_up; then
+        say "stopped before its time, as by qdel: not submitted again"
+    elif [ -n "${RESUBMIT:-}" ] && export PREDECESSOR="${PBS_JOBID:-}" && eval "$RESUBMIT"; then
         say "submitted again"
     else
         say "submit again: it goes on from here"

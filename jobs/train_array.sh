@@ -29,7 +29,10 @@ OUT=$OUT/$task
 source "${JOBS:-$SLURM_SUBMIT_DIR/jobs}/lib.sh"
 DEVICE=${DEVICE:-cuda}
 options="--seed $task"
-if [ -n "${CASES:-}" ]; then options=$(sed -n "$((task + 1))p" "$CASES"); fi
+if [ -n "${CASES:-}" ]; then
+    options=$(sed -n "$((task + 1))p" "$CASES")
+    [ -n "$options" ] || { say "CASES has no line $((task + 1)): $CASES" && exit 2; }
+fi
 
 describe
 say "task $task: $options"

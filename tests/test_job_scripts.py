@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from hpcauxvae.data.hdf5 import open_set
@@ -65,7 +67,9 @@ def test_directives_keep_the_rules_of_polaris(script: Path) -> None:
 def pbs(tmp_path: Path) -> dict[str, str]:
     """What a PBS job of one node finds: little, and a working directory that is not its own."""
     (tmp_path / "nodes").write_text("127.0.0.1\n")
-    (tmp_path / "work").mkdir()
+    for package in ("hpcauxvae", "hpo"):  # as in a clone, without the kernel
+        (tmp_path / "work" / package).mkdir(parents=True)
+        (tmp_path / "work" / package / "__init__.py").write_text("raise ImportError('the folder, not the package')\n")
     return {
         "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PBS_JOBID": "17.server",
         "PBS_O_WORKDIR": str(tmp_path / "work"), "PBS_NODEFILE": str(tmp_path / "nodes"), "JOBS": str(JOBS),
@@ -98,7 +102,7 @@ def test_pbs_jobs_from_simulation_to_a_run_that_is_stopped_and_goes_on(pbs: dict
     os.killpg(stopped.pid, signal.SIGTERM)  # as qsig and qdel do
     said, _ = stopped.communicate(timeout=120)
     assert stopped.returncode not in (0, 1, 2), said
-    assert "submitted again" in said and (work / "again").read_text() == "runs/x\n"
+    assert "not submitted again" in said and not (work / "again").exists()
 
     again = start("train_polaris.pbs", pbs, **settings)
     said, _ = again.communicate(timeout=240)
@@ -107,17 +111,91 @@ def test_pbs_jobs_from_simulation_to_a_run_that_is_stopped_and_goes_on(pbs: dict
     assert len((work / "runs/x/metrics.jsonl").read_text().splitlines()) == 60
 
 
-def test_the_time_that_pbs_leaves(tmp_path: Path) -> None:
-    """90 minutes, less five to save in."""
-    (tmp_path / "qstat").write_text('#!/bin/bash\necho "    Resource_List.walltime = 01:30:00"\n')
-    (tmp_path / "qstat").chmod(0o755)
-    text = (JOBS / "lib.sh").read_text()
-    function = text[text.index("time_limit() {") :]
-    program = function[: function.index("\n}") + 2] + "\nPBS_JOBID=1 time_limit"
-    done = subprocess.run(
-        ["bash", "-euc", program], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
-    )
-    assert done.stdout == "--max-minutes 85\n", done.stderr
+def lib(env: dict[str, str], program: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Functions of lib.sh in a PBS job of an hour."""
+    tools = Path(env["HOME"]) / "tools"
+    tools.mkdir(exist_ok=True)
+    walltime = settings.pop("WALLTIME", "01:00:00")
+    (tools / "qstat").write_text(f'#!/bin/bash\necho "    Resource_List.walltime = {walltime}"\n')
+    (tools / "qstat").chmod(0o755)
+    whole = env | {"OUT": "runs/x", "PATH": f"{tools}:{env['PATH']}"} | settings
+    command = ["bash", "-euo", "pipefail", "-c", f'source "$JOBS/lib.sh"\n{program}']
+    return subprocess.run(command, env=whole, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("walltime", "gone", "minutes"),
+    [("01:30:00", 0, 85), ("01:30:00", 600, 75), ("00:04:00", 0, 2), ("00:10:30", 0, 5.5), ("30:00:00", 0, 1795)],
+)
+def test_the_time_that_pbs_leaves(pbs: dict[str, str], walltime: str, gone: int, minutes: float) -> None:
+    """Less five minutes to save in, of which a short job has too few."""
+    done = lib(pbs, f"SECONDS={gone} time_limit", WALLTIME=walltime)
+    option, found = done.stdout.split()
+    assert option == "--max-minutes" and float(found) == pytest.approx(minutes, abs=0.05), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        ("stop_asked=no status=75", True),  # the run has kept to its time
+        ("stop_asked=no status=137", True),  # a rank was killed
+        ("stop_asked=yes status=75 SECONDS=100", False),  # qdel
+        ("stop_asked=yes status=143 SECONDS=3599", True),  # PBS at the time limit
+        ("stop_asked=no status=2", False),
+        ("stop_asked=no status=0", False),
+    ],
+)
+def test_when_a_pbs_job_submits_a_successor(pbs: dict[str, str], state: str, again: bool) -> None:
+    done = lib(pbs, f"{state}\nfinish step-7", RESUBMIT='echo "$OUT $PREDECESSOR" >again')
+    written = Path(pbs["PBS_O_WORKDIR"]) / "again"
+    assert ("submitted again" in done.stdout.replace("not submitted again", "")) == again, done.stdout + done.stderr
+    assert (written.read_text() if written.exists() else "") == "runs/x 17.server\n" * again
+    assert ("not submitted again" in done.stdout) == ("SECONDS=100" in state)
+
+
+def test_starts_without_progress_are_counted_from_the_first_job(pbs: dict[str, str]) -> None:
+    """Neither those of an earlier job on the same folder count, nor any before one that was finished."""
+
+    def start(status: int = 75, **settings: str) -> bool:
+        done = lib(pbs, f"status={status}\nfinish step-7", RESUBMIT="true", MAX_STUCK="2", **settings)
+        assert done.returncode == status, done.stderr
+        return "2 starts ended at step-7: not requeued" in done.stdout
+
+    assert [start(), start(PREDECESSOR="1.server")] == [False, True]
+    assert [start(), start(0, PREDECESSOR="1.server"), start(PREDECESSOR="2.server")] == [False] * 3
+    assert start(PREDECESSOR="3.server")
+
+
+def test_a_set_in_several_files_is_read_where_it_lies(pbs: dict[str, str]) -> None:
+    """Whether in shards or merged by name; one in a single file is copied."""
+    work = Path(pbs["PBS_O_WORKDIR"])
+    with h5py.File(work / "part.h5", "w") as file:
+        file["images"] = np.zeros((8, 1, 2, 2), np.float32)
+    layout = h5py.VirtualLayout((8, 1, 2, 2), np.float32)
+    layout[:] = h5py.VirtualSource("part.h5", "images", (8, 1, 2, 2))
+    with h5py.File(work / "set.h5", "w") as file:
+        file.create_virtual_dataset("images", layout)
+    stage = "ON_EACH_NODE=\nstage $SET\necho $STAGED\n[ ! -e $STAGED ] || echo there"
+    staged = lib(pbs, stage, STAGE=f"{work}/disk", SET="part.h5").stdout.splitlines()
+    assert staged[-2:] == [f"{work}/disk/hpcauxvae-17/part.h5", "there"]
+    left = lib(pbs, stage, STAGE=f"{work}/disk", SET="set.h5").stdout.splitlines()
+    assert "not staged: the images of set.h5 lie in other files" in left[0] and left[1:] == ["set.h5", "there"]
+
+
+def test_an_array_larger_than_its_cases(pbs: dict[str, str]) -> None:
+    env = {name: value for name, value in pbs.items() if not name.startswith("PBS_")}
+    (Path(env["HOME"]) / "cases").write_text("--seed 0\n--seed 1\n")
+    array = {"SLURM_ARRAY_TASK_ID": "2", "CASES": "cases", "DATA": "no.h5", "AUX": "g1", "OUT": "runs"}
+    said, _ = (task := start("train_array.sh", env, **array)).communicate(timeout=60)
+    assert task.returncode == 2 and said.rstrip().endswith("CASES has no line 3: cases"), said
+
+
+def test_an_evaluation_has_logs_of_its_own(pbs: dict[str, str]) -> None:
+    """A training of the same folder may go on meanwhile, and counts its starts there."""
+    env = {name: value for name, value in pbs.items() if not name.startswith("PBS_")}
+    said, _ = (job := start("evaluate.sh", env, RUN="runs/x/")).communicate(timeout=120)
+    assert job.returncode == 2 and "preflight passed" in said, said
+    assert [path.name for path in (Path(env["HOME"]) / "logs").iterdir()] == ["runs-x-evaluate"]
 
 
 @pytest.mark.parametrize(
