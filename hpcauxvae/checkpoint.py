@@ -7,7 +7,6 @@ one never unpickles. It is written under a temporary name, synced and renamed.
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.files import sync
 from hpcauxvae.models import MODELS
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.types import InputError
@@ -77,15 +77,6 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if header.get("sha256") != _checksum(tensors, header.get("state", "")):
         raise Damaged(f"{path}: checksum does not match: the file was edited or damaged")
     return tensors, json.loads(header["state"])
-
-
-def sync(path: Path) -> None:
-    """Forces a file, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:

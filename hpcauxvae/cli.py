@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hpcauxvae import __version__
+from hpcauxvae.files import file_fault
 from hpcauxvae.types import InputError
 
 COMMANDS = {
@@ -25,8 +26,8 @@ COMMANDS = {
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
-    Bad input (InputError) is one line on standard error, from one of the processes, and exit code 2; Ctrl-C is exit
-    code 130.
+    Bad input (InputError), a file that cannot be read or written, and a full disk are one line on standard error, from
+    one of the processes, and exit code 2; Ctrl-C is exit code 130. All else is a defect or a failure, and raised.
     """
     try:
         code = main()
@@ -34,8 +35,11 @@ def run(main: Callable[[], int]) -> NoReturn:
         if not error.reported:
             print(f"error: {error}", file=sys.stderr)
         code = 2
-    except PermissionError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    except OSError as error:
+        fault = file_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hpcauxvae.files import file_fault
 from hpcauxvae.types import InputError
 from hpcauxvae.world import World, rendezvous
 
@@ -115,7 +116,10 @@ def slice_of(n: int, rank: int, world_size: int) -> slice:
 
 
 def on_first_rank(action: Callable[[], T], processes: Processes) -> T:
-    """What rank 0 gets from this while the others wait; an InputError there is raised on every rank."""
+    """What rank 0 gets from this while the others wait; an InputError there is raised on every rank.
+
+    So is an OSError of a file or a full disk, as an InputError.
+    """
     outcome: list[tuple[T | None, str | None]] = [(None, None)]
     if processes.world.rank == 0:
         outcome = [_attempt(action)]
@@ -128,7 +132,10 @@ def on_first_rank(action: Callable[[], T], processes: Processes) -> T:
 
 
 def on_each_rank(action: Callable[[], T], processes: Processes) -> T:
-    """What this rank gets from this; an InputError of any rank is raised on all, once all are through."""
+    """What this rank gets from this; an InputError of any rank is raised on all, once all are through.
+
+    So is an OSError of a file or a full disk, as an InputError.
+    """
     result, failure = _attempt(action)
     failures = [failure]
     if processes.group is not None:
@@ -146,3 +153,8 @@ def _attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
         return action(), None
     except InputError as error:
         return None, str(error)
+    except OSError as error:
+        fault = file_fault(error)
+        if fault is None:
+            raise
+        return None, fault

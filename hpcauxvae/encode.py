@@ -7,7 +7,6 @@ on any number of ranks, encodes what is missing. Shape legend in types.py.
 
 import dataclasses
 import hashlib
-import os
 import shutil
 import sys
 from datetime import timedelta
@@ -21,7 +20,7 @@ from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae import checkpoint
-from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
+from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
 from hpcauxvae.distributed import Apart, Processes, on_each_rank, on_first_rank, start, stop
 from hpcauxvae.lock import RunLock
 from hpcauxvae.metrics.ssim import image_values
@@ -34,6 +33,7 @@ from hpcauxvae.world import find_world
 CHUNK = 4096
 """Samples encoded and stored at once."""
 _TIMEOUT_MINUTES = 10.0
+_MADE_OF = ("weights", "data_fingerprint", "hpcauxvae")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,18 @@ class Encoder:
 
     def identity(self) -> dict[str, Any]:
         """What two starts must have in common to share their chunks."""
-        names = ("weights", "data_fingerprint", "hpcauxvae")
-        return {name: self.about[name] for name in names} | {"image_scores": self.config.image_scores, "chunk": CHUNK}
+        made_of = {name: self.about[name] for name in _MADE_OF}
+        return made_of | {"image_scores": self.config.image_scores, "chunk": CHUNK}
+
+    def is_written(self) -> bool:
+        """Whether `out` is there, whole and of this encoding: a kill came when only the parts were left to remove."""
+        try:
+            with h5py.File(self.config.out, "r", locking=False) as file:
+                found = {name: file.attrs.get(name) for name in _MADE_OF} | {"image_scores": "ssim" in file}
+        except OSError:
+            return False
+        wanted = self.identity()
+        return all(wanted[name] == value for name, value in found.items())
 
     def missing(self) -> list[int]:
         """The chunks that are still to do. Raises InputError where the folder holds those of another encoding."""
@@ -126,24 +136,16 @@ class Encoder:
 
     def merge(self, watch: Watch) -> None:
         """All chunks into the one file; then their folder goes."""
-        out, rows = self.config.out, len(self.data)
-        part = out.with_name(f".{out.name}.{os.getpid()}.part")
-        try:
-            with h5py.File(part, "w") as file:
-                file.attrs.update(self.about)
-                for chunk in self.chunks:
-                    for name, values in checkpoint.read(self._path(chunk))[0].items():
-                        stored = file.require_dataset(name, (rows, *values.shape[1:]), values.numpy().dtype)
-                        stored[chunk * CHUNK : chunk * CHUNK + len(values)] = values.numpy()
-                    watch.mark()
-            checkpoint.sync(part)
-            refuse_existing(out)
-            part.rename(out)
-            checkpoint.sync(out.parent)
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+        rows = len(self.data)
+        first = checkpoint.read(self._path(0))[0].values()
+        n_bytes = rows * sum(values[0].nbytes for values in first)
+        with whole_file(self.config.out, n_bytes) as part, reopen(part) as file:
+            file.attrs.update(self.about)
+            for chunk in self.chunks:
+                for name, values in checkpoint.read(self._path(chunk))[0].items():
+                    stored = file.require_dataset(name, (rows, *values.shape[1:]), values.numpy().dtype)
+                    stored[chunk * CHUNK : chunk * CHUNK + len(values)] = values.numpy()
+                watch.mark()
         shutil.rmtree(self.parts)
 
     def _path(self, chunk: int) -> Path:
@@ -163,11 +165,18 @@ def encode(config: EncodeConfig, processes: Processes) -> int:
     encoder = on_each_rank(lambda: Encoder(config, processes, data), processes)
     lock = RunLock(encoder.parts)
 
-    def claim() -> None:
-        refuse_existing(config.out)
+    def claim() -> bool:
+        """Takes the folder of parts, unless all is done: then it only goes. Raises InputError where it must not."""
+        if not encoder.is_written():
+            refuse_existing(config.out)
         lock.acquire()
+        if encoder.is_written():
+            shutil.rmtree(encoder.parts)
+            return True
+        return False
 
-    on_first_rank(claim, processes)
+    if on_first_rank(claim, processes):
+        return FINISHED
     try:
         with Requests(processes, None, None) as requests, Watch(processes, _TIMEOUT_MINUTES, lock.release) as watch:
             missing = on_first_rank(encoder.missing, processes)

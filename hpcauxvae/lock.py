@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hpcauxvae.files import file_fault
 from hpcauxvae.types import InputError
 
 
@@ -29,8 +30,15 @@ class RunLock:
         }
 
     def acquire(self) -> None:
-        """Raises InputError if another run holds the folder."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Raises InputError if another run holds the folder, or if it cannot be made or written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._take()
+        except OSError as error:
+            why = file_fault(error) or error
+            raise InputError(f"{self.path.parent}: cannot be the folder of a run ({why})") from error
+
+    def _take(self) -> None:
         own = self.path.with_name(f".lock.{self.owner['host']}.{self.owner['pid']}")
         try:
             own.write_text(json.dumps(self.owner))

@@ -12,27 +12,54 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.types import InputError
 
 _LINE_EVERY_S = 60.0
 _PICTURES = 20  # of the correlations in a run
 _CELL = 16  # pixels of one correlation in the picture
 
 
+def history(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, one an epoch (`EpochLog.write`); none where it has no such file.
+
+    A last line that a kill or a full disk cut short is left out. Raises InputError where another one is damaged.
+    """
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise InputError(f"{path}: line {number} is damaged: {error}") from error
+    return rows
+
+
 class EpochLog:
     """One line of each kind an epoch."""
 
     def __init__(self, folder: Path, epochs: int, done: int) -> None:
-        """Rows of epochs after `done` belong to a run that was killed before it could save them, and go."""
+        """Rows of epochs after `done` belong to a run that was killed before it could save them, and go.
+
+        Raises InputError where a row before the last is damaged, OSError where the folder cannot be written.
+        """
         self.epochs = epochs
         self.path = folder / "metrics.jsonl"
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()] if done else []
+        rows = history(folder) if done else []
         part = self.path.with_name(f".{self.path.name}.part")
         part.write_text("".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
         part.rename(self.path)
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def write(self, row: dict[str, Any], codes: Codes | None) -> None:
-        """Records an epoch; from time to time with a picture of the correlations of factors and latents."""
+        """Records an epoch; from time to time with a picture of the correlations of factors and latents.
+
+        row: `epoch` (from 1) and `step` done, `seconds` and `images_per_s` of training, `learning_rate`,
+        `gradient_norm`, `gpu_memory_gb` (1e9 bytes) on a GPU, and by name the loss and its terms, means over the
+        epoch, in `train` and `validation`; the latter also with `mse` and, where there are auxiliary variables, `lds`
+        and `lds_attainable`. Raises OSError where the disk does not take it.
+        """
         with open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")
         epoch = row["epoch"]

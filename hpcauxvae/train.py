@@ -47,7 +47,15 @@ class Run:
             on_each_rank(lambda: trainer.restore(newest, *checkpoint.read(newest)), processes)
         trainer.connect()
         self.saved = trainer.epoch, trainer.epoch_step
-        self.log = EpochLog(config.out, config.epochs, trainer.epoch) if processes.world.rank == 0 else None
+        self.log: EpochLog | None = None
+        on_first_rank(self._open_log, processes)
+
+    def _open_log(self) -> None:
+        """On rank 0, once nothing can be refused any more: what an earlier start left is written over."""
+        out = self.config.out
+        self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
+        (out / "config.json").write_text(json.dumps(self.config.to_json(), indent=2) + "\n")
+        (out / STATUS).unlink(missing_ok=True)
 
     def to_the_end(self) -> int:
         """Trains until all epochs are done, or until asked to stop: the exit code."""
@@ -89,20 +97,24 @@ class Run:
             return False
         validation, codes = validated
         trainer.finish_epoch(validation["loss"])
-        if self.log is not None:
-            row = {
-                "epoch": trainer.epoch,
-                "step": trainer.step,
-                "seconds": round(seconds, 3),
-                "images_per_s": round(trainer.steps_per_epoch * trainer.batch_size / seconds, 1),
-                "learning_rate": trainer.optimizer.param_groups[0]["lr"],
-                "gradient_norm": norm,
-                "train": {"loss": sum(means.values())} | means,
-                "validation": validation,
-            }
-            if self.processes.device.type == "cuda":
-                row["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
-            self.log.write(row, codes)
+        row = {
+            "epoch": trainer.epoch,
+            "step": trainer.step,
+            "seconds": round(seconds, 3),
+            "images_per_s": round(trainer.steps_per_epoch * trainer.batch_size / seconds, 1),
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "gradient_norm": norm,
+            "train": {"loss": sum(means.values())} | means,
+            "validation": validation,
+        }
+        if self.processes.device.type == "cuda":
+            row["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+
+        def record() -> None:
+            if self.log is not None:
+                self.log.write(row, codes)
+
+        on_first_rank(record, self.processes)
         self._save()
         return True
 
@@ -148,10 +160,8 @@ def train(config: TrainConfig, processes: Processes) -> int:
         try:
             with Watch(processes, config.timeout_minutes, lock.release) as watch:
                 run = Run(config, processes, requests, watch)
-                if run.log is not None:
-                    (config.out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
                 code = run.to_the_end()
-                run.close(code)
+                on_first_rank(lambda: run.close(code), processes)
         finally:
             if processes.world.rank == 0:
                 lock.release()
@@ -166,7 +176,6 @@ def _claim(config: TrainConfig, lock: RunLock) -> None:
         raise InputError(
             f"{config.out}: holds {', '.join(sorted(others)[:3])} already; choose another folder, or --resume auto"
         )
-    (config.out / STATUS).unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> int:

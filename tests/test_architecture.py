@@ -16,7 +16,7 @@ MAX_FUNCTION_LINES = 60
 
 # A part imports from itself and from the lines above its own.
 LAYERS = (
-    ("__init__", "types"),
+    ("__init__", "files", "types"),
     ("cli", "lock", "world"),
     ("distributed",),
     ("stopping",),

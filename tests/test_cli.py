@@ -1,5 +1,6 @@
 """The command `hpcauxvae`: quick to help, one line for bad input, the same exit codes from every command."""
 
+import errno
 import importlib
 import subprocess
 import sys
@@ -52,6 +53,38 @@ def test_bad_input_to_a_command_is_one_line(tmp_path: Path) -> None:
 
 def raising(error: BaseException) -> int:
     raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "", "runs/x"), "runs/x: Permission denied"),
+        (FileExistsError(errno.EEXIST, "", "notes.txt"), "notes.txt: File exists"),
+        (NotADirectoryError(errno.ENOTDIR, "", Path("a/b")), "a/b: Not a directory"),
+        (OSError(errno.EROFS, "", "/mnt/x"), "/mnt/x: Read-only file system"),
+        (OSError(errno.ENOSPC, "as HDF5 says it, at length"), "No space left on device"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(error: OSError, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: raising(error))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(errno.ECONNRESET, "by peer"),
+        ProcessLookupError(errno.ESRCH, "no such process"),
+        ChildProcessError(errno.ECHILD, "no child"),
+        OSError(errno.EBADF, "a defect"),
+        OSError("without a number"),
+    ],
+)
+def test_a_failure_that_is_not_of_files_stays_one(error: OSError) -> None:
+    with pytest.raises(type(error)):
+        cli.run(lambda: raising(error))
 
 
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

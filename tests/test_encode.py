@@ -1,5 +1,7 @@
 """Encoding a whole set: in order, whole, and the same values however often it was interrupted, on any ranks."""
 
+import errno
+import os
 from pathlib import Path
 
 import h5py
@@ -78,6 +80,36 @@ def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
     for name, values in whole.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
     assert not encoder.parts.exists()
+
+
+def test_a_start_after_a_kill_at_the_very_end_finishes(run, tmp_path):
+    """The file is there, and its parts still beside it; or they are gone, and nobody was told."""
+    config = settings(run, tmp_path / "codes.h5")
+    encoder = encode.Encoder(config, ALONE, open_set(config.data))
+    assert not encoder.is_written()
+    encode.encode(config, ALONE)
+    before = config.out.read_bytes()
+    for parts in (True, False):
+        if parts:
+            encoder.parts.mkdir()
+            encoder.encode(1)
+        assert encode.encode(config, ALONE) == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
+        assert config.out.read_bytes() == before
+    with pytest.raises(InputError, match=r"codes\.h5: exists already"):
+        encode.encode(settings(run, config.out, image_scores=False), ALONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
+
+
+def test_a_disk_without_room_is_found_before_anything_is_written(run, tmp_path, monkeypatch):
+    def full(descriptor: int, offset: int, length: int) -> None:
+        assert length > 160 * (10 + 10 + 1 + 1) * 4
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"codes\.h5: cannot be written: No space left on device"):
+        encode.encode(settings(run, tmp_path / "codes.h5"), ALONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5.parts"], "what was computed stays"
 
 
 def test_bad_input_is_refused_and_nothing_lost(run, tmp_path):

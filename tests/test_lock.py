@@ -41,6 +41,14 @@ def test_the_lock_keeps_others_out_and_is_taken_over_from_the_dead(tmp_path, mon
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "run"):
+        with pytest.raises(InputError, match=rf"{folder}: cannot be the folder of a run \(.*notes\.txt.*: "):
+            RunLock(folder).acquire()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path):
     context = multiprocessing.get_context("fork")
     dead = context.Process(target=lambda: None)

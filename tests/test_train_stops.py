@@ -16,6 +16,7 @@ from hpcauxvae import checkpoint
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.distributed import start
 from hpcauxvae.stopping import AGREE_EVERY, FINISHED, MORE_TO_DO
+from hpcauxvae.tracking import history
 from hpcauxvae.trainer import Diverged, Trainer
 from hpcauxvae.types import InputError
 from hpcauxvae.world import find_world
@@ -123,6 +124,42 @@ def test_another_run_or_other_data_are_refused(data, whole, tmp_path):
         alone(config(data, whole, epochs=3))
 
 
+def test_a_restart_that_is_refused_leaves_word_of_the_last(data, tmp_path):
+    run = tmp_path / "run"
+    assert alone(config(data, run, epochs=1)) == FINISHED
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert json.loads(before["status.json"])["exit_code"] == FINISHED
+    with pytest.raises(InputError, match="config lambda1 = None, now 5"):
+        alone(config(data, run, epochs=1, lambda1=5, resume="auto"))
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(data, whole, tmp_path):
+    """The kill comes while the row of the third epoch is written; its checkpoint was not."""
+    run = tmp_path / "run"
+    assert alone(config(data, run, epochs=3, keep_last=9)) == FINISHED
+    (run / "checkpoints" / "step-000000021.safetensors").unlink()
+    os.truncate(run / "metrics.jsonl", (run / "metrics.jsonl").stat().st_size - 40)
+    assert alone(config(data, run, epochs=3, resume="auto")) == FINISHED
+    assert_same(whole, run)
+    (run / "metrics.jsonl").unlink()
+    assert alone(config(data, run, epochs=3, resume="auto")) == FINISHED
+    assert history(run) == []
+    (run / "metrics.jsonl").write_text('{"epoch": 1\n{"epoch": 2}\n')
+    with pytest.raises(InputError, match=r"metrics\.jsonl: line 1 is damaged"):
+        history(run)
+
+
+def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
+    """A folder in the place of a file stands for the disk; rank 0 alone writes."""
+    run = tmp_path / "run"
+    (run / "config.json").mkdir(parents=True)
+    arguments = ["--aux", "radius", "--batch-size", 16, "--epochs", 1, "--device", "cpu", "--resume", "auto"]
+    codes, errors = ends(start_ranks(2, data, *arguments, "--out", run))
+    assert codes == [2, 2], errors
+    assert errors[0].endswith(f"error: {run / 'config.json'}: Is a directory\n") and errors[1] == ""
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples(data, tmp_path):
     folder = tmp_path / "run"
     assert alone(config(data, folder, epochs=1)) == FINISHED
@@ -199,6 +236,7 @@ def test_bad_input_is_said_once_whatever_the_number_of_ranks(data, tmp_path):
     for arguments, message in (
         (["--aux", "radius,size"], "factor 'size' is unknown"),
         (["--epochs", "some"], "epochs"),
+        (["--aux", "radius", "--out", data], f"{data}: cannot be the folder of a run"),
     ):
         codes, errors = ends(start_ranks(2, data, "--out", tmp_path / "run", "--device", "cpu", *arguments))
         assert codes == [2, 2], errors

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.stored import StoredImages, open_file, shard_errors
+from hpcauxvae.files import sync
 from hpcauxvae.types import KINDS, Factor, InputError
 
 FORMAT_VERSION = 1
@@ -154,21 +155,24 @@ def create(
 
 
 @contextmanager
-def whole_file(path: str | Path, n_bytes: int) -> Iterator[Path]:
+def whole_file(path: str | Path, n_bytes: int, replace: bool = False) -> Iterator[Path]:
     """An empty HDF5 file of a temporary name with room for `n_bytes` of data; it becomes `path` if the block ends well.
 
-    Raises InputError if `path` exists or the disk does not take the file.
+    replace: an older file at `path` stands until then, and goes.
+    Raises InputError if `path` exists otherwise, or the disk does not take the file.
     """
     path = Path(path)
-    refuse_existing(path)
+    if not replace:
+        refuse_existing(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _reserve(part, n_bytes)
         yield part
-        _sync(part)
-        refuse_existing(path)
+        sync(part)
+        if not replace:
+            refuse_existing(path)
         part.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
     finally:
@@ -356,12 +360,3 @@ def _reserve(part: Path, n_bytes: int) -> None:
         file.flush()
         if hasattr(os, "posix_fallocate"):  # not on macOS
             os.posix_fallocate(file.fileno(), 0, n_bytes + _HEADERS_BYTES)
-
-
-def _sync(path: Path) -> None:
-    """Forces a file, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
