@@ -9,6 +9,7 @@ from hpcauxvae.objectives import OBJECTIVES, Objective
 from hpcauxvae.types import InputError
 
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
+_MOST = {"seed": 2**64 - 1, "timeout_minutes": 60.0 * 24 * 365, "bucket_mb": 1e6}
 # A run may go on with other values of these.
 _NOT_DECISIVE = (
     "data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "timeout_minutes",
@@ -116,6 +117,9 @@ class TrainConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise InputError(f"{name} = {getattr(self, name)}; allowed: at most {most}")
         for name in ("timeout_minutes", "bucket_mb"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: positive")

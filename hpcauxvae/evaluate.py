@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,17 +17,17 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae import pictures
 from hpcauxvae.checkpoint import Run, check_factors, load_run
-from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, split
+from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.distributed import device_of
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
+from hpcauxvae.tracking import history
 from hpcauxvae.types import InputError
 from hpcauxvae.world import find_world
 
 _BATCH = 2048
 _SHOWN = 8
 _TRAVERSAL_STEPS = 9
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,10 @@ class EvaluateConfig:
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise InputError(f"images = {self.images}; allowed: at least 1")
+        if self.images < 2:
+            raise InputError(f"images = {self.images}; allowed: at least 2, an interval needs them")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed = {self.seed}; allowed: 0 to {2**32 - 1}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,15 +148,18 @@ class Evaluator:
         )
 
     def scores(self, scored: Scored) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The block of metrics.json for a set, and the image scores of each of its M images."""
+        """The block of metrics.json for a set, and the image scores of each of its M images.
+
+        Without auxiliary factors there are no scores of codes.
+        """
         maximum = float(self.model.scale.maximum)
         aux, hidden = self._columns(scored.data)
         values = scored.data.scaled()[scored.index_N]
         names = [factor.name for factor in scored.data.factors]
         images = score_images(scored.originals, scored.reconstructions, maximum)
-        block = {
-            "data": str(scored.data.path),
-            "codes": score_codes(
+        codes = {}
+        if aux:
+            codes = score_codes(
                 scored.mean_NZ,
                 scored.logvar_NZ,
                 values[:, aux],
@@ -164,9 +168,8 @@ class Evaluator:
                 hidden_names=[names[c] for c in hidden],
                 seed=self.config.seed,
                 aux_kinds=[scored.data.factors[c].kind for c in aux],
-            ),
-            "images": images.means,
-        }
+            )
+        block = {"data": str(scored.data.path), "codes": codes, "images": images.means}
         per_image = dict(images.per_image)
         if scored.noiseless is not None:
             ceiling = score_images(scored.originals, scored.noiseless, maximum)
@@ -185,7 +188,7 @@ class Evaluator:
         z_NZ = scored.mean_NZ + np.exp(scored.logvar_NZ / 2) * noise_NZ
         values_NF = data.values[scored.index_N]
         pictures.factor_latent_scatter(
-            z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"]["lds"],
+            z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"].get("lds"),
             folder / f"scatter-{scored.name}.png",
         )  # fmt: skip
         pictures.correlation_map(
@@ -255,23 +258,30 @@ def image_unit(data: ImageSet) -> str:
 
 
 def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:
-    """Means, log-variances, factors and image scores of a set in the order of the data, with each sample's number."""
-    part = path.with_name(f".{path.name}.part")
-    with h5py.File(part, "w") as file:
-        file["index"], file["mean"], file["logvar"] = scored.index_N, scored.mean_NZ, scored.logvar_NZ
-        file["factors"] = scored.data.values[scored.index_N]
-        file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]
-        for name, values in per_image.items():
+    """Means, log-variances, factors and image scores of a set in the order of the data, with each sample's number.
+
+    An older file is replaced in one step. Raises InputError where the disk does not take it.
+    """
+    content = {"index": scored.index_N, "mean": scored.mean_NZ, "logvar": scored.logvar_NZ} | per_image
+    content["factors"] = scored.data.values[scored.index_N]
+    n_bytes = sum(values.nbytes for values in content.values())
+    with whole_file(path, n_bytes, replace=True) as part, reopen(part) as file:
+        for name, values in content.items():
             file[name] = values
+        file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]
         file.attrs["data"] = str(scored.data.path)
-    part.rename(path)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """In one step: a reader finds the old file or the new one."""
+    """In one step: a reader finds the old file or the new one. Raises InputError where the disk does not take it."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.rename(path)
+    try:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+        part.rename(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def table(sets: dict[str, Any]) -> str:
@@ -281,8 +291,8 @@ def table(sets: dict[str, Any]) -> str:
         lines.append(f"{name}: {block['data']}")
         ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
         for score_name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap", "mig"):
-            score = block["codes"][score_name]
-            lines.append(_table_row(score_name, score, score.get("attainable")))
+            if score := block["codes"].get(score_name):
+                lines.append(_table_row(score_name, score, score.get("attainable")))
         for score_name in ("ssim", "mse"):
             lines.append(_table_row(score_name, block["images"][score_name], ceilings.get(score_name)))
     return "\n".join(lines)
@@ -297,6 +307,7 @@ def _table_row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Scores a run and draws its pictures into its folder; returns what metrics.json holds. Raises InputError."""
     evaluator = Evaluator(config)
+    rows = history(config.run)
     out = config.out or config.run
     folder = out / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -314,8 +325,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         metrics["sets"][scored.name] = block
         write_codes(out / f"codes-{scored.name}.h5", scored, per_image)
         evaluator.draw(scored, block, per_image, folder)
-    history = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
-    pictures.training_curves(history, folder / "training.png")
+    if rows:  # none in a run that stopped in its first epoch
+        pictures.training_curves(rows, folder / "training.png")
     write_json(out / "metrics.json", metrics)
     return metrics
 

@@ -30,11 +30,6 @@ MAX_DEGREE = 6
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
-def native_available() -> bool:
-    """Whether the compiled module could be imported."""
-    return core is not None
-
-
 def native_status() -> str:
     """One line: which instruction set and devices the compiled module serves, or why there is none."""
     if core is None:

@@ -37,6 +37,8 @@ class SensitivityConfig:
     def __post_init__(self) -> None:
         if self.samples < 2 or self.samples & (self.samples - 1):
             raise InputError(f"samples = {self.samples}; allowed: powers of 2")
+        if self.seed < 0:
+            raise InputError(f"seed = {self.seed}; allowed: at least 0")
 
 
 def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:

@@ -137,6 +137,7 @@ class _Heard:
         self.moved = dict.fromkeys(ranks, now)
 
     def listen(self, store: Store) -> None:
+        """Notes what each rank has said to the store since: its beats and marks. Raises RuntimeError if it is gone."""
         now = time.monotonic()
         for rank, value in zip(self.said, store.multi_get([str(rank) for rank in self.said]), strict=True):
             beats, marks = value.decode().split()

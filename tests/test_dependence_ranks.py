@@ -58,7 +58,7 @@ def authors(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | No
 
 
 LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}
-if moments.native_available():
+if moments.core is not None:
     LOSSES |= {"compiled": compiled, "graph": graph, "running": running}
 
 

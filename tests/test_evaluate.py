@@ -1,5 +1,6 @@
 """Evaluation and the paper's items, on a small run trained here."""
 
+import errno
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from test_train import FACTORS, alone, blobs, config
 
 from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, split, write
-from hpcauxvae.evaluate import EvaluateConfig, Evaluator, evaluate
+from hpcauxvae.evaluate import EvaluateConfig, Evaluator, evaluate, table, write_codes
 from hpcauxvae.paper.runs import find, galaxy_run, needed
 from hpcauxvae.types import InputError
 
@@ -111,6 +112,66 @@ def test_sets_that_do_not_fit_the_run_are_refused(folder, metrics, tmp_path):
     done = command("evaluate", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no such checkpoint" in done.stderr
+
+
+def test_a_run_that_stopped_in_its_first_epoch_is_scored(folder, tmp_path):
+    """The machine died after the third step, and what it wrote later is lost."""
+    run = tmp_path / "run"
+    alone(config(folder / "blobs.h5", run, epochs=1, checkpoint_minutes=0, keep_last=9))
+    (run / "last.safetensors").unlink()
+    (run / "last.safetensors").symlink_to("checkpoints/step-000000003.safetensors")
+    for rows in ("", None, '{"epoch": 1, "tra'):
+        (run / "metrics.jsonl").unlink(missing_ok=True)
+        if rows is not None:
+            (run / "metrics.jsonl").write_text(rows)
+        found = evaluate(EvaluateConfig(run=run, device="cpu", out=tmp_path / "out"))
+        assert (found["epoch"], found["sets"]["test"]["images"]["mse"]["n"]) == (0, 16)
+        assert (tmp_path / "out" / "metrics.json").exists()
+        assert not (tmp_path / "out" / "pictures" / "training.png").exists()
+
+
+def test_a_model_without_auxiliary_variables_is_scored_by_its_images(folder, tmp_path):
+    run = tmp_path / "run"
+    alone(config(folder / "blobs.h5", run, model="beta-vae", aux="", epochs=1))
+    found = evaluate(EvaluateConfig(run=run, fresh=folder / "fresh.h5", device="cpu"))
+    assert json.loads((run / "metrics.json").read_text()) == found
+    assert found["sets"]["test"]["codes"] == {}
+    assert 0 < found["sets"]["fresh"]["images"]["mse"]["value"] < 1
+    assert (run / "pictures" / "reconstructions-test.png").exists()
+    lines = table(found["sets"]).splitlines()
+    assert [line.split()[0] for line in lines] == ["score", "test:", "ssim", "mse", "fresh:", "ssim", "mse"]
+
+
+def test_codes_that_the_disk_does_not_take_leave_the_old_ones(folder, metrics, tmp_path, monkeypatch):
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "codes-test.h5"
+    path.write_text("old")
+    evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+    scored = next(evaluator.sets())
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        with pytest.raises(InputError, match=r"codes-test\.h5: cannot be written: No space left on device"):
+            write_codes(path, scored, {})
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("codes-test.h5", "old")]
+    write_codes(path, scored, {})
+    with h5py.File(path) as codes:
+        np.testing.assert_array_equal(codes["mean"], scored.mean_NZ)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"images": 1}, "images = 1; allowed: at least 2"),
+        ({"seed": -1}, "seed = -1; allowed: 0 to 4294967295"),
+        ({"seed": 2**32}, "seed = 4294967296; allowed: 0 to 4294967295"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_read(fields, message):
+    with pytest.raises(InputError, match=message):
+        EvaluateConfig(run=Path("none"), **fields)
 
 
 FACTORS_01 = tuple(factor._replace(low=0.0, high=1.0) for factor in FACTORS)

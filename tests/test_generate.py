@@ -149,3 +149,5 @@ def test_the_command_writes_every_index(folder: Path, capsys: pytest.CaptureFixt
     assert "radius" in capsys.readouterr().out
     with pytest.raises(InputError, match="samples = 10; allowed: powers of 2"):
         sensitivity.SensitivityConfig(run=folder, samples=10)
+    with pytest.raises(InputError, match="seed = -1; allowed: at least 0"):
+        sensitivity.SensitivityConfig(run=folder, seed=-1)

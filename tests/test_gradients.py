@@ -1,5 +1,7 @@
 """The gradient in parts is that of the whole batch; coarse layers change little; a file read ahead is in order."""
 
+import threading
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -73,7 +75,12 @@ def test_a_stream_gives_the_samples_in_order(data, in_memory, monkeypatch):
         np.testing.assert_array_equal(batch.images.numpy(), opened.images[index_B.numpy()])
         np.testing.assert_allclose(batch.factors.numpy(), opened.scaled()[index_B.numpy()], rtol=1e-6)
     assert list(samples.stream(index_SB[:0])) == []
-    next(samples.stream(index_SB)).images.sum()  # a stream that is left early ends its thread
+    left_early = samples.stream(index_SB)
+    next(left_early)
+    reading = [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    assert len(reading) == (0 if in_memory else 1)
+    left_early.close()
+    assert not any(thread.is_alive() for thread in reading)
 
 
 def test_the_noise_is_normal_and_of_each_sample_alone():

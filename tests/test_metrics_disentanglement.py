@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import entropy
+from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.metrics import mutual_info_score
 
 from hpcauxvae.metrics.codes import Codes
@@ -91,11 +93,18 @@ def test_a_random_code() -> None:
 
 
 def test_shares_of_importance_give_eastwood_and_williams_formula() -> None:
-    """Latent 0 = u0 + u1 tells both halves; latent 1 = u2 tells one: 1 - H weighted by importance."""
+    """Latent 0 = u0 + u1 tells both halves; latent 1 = u2 tells one. The shares are those of larger forests here; the
+    dead latent has none."""
     u = factors(3)
-    scores = dci(codes(np.stack([u[:, 0] + u[:, 1], u[:, 2], np.zeros(N)], 1), u))
-    mixed = 1 - np.log(2) / np.log(3)
-    assert 0.5 * mixed < scores["disentanglement"]["value"] < 1
+    mean = np.stack([u[:, 0] + u[:, 1], u[:, 2], np.zeros(N)], 1)
+    scores = dci(codes(mean, u))
+    forests = [ExtraTreesRegressor(100, min_samples_leaf=3, random_state=9).fit(mean, column) for column in u.T]
+    shares_DZ = np.stack([forest.feature_importances_ for forest in forests])[:, :2]
+    by_latent = 1 - entropy(shares_DZ, axis=0, base=3)
+    expected = by_latent @ shares_DZ.sum(0) / shares_DZ.sum()
+    assert 0.3 < expected < 0.5
+    assert scores["disentanglement"]["value"] == pytest.approx(expected, abs=0.05)
+    assert scores["completeness"]["value"] == pytest.approx((1 - entropy(shares_DZ, axis=1, base=3)).mean(), abs=0.05)
     assert scores["informativeness"]["value"] == pytest.approx((0.5 + 0.5 + 1) / 3, abs=0.05)
 
 
@@ -129,6 +138,33 @@ def test_dead_latents_and_categories_do_no_harm() -> None:
         assert abs(score["value"]) < 0.01
     assert modularity(nothing)["value"] == 0
     assert factor_vae(nothing)["value"] == beta_vae(nothing)["value"] == 0.5
+
+
+@pytest.mark.parametrize(("n", "measured"), [(16, 4), (300, 4), (300, 9), (300, 30)])
+def test_a_factor_that_is_seldom_measured_is_scored(n: int, measured: int) -> None:
+    """A perfect code of two factors, one of them known for a few samples: nothing crashes, and intervals say how
+    little is known."""
+    u = factors(2, n)
+    mean = np.concatenate([u, noise(1, n)], 1)
+    known = u.copy()
+    known[np.random.default_rng(2).permutation(n)[measured:], 1] = np.nan
+    given = codes(mean, known)
+    for score in (*dci(given).values(), factor_vae(given), beta_vae(given)):
+        assert np.isfinite([score["value"], score["low"], score["high"]]).all()
+        assert score["low"] <= score["value"] <= score["high"]
+    if measured == 30:
+        assert beta_vae(given)["value"] > 0.9
+        assert dci(given)["completeness"]["value"] > 0.6
+
+
+def test_where_no_part_has_two_factors_the_score_is_chance() -> None:
+    """The parts are rows 0, 5, 10 ... of the codes' own order; each factor is measured in five rows, one a part."""
+    u, order = factors(2, 100), np.random.default_rng(0).permutation(100)
+    known = np.full_like(u, np.nan)
+    known[order[:5]] = u[order[:5]]
+    given = codes(np.concatenate([u, noise(1, 100)], 1), known)
+    for score in (factor_vae, beta_vae):
+        assert score(given) == {"value": 0.5, "low": 0, "high": 1, "n": 100}
 
 
 def informativeness_of_one(given: Codes) -> Any:

@@ -102,6 +102,8 @@ def test_the_published_archive_is_read_in_its_order(tmp_path: Path, monkeypatch:
     [
         ({"shapes": ["circle"]}, "'circle' is unknown; allowed: square, ellipse, heart"),
         ({"n": 1}, "n = 1; allowed: 2 to 737280"),
+        ({"n": 9, "seed": -1}, "seed = -1; allowed: 0 to 9223372036854775807"),
+        ({"n": 9, "seed": 2**63}, "seed = 9223372036854775808; allowed: 0 to"),
         ({"archive": Path(__file__)}, "test_public_data.py: is not dsprites_ndarray"),
     ],
 )
@@ -109,6 +111,44 @@ def test_bad_requests_for_dsprites_are_named(tmp_path: Path, arguments: dict, wo
     with pytest.raises(InputError, match=words):
         dsprites.write(tmp_path / "out.h5", **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_archives_of_dsprites_are_named(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (40, 64, 64), np.uint8)
+    np.savez_compressed(tmp_path / "whole.npz", imgs=images)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[:-1000])
+    (tmp_path / "changed.npz").write_bytes(whole[:5000] + bytes(300) + whole[5300:])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "array.npy", images)
+    np.savez(tmp_path / "other.npz", pictures=images)
+    for name in ("cut.npz", "changed.npz", "empty.npz", "array.npy", "other.npz"):
+        with pytest.raises(InputError, match=rf"{name}: is not dsprites_ndarray.*, or is damaged: "):
+            dsprites.write(tmp_path / "out.h5", archive=tmp_path / name)
+    with pytest.raises(InputError, match=r"imgs is uint8 \(40, 64, 64\); expected uint8 \(737280, 64, 64\)"):
+        dsprites.write(tmp_path / "out.h5", archive=tmp_path / "whole.npz")
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_damaged_cars_are_named(tmp_path: Path) -> None:
+    im = np.random.default_rng(0).integers(0, 255, (8, 8, 3, 24, 4), np.uint8)
+    path = tmp_path / "car.mat"
+    savemat(path, {"im": im}, do_compression=True)
+    whole = path.read_bytes()
+    damaged = [whole[: len(whole) // 2], whole[:60], whole[:3000] + bytes(300) + whole[3300:], b""]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"car\.mat: is not a Cars3D file, or is damaged: "):
+            cars3d.write(tmp_path / "out.h5", tmp_path)
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
+    with pytest.raises(InputError, match=r"car\.mat: is a file of MATLAB 7\.3; allowed: earlier forms"):
+        cars3d.write(tmp_path / "out.h5", tmp_path)
+    savemat(path, {"im": im / 255})
+    with pytest.raises(InputError, match=r"im is float64 \(8, 8, 3, 24, 4\); expected uint8 \(rows, columns, 3"):
+        cars3d.write(tmp_path / "out.h5", tmp_path)
+    savemat(path, {"im": "text"})
+    with pytest.raises(InputError, match=r"im is <U4 \(1,\); expected uint8"):
+        cars3d.write(tmp_path / "out.h5", tmp_path)
 
 
 def test_cars_from_mat_files(tmp_path: Path) -> None:

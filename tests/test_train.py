@@ -149,6 +149,9 @@ COMMAND = ("-m", "hpcauxvae.train")
         (["--aux", "radius", "--batch-size", "4096"], "batch_size = 4096 for 112 training samples"),
         (["--aux", "radius", "--lambda1", "-1"], "lambda1 = -1.0; allowed: at least 0"),
         (["--aux", ""], "aux is empty"),
+        (["--aux", "radius", "--seed", str(2**64)], f"seed = {2**64}; allowed: at most {2**64 - 1}"),
+        (["--aux", "radius", "--timeout-minutes", "inf"], "timeout_minutes = inf; allowed: at most 525600"),
+        (["--aux", "radius", "--bucket-mb", "inf"], "bucket_mb = inf; allowed: at most 1000000"),
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(data, tmp_path, arguments, message):

@@ -64,14 +64,15 @@ def _read_mat(path: Path) -> NDArray[np.uint8]:
     """One car, (azimuth, elevation, 64, 64, 3); the file holds `im` (row, column, colour, azimuth, elevation)."""
     from PIL import Image
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         images = loadmat(path)["im"]
-    except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:
-        raise InputError(f"{path}: is not a Cars3D file: {error}") from error
-    if images.ndim != 5 or images.shape[2:] != (3, len(AZIMUTHS), len(ELEVATIONS)):
-        raise InputError(f"{path}: im has shape {images.shape}; expected (rows, columns, 3, 24, 4)")
+    except NotImplementedError:
+        raise InputError(f"{path}: is a file of MATLAB 7.3; allowed: earlier forms, `save -v7` makes one") from None
+    except Exception as error:  # a damaged file may raise any
+        raise InputError(f"{path}: is not a Cars3D file, or is damaged: {error}") from error
+    if images.dtype != np.uint8 or images.ndim != 5 or images.shape[2:] != (3, len(AZIMUTHS), len(ELEVATIONS)):
+        raise InputError(f"{path}: im is {images.dtype} {images.shape}; expected uint8 (rows, columns, 3, 24, 4)")
     views = images.transpose(3, 4, 0, 1, 2)
     small = [
         Image.fromarray(view).resize((SIZE, SIZE), Image.Resampling.LANCZOS)

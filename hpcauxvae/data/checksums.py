@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcauxvae.data.stored import read_rows
+
 NAME = "checksums"
 ROWS = "rows"
 """Attribute of `checksums`: how many samples a block has; the last one may have fewer."""
@@ -33,10 +35,13 @@ def blocks(file: h5py.File) -> Iterator[tuple[slice, int]]:
 
 
 def checksum_errors(file: h5py.File) -> Iterator[str]:
-    """The blocks whose images have changed since they were written: the first, and how many. Reads all images."""
+    """The blocks whose images have changed since they were written: the first, and how many. Reads all images.
+
+    Raises InputError where a block cannot be read at all.
+    """
     images, wrong = file["images"], []
     for rows, stored in blocks(file):
-        if checksum(images[rows]) != stored:
+        if checksum(read_rows(images, rows)) != stored:
             wrong.append(rows)
     if wrong:
         first = wrong[0]

@@ -115,6 +115,8 @@ def write(
     chosen = [SHAPES.index(shape) for shape in sorted(set(shapes), key=SHAPES.index)]
     per_shape = math.prod(COUNTS[1:])
     numbers_N = (np.array(chosen)[:, None] * per_shape + np.arange(per_shape)).reshape(-1)
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed = {seed}; allowed: 0 to {2**63 - 1}")
     if n is not None:
         if not 2 <= n <= len(numbers_N):
             raise InputError(f"n = {n}; allowed: 2 to {len(numbers_N)}, the images of {', '.join(shapes)}")
@@ -146,8 +148,8 @@ def _archive_images(path: Path) -> NDArray[np.uint8]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             images: NDArray[np.uint8] = archive["imgs"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: is not {ARCHIVE}: {error}") from error
+    except Exception as error:  # a damaged archive may raise any
+        raise InputError(f"{path}: is not {ARCHIVE}, or is damaged: {error}") from error
     if images.shape != (math.prod(COUNTS), SIZE, SIZE) or images.dtype != np.uint8:
         raise InputError(
             f"{path}: imgs is {images.dtype} {images.shape}; expected uint8 {(math.prod(COUNTS), SIZE, SIZE)}"

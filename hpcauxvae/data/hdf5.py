@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
-from hpcauxvae.data.stored import StoredImages, open_file, shard_errors
+from hpcauxvae.data.stored import StoredImages, open_file, read_rows, shard_errors
 from hpcauxvae.files import sync
 from hpcauxvae.types import KINDS, Factor, InputError
 
@@ -108,7 +108,10 @@ def open_set(path: str | Path) -> ImageSet:
 
 
 def check_pixels(image_set: ImageSet, samples: slice = slice(None)) -> None:
-    """Raises InputError, naming the first sample, if any pixel is NaN or infinite. Reads these images, in parts."""
+    """Raises InputError, naming the first sample, if any pixel is NaN or infinite, or cannot be read.
+
+    Reads these images, in parts.
+    """
     for error in _pixel_errors(image_set.images, range(*samples.indices(len(image_set)))):
         raise InputError(f"{image_set.path}: {error}")
 
@@ -116,15 +119,17 @@ def check_pixels(image_set: ImageSet, samples: slice = slice(None)) -> None:
 def validate(path: str | Path) -> list[str]:
     """Every rule of the format: one line for each thing wrong, none for a good file. Reads all images."""
     path = Path(path)
+    errors: list[str] = []
     try:
         with open_file(path) as file:
-            errors = list(_layout_errors(file))
+            errors += (f"{path}: {error}" for error in _layout_errors(file))
             if not errors:
                 factors, values = _read_factors(file)
-                errors = [*_value_errors(values, factors), *_pixel_errors(file["images"]), *checksum_errors(file)]
+                for found in (_value_errors(values, factors), _pixel_errors(file["images"]), checksum_errors(file)):
+                    errors += (f"{path}: {error}" for error in found)
     except InputError as error:
-        return [str(error)]
-    return [f"{path}: {error}" for error in errors]
+        errors.append(str(error))
+    return errors
 
 
 @contextmanager
@@ -253,7 +258,7 @@ def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
     kinds = values.attrs.get("kind", ["continuous"] * values.shape[1])
     columns = zip(*(values.attrs[field] for field in ("name", "unit", "low", "high")), kinds, strict=True)
     factors = tuple(Factor(_plain(n), _plain(u), float(low), float(high), _plain(k)) for n, u, low, high, k in columns)
-    return factors, values[:]
+    return factors, read_rows(values, slice(None))
 
 
 def _map_offset(images: h5py.Dataset) -> int | None:
@@ -338,7 +343,8 @@ def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset, samples: ran
     step = max(1, _CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
     first, count = "", 0
     for start in samples[::step]:
-        part = np.asarray(images[start : min(start + step, samples.stop)])
+        rows = slice(start, min(start + step, samples.stop))
+        part = read_rows(images, rows) if isinstance(images, h5py.Dataset) else images[rows]
         bad = np.argwhere(~np.isfinite(part))
         if len(bad):
             sample, channel, row, column = bad[0]

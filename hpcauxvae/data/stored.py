@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,11 +21,22 @@ def open_file(path: Path) -> h5py.File:
         raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
 
 
+def read_rows(stored: h5py.Dataset, index: Any) -> np.ndarray:
+    """These rows of a data set. Raises InputError, naming file and rows, where they are damaged on the disk."""
+    try:
+        return np.asarray(stored[index])
+    except OSError as error:
+        rows = np.arange(len(stored))[index].reshape(-1)
+        where = f"sample {rows[0]}" if len(rows) == 1 else f"samples {rows[0]} to {rows[-1]}"
+        name = f"{stored.file.filename}: {stored.name.removeprefix('/')}"
+        raise InputError(f"{name}: {where} cannot be read, the file is damaged: {error}") from error
+
+
 class StoredImages:
     """(N, C, H, W) read through h5py, for files whose images are chunked, compressed or virtual.
 
-    Takes an index, a slice or an array of indices in any order. The file is opened by the process that reads, so an
-    object made before a fork serves the children too.
+    Takes an index, a slice or an array of indices in any order; raises InputError where the file is damaged there. It
+    is opened by the process that reads, so an object made before a fork serves the children too.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -42,10 +54,10 @@ class StoredImages:
             self._file, self._opened_by = open_file(self.path), os.getpid()
         stored = self._file["images"]
         if isinstance(index, int | np.integer | slice):
-            return stored[index]
+            return read_rows(stored, index)
         wanted = np.arange(len(self))[np.asarray(index)]
         distinct, place = np.unique(wanted, return_inverse=True)  # h5py reads in increasing order only
-        return stored[distinct][place]
+        return read_rows(stored, distinct)[place]
 
 
 def shard_errors(file: h5py.File) -> Iterator[str]:

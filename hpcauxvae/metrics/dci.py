@@ -23,7 +23,8 @@ def dci(codes: Codes) -> dict[str, Score]:
     Each is 1 less the entropy of the shares of importance, in units of its maximum; latents count by their importance.
     `informativeness`: R^2 of the factors on samples that were not fitted, mean over factors.
     """
-    groups = min(GROUPS, len(codes.mean_NZ) // 2)
+    fewest = int(np.count_nonzero(~np.isnan(codes.aux_ND), 0).min())
+    groups = min(GROUPS, fewest // 2)  # all factors have the same number, of at least two samples each
     fits = [_fit(codes.mean_NZ, column, groups, codes.seed) for column in codes.aux_ND.T]
     importance_GDZ = np.stack([importance for importance, _ in fits], 1)
     explained_G = np.stack([explained for _, explained in fits], 1).mean(1)

@@ -50,19 +50,27 @@ def _of_parts(codes: Codes, accuracy: Accuracy) -> Score:
     """Mean accuracy over separate parts of the samples; their spread gives the interval, all sources of error included.
 
     accuracy: means of the latents that vary, in units of their standard deviation, and factors -> share of right votes.
+    A factor measured in fewer than two samples of a part is left out there, and a part in which only one of several
+    factors is left counts not at all: there is nothing to choose. The interval is all from 0 to 1 where fewer than two
+    parts are left.
     """
     deviation_Z = codes.mean_NZ.std(0, dtype=np.float64)
     alive_Z = deviation_Z > DEAD * deviation_Z.max()
-    n = len(codes.mean_NZ)
+    n, d = codes.aux_ND.shape
+    chance = 1 / d
     if not alive_Z.any():
-        chance = 1 / codes.aux_ND.shape[1]
         return Score(value=chance, low=chance, high=chance, n=n)
     relative_NZ = codes.mean_NZ[:, alive_Z] / deviation_Z[alive_Z]
     found = []
     parts = min(PARTS, n // 2)
     for part in range(parts):
         rng = np.random.default_rng([codes.seed, part])
-        found.append(accuracy(relative_NZ[part::parts], codes.aux_ND[part::parts], rng))
+        aux_ND = codes.aux_ND[part::parts]
+        known_D = np.count_nonzero(~np.isnan(aux_ND), 0) >= 2
+        if np.count_nonzero(known_D) >= min(2, d):
+            found.append(accuracy(relative_NZ[part::parts], aux_ND[:, known_D], rng))
+    if len(found) < 2:
+        return Score(value=found[0] if found else chance, low=0.0, high=1.0, n=n)
     return parts_score(np.array(found), n, (0, 1))
 
 

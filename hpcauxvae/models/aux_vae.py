@@ -40,6 +40,11 @@ class AuxVAE(BetaVAE):
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+        """As BetaVAE; and the mean and variance of each auxiliary factor over the samples where it is measured.
+
+        u_ND: in [0, 1], NaN where not measured. With `informed_start` the guided posteriors begin with the variance of
+        their prior (3).
+        """
         super().prepare(images, u_ND, brightest, darkest)
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
@@ -49,7 +54,10 @@ class AuxVAE(BetaVAE):
             self.encoder.start_at(logvar_Z)
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """N(u_j, 1/n) for a coordinate whose u_j was measured, the marginal of u_j where it was not, else N(0, 1)."""
+        """Mean and variance (B, Z) of eq. (3): N(u_j, 1/n) for the coordinate of an auxiliary factor, else N(0, 1).
+
+        Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n.
+        """
         mean_BZ, var_BZ = super().prior(batch)
         u_BD = batch.factors[:, self.columns]
         missing_BD, d = u_BD.isnan(), len(self.columns)

@@ -80,9 +80,14 @@ class BetaVAE(nn.Module):
         return self.latents * self.objective.draws
 
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
+        """q(z|x) of (2), mean and log-variance (B, Z) each, of images (B, C, H, W) in linear data units.
+
+        u_BD: auxiliary factors in [0, 1], NaN where not measured, for models whose encoder sees them.
+        """
         return self._encode_scaled(self.scale(images), u_BD)
 
     def decode(self, z_BZ: Tensor) -> Tensor:
+        """Expected images (B, C, H, W) of p(x|z), in linear data units."""
         return self.scale.inverse(self._squashed(self.decoder(z_BZ)))
 
     def forward(self, batch: Batch, noise_BZ: Tensor, pull: Posterior | None = None) -> LossTerms:
@@ -103,7 +108,7 @@ class BetaVAE(nn.Module):
         return global_mean(values_B, self.global_batch or len(values_B), self.group)
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the prior of z, each (B, Z)."""
+        """Mean and variance of the prior of z, each (B, Z): here N(0, 1) for every coordinate."""
         mean_BZ = batch.images.new_zeros(len(batch.images), self.latents)
         return mean_BZ, torch.ones_like(mean_BZ)
 

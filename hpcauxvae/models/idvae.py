@@ -50,6 +50,7 @@ class IDVAE(BetaVAE):
         self.u_mean.copy_(u_ND.nanmean(0))
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and variance (B, Z) of p(z|u), as the prior's VAE has them now; no gradient of the KL reaches it."""
         mean_BZ, logvar_BZ = self._prior(batch.factors[:, self.columns])
         return mean_BZ.detach(), logvar_BZ.detach().exp()
 
