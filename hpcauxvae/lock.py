@@ -16,7 +16,8 @@ from hpcauxvae.types import InputError
 class RunLock:
     """The file `lock` of a folder names host, process and job of the one inside.
 
-    The same job requeued on another host takes over, and so does anyone on the same host once that process is gone.
+    The same job requeued on another host takes over, so does its successor (PREDECESSOR names the job it goes on for),
+    and so does anyone on the same host once that process is gone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,9 +76,10 @@ class RunLock:
             return True
         if holder["host"] != self.owner["host"]:
             if holder["job"] is None or holder["job"] != self.owner["job"]:
-                return False
+                # A job names itself to its successor when its own processes have ended (jobs/lib.sh).
+                return holder["job"] is not None and holder["job"] == os.environ.get("PREDECESSOR")
             # PBS does not count restarts; two runs of one Slurm job on two hosts are not one that was requeued.
-            return "SLURM_JOB_ID" not in os.environ or self.owner["restart"] > holder["restart"]
+            return "SLURM_JOB_ID" not in os.environ or self.owner["restart"] > holder.get("restart", 0)
         return _start_time(holder["pid"]) != holder["started"]
 
 

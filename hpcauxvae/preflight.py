@@ -193,7 +193,8 @@ def preflight(options: Options) -> str:
         if world.world_size > 1:
             clock.doing = f"waiting for the other ranks to join rank {world.rank} on {own['host']}"
             try:
-                start(world, "cpu", timedelta(seconds=options.seconds))
+                # Longer than the clock, which says for whom this rank waits.
+                start(world, "cpu", timedelta(seconds=2 * options.seconds))
             except (InputError, Apart) as error:
                 raise InputError(own["error"] or str(error)) from error
             seen = [{}] * world.world_size

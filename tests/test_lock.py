@@ -31,6 +31,15 @@ def test_the_lock_keeps_others_out_and_is_taken_over_from_the_dead(tmp_path, mon
     mine.path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1, "job": "77", "restart": 0}))
     with pytest.raises(InputError, match="elsewhere"):
         RunLock(tmp_path / "run").acquire()
+    with monkeypatch.context() as successor:
+        held = mine.path.read_text()
+        successor.setenv("PBS_JOBID", "78")
+        successor.setenv("PREDECESSOR", "76")
+        with pytest.raises(InputError, match="elsewhere"):
+            RunLock(tmp_path / "run").acquire()
+        successor.setenv("PREDECESSOR", "77")
+        RunLock(tmp_path / "run").acquire()
+        mine.path.write_text(held)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     with pytest.raises(InputError, match="elsewhere"):  # another step of the same job
         RunLock(tmp_path / "run").acquire()
