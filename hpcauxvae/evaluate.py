@@ -19,6 +19,7 @@ from hpcauxvae import pictures
 from hpcauxvae.checkpoint import Run, check_factors, load_run
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.distributed import device_of
+from hpcauxvae.files import whole
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.tracking import history
@@ -274,14 +275,8 @@ def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) ->
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """In one step: a reader finds the old file or the new one. Raises InputError where the disk does not take it."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
-        part.rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def table(sets: dict[str, Any]) -> str:

@@ -2,7 +2,11 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from hpcauxvae.types import InputError
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _OF_PROCESSES = (ChildProcessError, ProcessLookupError, InterruptedError)
@@ -28,3 +32,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; the file written there becomes `path` in one step, if the block ends well.
+
+    It is forced to disk first, so that a reader finds the old file or the new one, also after a kill. Raises InputError
+    where the disk does not take it.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        sync(part)
+        part.rename(path)
+        sync(path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from hpcauxvae import pictures
 from hpcauxvae.checkpoint import Run, check_factors, load_run
 from hpcauxvae.data import hdf5
 from hpcauxvae.evaluate import image_unit, upright
+from hpcauxvae.files import whole
 from hpcauxvae.types import Factor, InputError
 
 _BATCH = 2048
@@ -154,7 +155,8 @@ def _write_fits(
     primary = fits.PrimaryHDU(images_NCHW)
     for name, value in provenance.items():
         primary.header[f"HIERARCH {name}"] = value
-    fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(path)
+    with whole(path) as part:
+        fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
 
 
 def _write_png(

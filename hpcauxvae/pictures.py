@@ -19,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from hpcauxvae.files import whole
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.lds import LdsScore
 from hpcauxvae.types import Factor
@@ -273,8 +274,9 @@ def sheet(rows: int, columns: int, width: float, height: float, **shared: Any) -
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG, overwriting it."""
-    figure.savefig(path, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+    """Writes a PNG, overwriting it in one step. Raises InputError where the disk does not take it."""
+    with whole(path) as part:
+        figure.savefig(part, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.08)
 
 
 def _finish_curves(axes: NDArray, panels: int, last_epoch: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from hpcauxvae.files import whole
 from hpcauxvae.types import InputError
 from hpo.problem import Objectives, Point
 
@@ -145,7 +146,6 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """In one step: a reader finds the old file or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.rename(path)
+    """In one step, forced to disk: a reader finds the old file or the new one. Raises InputError."""
+    with whole(path) as part:
+        part.write_text(text)

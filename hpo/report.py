@@ -13,6 +13,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from hpcauxvae.files import whole
 from hpcauxvae.types import Interval
 from hpo import figures
 from hpo.journal import Journal, Row, write_whole
@@ -75,7 +76,8 @@ def _png(picture: Figure, path: Path) -> str:
     """Writes the file and returns it as text for the page."""
     buffer = io.BytesIO()
     picture.savefig(buffer, dpi=160, facecolor="white")
-    path.write_bytes(buffer.getvalue())
+    with whole(path) as part:
+        part.write_bytes(buffer.getvalue())
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -16,7 +16,8 @@ MAX_FUNCTION_LINES = 60
 
 # A part imports from itself and from the lines above its own.
 LAYERS = (
-    ("__init__", "files", "types"),
+    ("__init__", "types"),
+    ("files",),
     ("cli", "lock", "world"),
     ("distributed",),
     ("stopping",),

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
+from hpcauxvae.files import whole
 from hpcauxvae.pictures import GREY, INK, MAROON, SOFTENING, STAMPS, STYLE
 from hpcauxvae.simulate.painter import painter_of
 from hpcauxvae.simulate.plan import Plan
@@ -50,10 +51,8 @@ def preview(plan: Plan, values: np.ndarray) -> Path:
             f"{plan.scene.stamp_size} pixels of {plan.scene.pixel_scale:g} arcsec"
         )
         figure.suptitle(textwrap.fill(title, 130), x=0.01, ha="left", fontsize=8.5, color=INK)
-        try:
-            figure.savefig(path, facecolor="white")
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        with whole(path) as part:
+            figure.savefig(part, format="png", facecolor="white")
     return path
 
 
