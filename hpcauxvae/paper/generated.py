@@ -210,7 +210,7 @@ def draw(truth: Mapping[str, Array], generated: Mapping[str, Array], path: Path)
                 ax.scatter(x, values, s=2, color=pictures.MAROON, linewidths=0, alpha=0.35)
                 ax.plot(ends, ideal, color=pictures.INK, linewidth=0.7)
             fit = line(x, y)
-            upper.set_title(f"{name}: slope {fit['slope']:.3f}, scatter {fit['scatter']:.2g}")
+            upper.set_title(f"{name}: slope {fit['slope']:.3f}, scatter {_short(fit['scatter'])}")
             lower.set_xlabel(f"{_label(name)}, GalSim")
             for ax in (upper, lower):
                 ax.locator_params(nbins=3, steps=pictures.ROUND)
@@ -218,6 +218,10 @@ def draw(truth: Mapping[str, Array], generated: Mapping[str, Array], path: Path)
         axes[1, 0].set_ylabel("generated − GalSim")
         figure.align_ylabels()
         pictures.save(figure, path)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _label(name: str) -> str:

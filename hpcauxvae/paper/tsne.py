@@ -6,7 +6,7 @@ units of its own posterior's standard deviation (root mean square over the image
 is noise of size 1 beside those that do. The paper is silent on this. Images are their pixels in linear data units.
 
 The number in each panel says how far the colours are in order: the share of the factor's variance that the mean over
-the 10 nearest neighbours in the map explains, 1 at best, at most about 0 by chance. Shape legend in types.py.
+the 10 nearest neighbours in the map explains, 1 at best and about -0.1 by chance. Shape legend in types.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -226,9 +226,9 @@ def _range(columns: Sequence[NDArray]) -> tuple[float, float]:
 
 def _bar(figure: Figure, axes: NDArray, factor: Factor, ends: tuple[float, float], colours: str, across: str) -> None:
     shades = mpl.cm.ScalarMappable(mpl.colors.Normalize(*ends), colours)
-    side = "right" if across == "maps" else "bottom"
+    side, most = ("right", 3) if across == "maps" else ("bottom", 2)
     bar = figure.colorbar(
-        shades, ax=axes.tolist(), location=side, pad=0.02, aspect=14, ticks=MaxNLocator(3, steps=pictures.ROUND)
+        shades, ax=axes.tolist(), location=side, pad=0.02, aspect=14, ticks=MaxNLocator(most, steps=pictures.ROUND)
     )
     bar.outline.set_visible(False)
     bar.set_label(pictures.with_unit(factor))
