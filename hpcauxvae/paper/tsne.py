@@ -226,9 +226,9 @@ def _range(columns: Sequence[NDArray]) -> tuple[float, float]:
 
 def _bar(figure: Figure, axes: NDArray, factor: Factor, ends: tuple[float, float], colours: str, across: str) -> None:
     shades = mpl.cm.ScalarMappable(mpl.colors.Normalize(*ends), colours)
-    side, most = ("right", 3) if across == "maps" else ("bottom", 2)
+    side = "right" if across == "maps" else "bottom"
     bar = figure.colorbar(
-        shades, ax=axes.tolist(), location=side, pad=0.02, aspect=14, ticks=MaxNLocator(most, steps=pictures.ROUND)
+        shades, ax=axes.tolist(), location=side, pad=0.02, aspect=14, ticks=MaxNLocator(3, steps=[1, 2, 3, 5, 10])
     )
     bar.outline.set_visible(False)
     bar.set_label(pictures.with_unit(factor))
