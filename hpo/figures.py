@@ -92,7 +92,7 @@ def parallel_coordinates(rows: Sequence[Row], space: Space) -> Figure:
     columns += [list(values) for values in zip(*(row.objectives for row in shown if row.objectives), strict=True)]
     scaled = [_scaled(column, space.get(name), log=name == "MSE") for name, column in zip(names, columns, strict=True)]
     with mpl.rc_context(STYLE):
-        made, ax = figure(1.15 * len(names) + 0.6, 3.6)
+        made, ax = figure(max(6.4, 0.85 * len(names) + 0.5), 4.2)  # a page shows it whole, and is to be read
         for number, row in enumerate(shown):
             strong = row.trial in best_of
             colour = INK if row is best else MAROON if strong else GREY
@@ -103,8 +103,8 @@ def parallel_coordinates(rows: Sequence[Row], space: Space) -> Figure:
             ax.axvline(position, color=PALE, linewidth=1, zorder=1)
             for height, text in ((-0.035, low), (1.02, high)):
                 va = "top" if height < 0 else "bottom"
-                ax.text(position, height, text, ha="center", va=va, fontsize=7.5, color=INK)
-        ax.set_xticks(range(len(names)), names)
+                ax.text(position, height, text, ha="center", va=va, fontsize=8.5, color=INK)
+        ax.set_xticks(range(len(names)), [name.replace("_", "_\n") for name in names], fontsize=9)
         ax.tick_params(axis="x", length=0, pad=14)
         ax.set(yticks=[], ylim=(-0.02, 1.02), xlim=(-0.4, len(names) - 0.6))
         ax.spines[:].set_visible(False)
@@ -123,7 +123,8 @@ def _scaled(column: Sequence[Any], axis: Any, log: bool) -> tuple[NDArray, str, 
     if log or (axis is not None and axis.log):
         values, ends = np.log(values), np.log(ends)
     height = (values - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else np.full(len(values), 0.5)
-    return height, f"{low:.4g}", f"{high:.4g}"
+    digits = ".3g" if axis is None else "g"
+    return height, f"{low:{digits}}", f"{high:{digits}}"
 
 
 def importance(rows: Sequence[Row], space: Space, seed: int) -> Figure | None:
@@ -146,7 +147,7 @@ def importance(rows: Sequence[Row], space: Space, seed: int) -> Figure | None:
             trees = ExtraTreesRegressor(200, bootstrap=True, oob_score=True, min_samples_leaf=2, random_state=seed)
             trees.fit(x_NA, y_N2[:, objective])
             found = permutation_importance(trees, x_NA, y_N2[:, objective], n_repeats=20, random_state=seed)
-            label += f"  (R² of trials left out: {trees.oob_score_:.2f})"
+            label += f"  (R² of trials left out: {round(trees.oob_score_, 2) + 0.0:.2f})"
             ax.barh(
                 np.arange(len(space)) + 0.38 * objective, found.importances_mean, 0.36,
                 xerr=found.importances_std, color=colour, label=label, error_kw={"elinewidth": 0.8, "ecolor": INK},

@@ -43,7 +43,7 @@ _CAPTIONS = {
 }  # fmt: skip
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #22262b; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #22262b; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 img { max-width: 100%; height: auto; } p.note { color: #5a6068; max-width: 46rem; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }

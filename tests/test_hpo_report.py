@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
+from hpcauxvae.config import TrainConfig
 from hpcauxvae.types import InputError
-from hpo import best, report
+from hpo import best, figures, report
 from hpo.journal import SETTINGS, Journal, Row
-from hpo.problem import Objectives
+from hpo.problem import Objectives, declared_space
 from hpo.search import main
 from hpo.settings import SearchConfig
+from hpo.strategies import Random
 
 
 @pytest.fixture
@@ -58,6 +61,24 @@ def test_the_page_stands_alone_and_has_every_trial(search):
     assert "&lt;b&gt;killed" in page
     assert "14 of 20 ended: 12 finished, 1 stopped, 1 failed; 1 running" in page
     assert "4% of the epochs saved" in page, "4 of 13 times 8"
+
+
+def test_the_labels_of_a_large_space_can_be_read_on_the_page():
+    """At the page's 1024 pixels; letters of less than 10 are a strain."""
+    space = declared_space(TrainConfig(data=Path("x.h5"), aux="a"))
+    points = Random(space, [], 0, None)
+    rows = [
+        Row(
+            trial=trial, point=points.ask(), state="finished", reason="", objectives=Objectives(1e-5, 0.1 * trial),
+            epochs=1, started=0.0, ended=1.0, worker="here/0", rungs=[],
+        )
+        for trial in range(3)
+    ]  # fmt: skip
+    drawn = figures.parallel_coordinates(rows, space)
+    drawn.canvas.draw()
+    pixels = 1024 / max(1024, 160 * drawn.get_figwidth()) * 160 / 72
+    assert all(text.get_fontsize() * pixels > 10 for text in drawn.findobj(Text) if text.get_text())
+    assert {"10000", "learning_\nrate"} <= {text.get_text() for text in drawn.findobj(Text)}
 
 
 @pytest.mark.parametrize("trials", [0, 1])
