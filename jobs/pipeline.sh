@@ -8,7 +8,7 @@
 # N, FRESH_N     galaxies to train on, 16384, and to judge by, 32768
 # SEED           of the galaxies, 7; those to judge by have the next one
 # TRAIN_OPTIONS  further options of `hpcauxvae train`
-# TRAIN_SBATCH   options of sbatch for the training, such as --nodes=4; SIMULATE_SBATCH for the simulations
+# TRAIN_SBATCH   options of sbatch for the training, such as --nodes=4; SIMULATE_SBATCH, EVALUATE_SBATCH for the others
 # SITE           settings of the cluster, sites/SITE.env; and any setting of it or of the scripts
 set -euo pipefail
 for setting in "$@"; do
@@ -33,5 +33,6 @@ simulate() { submit simulate.sh '' "${SIMULATE_SBATCH:-}" OUT="$1" N="$2" SEED="
 [ -f "$FOLDER/galaxies.h5" ] || galaxies=$(simulate "$FOLDER/galaxies.h5" "${N:-16384}" "$SEED")
 [ -f "$FOLDER/fresh.h5" ] || fresh=$(simulate "$FOLDER/fresh.h5" "${FRESH_N:-32768}" "$((SEED + 1))")
 run=$(submit train_a100.sh "$galaxies" "${TRAIN_SBATCH:-}" DATA="$FOLDER/galaxies.h5" AUX="$AUX" OUT="$FOLDER/run")
-scores=$(submit evaluate.sh "$run$fresh" '' RUN="$FOLDER/run" DATA="$FOLDER/galaxies.h5" FRESH="$FOLDER/fresh.h5")
+scores=$(submit evaluate.sh "$run$fresh" "${EVALUATE_SBATCH:-}" \
+    RUN="$FOLDER/run" DATA="$FOLDER/galaxies.h5" FRESH="$FOLDER/fresh.h5")
 echo "simulate ${galaxies#:}, simulate to judge by ${fresh#:}, train ${run#:}, evaluate ${scores#:}"

@@ -64,8 +64,8 @@ def test_with_everything_that_the_tests_install() -> None:
         ("torch", BROKEN, {"torch", "commands", "CUDA"}, "broken", "pip install 'torch>=2.9'"),
         ("h5py", AWAY, {"HDF5", "commands", "GalSim"}, "missing", "pip install h5py"),  # GalSim imports h5py
         ("skimage", AWAY, {"scikit-image", "commands"}, "missing", "pip install scikit-image"),
-        ("safetensors", AWAY, {"commands"}, "missing", "pip install ."),
-        ("hpcauxvae._core", AWAY, {"native kernel"}, "missing", "pip install --force-reinstall --no-deps ."),
+        ("safetensors", AWAY, {"commands"}, "missing", "pip install -e ."),
+        ("hpcauxvae._core", AWAY, {"native kernel"}, "missing", "pip install --force-reinstall --no-deps -e ."),
         ("mpi4py", AWAY, {"MPI"}, "missing", "pip install mpich mpi4py"),
         ("galsim", AWAY, {"GalSim"}, "missing", "pip install galsim"),
         ("deephyper", AWAY, {"DeepHyper"}, "missing", "pip install deephyper"),
