@@ -51,6 +51,8 @@ class EvaluateConfig:
     """Score at most this many images of a set by SSIM and MSE."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    pictures: bool = True
+    """Draw the pictures, which take longer than the scores of a small set."""
 
     def __post_init__(self) -> None:
         if self.images < 2:
@@ -305,7 +307,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     rows = history(config.run)
     out = config.out or config.run
     folder = out / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder if config.pictures else out).mkdir(parents=True, exist_ok=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
     settings["noiseless"] = [str(path) for path in config.noiseless]
     metrics: dict[str, Any] = {
@@ -319,8 +321,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         block, per_image = evaluator.scores(scored)
         metrics["sets"][scored.name] = block
         write_codes(out / f"codes-{scored.name}.h5", scored, per_image)
-        evaluator.draw(scored, block, per_image, folder)
-    if rows:  # none in a run that stopped in its first epoch
+        if config.pictures:
+            evaluator.draw(scored, block, per_image, folder)
+    if config.pictures and rows:  # none in a run that stopped in its first epoch
         pictures.training_curves(rows, folder / "training.png")
     write_json(out / "metrics.json", metrics)
     return metrics
@@ -339,7 +342,8 @@ def main(argv: list[str] | None = None) -> int:
     metrics = evaluate(config)
     print(table(metrics["sets"]))
     out = config.out or config.run
-    print(f"written: {out}/metrics.json, codes-*.h5 and the pictures in {out}/pictures/")
+    drawn = f" and the pictures in {out}/pictures/" if config.pictures else ""
+    print(f"written: {out}/metrics.json, codes-*.h5{drawn}")
     return 0
 
 

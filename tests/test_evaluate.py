@@ -202,11 +202,15 @@ def test_paper_items_read_finished_runs_and_say_what_is_missing(folder, metrics,
     )
     from hpcauxvae.paper import table1
 
-    (path,) = table1.draw([stands_for], runs, tmp_path)
-    row = path.read_text().splitlines()[2].split(" | ")
-    assert row[:4] == ["| 2", "aux-vae", "tuned", "test"]
-    assert row[5].startswith(f"{metrics['sets']['test']['codes']['lds']['value']:.3f} [")
-    assert row[8] == "0.94 (0.89)"
-    done = command("paper", "fig3", "--runs", runs, "--out", tmp_path)
+    path, numbers = table1.draw([stands_for], runs, tmp_path)
+    lds = metrics["sets"]["test"]["codes"]["lds"]
+    (row,) = [line for line in path.read_text().splitlines() if "| tuned | test |" in line]
+    cells = row.strip("| ").split(" | ")
+    assert cells[:6] == ["Galaxies, case 2", "Aux-VAE", "tuned", "test", "16", "1"]
+    assert cells[6] == f"{lds['value']:.3f} [{lds['low']:.3f}, {lds['high']:.3f}]"
+    assert cells[7] == f"{lds['attainable']:.3f}" and cells[-1] == "0.94 (0.89)"
+    first, *_ = json.loads(numbers.read_text())["lines"]
+    assert first["lds"] == [lds] and first["runs"] == ["a"]
+    done = command("paper", "fig3", "--no-train", "--runs", runs, "--out", tmp_path)
     assert done.returncode == 2
     assert "no evaluated run of galaxy case 2" in done.stderr

@@ -14,6 +14,7 @@ from hpcauxvae.evaluate import EvaluateConfig, Evaluator, write_codes, write_jso
 from hpcauxvae.metrics import score_images
 from hpcauxvae.paper import __main__ as command
 from hpcauxvae.paper import attack, generated, perturbation, tsne
+from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.runs import Found, Item, find
 from hpcauxvae.simulate.measure import noiseless_stamps
 from hpcauxvae.types import InputError
@@ -113,9 +114,8 @@ def test_without_runs_the_command_that_makes_one_is_named(item: Item, tmp_path: 
 def test_all_draws_what_it_can_and_names_the_rest(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = {"fig13": tsne.figure_13, "fig1": tsne.figure_1}
-    monkeypatch.setattr(command, "ITEMS", chosen)
-    arguments = ["--runs", str(folder / "runs"), "--out", str(tmp_path)]
+    monkeypatch.setattr(command, "ITEMS", {name: ITEMS[name] for name in ("fig13", "fig1")})
+    arguments = ["--runs", str(folder / "runs"), "--out", str(tmp_path), "--no-train", "--jobs", "1"]
     assert command.main(["all", *arguments]) == 0
     said = capsys.readouterr()
     assert said.out == f"fig1: {tmp_path}/fig1.png\nfig1: {tmp_path}/fig1.json\n"

@@ -59,9 +59,11 @@ class Cars3D:
     """Folder of .mat files, or an HDF5 file of the images (hpcauxvae/data/cars3d.py)."""
     out: Path
     """The HDF5 file to write."""
+    cars: int | None = None
+    """The first so many cars; all if not given."""
 
     def run(self) -> int:
-        cars3d.write(self.out, self.source)
+        cars3d.write(self.out, self.source, self.cars)
         print(describe(open_set(self.out)))
         return 0
 

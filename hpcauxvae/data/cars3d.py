@@ -38,16 +38,21 @@ LABELS: dict[str, tuple[str, ...]] = {
 _BACKGROUND = 250  # the pictures have a white ground
 
 
-def read(source: Path) -> NDArray[np.uint8]:
-    """(car, azimuth, elevation, 64, 64, 3) from a folder of .mat files or an HDF5 file. Raises InputError."""
+def read(source: Path, cars: int | None = None) -> NDArray[np.uint8]:
+    """(car, azimuth, elevation, 64, 64, 3) from a folder of .mat files or an HDF5 file. Raises InputError.
+
+    cars: the first so many; all if not given.
+    """
+    if cars is not None and cars < 2:
+        raise InputError(f"cars = {cars}; allowed: at least 2")
     if source.is_dir():
         files = sorted(source.glob("*.mat"))
         if not files:
             raise InputError(f"{source}: has no .mat files; allowed: the folder of the original Cars3D files")
-        return np.stack([_read_mat(path) for path in files])
+        return np.stack([_read_mat(path) for path in files[:cars]])
     try:
         with h5py.File(source, "r", locking=False) as file:
-            images: NDArray[np.uint8] = file["images"][:]
+            images: NDArray[np.uint8] = file["images"][:cars]
     except (OSError, KeyError) as error:
         raise InputError(
             f"{source}: is neither a folder of .mat files nor an HDF5 file with images: {error}"
@@ -90,9 +95,9 @@ def labels(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.stack(columns, 1).astype(np.float64)
 
 
-def write(path: Path, source: Path) -> None:
+def write(path: Path, source: Path, cars: int | None = None) -> None:
     """Writes the images of `source` (see `read`) in the format of hdf5.py. Raises InputError."""
-    images = read(source)
+    images = read(source, cars)
     values_NF = labels(images)
     ranges = zip(values_NF.min(0).tolist(), values_NF.max(0).tolist(), strict=True)
     columns = [

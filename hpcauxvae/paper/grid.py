@@ -94,7 +94,7 @@ def grid_of(runs: list[Found], folder: Path) -> Grid:
     if not groups or max(len(group) for group in groups.values()) < 2:
         raise InputError(
             f"{folder}: fewer than 2 evaluated runs of galaxy case {CASE} on the grid of Fig. 16, {PAPER_GRID}; "
-            "make them: hpcauxvae paper fig16"
+            "hpcauxvae paper fig16 makes them"
         )
     (objective_name, epochs, *_), found = max(groups.items(), key=lambda item: len(item[1]))
     points = tuple(point for point in POINTS if point in found)

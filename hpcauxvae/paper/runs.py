@@ -4,19 +4,19 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
-from hpcauxvae.recipes import command, galaxies
+from hpcauxvae.recipes import Variant, command, galaxies
 from hpcauxvae.types import InputError
 
 METRICS = "metrics.json"
+GRID = "grid"
+"""Folder, below that of the runs, of those on the grid of Fig. 16."""
 
 Data = Literal["galaxies", "cars3d", "dsprites"]
-Variant = Literal["raw", "sound"]
-"""The paper's labels, or ones that an image can tell without a seam; of the galaxies there are only the former."""
 
 _CASES = {names: case for case, names in CASES.items()}
 _GALAXY_FACTORS = {factor.name for factor in FACTORS}
@@ -102,5 +102,35 @@ def needed(runs: list[Found], folder: Path, case: int) -> Found:
     return run
 
 
+class Wants(NamedTuple):
+    """Which runs an item reads; an empty field allows all."""
+
+    data: tuple[Data, ...] = ()
+    cases: tuple[int, ...] = ()
+    """Of the galaxies; beta-VAE's one run is of all."""
+    models: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ("tuned", "bernoulli")
+    all_seeds: bool = False
+    """Or else the first one is enough."""
+    grid: bool = False
+    """The runs on the grid of Fig. 16, and no others."""
+
+    def takes(self, data: Data | None, case: int | None, model: str, objective: str) -> bool:
+        """Whether a run of these is read."""
+        return (
+            (not self.data or data in self.data)
+            and (not self.cases or case in (None, *self.cases) or model == "beta-vae")
+            and (not self.models or model in self.models)
+            and (not self.objectives or objective in self.objectives)
+        )
+
+
 Item = Callable[[list[Found], Path, Path], list[Path]]
 """(runs, the folder they are in, folder for the results) -> files written."""
+
+
+class Entry(NamedTuple):
+    """An item, and the runs that are made for it."""
+
+    draw: Item
+    wants: Wants

@@ -1,52 +1,214 @@
-"""Table 1: LDS (10) and SAP of each method and galaxy case, the paper's numbers beside those of finished runs."""
+"""Table 1: LDS (10) and SAP of each method on each data set, the paper's numbers beside the runs' own.
 
-from collections.abc import Iterable
+beta-VAE is trained without labels, once for a data set; its codes are scored here against each case and kind of labels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hpcauxvae.paper.runs import Found, galaxy_run
+import h5py
+import numpy as np
 
-PAPER: dict[tuple[int, str], tuple[float, float]] = {
-    (1, "beta-vae"): (0.48, 0.39),
-    (1, "aux-vae"): (0.88, 0.81),
-    (2, "aux-vae"): (0.94, 0.89),
-    (3, "aux-vae"): (0.81, 0.84),
+from hpcauxvae.data import cars3d, dsprites, galaxies
+from hpcauxvae.evaluate import write_json
+from hpcauxvae.metrics import Codes
+from hpcauxvae.metrics.lds import lds, lds_d
+from hpcauxvae.metrics.sap import sap
+from hpcauxvae.paper.runs import Data, Found, select
+from hpcauxvae.recipes import Variant
+from hpcauxvae.types import Factor, InputError
+
+METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
+SCORES = ("lds", "lds_d", "sap")
+
+
+class Task(NamedTuple):
+    """A row of Table 1."""
+
+    data: Data
+    case: int | None
+    variant: Variant
+    title: str
+    factors: tuple[str, ...]
+    """Auxiliary."""
+    printed: Mapping[str, tuple[float, float]]
+    """LDS and SAP in the paper, by model."""
+
+
+_CARS = {"beta-vae": (0.21, 0.18), "idvae": (0.67, 0.55), "aux-vae": (0.93, 0.85)}
+_DSPRITES = {"beta-vae": (0.26, 0.27), "idvae": (0.39, 0.43), "aux-vae": (0.83, 0.78)}
+_GALAXIES: dict[int, dict[str, tuple[float, float]]] = {
+    1: {"beta-vae": (0.48, 0.39), "idvae": (0.65, 0.72), "aux-vae": (0.88, 0.81)},
+    2: {"idvae": (0.73, 0.74), "aux-vae": (0.94, 0.89)},
+    3: {"idvae": (0.59, 0.68), "aux-vae": (0.81, 0.84)},
 }
-"""(LDS, SAP) by case and model, as printed."""
-
-_COLUMNS = (
-    *("case", "model", "objective", "set", "n"),
-    *("LDS over dz (attainable)", "LDS over d (attainable)", "SAP", "paper: LDS (SAP)", "run"),
+TASKS = (
+    *(
+        Task("galaxies", case, "raw", f"Galaxies, case {case}", galaxies.CASES[case], printed)
+        for case, printed in _GALAXIES.items()
+    ),
+    Task("cars3d", None, "raw", "Cars3D, the paper's labels", cars3d.LABELS["raw"], _CARS),
+    Task("cars3d", None, "sound", "Cars3D, sound labels", cars3d.LABELS["sound"], {}),
+    Task("dsprites", None, "raw", "dSprites, the paper's labels", dsprites.LABELS["raw"], _DSPRITES),
+    Task("dsprites", None, "sound", "dSprites, sound labels", dsprites.LABELS["sound"], {}),
 )
+_FACTORS: dict[Data, Sequence[Factor]] = {
+    "galaxies": galaxies.FACTORS,
+    "cars3d": cars3d.FACTORS,
+    "dsprites": dsprites.factors(("ellipse",)),
+}
 
 
-def _row(case: int, model: str, objective: str, run: Found, name: str, scores: dict[str, Any]) -> str:
-    def cell(score: dict[str, Any]) -> str:
-        text = f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-        return f"{text} ({score['attainable']:.3f})" if "attainable" in score else text
+class Line(NamedTuple):
+    """One model on one set of one task, over its seeds (S)."""
 
-    published = PAPER.get((case, model))
-    paper = f"{published[0]:.2f} ({published[1]:.2f})" if published else ""
-    cells = [cell(scores[key]) for key in ("lds", "lds_d", "sap")]
-    fields = [str(case), model, objective, name, str(scores["lds"]["n"]), *cells, paper, run.folder.name]
-    return _line(fields)
+    task: Task
+    model: str
+    objective: str
+    name: str
+    """test or fresh."""
+    scores: dict[str, list[dict[str, Any]]]
+    """By score, one for each seed."""
+    runs: list[str]
 
 
-def _line(fields: Iterable[str]) -> str:
-    return f"| {' | '.join(fields)} |"
+def lines(runs: list[Found]) -> Iterator[Line]:
+    """Every model, objective and set of every task that has runs."""
+    for task in TASKS:
+        for model in METHODS:
+            of_model = select(runs, data=task.data, model=model)
+            if model != "beta-vae":
+                of_model = select(of_model, case=task.case, variant=task.variant)
+            for objective in dict.fromkeys(run.config.objective for run in of_model):
+                seeds = select(of_model, objective=objective)
+                for name in ("test", "fresh"):
+                    scored = [run for run in seeds if name in run.metrics["sets"]]
+                    if scored:
+                        of_seeds = [_scores(run, name, task) for run in scored]
+                        by_score = {score: [one[score] for one in of_seeds] for score in SCORES}
+                        yield Line(task, model, objective, name, by_score, [run.folder.name for run in scored])
+
+
+def _scores(run: Found, name: str, task: Task) -> Mapping[str, Any]:
+    """As evaluated; of a run that was evaluated against other factors, from its codes."""
+    if run.config.aux_names == task.factors:
+        scores: dict[str, Any] = run.metrics["sets"][name]["codes"]
+        return scores
+    return rescored(run.folder / f"codes-{name}.h5", _FACTORS[task.data], task.factors)
+
+
+def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dict[str, Any]:
+    """LDS, LDS over d and SAP of the codes of an evaluation against these factors.
+
+    Raises InputError where there is no such file.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file; `hpcauxvae evaluate {path.parent}` writes it")
+    kinds = {factor.name: factor.kind for factor in factors}
+    with h5py.File(path) as file:
+        known = [str(name) for name in file["factors"].attrs["name"]]
+        values_NF, mean_NZ, logvar_NZ = (file[key][:] for key in ("factors", "mean", "logvar"))
+    codes = Codes(
+        mean_NZ=mean_NZ,
+        logvar_NZ=logvar_NZ,
+        aux_ND=values_NF[:, [known.index(name) for name in names]],
+        hidden_NH=values_NF[:, :0],
+        aux_names=names,
+        hidden_names=(),
+        aux_kinds=[kinds[name] for name in names],
+        seed=0,
+    )
+    return {"lds": lds(codes), "lds_d": lds_d(codes), "sap": sap(codes)}
 
 
 def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes table1.md: a row for each evaluated set of each galaxy run below `folder`."""
-    rows = [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
-    for case in (1, 2, 3):
-        for model in ("beta-vae", "aux-vae"):
-            for objective in ("paper", "tuned"):
-                run = galaxy_run(runs, case, model, objective)
-                if run:
-                    sets = run.metrics["sets"].items()
-                    rows += [_row(case, model, objective, run, name, block["codes"]) for name, block in sets]
-    path = out / "table1.md"
-    path.write_text("\n".join(rows) + "\n")
-    print(path.read_text(), end="")
-    return [path]
+    """Writes table1.md, and table1.json with the same numbers. Raises InputError where there is not one run."""
+    found = list(lines(runs))
+    if not found:
+        raise InputError(f"{folder}: no evaluated run of Table 1; hpcauxvae paper table1 makes them")
+    table, numbers = out / "table1.md", out / "table1.json"
+    table.write_text("\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
+    write_json(numbers, {"lines": [_plain(line) for line in found]})
+    print(table.read_text(), end="")
+    return [table, numbers]
+
+
+def _overview(found: list[Line]) -> Iterator[str]:
+    """The paper's own table, ours below each row: LDS over dz (SAP), as printed."""
+    yield "# Table 1: LDS (SAP)\n"
+    yield "LDS (10) over all latents, its mean over the seeds; SAP in brackets.\n"
+    yield _row(["", "", *METHODS.values()])
+    yield _row(["---"] * (2 + len(METHODS)))
+    for task in TASKS:
+        if task.printed:
+            cells = [_printed(task, model) for model in METHODS]
+            yield _row([task.title, "paper", *cells])
+        for name in ("test", "fresh"):
+            ours = [_main(found, task, model, name) for model in METHODS]
+            if any(ours):
+                ns = {line.scores["lds"][0]["n"] for line in ours if line}
+                who = f"ours, {name}, n = {', '.join(f'{n:,}' for n in sorted(ns))}"
+                yield _row([task.title, who, *(_short(line) if line else "" for line in ours)])
+
+
+def _main(found: list[Line], task: Task, model: str, name: str) -> Line | None:
+    """With our own objective."""
+    fitting = (line for line in found if (line.task, line.model, line.name) == (task, model, name))
+    return next((line for line in fitting if line.objective in ("tuned", "bernoulli")), None)
+
+
+def _printed(task: Task, model: str) -> str:
+    return "{:.2f} ({:.2f})".format(*task.printed[model]) if model in task.printed else ""
+
+
+def _short(line: Line) -> str:
+    return f"{_mean(line, 'lds'):.2f} ({_mean(line, 'sap'):.2f})"
+
+
+def _details(found: list[Line]) -> Iterator[str]:
+    yield "# Every score, with its ceiling\n"
+    yield _row(["", "model", "objective", "set", "n", "seeds", "LDS over dz", "ceiling", "LDS over d", "ceiling", "SAP",
+                "paper"])  # fmt: skip
+    yield _row(["---"] * 12)
+    for line in found:
+        attainable = (np.mean([s["attainable"] for s in line.scores[score]]) for score in ("lds", "lds_d"))
+        first, second = (f"{value:.3f}" for value in attainable)
+        yield _row(
+            [
+                *(line.task.title, METHODS[line.model], line.objective, line.name),
+                f"{line.scores['lds'][0]['n']:,}",
+                str(len(line.runs)),
+                *(_spread(line, "lds"), first, _spread(line, "lds_d"), second, _spread(line, "sap")),
+                _printed(line.task, line.model),
+            ]
+        )
+
+
+_NOTES = """\
+Values are means over the seeds ± their standard deviation; with one seed, the 95 % interval of its images. LDS is of
+sampled z; `over dz` sums over all latents, `over d` over the first d only, as many as there are auxiliary factors.
+The ceiling is the mean LDS of a perfect code on the same samples. SAP is of posterior means; the number of a car, a
+category, is graded by a classifier. β-VAE is trained without labels, so its first d latents are any d. IDVAE's
+encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image alone."""
+
+
+def _mean(line: Line, score: str) -> float:
+    return float(np.mean([one["value"] for one in line.scores[score]]))
+
+
+def _spread(line: Line, score: str) -> str:
+    of_seeds = line.scores[score]
+    if len(of_seeds) == 1:
+        return f"{of_seeds[0]['value']:.3f} [{of_seeds[0]['low']:.3f}, {of_seeds[0]['high']:.3f}]"
+    return f"{_mean(line, score):.3f} ± {np.std([one['value'] for one in of_seeds], ddof=1):.3f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    task = {"data": line.task.data, "case": line.task.case, "labels": line.task.variant}
+    about = {"model": line.model, "objective": line.objective, "set": line.name, "runs": line.runs}
+    return task | about | {"paper": line.task.printed.get(line.model)} | {score: line.scores[score] for score in SCORES}

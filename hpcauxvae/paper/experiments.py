@@ -1,0 +1,136 @@
+"""The experiments behind the tables and figures, as plain data: which run folder holds which training."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Literal
+
+from hpcauxvae import recipes
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.data.galaxies import CASES
+from hpcauxvae.paper.grid import CASE as GRID_CASE
+from hpcauxvae.paper.runs import GRID, Data, Wants
+from hpcauxvae.recipes import Model, Variant
+
+GUIDED: tuple[Model, ...] = ("idvae", "idvae-x", "aux-vae")
+"""Models that are given the auxiliary variables: a run for each case, or kind of labels. beta-VAE is not, so it has one
+run for all of them, whose codes table1.py scores against each."""
+SEEDS: dict[Data, tuple[int, ...]] = {"galaxies": (0, 1, 2, 3, 4), "cars3d": (0, 1, 2), "dsprites": (0, 1, 2)}
+SMALL_EPOCHS = 1
+SMALL_GRID = 3
+"""Points of the grid of Fig. 16 among the small experiments."""
+
+Objective = Literal["tuned", "paper", "reference"]
+Weights = tuple[float, float, float]
+"""beta, lambda1, lambda2"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One training."""
+
+    data: Data
+    case: int | None = None
+    """Of the galaxies."""
+    variant: Variant = "raw"
+    """Labels, of Cars3D and dSprites."""
+    model: Model = "aux-vae"
+    objective: Objective = "tuned"
+    """Of the galaxies; Cars3D and dSprites have `bernoulli`."""
+    weights: Weights | None = None
+    """A point of the grid of Fig. 16; the objective's own if not given."""
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its folder below that of the runs, as galaxies-case2-aux-vae-0."""
+        labels = f"case{self.case}" if self.case else self.variant
+        objective = [] if self.objective == "tuned" else [self.objective]
+        weights = [f"{value:g}" for value in self.weights or ()]
+        name = "-".join([self.data, labels, self.model, *objective, *weights, str(self.seed)])
+        return f"{GRID}/{name}" if self.weights else name
+
+    def config(self, runs: Path, data: Path, small: bool) -> TrainConfig:
+        """What it trains, from the folder `data` into its folder below `runs`."""
+        path, out = data / f"{self.data}.h5", runs / self.name
+        match self.data:
+            case "galaxies":
+                assert self.case is not None
+                config = recipes.galaxies(
+                    self.case, model=self.model, objective=self.objective, seed=self.seed, data=path, out=out
+                )
+            case "cars3d":
+                config = recipes.cars3d(self.variant, model=self.model, seed=self.seed, data=path, out=out)
+            case "dsprites":
+                config = recipes.dsprites(self.variant, model=self.model, seed=self.seed, data=path, out=out)
+        if self.weights:
+            beta, lambda1, lambda2 = self.weights
+            config = dataclasses.replace(config, beta=beta, lambda1=lambda1, lambda2=lambda2)
+        epochs = SMALL_EPOCHS if small else config.epochs
+        return dataclasses.replace(config, epochs=epochs, keep_last=1, keep_every=epochs, resume="auto")
+
+
+def _galaxies() -> tuple[Experiment, ...]:
+    seeds = SEEDS["galaxies"]
+    beta_vae = [Experiment(data="galaxies", case=1, model="beta-vae", seed=seed) for seed in seeds]
+    guided = [
+        Experiment(data="galaxies", case=case, model=model, seed=seed)
+        for case in CASES
+        for model in GUIDED
+        for seed in seeds
+    ]
+    published: tuple[Objective, ...] = ("paper", "reference")
+    theirs = [
+        Experiment(data="galaxies", case=case, objective=objective, seed=seed)
+        for objective in published
+        for case in CASES
+        for seed in seeds
+    ]
+    return (*beta_vae, *guided, *theirs)
+
+
+def _pictures(data: Data) -> tuple[Experiment, ...]:
+    variants: tuple[Variant, ...] = ("raw", "sound")
+    return (
+        *(Experiment(data=data, model="beta-vae", seed=seed) for seed in SEEDS[data]),
+        *(
+            Experiment(data=data, variant=variant, model=model, seed=seed)
+            for variant in variants
+            for model in GUIDED
+            for seed in SEEDS[data]
+        ),
+    )
+
+
+def _grid() -> tuple[Experiment, ...]:
+    return tuple(
+        Experiment(data="galaxies", case=GRID_CASE, objective="paper", weights=(beta, lambda1, lambda2))
+        for beta, lambda1, lambda2 in itertools.product(*recipes.PAPER_GRID.values())
+    )
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *_galaxies(),
+    *_pictures("cars3d"),
+    *_pictures("dsprites"),
+    *_grid(),
+)
+"""In the order in which they are made."""
+
+
+def chosen(wants: tuple[Wants, ...], small: bool) -> list[Experiment]:
+    """The experiments that any of these read; of the small ones only the first seed, and few points of the grid."""
+    found = [one for one in EXPERIMENTS if any(_wanted(one, want) for want in wants)]
+    if not small:
+        return found
+    grid = [one for one in found if one.weights]
+    return [one for one in found if not (one.seed or one.weights)] + grid[:SMALL_GRID]
+
+
+def _wanted(one: Experiment, want: Wants) -> bool:
+    objective = one.objective if one.data == "galaxies" else "bernoulli"
+    return (
+        want.takes(one.data, one.case, one.model, objective)
+        and want.grid == (one.weights is not None)
+        and (want.all_seeds or one.seed == 0)
+    )

@@ -1,0 +1,176 @@
+"""Commands as processes, a few at a time, their output in log files; on Linux none outlives this process."""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from hpcauxvae.paper.chain import SHOWN, text
+from hpcauxvae.stopping import FAILED
+from hpcauxvae.types import InputError
+
+_PATIENCE_S = 60.0
+"""For processes that were asked to stop: training writes a checkpoint."""
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Job(NamedTuple):
+    """Commands that follow one another in one process."""
+
+    name: str
+    """Of the log file, and in what is said."""
+    commands: list[list[str]]
+    """[module, argument, ...] each, run by chain.py; a launcher takes one only."""
+    launcher: tuple[str, ...] = ()
+    """What stands before `python`, as mpirun -n 4."""
+
+    def lines(self) -> list[str]:
+        """What a user would type."""
+        launcher = f"{shlex.join(self.launcher)} " if self.launcher else ""
+        return [launcher + text(command) for command in self.commands]
+
+
+class Failed(Exception):
+    """A command did not end with 0; the message says which and why."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(at_once: int) -> dict[str, str]:
+    """Environment of each of so many processes that share the cores."""
+    return dict.fromkeys(_THREADS, str(max(1, cores() // at_once)))
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[int]:
+    """Waits until no other command, nor what a killed one left running, makes anything in a folder.
+
+    Yields a descriptor for `run`: each process holds it as long as it lives, and with it the folder.
+    """
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: waiting for another start of this command to end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # some cluster file systems have no flock
+            pass
+        yield file.fileno()
+
+
+def run(jobs: Sequence[Job], at_once: int, logs: Path, lock: int) -> None:
+    """Runs them, `at_once` at a time, in order; cores are shared out among these. lock: of `alone_in`.
+
+    Raises Failed (or InputError, where a command found its input bad) at the first that fails, after the others were
+    asked to stop. They are, too, when this process is interrupted or asked to end.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting, running = list(jobs), dict[subprocess.Popen[str], tuple[Job, float]]()
+    env = os.environ | threads(at_once)
+    with _asked_to_end():
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    job = waiting.pop(0)
+                    for line in job.lines():
+                        print(line, flush=True)
+                    running[_start(job, env, logs, lock)] = job, time.monotonic()
+                for process in [process for process in running if process.poll() is not None]:
+                    job, began = running.pop(process)
+                    if process.returncode:
+                        raise _failure(job, process.returncode, _log(logs, job))
+                    print(f"done: {job.name}, {time.monotonic() - began:.0f} s; {len(waiting)} to go", flush=True)
+                time.sleep(0.05)
+        finally:
+            _end(list(running))
+
+
+def _log(logs: Path, job: Job) -> Path:
+    return logs / f"{job.name.replace('/', '-')}.txt"
+
+
+def _start(job: Job, env: dict[str, str], logs: Path, lock: int) -> subprocess.Popen[str]:
+    if job.launcher:
+        (command,) = job.commands
+        argv, said = [*job.launcher, sys.executable, "-m", *command], ""
+    else:
+        argv, said = [sys.executable, "-m", "hpcauxvae.paper.chain"], json.dumps(job.commands)
+    with open(_log(logs, job), "a") as log:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=env,
+            pass_fds=(lock,),
+            start_new_session=True,
+            preexec_fn=_die_too if _prctl else None,
+        )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(said)
+    return process
+
+
+_prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+
+
+def _die_too() -> None:
+    """Asks Linux to send SIGTERM when the parent is gone, however it went: nothing trains on behind its back."""
+    assert _prctl is not None
+    _prctl(1, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[None]:
+    """SIGTERM as an exception, so that `finally` is reached."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + _PATIENCE_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _failure(job: Job, code: int, log: Path) -> Exception:
+    """Says which command it was, how it ended, and the last line that it said."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    shown = [number for number, line in enumerate(lines) if line.startswith(SHOWN)]
+    command = lines[shown[-1]].removeprefix(SHOWN) if shown and not job.launcher else job.lines()[0]
+    said = lines[-1] if lines and (not shown or shown[-1] < len(lines) - 1) else "it said nothing"
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    message = f"{command}: {how}: {said.removeprefix('error: ')} (all of it in {log})"
+    return InputError(message) if code == 2 else Failed(message, code if code > 0 else FAILED)

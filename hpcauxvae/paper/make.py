@@ -1,0 +1,206 @@
+"""What the items lack is made: data files, trainings, evaluations, in this order; what is there is left as it is.
+
+Killed at any moment, the same command goes on. A data file stands under its name only when it is whole, a training goes
+on from its last checkpoint, and an evaluation writes metrics.json last.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hpcauxvae.checkpoint import LAST
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.paper.experiments import Experiment
+from hpcauxvae.paper.jobs import Job, alone_in, cores, run
+from hpcauxvae.paper.runs import METRICS, Data
+from hpcauxvae.recipes import arguments
+from hpcauxvae.stopping import FINISHED
+from hpcauxvae.train import STATUS
+from hpcauxvae.types import InputError
+
+SEED, FRESH_SEED = 7, 8
+"""Of the simulated galaxies; those of the demo."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much data is made."""
+
+    galaxies: int
+    fresh: int
+    """Galaxies that no training sees."""
+    ellipses: int
+    cars: int | None
+    """None: all that there are."""
+
+
+FULL = Sizes(galaxies=16_384, fresh=131_072, ellipses=50_000, cars=None)
+SMALL = Sizes(galaxies=240, fresh=240, ellipses=240, cars=3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Makes experiments in a folder."""
+
+    runs: Path
+    cars3d: Path | None
+    """The original Cars3D; without it, and without the data file, its experiments are left out."""
+    dsprites: Path | None
+    """The published archive; without it the pictures are drawn."""
+    jobs: int
+    small: bool
+
+    @property
+    def data(self) -> Path:
+        """Folder of the data files."""
+        return self.runs / "data"
+
+    def make(self, experiments: Sequence[Experiment], dry: bool) -> list[Experiment]:
+        """Makes what is missing, or says what would be made; returns the experiments that could be.
+
+        Raises InputError where a run folder holds another training than its experiment, and what jobs.run raises.
+        """
+        possible = [one for one in experiments if one.data != "cars3d" or self._has_cars()]
+        if left := len(experiments) - len(possible):
+            print(f"Cars3D: skipped, {left} runs: no --cars3d PATH, the folder of its .mat files")
+        if dry:
+            for line in (line for phase in self._phases(possible) for job in phase for line in job.lines()):
+                print(line)
+            finished = sum(self.stage(one) == "done" for one in possible)
+            print(f"{len(possible)} runs are needed, {finished} of them are finished; nothing was made")
+            return possible
+        self.data.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.runs) as lock:
+            for part in self.data.glob(".*.part"):  # of a process that was killed as it wrote
+                part.unlink()
+            for phase in self._phases(possible):
+                run(phase, self.jobs, self.runs / "logs", lock)
+        return possible
+
+    def _phases(self, experiments: list[Experiment]) -> list[list[Job]]:
+        """What is missing; each phase needs those before it."""
+        todo = {one: stage for one in experiments if (stage := self.stage(one)) != "done"}
+        return [*self._data_jobs({one.data for one in experiments}), self._run_jobs(todo)]
+
+    def _has_cars(self) -> bool:
+        return self.cars3d is not None or self._path("cars3d").exists()
+
+    def _path(self, name: str) -> Path:
+        return self.data / f"{name}.h5"
+
+    def _data_jobs(self, wanted: set[Data]) -> list[list[Job]]:
+        """What makes the missing data files: first those that stand alone, then the noiseless draws of them."""
+        sizes = SMALL if self.small else FULL
+        first, second = [], []
+        if "galaxies" in wanted:
+            for name, n, seed in (("galaxies", sizes.galaxies, SEED), ("fresh", sizes.fresh, FRESH_SEED)):
+                if not self._there(name, n):
+                    first.append(self._simulation(name, "--n", str(n), "--seed", str(seed)))
+                if not self._there(f"{name}-noiseless", n):
+                    second.append(self._simulation(f"{name}-noiseless", "--like", str(self._path(name)), "--noiseless"))
+        if "dsprites" in wanted and not self._there("dsprites", sizes.ellipses):
+            words = ["--shapes", "ellipse", "--n", str(sizes.ellipses)]
+            words += ["--archive", str(self.dsprites)] if self.dsprites else []
+            first.append(self._conversion("dsprites", words))
+        if "cars3d" in wanted and not self._there("cars3d", None):
+            assert self.cars3d is not None
+            words = ["--cars", str(sizes.cars)] if sizes.cars else []
+            first.append(self._conversion("cars3d", words, str(self.cars3d)))
+        return [first, second]
+
+    def _there(self, name: str, n: int | None) -> bool:
+        """Raises InputError where a file has another number of samples: it was made for something else."""
+        path = self._path(name)
+        if not path.exists():
+            return False
+        found = len(open_set(path))
+        if n not in (None, found):
+            raise InputError(f"{path}: {found} samples; allowed: {n}; remove it, or choose another folder by --runs")
+        return True
+
+    def _simulation(self, name: str, *words: str) -> Job:
+        if importlib.util.find_spec("galsim") is None:
+            raise InputError(
+                f"{self._path(name)}: is missing, and galsim, which draws it, is not installed; "
+                "`pip install 'hpcauxvae[simulate]'` mends it"
+            )
+        ranks = max(1, cores() // self.jobs)
+        own = Path(sys.executable).with_name("mpirun")
+        mpirun = str(own) if own.exists() else shutil.which("mpirun")
+        launcher = (mpirun, "-n", str(ranks)) if mpirun and ranks > 1 else ()
+        return Job(name, [["hpcauxvae.simulate", str(self._path(name)), *words]], launcher)
+
+    def _conversion(self, name: Data, words: list[str], *source: str) -> Job:
+        return Job(name, [["hpcauxvae.data", name, *source, str(self._path(name)), *words]])
+
+    def _run_jobs(self, todo: Mapping[Experiment, "Stage"]) -> list[Job]:
+        """A process for each run; small ones share processes, for starting takes longer than their training."""
+        single = [Job(one.name, self._commands(one, stage)) for one, stage in todo.items()]
+        if not self.small:
+            return single
+        shared = [single[start :: self.jobs] for start in range(self.jobs)]
+        return [
+            Job(f"part{number}", [command for job in jobs for command in job.commands])
+            for number, jobs in enumerate(shared)
+            if jobs
+        ]
+
+    def _commands(self, one: Experiment, stage: "Stage") -> list[list[str]]:
+        config = self.config(one)
+        evaluate = ["hpcauxvae.evaluate", str(config.out)]
+        if one.data == "galaxies" and not one.weights:
+            noiseless = [str(self._path(f"{name}-noiseless")) for name in ("galaxies", "fresh")]
+            evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless]
+        if self.small or one.weights:
+            evaluate.append("--no-pictures")
+        return [evaluate] if stage == "trained" else [["hpcauxvae.train", *arguments(config)], evaluate]
+
+    def config(self, one: Experiment) -> TrainConfig:
+        """What an experiment trains here."""
+        return one.config(self.runs, self.data, self.small)
+
+    def stage(self, one: Experiment) -> "Stage":
+        """How far an experiment is. Raises InputError, naming the field, where its folder holds another training."""
+        config = self.config(one)
+        saved = _read(config.out / "config.json")
+        if saved is None:
+            return "missing"
+        was = _fields(saved)
+        for field, value in _fields(json.loads(json.dumps(config.decisive()))).items():
+            if was.get(field) != value:
+                raise InputError(
+                    f"{config.out}: config {field} = {was.get(field)}, but the experiment {one.name} has {value}; "
+                    "remove the folder, or choose another by --runs"
+                )
+        metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
+        if metrics and metrics["epoch"] == config.epochs and _is_whole(one, metrics):
+            return "done"
+        finished = status is not None and status["exit_code"] == FINISHED
+        return "trained" if finished and (config.out / LAST).exists() else "missing"
+
+
+Stage = Literal["missing", "trained", "done"]
+
+
+def _fields(config: dict[str, Any]) -> dict[str, Any]:
+    """Those of the objective beside the others."""
+    return config | config.get("resolved_objective", {}) | {"resolved_objective": None}
+
+
+def _is_whole(one: Experiment, metrics: dict[str, Any]) -> bool:
+    return one.data != "galaxies" or one.weights is not None or "fresh" in metrics["sets"]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """None where there is no such file, or a kill left half of one."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content

@@ -1,0 +1,273 @@
+"""What the paper command makes: which experiments, how far each is, and processes that fail or are killed."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from hpcauxvae import recipes
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.paper import __main__ as command
+from hpcauxvae.paper import make
+from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, Experiment, chosen
+from hpcauxvae.paper.items import ITEMS
+from hpcauxvae.paper.jobs import Failed, Job, alone_in, cores, run
+from hpcauxvae.paper.make import Maker
+from hpcauxvae.paper.runs import Wants
+from hpcauxvae.paper.table1 import METHODS, TASKS
+from hpcauxvae.types import InputError
+
+ONE = Experiment(data="galaxies", case=2, seed=1)
+
+
+def maker(folder: Path, **fields: Any) -> Maker:
+    return Maker(**({"runs": folder, "cars3d": None, "dsprites": None, "jobs": 1, "small": True} | fields))
+
+
+def test_names_are_folders_of_their_own() -> None:
+    names = [one.name for one in EXPERIMENTS]
+    assert len(set(names)) == len(names)
+    expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-2", "grid/galaxies-case2-aux-vae-paper-5-1-0.1-0")
+    assert set(expected) <= set(names)
+
+
+def test_every_row_of_table_1_has_its_seeds() -> None:
+    for task in TASKS:
+        for model in METHODS:
+            found = [
+                one.seed
+                for one in EXPERIMENTS
+                if (one.data, one.model) == (task.data, model)
+                and one.objective == "tuned"
+                and (model == "beta-vae" or (one.case, one.variant) == (task.case, task.variant))
+            ]
+            assert tuple(found) == SEEDS[task.data], (task.title, model)
+    assert len(SEEDS["galaxies"]) == 5 and len(SEEDS["cars3d"]) == len(SEEDS["dsprites"]) == 3
+
+
+def test_the_command_of_an_experiment_is_its_configuration(tmp_path: Path) -> None:
+    style = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+    for one in EXPERIMENTS:
+        config = one.config(tmp_path / "runs", tmp_path / "data", small=False)
+        assert tyro.cli(TrainConfig, args=recipes.arguments(config), config=style) == config
+    whole = recipes.galaxies(1, data=tmp_path, out=tmp_path)
+    assert tyro.cli(TrainConfig, args=recipes.arguments(whole), config=style) == whole
+
+
+def test_beta_vae_has_the_papers_beta_or_another() -> None:
+    where = {"data": Path("d"), "out": Path("o")}
+    assert recipes.galaxies(1, model="beta-vae", **where).resolved_objective.beta == 10
+    assert recipes.cars3d(model="beta-vae", **where).resolved_objective.beta == 5
+    assert recipes.dsprites(model="beta-vae", beta=20.0, **where).resolved_objective.beta == 20
+    assert recipes.galaxies(1, **where).beta is None
+
+
+def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
+    assert {one.name for one in chosen((ITEMS["fig3"].wants,), small=False)} == {
+        "galaxies-case2-idvae-0",
+        "galaxies-case2-aux-vae-0",
+    }
+    assert [one.name for one in chosen((ITEMS["fig9"].wants,), small=False)] == ["galaxies-case1-beta-vae-0"]
+    assert len(chosen((ITEMS["fig16"].wants,), small=False)) == 27
+    everything = chosen(tuple(entry.wants for entry in ITEMS.values()), small=False)
+    assert everything == list(EXPERIMENTS)
+    small = chosen((Wants(objectives=(), all_seeds=True),), small=True)
+    assert {one.seed for one in small} == {0} and len(small) == 10 + 6 + 7 + 7
+
+
+def save(folder: Path, config: TrainConfig, **files: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_json()))
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_how_far_an_experiment_is(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    assert at.stage(ONE) == "missing"
+    save(config.out, config, status={"exit_code": 75})
+    assert at.stage(ONE) == "missing"
+    (config.out / "config.json").write_text("{half of")
+    assert at.stage(ONE) == "missing"
+    save(config.out, config, status={"exit_code": 0})
+    assert at.stage(ONE) == "missing"
+    (config.out / "last.safetensors").touch()
+    assert at.stage(ONE) == "trained"
+    for metrics in ({"epoch": 0, "sets": {"test": {}, "fresh": {}}}, {"epoch": 1, "sets": {"test": {}}}):
+        save(config.out, config, metrics=metrics)
+        assert at.stage(ONE) == "trained"
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert at.stage(ONE) == "done"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [("epochs", 7, "config epochs = 7, but the experiment galaxies-case2-aux-vae-1 has 1"),
+     ("beta", 3.0, "config beta = 3.0, but the experiment"),
+     ("objective", "paper", "config objective = paper, but")],
+)  # fmt: skip
+def test_a_folder_with_another_training_is_refused(tmp_path: Path, field: str, value: Any, words: str) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, dataclasses.replace(config, **{field: value}))
+    with pytest.raises(InputError, match=words):
+        at.stage(ONE)
+    moved = dataclasses.replace(config, data=Path("elsewhere.h5"), device="cpu", keep_last=9)
+    save(config.out, moved)
+    assert at.stage(ONE) == "missing"
+
+
+def test_an_objective_that_has_changed_since_is_named(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    saved = config.to_json()
+    saved["resolved_objective"]["sigma"] = 0.5
+    config.out.mkdir(parents=True)
+    (config.out / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"config sigma = 0.5, but the experiment .* has 0.01"):
+        at.stage(ONE)
+
+
+def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    assert command.main(["all", "--small", "--dry-run", "--runs", str(runs), "--jobs", str(cores())]) == 0
+    said = capsys.readouterr().out
+    assert f"python -m hpcauxvae.train {runs}/data/galaxies.h5 --out {runs}/galaxies-case2-aux-vae-0 " in said
+    assert f"python -m hpcauxvae.simulate {runs}/data/fresh.h5 --n 240 --seed 8" in said
+    assert "Cars3D: skipped, 7 runs: no --cars3d PATH" in said and "cars3d-raw" not in said
+    assert said.count("hpcauxvae.train ") == said.count("hpcauxvae.evaluate ") == 10 + 6 + 7 + 3
+    assert not runs.exists()
+
+
+def test_data_made_for_something_else_are_refused(tmp_path: Path) -> None:
+    from hpcauxvae.data.dsprites import write
+
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "dsprites.h5", shapes=["ellipse"], n=50)
+    with pytest.raises(InputError, match=r"dsprites.h5: 50 samples; allowed: 240; remove it"):
+        maker(tmp_path).make([Experiment(data="dsprites")], dry=True)
+
+
+def test_without_galsim_the_way_to_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"galaxies.h5: is missing, and galsim, .*pip install"):
+        maker(tmp_path).make([ONE], dry=True)
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
+    for arguments, words in (
+        (["fig99"], "item 'fig99' is unknown; allowed: all, table1"),
+        (["--jobs", "0"], "jobs = 0; allowed: at least 1"),
+        (["--cars3d", str(tmp_path / "no")], "no: no such file or folder"),
+        (["--no-train", "--runs", str(tmp_path / "no")], "no: no such folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            command.main(arguments)
+
+
+STEPS = """
+import os, sys, time
+from pathlib import Path
+def main(arguments):
+    match arguments:
+        case ["write", path]:
+            Path(path).write_text(os.environ["OMP_NUM_THREADS"])
+        case ["sleep", path]:
+            Path(path).write_text(str(os.getpid()))
+            time.sleep(60)
+        case ["fail", code]:
+            print("error: this went wrong")
+            return int(code)
+    return 0
+"""
+
+
+@pytest.fixture
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a module `steps` that processes can run."""
+    (tmp_path / "steps.py").write_text(STEPS)
+    root = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    return tmp_path
+
+
+def job(name: str, *commands: list[str]) -> Job:
+    return Job(name, [["steps", *words] for words in commands])
+
+
+def gone(pid: int, within: float = 10.0) -> bool:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_jobs_run_in_order_with_their_share_of_the_cores(steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [job("a", ["write", f"{steps}/1"], ["write", f"{steps}/2"]), job("b", ["write", f"{steps}/3"])]
+    with alone_in(steps) as lock:
+        run(jobs, 1, steps / "logs", lock)
+    assert [(steps / name).read_text() for name in "123"] == [str(cores())] * 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"python -m steps write {steps}/1", f"python -m steps write {steps}/2"]
+    assert lines[2].startswith("done: a,") and lines[3] == f"python -m steps write {steps}/3"
+    assert (steps / "logs" / "b.txt").read_text() == f"$ python -m steps write {steps}/3\n"
+
+
+@pytest.mark.parametrize(("code", "kind"), [("2", InputError), ("1", Failed), ("75", Failed)])
+def test_a_failure_is_named_and_ends_the_others(steps: Path, code: str, kind: type[Exception]) -> None:
+    jobs = [job("sleeper", ["sleep", f"{steps}/pid"]), job("b", ["write", f"{steps}/1"], ["fail", code])]
+    words = rf"^python -m steps fail {code}: ended with exit code {code}: this went wrong \(all of it in .*b.txt\)$"
+    with alone_in(steps) as lock, pytest.raises(kind, match=words) as raised:
+        run([*jobs, job("never", ["write", f"{steps}/never"])], 2, steps / "logs", lock)
+    assert kind is InputError or raised.value.code == int(code)  # type: ignore[attr-defined]
+    if (steps / "pid").exists():
+        assert gone(int((steps / "pid").read_text()), within=0.2)
+    assert not (steps / "never").exists()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from hpcauxvae.paper.jobs import Job, alone_in, run
+folder = Path(sys.argv[1])
+with alone_in(folder) as lock:
+    run([Job("sleeper", [["steps", "sleep", str(folder / "pid")]])], 1, folder / "logs", lock)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent died")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_a_kill(steps: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(steps)], stdout=subprocess.DEVNULL)
+    while not (steps / "pid").exists() or not (steps / "pid").read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.wait(20)
+    assert gone(int((steps / "pid").read_text()))
+    with alone_in(steps):
+        pass
+
+
+def test_the_second_start_waits_for_the_first(steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the first was killed and only what it had started is left: that holds the lock."""
+    holder = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(1)"
+    process = subprocess.Popen([sys.executable, "-c", holder, steps / ".lock"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with alone_in(steps):
+        assert process.wait(0.5) == 0
+    assert "waiting for another start of this command" in capsys.readouterr().out

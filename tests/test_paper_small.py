@@ -1,0 +1,109 @@
+"""`python -m hpcauxvae.paper all --small` for real: data, trainings, evaluations, every item; killed, and once more."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcauxvae.paper.experiments import chosen
+from hpcauxvae.paper.items import ITEMS
+from hpcauxvae.paper.table1 import METHODS, TASKS
+
+COMMAND = [sys.executable, "-m", "hpcauxvae.paper"]
+pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(scope="module")
+def cars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cars: boxes of their own size and colour, that move with the azimuth and grow with the elevation."""
+    images = np.full((3, 24, 4, 64, 64, 3), 255, np.uint8)
+    for car, azimuth, elevation in np.ndindex(3, 24, 4):
+        left, height = 5 + azimuth, 8 + 4 * car + elevation
+        images[car, azimuth, elevation, 20 : 20 + height, left : left + 20, car] = 40 + 10 * car
+    path = tmp_path_factory.mktemp("cars") / "cars.h5"
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, cars: Path) -> Iterator[Path]:
+    """The folder after the command was killed once, early in its trainings, and then ran to its end."""
+    runs = tmp_path_factory.mktemp("paper") / "runs"
+    command = [*COMMAND, "all", "--small", "--runs", str(runs), "--cars3d", str(cars), "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not list(runs.glob("*/metrics.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    whole = contents(runs, "metrics.json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert whole and whole.items() <= contents(runs, "metrics.json").items(), "finished runs were made again"
+    yield runs
+
+
+def contents(runs: Path, name: str) -> dict[Path, tuple[int, int]]:
+    """Which files of this name there are, and which they are: a file made again is another one."""
+    stats = {path: path.stat() for pattern in ("*", "*/*") for path in runs.glob(f"{pattern}/{name}")}
+    return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def test_every_experiment_was_trained_and_scored(runs: Path) -> None:
+    small = chosen(tuple(entry.wants for entry in ITEMS.values()), small=True)
+    for one in small:
+        metrics = json.loads((runs / one.name / "metrics.json").read_text())
+        galaxies = one.data == "galaxies" and not one.weights
+        assert list(metrics["sets"]) == (["test", "fresh"] if galaxies else ["test"]), one.name
+        assert ("noiseless" in metrics["sets"]["test"]) == galaxies
+    assert len(contents(runs, "metrics.json")) == len(small) == 33
+
+
+def test_every_item_is_there_and_says_where_it_comes_from(runs: Path) -> None:
+    results = runs / "results"
+    for name in ITEMS:
+        about = dict(line.split(": ", 1) for line in (results / f"{name}.txt").read_text().splitlines())
+        assert about["made by"].startswith("hpcauxvae paper all --small --runs ")
+        assert Path(about["run"]).is_dir()
+        for file in about["files"].split(", "):
+            assert (results / file).stat().st_size > 200, file
+    assert len((results / "table1.txt").read_text().split("run: ")) - 1 == 30
+
+
+def test_the_table_has_every_task_model_and_set(runs: Path) -> None:
+    lines = json.loads((runs / "results" / "table1.json").read_text())["lines"]
+    found = {(li["data"], li["case"], li["labels"], li["model"], li["objective"], li["set"]) for li in lines}
+    expected = {
+        (task.data, task.case, task.variant, model, objective, name)
+        for task in TASKS
+        for model in METHODS
+        for objective in (["tuned"] if task.data == "galaxies" else ["bernoulli"])
+        + (["paper", "reference"] if task.data == "galaxies" and model == "aux-vae" else [])
+        for name in (["test", "fresh"] if task.data == "galaxies" else ["test"])
+    }
+    assert found == expected
+    (cars,) = [li for li in lines if li["labels"] == "raw" and li["data"] == "cars3d" and li["model"] == "aux-vae"]
+    assert cars["paper"] == [0.93, 0.85] and cars["lds"][0]["n"] == 28
+
+
+def test_once_more_trains_nothing_and_takes_seconds(runs: Path) -> None:
+    before = {name: contents(runs, name) for name in ("metrics.json", "config.json", "*.h5", "last.safetensors")}
+    assert len(before["last.safetensors"]) == 33
+    began = time.monotonic()
+    command = [*COMMAND, "table1", "fig9", "--small", "--runs", str(runs), "--jobs", "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "python -m" not in done.stdout, "it said that it would make something"
+    assert "Cars3D" in done.stdout and "skipped" not in done.stdout, "the data file is there: no --cars3d is needed"
+    assert {name: contents(runs, name) for name in before} == before
+    assert time.monotonic() - began < 60

@@ -1,0 +1,103 @@
+"""Table 1 from made-up scores, and the scores of beta-VAE's codes against other factors than it was evaluated with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.data import cars3d, galaxies
+from hpcauxvae.metrics import score_codes
+from hpcauxvae.paper import table1
+from hpcauxvae.paper.runs import Found
+from hpcauxvae.types import InputError
+
+
+def found(name: str, lds: float, *, aux: str, model: str = "aux-vae", seed: int = 0, **fields: Any) -> Found:
+    def score(value: float, **more: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 1638, **more}
+
+    codes = {"lds": score(lds, attainable=0.85), "lds_d": score(lds + 0.1, attainable=0.96), "sap": score(0.7)}
+    config = TrainConfig(data=Path("d"), out=Path(name), aux=aux, model=model, seed=seed, **fields)  # type: ignore[arg-type]
+    return Found(folder=Path(name), config=config, metrics={"sets": {"test": {"codes": codes}}})
+
+
+def test_seeds_are_averaged_beside_the_papers_number(tmp_path: Path) -> None:
+    runs = [found("a", 0.8, aux="radius,g1,g2"), found("b", 0.9, aux="radius,g1,g2", seed=1)]
+    runs += [found("c", 0.3, aux="radius,g1,g2", objective="paper"), found("d", 0.5, aux="flux,psf", model="idvae")]
+    runs += [found("e", 0.6, aux="scale,orientation,x,y", objective="bernoulli")]
+    path, numbers = table1.draw(runs, tmp_path, tmp_path)
+    overview, details = path.read_text().split("# Every score")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in overview.splitlines() if "|" in line]
+    assert ["Galaxies, case 2", "paper", "", "0.73 (0.74)", "", "0.94 (0.89)"] in rows
+    assert ["Galaxies, case 2", "ours, test, n = 1,638", "", "", "", "0.85 (0.70)"] in rows
+    assert ["Galaxies, case 3", "ours, test, n = 1,638", "", "0.50 (0.70)", "", ""] in rows
+    assert ["dSprites, the paper's labels", "paper", "0.26 (0.27)", "0.39 (0.43)", "", "0.83 (0.78)"] in rows
+    assert "| 1,638 | 2 | 0.850 ± 0.071 | 0.850 | 0.950 ± 0.071 | 0.960 | 0.700 ± 0.000 | 0.94 (0.89) |" in details
+    assert "| paper | test | 1,638 | 1 | 0.300 [0.290, 0.310] |" in details
+    lines = json.loads(numbers.read_text())["lines"]
+    assert [(line["case"], line["model"], line["runs"]) for line in lines] == [
+        (2, "aux-vae", ["a", "b"]),
+        (2, "aux-vae", ["c"]),
+        (3, "idvae", ["d"]),
+        (None, "aux-vae", ["e"]),
+    ]
+
+
+def test_every_cell_of_the_papers_table_is_there() -> None:
+    """As printed: five rows, and no beta-VAE in cases 2 and 3."""
+    cells = [value for task in table1.TASKS for value in task.printed.values()]
+    assert len(cells) == 13
+    assert np.sum(cells, 0) == pytest.approx([0.48 + 0.65 + 0.88 + 0.73 + 0.94 + 0.59 + 0.81 + 0.21 + 0.67 + 0.93
+                                              + 0.26 + 0.39 + 0.83,
+                                              0.39 + 0.72 + 0.81 + 0.74 + 0.89 + 0.68 + 0.84 + 0.18 + 0.55 + 0.85
+                                              + 0.27 + 0.43 + 0.78])  # fmt: skip
+
+
+def codes(path: Path, factors: Any, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.uniform(f.low, f.high, n) for f in factors], 1)
+    for column, factor in enumerate(factors):
+        if factor.kind == "categorical":
+            values[:, column] = rng.integers(0, 3, n)
+    mean, logvar = rng.standard_normal((n, 10)), np.full((n, 10), -3.0)
+    mean[:, :3] += 2 * factors[1].scale(values[:, 1:4])
+    with h5py.File(path, "w") as file:
+        file["factors"], file["mean"], file["logvar"] = values, mean, logvar
+        file["factors"].attrs["name"] = [factor.name for factor in factors]
+    return values, mean, logvar
+
+
+@pytest.mark.parametrize(
+    ("factors", "names"), [(galaxies.FACTORS, ("flux", "psf")), (cars3d.FACTORS, cars3d.LABELS["raw"])]
+)
+def test_codes_are_scored_against_other_factors(tmp_path: Path, factors: Any, names: tuple[str, ...]) -> None:
+    """As evaluate would: it gives factors scaled to [0, 1], in the order of the names, with their kinds."""
+    values, mean, logvar = codes(tmp_path / "codes-test.h5", factors)
+    columns = [[f.name for f in factors].index(name) for name in names]
+    aux = np.stack([factors[c].scale(values[:, c]) for c in columns], 1)
+    kinds = [factors[c].kind for c in columns]
+    expected = score_codes(
+        mean, logvar, aux, aux[:, :0], aux_names=names, hidden_names=(), aux_kinds=kinds, seed=0
+    )  # fmt: skip
+    for name, score in table1.rescored(tmp_path / "codes-test.h5", factors, names).items():
+        assert score == pytest.approx(expected[name], abs=1e-9)
+
+
+def test_beta_vae_is_scored_against_every_case(tmp_path: Path) -> None:
+    run = found(str(tmp_path), 0.4, aux=",".join(galaxies.CASES[1]), model="beta-vae")
+    codes(tmp_path / "codes-test.h5", galaxies.FACTORS)
+    lines = list(table1.lines([run]))
+    assert [line.task.case for line in lines] == [1, 2, 3]
+    assert lines[0].scores["lds"][0]["value"] == 0.4 and lines[1].scores["lds"][0]["n"] == 400
+    (tmp_path / "codes-test.h5").unlink()
+    with pytest.raises(InputError, match=r"codes-test.h5: no such file; `hpcauxvae evaluate"):
+        list(table1.lines([run]))
+
+
+def test_no_runs_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no evaluated run of Table 1; hpcauxvae paper table1 makes them"):
+        table1.draw([], tmp_path, tmp_path)
