@@ -36,6 +36,7 @@ def test_names_are_folders_of_their_own() -> None:
     names = [one.name for one in EXPERIMENTS]
     assert len(set(names)) == len(names)
     expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-2", "grid/galaxies-case2-aux-vae-paper-5-1-0.1-0")
+    expected += ("betas/dsprites-raw-beta-vae-20-0",)
     assert set(expected) <= set(names)
 
 
@@ -46,7 +47,7 @@ def test_every_row_of_table_1_has_its_seeds() -> None:
                 one.seed
                 for one in EXPERIMENTS
                 if (one.data, one.model) == (task.data, model)
-                and one.objective == "tuned"
+                and (one.objective, one.sweep) == ("tuned", "")
                 and (model == "beta-vae" or (one.case, one.variant) == (task.case, task.variant))
             ]
             assert tuple(found) == SEEDS[task.data], (task.title, model)
@@ -77,6 +78,7 @@ def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
     }
     assert [one.name for one in chosen((ITEMS["fig9"].wants,), small=False)] == ["galaxies-case1-beta-vae-0"]
     assert len(chosen((ITEMS["fig16"].wants,), small=False)) == 27
+    assert len(chosen((ITEMS["betas"].wants,), small=False)) == 12
     everything = chosen(tuple(entry.wants for entry in ITEMS.values()), small=False)
     assert everything == list(EXPERIMENTS)
     small = chosen((Wants(objectives=(), all_seeds=True),), small=True)
@@ -144,7 +146,7 @@ def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.
     assert f"python -m hpcauxvae.train {runs}/data/galaxies.h5 --out {runs}/galaxies-case2-aux-vae-0 " in said
     assert f"python -m hpcauxvae.simulate {runs}/data/fresh.h5 --n 240 --seed 8" in said
     assert "Cars3D: skipped, 7 runs: no --cars3d PATH" in said and "cars3d-raw" not in said
-    assert said.count("hpcauxvae.train ") == said.count("hpcauxvae.evaluate ") == 10 + 6 + 7 + 3
+    assert said.count("hpcauxvae.train ") == said.count("hpcauxvae.evaluate ") == 10 + 6 + 7 + 3 + 2
     assert not runs.exists()
 
 

@@ -61,10 +61,10 @@ def test_every_experiment_was_trained_and_scored(runs: Path) -> None:
     small = chosen(tuple(entry.wants for entry in ITEMS.values()), small=True)
     for one in small:
         metrics = json.loads((runs / one.name / "metrics.json").read_text())
-        galaxies = one.data == "galaxies" and not one.weights
+        galaxies = one.data == "galaxies" and not one.sweep
         assert list(metrics["sets"]) == (["test", "fresh"] if galaxies else ["test"]), one.name
         assert ("noiseless" in metrics["sets"]["test"]) == galaxies
-    assert len(contents(runs, "metrics.json")) == len(small) == 33
+    assert len(contents(runs, "metrics.json")) == len(small) == 35
 
 
 def test_every_item_is_there_and_says_where_it_comes_from(runs: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_table_has_every_task_model_and_set(runs: Path) -> None:
 
 def test_once_more_trains_nothing_and_takes_seconds(runs: Path) -> None:
     before = {name: contents(runs, name) for name in ("metrics.json", "config.json", "*.h5", "last.safetensors")}
-    assert len(before["last.safetensors"]) == 33
+    assert len(before["last.safetensors"]) == 35
     began = time.monotonic()
     command = [*COMMAND, "table1", "fig9", "--small", "--runs", str(runs), "--jobs", "1"]
     done = subprocess.run(

@@ -17,7 +17,7 @@ from hpcauxvae.paper.experiments import Experiment, chosen
 from hpcauxvae.paper.items import ITEMS, draw
 from hpcauxvae.paper.jobs import Failed, threads
 from hpcauxvae.paper.make import Maker
-from hpcauxvae.paper.runs import GRID, Found, find
+from hpcauxvae.paper.runs import Found, find
 from hpcauxvae.types import InputError
 
 
@@ -114,7 +114,7 @@ def _experiments(names: list[str], small: bool) -> list[Experiment]:
 def _found(name: str, runs: Path, made: list[Experiment] | None) -> list[Found]:
     """The runs that an item reads: of the experiments that were made, or all that are there."""
     wants = ITEMS[name].wants
-    found = find(runs / GRID if wants.grid else runs)
+    found = find(runs / wants.sweep)
     if made is None:
         return found
     folders = {runs / one.name for one in chosen((wants,), small=False)} & {runs / one.name for one in made}

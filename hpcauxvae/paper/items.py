@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import hpcauxvae
-from hpcauxvae.paper import attack, figures, generated, grid, perturbation, table1, tsne
+from hpcauxvae.paper import attack, betas, figures, generated, grid, perturbation, table1, tsne
 from hpcauxvae.paper.runs import Entry, Found, Wants
 
 _GALAXIES = Wants(data=("galaxies",))
 _OTHERS = Wants(data=("cars3d", "dsprites"))
-_GRID = Wants(data=("galaxies",), objectives=("paper",), grid=True)
+_GRID = Wants(data=("galaxies",), objectives=("paper",), sweep="grid")
 _COMPARED = ("beta-vae", "idvae", "aux-vae")
 _OURS = ("aux-vae",)
 
@@ -31,6 +31,7 @@ ITEMS: dict[str, Entry] = {
     "fig14": Entry(figures.figure_14, _OTHERS._replace(models=_OURS)),
     "fig15": Entry(figures.figure_15, _OTHERS._replace(models=_OURS)),
     "fig16": Entry(grid.figure_16, _GRID),
+    "betas": Entry(betas.draw, Wants(models=("beta-vae",), sweep="betas")),
     "generated": Entry(generated.figure, _GALAXIES._replace(cases=(1,), models=_OURS)),
 }
 

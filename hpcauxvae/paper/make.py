@@ -154,10 +154,10 @@ class Maker:
     def _commands(self, one: Experiment, stage: "Stage") -> list[list[str]]:
         config = self.config(one)
         evaluate = ["hpcauxvae.evaluate", str(config.out)]
-        if one.data == "galaxies" and not one.weights:
+        if one.data == "galaxies" and not one.sweep:
             noiseless = [str(self._path(f"{name}-noiseless")) for name in ("galaxies", "fresh")]
             evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless]
-        if self.small or one.weights:
+        if self.small or one.sweep:
             evaluate.append("--no-pictures")
         return [evaluate] if stage == "trained" else [["hpcauxvae.train", *arguments(config)], evaluate]
 
@@ -194,7 +194,7 @@ def _fields(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(one: Experiment, metrics: dict[str, Any]) -> bool:
-    return one.data != "galaxies" or one.weights is not None or "fresh" in metrics["sets"]
+    return one.data != "galaxies" or bool(one.sweep) or "fresh" in metrics["sets"]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from hpcauxvae.recipes import Variant, command, galaxies
 from hpcauxvae.types import InputError
 
 METRICS = "metrics.json"
-GRID = "grid"
-"""Folder, below that of the runs, of those on the grid of Fig. 16."""
+Sweep = Literal["", "grid", "betas"]
+"""Folder, below that of the runs, of trials of weights: the grid of Fig. 16, and beta-VAE's of section C.1."""
 
 Data = Literal["galaxies", "cars3d", "dsprites"]
 
@@ -112,8 +112,8 @@ class Wants(NamedTuple):
     objectives: tuple[str, ...] = ("tuned", "bernoulli")
     all_seeds: bool = False
     """Or else the first one is enough."""
-    grid: bool = False
-    """The runs on the grid of Fig. 16, and no others."""
+    sweep: Sweep = ""
+    """The trials in this folder, and no other runs."""
 
     def takes(self, data: Data | None, case: int | None, model: str, objective: str) -> bool:
         """Whether a run of these is read."""

@@ -1,0 +1,38 @@
+"""The table of beta-VAE's weights from made-up scores."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpcauxvae.config import TrainConfig
+from hpcauxvae.paper import betas
+from hpcauxvae.paper.runs import Found
+from hpcauxvae.types import InputError
+
+
+def trial(folder: Path, beta: float, mse: float, lds: float) -> Found:
+    path = folder / f"{beta}"
+    path.mkdir()
+    config = TrainConfig(data=Path("d"), out=path, model="beta-vae", aux="radius,g1,g2,flux,psf", beta=beta)
+    early, last = ({"validation": {"mse": m, "lds": lds, "lds_attainable": 0.8}} for m in (9.0, mse))
+    (path / "metrics.jsonl").write_text(f"{json.dumps(early)}\n{json.dumps(last)}\n")
+    return Found(folder=path, config=config, metrics={})
+
+
+def test_both_rules_and_what_is_taken(tmp_path: Path) -> None:
+    """Front by hand: (1e-6, .2), (1e-5, .5), (1e-3, .6); scaled, the second is nearest to the ideal.
+
+    By the paper's rule it is the one whose LDS is nearest to the mean of all.
+    """
+    runs = [trial(tmp_path, *scores) for scores in ((10, 2e-5, 0.45), (1, 1e-6, 0.2), (20, 1e-3, 0.6), (5, 1e-5, 0.5))]
+    (path,) = betas.draw(runs, tmp_path, tmp_path)
+    rows = path.read_text().splitlines()[-4:]
+    assert rows == [
+        "| galaxies | 1 | 1e-06 | 0.200 | 0.800 |  |",
+        "| galaxies | 5 | 1e-05 | 0.500 | 0.800 | our rule |",
+        "| galaxies | 10 | 2e-05 | 0.450 | 0.800 | taken, the paper's rule |",
+        "| galaxies | 20 | 0.001 | 0.600 | 0.800 |  |",
+    ]
+    with pytest.raises(InputError, match="fewer than 2 evaluated trials of beta-VAE; hpcauxvae paper betas makes them"):
+        betas.draw(runs[:1], tmp_path, tmp_path)
