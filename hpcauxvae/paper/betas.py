@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcauxvae.files import whole
 from hpcauxvae.metrics.pareto import choose, paper_products
 from hpcauxvae.paper.runs import Found, select
 from hpcauxvae.recipes import BETA
@@ -35,7 +36,8 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     if not rows:
         raise InputError(f"{folder}: fewer than 2 evaluated trials of beta-VAE; hpcauxvae paper betas makes them")
     path = out / "betas.md"
-    path.write_text(_HEAD + "\n".join(rows) + "\n")
+    with whole(path) as part:
+        part.write_text(_HEAD + "\n".join(rows) + "\n")
     return [path]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import hpcauxvae
+from hpcauxvae.files import whole
 from hpcauxvae.paper import attack, betas, figures, generated, grid, perturbation, table1, tsne
 from hpcauxvae.paper.runs import Entry, Found, Wants
 
@@ -45,5 +46,6 @@ def draw(name: str, found: list[Found], runs: Path, out: Path, command: str) -> 
         f"files: {', '.join(path.name for path in paths)}",
         *(f"run: {run.folder}" for run in found),
     ]
-    (out / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    with whole(out / f"{name}.txt") as part:
+        part.write_text("\n".join(lines) + "\n")
     return paths

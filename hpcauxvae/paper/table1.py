@@ -12,6 +12,7 @@ import numpy as np
 
 from hpcauxvae.data import cars3d, dsprites, galaxies
 from hpcauxvae.evaluate import write_json
+from hpcauxvae.files import whole
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.lds import lds, lds_d
 from hpcauxvae.metrics.sap import sap
@@ -128,7 +129,8 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: no evaluated run of Table 1; hpcauxvae paper table1 makes them")
     table, numbers = out / "table1.md", out / "table1.json"
-    table.write_text("\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
+    with whole(table) as part:
+        part.write_text("\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
     write_json(numbers, {"lines": [_plain(line) for line in found]})
     print(table.read_text(), end="")
     return [table, numbers]
