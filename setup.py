@@ -42,6 +42,7 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve()
         configure = [
             "cmake",
+            "--fresh",  # pip's build environment, whose paths an earlier cache has, is gone
             *("-S", str(HERE), "-B", str(build), "-G", "Ninja"),
             f"-DCMAKE_INSTALL_PREFIX={target}",
             f"-DPython_EXECUTABLE={sys.executable}",
