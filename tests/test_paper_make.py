@@ -35,8 +35,8 @@ def maker(folder: Path, **fields: Any) -> Maker:
 def test_names_are_folders_of_their_own() -> None:
     names = [one.name for one in EXPERIMENTS]
     assert len(set(names)) == len(names)
-    expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-2", "grid/galaxies-case2-aux-vae-paper-5-1-0.1-0")
-    expected += ("betas/dsprites-raw-beta-vae-20-0",)
+    expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-2")
+    expected += ("grid/galaxies-case2-aux-vae-reference-5-1-0.1-0", "betas/dsprites-raw-beta-vae-20-0")
     assert set(expected) <= set(names)
 
 

@@ -9,7 +9,7 @@ from hpcauxvae.paper.runs import Entry, Found, Wants
 
 _GALAXIES = Wants(data=("galaxies",))
 _OTHERS = Wants(data=("cars3d", "dsprites"))
-_GRID = Wants(data=("galaxies",), objectives=("paper",), sweep="grid")
+_GRID = Wants(data=("galaxies",), objectives=("reference",), sweep="grid")
 _COMPARED = ("beta-vae", "idvae", "aux-vae")
 _OURS = ("aux-vae",)
 
