@@ -85,6 +85,7 @@ def test_tables_and_picture(tmp_path: Path) -> None:
     text = table.read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert len([row for row in rows if row[2].isdigit()]) == 27
+    assert {line.count("|") for line in text.splitlines() if line.startswith("| ")} == {14}, "every row has 13 cells"
     assert sum("paper's rule" in row for row in rows) == sum("our choice" in row for row in rows) == 1
     assert "our choice" in next(row for row in rows if row.startswith("| 5 | 0.1 | 2 | 5e-06 | 0.870 | 0.130 |"))
     assert picture.read_bytes()[:4] == b"\x89PNG"

@@ -144,8 +144,8 @@ def table_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
 
 def _what(grid: Grid) -> str:
     return (
-        f"Aux-VAE on galaxies, case {CASE}, objective `{grid.objective}`, {grid.epochs} epochs, "
-        f"{len(grid.points)} of {len(POINTS)} points"
+        f"Aux-VAE on galaxies, case {CASE}, objective `{grid.objective}`, "
+        f"{grid.epochs} epoch{'s' * (grid.epochs > 1)}, {len(grid.points)} of {len(POINTS)} points"
     )
 
 
@@ -154,7 +154,7 @@ def _weights(point: Point) -> str:
 
 
 def _table(grid: Grid) -> str:
-    header = ("β", "λ1", "λ2", "MSE", "LDS", "1 − LDS", "|Z_MSE|", "|Z_(1−LDS)|", "product", "",
+    header = ("β", "λ1", "λ2", "MSE", "LDS", "1 − LDS", "Z_MSE", "Z_(1−LDS)", "product", "",
               "paper: MSE", "LDS", "product")  # fmt: skip
     rows = [header, ["---"] * len(header)]
     for i, (point, z_2) in enumerate(zip(grid.points, grid.z_N2, strict=True)):
@@ -189,7 +189,8 @@ maximum, the LDS (10) of sampled z over all latents, of which a perfect code wou
   average. The paper, from its own trials, took {_weights(TABLE_4["galaxies"])}.
 - **Our choice** is the point of the Pareto front of log10 MSE and 1 − LDS / attainable that is nearest to the ideal,
   each scaled to [0, 1] over the front: {_weights(ours)}.
-- In the paper's table, Z_MSE and Z_(1−LDS) stand under each other's headings; the product is the same."""
+- Z_MSE and Z_(1−LDS) are printed without their signs, as in the paper, whose table has them under each other's
+  headings; the product is the same."""
 
 
 def _picture(grid: Grid, path: Path) -> None:
@@ -208,5 +209,7 @@ def _picture(grid: Grid, path: Path) -> None:
             label = f"{label}: {_weights(grid.points[i])}"
             ax.scatter(grid.mse_N[i], gap_N[i], size, marker=marker, facecolors="none", edgecolors=INK, label=label)
         ax.set(xscale="log", xlabel="validation MSE  [(training maximum)²]", ylabel="1 − LDS, validation")
-        figure.legend(loc="outside upper left", ncols=3, title=f"{_what(grid)}; β, λ1, λ2", alignment="left")
+        figure.legend(
+            loc="outside upper left", ncols=3, title=f"{_what(grid)}; β, λ1, λ2".replace("`", ""), alignment="left"
+        )
         figure.savefig(path)
