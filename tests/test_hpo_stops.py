@@ -50,21 +50,20 @@ def on_ranks() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 @pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside python")
 def test_time_and_failure_of_the_first_rank_reach_the_trials_of_the_others(data, tmp_path, on_ranks):  # noqa: F811
-    """--max-minutes saves running trials; where the journal cannot be written, they end as well, with exit code 2."""
+    """--max-minutes stops running trials; where the journal cannot be written, they end too, with exit code 2."""
     out = tmp_path / "search"
     axes = ["--strategy", "grid", "--vary", "beta=1,2", "--epochs", 1_000_000, "--no-early-stopping", "--resume"]
     began = time.monotonic()
-    search = on_ranks(*arguments(data, out, *axes, "--max-minutes", 0.5))
+    search = on_ranks(*arguments(data, out, *axes, "--max-minutes", 0.4))
     printed = search.communicate(timeout=240)[0]
     assert (search.returncode, time.monotonic() - began < 200) == (75, True), printed
     assert set(Journal(out).running) == {0, 1}, "interrupted, not failed"
     assert not own_processes(out)
-    saved = {run.name: (run / "last.safetensors").exists() for run in (out / "trials").iterdir()}
-    assert saved == {"0000": True, "0001": True}
 
+    runs = [out / "trials" / name for name in ("0000", "0001")]
+    before = [len(lines(run)) for run in runs]
     search = on_ranks(*arguments(data, out, *axes))
-    before = [len(lines(out / "trials" / run)) for run in saved]
-    assert until(lambda: all(len(lines(out / "trials" / run)) > n for run, n in zip(saved, before, strict=True)), 200)
+    assert until(lambda: all(len(lines(run)) > n for run, n in zip(runs, before, strict=True)), 200)
     (out / "journal.jsonl").rename(tmp_path / "journal.jsonl")
     (out / "journal.jsonl").mkdir()
     victim = next(pid for pid in own_processes(tmp_path) if b"trials/0001" in command_line(pid))
@@ -76,13 +75,13 @@ def test_time_and_failure_of_the_first_rank_reach_the_trials_of_the_others(data,
 
 
 def test_a_failed_seed_stops_the_others_and_starts_no_further_one(data, tmp_path, monkeypatch, calm):  # noqa: F811
-    """Seed 1 fails while seed 2 trains; seeds 3 to 6 wait for a worker and never get one."""
+    """Seed 1 fails while seed 2 trains, and 3 perhaps; the others wait for a worker and never get one."""
     search = SearchConfig(data=data, out=tmp_path, aux="radius", strategy="random")
     seen: list[tuple[int, bool]] = []
 
     def run(plan, trial, point, slot, stopping):
         began = time.monotonic()
-        while trial == 2 and not stopping() and time.monotonic() - began < 20:
+        while trial > 1 and not stopping() and time.monotonic() - began < 20:
             time.sleep(0.01)
         seen.append((trial, stopping()))
         return row(trial, "failed" if trial == 1 else "interrupted")
