@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d as cars3d_data
@@ -43,15 +43,15 @@ def galaxies(
 
     beta: weight of the KL; if not given the objective's own, and `BETA` for beta-VAE.
     """
-    return TrainConfig(
+    return _run(
+        "galaxies",
+        model,
+        beta,
         data=data,
         out=out,
-        model=model,
         aux=",".join(CASES[case]),
         objective=objective,
         epochs=GALAXY_EPOCHS,
-        beta=_beta("galaxies", model, beta),
-        learning_rate=_rate(model),
         seed=seed,
     )
 
@@ -69,15 +69,15 @@ def cars3d(
 
     beta: as in `galaxies`.
     """
-    return TrainConfig(
+    return _run(
+        "cars3d",
+        model,
+        beta,
         data=data,
         out=out,
-        model=model,
         aux=",".join(cars3d_data.LABELS[variant]),
         objective="bernoulli",
         epochs=CARS3D_EPOCHS,
-        beta=_beta("cars3d", model, beta),
-        learning_rate=_rate(model),
         seed=seed,
     )
 
@@ -95,25 +95,25 @@ def dsprites(
 
     beta: as in `galaxies`.
     """
-    return TrainConfig(
+    return _run(
+        "dsprites",
+        model,
+        beta,
         data=data,
         out=out,
-        model=model,
         aux=",".join(dsprites_data.LABELS[variant]),
         objective="bernoulli",
         epochs=DSPRITES_EPOCHS,
-        beta=_beta("dsprites", model, beta),
-        learning_rate=_rate(model),
         seed=seed,
     )
 
 
-def _beta(data: str, model: Model, beta: float | None) -> float | None:
-    return BETA[data] if beta is None and model == "beta-vae" else beta
-
-
-def _rate(model: Model) -> float | None:
-    return IDVAE_RATE if model in ("idvae", "idvae-x") else None
+def _run(name: str, model: Model, beta: float | None, **fields: Any) -> TrainConfig:
+    """A run on the data set of this name, with what its model is given everywhere."""
+    if beta is None and model == "beta-vae":
+        beta = BETA[name]
+    rate = IDVAE_RATE if model in ("idvae", "idvae-x") else None
+    return TrainConfig(model=model, beta=beta, learning_rate=rate, **fields)
 
 
 def arguments(config: TrainConfig) -> list[str]:

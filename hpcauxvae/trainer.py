@@ -91,7 +91,7 @@ class Trainer:
     def _prepare(self) -> None:
         """Scale and starting biases from the training data, the same on every rank; all ranks must ask."""
         own = on_each_rank(self._pixel_range, self.processes)
-        low_R, high_R, below_R = self._gather(torch.tensor([own])).T
+        low_R, high_R, below_R = self._gather(torch.tensor([own], dtype=torch.float64)).T
         on_each_rank(lambda: self._fit(low_R.min(), high_R.max(), below_R.sum()), self.processes)
 
     def _pixel_range(self) -> tuple[float, float, float]:

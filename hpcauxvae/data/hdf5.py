@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.stored import StoredImages, open_file, read_rows, shard_errors
-from hpcauxvae.files import sync
+from hpcauxvae.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 
 FORMAT_VERSION = 1
@@ -169,19 +169,11 @@ def whole_file(path: str | Path, n_bytes: int, replace: bool = False) -> Iterato
     path = Path(path)
     if not replace:
         refuse_existing(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as part:
         _reserve(part, n_bytes)
         yield part
-        sync(part)
         if not replace:
             refuse_existing(path)
-        part.rename(path)
-        sync(path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def reopen(part: Path, **driver: Any) -> h5py.File:
