@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcauxvae.objectives import OBJECTIVES, Objective
+from hpcauxvae.objectives import OBJECTIVES, Likelihood, Objective
 from hpcauxvae.types import InputError
 
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
@@ -55,7 +55,7 @@ class TrainConfig:
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
     """Seed of the 7:2:1 split into training, validation and test."""
-    likelihood: Literal["gaussian", "optimal", "bernoulli", "log10-mse"] | None = None
+    likelihood: Likelihood | None = None
     """Likelihood of a pixel, in place of the objective's."""
     draws: int | None = None
     """Samples of z for each image and step, in place of the objective's."""
