@@ -1,4 +1,4 @@
-"""The table of beta-VAE's weights from made-up scores."""
+"""The table of the weights of the KL from made-up scores."""
 
 import json
 from pathlib import Path
@@ -29,10 +29,10 @@ def test_both_rules_and_what_is_taken(tmp_path: Path) -> None:
     (path,) = betas.draw(runs, tmp_path, tmp_path)
     rows = path.read_text().splitlines()[-4:]
     assert rows == [
-        "| galaxies | 1 | 1e-06 | 0.200 | 0.800 |  |",
-        "| galaxies | 5 | 1e-05 | 0.500 | 0.800 | our rule |",
-        "| galaxies | 10 | 2e-05 | 0.450 | 0.800 | taken, the paper's rule |",
-        "| galaxies | 20 | 0.001 | 0.600 | 0.800 |  |",
+        "| galaxies | β-VAE | 40 | 1 | 1e-06 | 0.200 | 0.800 |  |",
+        "| galaxies | β-VAE | 40 | 5 | 1e-05 | 0.500 | 0.800 | our rule |",
+        "| galaxies | β-VAE | 40 | 10 | 2e-05 | 0.450 | 0.800 | taken, the paper's rule |",
+        "| galaxies | β-VAE | 40 | 20 | 0.001 | 0.600 | 0.800 |  |",
     ]
-    with pytest.raises(InputError, match="fewer than 2 evaluated trials of beta-VAE; hpcauxvae paper betas makes them"):
+    with pytest.raises(InputError, match="fewer than 2 evaluated trials of one model; hpcauxvae paper betas makes"):
         betas.draw(runs[:1], tmp_path, tmp_path)

@@ -17,7 +17,7 @@ from hpcauxvae import recipes
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.paper import __main__ as command
 from hpcauxvae.paper import make
-from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, Experiment, chosen
+from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, SIDE_SEEDS, Experiment, chosen
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.jobs import Failed, Job, alone_in, cores, run
 from hpcauxvae.paper.make import Maker
@@ -35,7 +35,7 @@ def maker(folder: Path, **fields: Any) -> Maker:
 def test_names_are_folders_of_their_own() -> None:
     names = [one.name for one in EXPERIMENTS]
     assert len(set(names)) == len(names)
-    expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-2")
+    expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-0")
     expected += ("grid/galaxies-case2-aux-vae-reference-5-1-0.1-0", "betas/dsprites-raw-beta-vae-20-0")
     assert set(expected) <= set(names)
 
@@ -50,23 +50,25 @@ def test_every_row_of_table_1_has_its_seeds() -> None:
                 and (one.objective, one.sweep) == ("tuned", "")
                 and (model == "beta-vae" or (one.case, one.variant) == (task.case, task.variant))
             ]
-            assert tuple(found) == SEEDS[task.data], (task.title, model)
+            beside = model == "idvae-x" or (model == "idvae" and task.variant == "sound")
+            assert tuple(found) == (SIDE_SEEDS if beside else SEEDS[task.data]), (task.title, model)
     assert len(SEEDS["galaxies"]) == 5 and len(SEEDS["cars3d"]) == len(SEEDS["dsprites"]) == 3
 
 
 def test_the_command_of_an_experiment_is_its_configuration(tmp_path: Path) -> None:
     style = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
     for one in EXPERIMENTS:
-        config = one.config(tmp_path / "runs", tmp_path / "data", small=False)
+        config = one.config(tmp_path / "runs", tmp_path / "data", bf16=one.seed == 0)
         assert tyro.cli(TrainConfig, args=recipes.arguments(config), config=style) == config
     whole = recipes.galaxies(1, data=tmp_path, out=tmp_path)
     assert tyro.cli(TrainConfig, args=recipes.arguments(whole), config=style) == whole
 
 
-def test_beta_vae_has_the_papers_beta_or_another() -> None:
+def test_models_that_are_compared_with_have_the_beta_taken_or_another() -> None:
     where = {"data": Path("d"), "out": Path("o")}
-    assert recipes.galaxies(1, model="beta-vae", **where).resolved_objective.beta == 10
-    assert recipes.cars3d(model="beta-vae", **where).resolved_objective.beta == 5
+    for model in ("idvae", "idvae-x"):
+        assert recipes.galaxies(1, model=model, **where).beta == recipes.BETA["idvae"]["galaxies"]
+    assert recipes.cars3d(model="beta-vae", **where).beta == recipes.BETA["beta-vae"]["cars3d"]
     assert recipes.dsprites(model="beta-vae", beta=20.0, **where).resolved_objective.beta == 20
     assert recipes.galaxies(1, **where).beta is None
 
@@ -78,7 +80,7 @@ def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
     }
     assert [one.name for one in chosen((ITEMS["fig9"].wants,), small=False)] == ["galaxies-case1-beta-vae-0"]
     assert len(chosen((ITEMS["fig16"].wants,), small=False)) == 27
-    assert len(chosen((ITEMS["betas"].wants,), small=False)) == 12
+    assert len(chosen((ITEMS["betas"].wants,), small=False)) == 24
     everything = chosen(tuple(entry.wants for entry in ITEMS.values()), small=False)
     assert everything == list(EXPERIMENTS)
     small = chosen((Wants(objectives=(), all_seeds=True),), small=True)

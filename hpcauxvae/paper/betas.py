@@ -1,47 +1,50 @@
-"""The weight of beta-VAE's KL: the four that the paper tried (section C.1), scored on the validation split.
+"""The weight of the KL in beta-VAE and IDVAE: the four that the paper tried (section C.1), by the validation split.
 
 Suffix N: trials.
 """
 
+import itertools
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from hpcauxvae.files import whole
 from hpcauxvae.metrics.pareto import choose, paper_products
-from hpcauxvae.paper.runs import Found, select
+from hpcauxvae.paper.runs import Data, Found, select
+from hpcauxvae.paper.table1 import METHODS
 from hpcauxvae.recipes import BETA
 from hpcauxvae.types import InputError
 
-_HEAD = """# beta-VAE's beta
+_HEAD = """# The beta of beta-VAE and IDVAE
 
-Validation split after the last epoch, one seed: MSE of images divided by the training maximum, LDS (10) of sampled z
-over all latents against the paper's labels. The paper's rule takes the smallest product of the standardised MSE and
-1 - LDS, whatever their signs; ours the point of the Pareto front that is nearest to the ideal. `taken`: what the runs
-of Table 1 have.
+Validation split after the last epoch of a short training, one seed: MSE of images divided by the training maximum, LDS
+(10) of sampled z over all latents against the paper's labels. The paper's rule takes the smallest product of the
+standardised MSE and 1 - LDS, whatever their signs; ours the point of the Pareto front that is nearest to the ideal.
+`taken`: what the runs of Table 1 have.
 
-| data | beta | MSE | LDS | ceiling | |
-| --- | --- | --- | --- | --- | --- |
+| data | model | epochs | beta | MSE | LDS | ceiling | |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """Writes betas.md, a row for each trial. Raises InputError where no data set has two."""
     rows: list[str] = []
-    for data, taken in BETA.items():
-        found = sorted(select(runs, data=data, model="beta-vae"), key=_beta)  # type: ignore[arg-type]
+    for data, (model, of_data) in itertools.product(get_args(Data), BETA.items()):
+        found = sorted(select(runs, data=data, model=model), key=_beta)
         if len(found) > 1:
-            rows += _rows(data, taken, found)
+            rows += _rows(f"{data} | {METHODS[model]}", of_data[data], found)
     if not rows:
-        raise InputError(f"{folder}: fewer than 2 evaluated trials of beta-VAE; hpcauxvae paper betas makes them")
+        raise InputError(f"{folder}: fewer than 2 evaluated trials of one model; hpcauxvae paper betas makes them")
     path = out / "betas.md"
     with whole(path) as part:
         part.write_text(_HEAD + "\n".join(rows) + "\n")
     return [path]
 
 
-def _rows(data: str, taken: float, found: list[Found]) -> list[str]:
+def _rows(name: str, taken: float, found: list[Found]) -> list[str]:
     scores = [json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["validation"] for run in found]
     mse_N, lds_N, ceiling_N = (np.array([one[name] for one in scores]) for name in ("mse", "lds", "lds_attainable"))
     papers = int(paper_products(mse_N, 1 - lds_N).argmin())
@@ -51,7 +54,7 @@ def _rows(data: str, taken: float, found: list[Found]) -> list[str]:
         marks = {"taken": _beta(run) == taken, "the paper's rule": number == papers, "our rule": number == ours}
         words = ", ".join(name for name, holds in marks.items() if holds)
         numbers = f"{mse_N[number]:.3g} | {lds_N[number]:.3f} | {ceiling_N[number]:.3f}"
-        rows.append(f"| {data} | {_beta(run):g} | {numbers} | {words} |")
+        rows.append(f"| {name} | {run.config.epochs} | {_beta(run):g} | {numbers} | {words} |")
     return rows
 
 

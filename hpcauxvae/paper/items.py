@@ -32,7 +32,7 @@ ITEMS: dict[str, Entry] = {
     "fig14": Entry(figures.figure_14, _OTHERS._replace(models=_OURS)),
     "fig15": Entry(figures.figure_15, _OTHERS._replace(models=_OURS)),
     "fig16": Entry(grid.figure_16, _GRID),
-    "betas": Entry(betas.draw, Wants(models=("beta-vae",), sweep="betas")),
+    "betas": Entry(betas.draw, Wants(sweep="betas")),
     "generated": Entry(generated.figure, _GALAXIES._replace(cases=(1,), models=_OURS)),
 }
 

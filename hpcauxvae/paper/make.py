@@ -55,6 +55,8 @@ class Maker:
     """The published archive; without it the pictures are drawn."""
     jobs: int
     small: bool
+    bf16: bool = False
+    """Train in bfloat16 with channels last."""
 
     @property
     def data(self) -> Path:
@@ -163,7 +165,7 @@ class Maker:
 
     def config(self, one: Experiment) -> TrainConfig:
         """What an experiment trains here."""
-        return one.config(self.runs, self.data, self.small)
+        return one.config(self.runs, self.data, self.small, self.bf16)
 
     def stage(self, one: Experiment) -> "Stage":
         """How far an experiment is. Raises InputError, naming the field, where its folder holds another training."""
