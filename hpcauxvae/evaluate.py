@@ -26,7 +26,7 @@ from hpcauxvae.tracking import history
 from hpcauxvae.types import InputError
 from hpcauxvae.world import find_world
 
-_BATCH = 2048
+_BATCH = 512
 _SHOWN = 8
 _TRAVERSAL_STEPS = 9
 

@@ -19,7 +19,7 @@ from hpcauxvae.evaluate import image_unit, upright
 from hpcauxvae.files import whole
 from hpcauxvae.types import Factor, InputError
 
-_BATCH = 2048
+_BATCH = 512
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
 

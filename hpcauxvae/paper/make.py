@@ -24,6 +24,8 @@ from hpcauxvae.stopping import FINISHED
 from hpcauxvae.train import STATUS
 from hpcauxvae.types import InputError
 
+_IMAGES = 16_384
+"""Of the fresh galaxies whose pixels are compared; all their codes are scored."""
 SEED, FRESH_SEED = 7, 8
 """Of the simulated galaxies; those of the demo."""
 
@@ -158,7 +160,7 @@ class Maker:
         evaluate = ["hpcauxvae.evaluate", str(config.out)]
         if one.data == "galaxies" and not one.sweep:
             noiseless = [str(self._path(f"{name}-noiseless")) for name in ("galaxies", "fresh")]
-            evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless]
+            evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless, "--images", str(_IMAGES)]
         if self.small or one.sweep:
             evaluate.append("--no-pictures")
         return [evaluate] if stage == "trained" else [["hpcauxvae.train", *arguments(config)], evaluate]
