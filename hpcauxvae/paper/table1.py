@@ -21,7 +21,7 @@ from hpcauxvae.recipes import Variant
 from hpcauxvae.types import Factor, InputError
 
 METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
-SCORES = ("lds", "lds_d", "sap")
+SCORES = ("lds", "lds_d", "sap", "ssim")
 
 
 class Task(NamedTuple):
@@ -93,10 +93,11 @@ def lines(runs: list[Found]) -> Iterator[Line]:
 
 def _scores(run: Found, name: str, task: Task) -> Mapping[str, Any]:
     """As evaluated; of a run that was evaluated against other factors, from its codes."""
-    if run.config.aux_names == task.factors:
-        scores: dict[str, Any] = run.metrics["sets"][name]["codes"]
-        return scores
-    return rescored(run.folder / f"codes-{name}.h5", _FACTORS[task.data], task.factors)
+    evaluated = run.metrics["sets"][name]
+    codes: dict[str, Any] = evaluated["codes"]
+    if run.config.aux_names != task.factors:
+        codes = rescored(run.folder / f"codes-{name}.h5", _FACTORS[task.data], task.factors)
+    return codes | {"ssim": evaluated["images"]["ssim"]}
 
 
 def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dict[str, Any]:
@@ -170,40 +171,47 @@ def _short(line: Line) -> str:
 
 def _details(found: list[Line]) -> Iterator[str]:
     yield "# Every score, with its ceiling\n"
-    yield _row(["", "model", "objective", "set", "n", "seeds", "LDS over dz", "ceiling", "LDS over d", "ceiling", "SAP",
-                "paper"])  # fmt: skip
-    yield _row(["---"] * 12)
+    yield _row(["", "model", "objective", "set", "n", "seeds", "LDS over dz", "ceiling", "share", "LDS over d",
+                "ceiling", "share", "SAP", "SSIM", "paper"])  # fmt: skip
+    yield _row(["---"] * 15)
     for line in found:
-        attainable = (np.mean([s["attainable"] for s in line.scores[score]]) for score in ("lds", "lds_d"))
-        first, second = (f"{value:.3f}" for value in attainable)
         yield _row(
             [
                 *(line.task.title, METHODS[line.model], line.objective, line.name),
                 f"{line.scores['lds'][0]['n']:,}",
                 str(len(line.runs)),
-                *(_spread(line, "lds"), first, _spread(line, "lds_d"), second, _spread(line, "sap")),
+                *(*_beside_ceiling(line, "lds"), *_beside_ceiling(line, "lds_d")),
+                *(_spread(line, "sap"), _spread(line, "ssim")),
                 _printed(line.task, line.model),
             ]
         )
 
 
 _NOTES = """\
-Values are means over the seeds ± their standard deviation; with one seed, the 95 % interval of its images. LDS is of
-sampled z; `over dz` sums over all latents, `over d` over the first d only, as many as there are auxiliary factors.
-The ceiling is the mean LDS of a perfect code on the same samples. SAP is of posterior means; the number of a car, a
-category, is graded by a classifier. β-VAE is trained without labels, so its first d latents are any d. IDVAE's
-encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image alone."""
+Values are means over the seeds ± their standard deviation, and the worst of them; with one seed, the 95 % interval of
+its images. LDS is of sampled z; `over dz` sums over all latents, `over d` over the first d only, as many as there are
+auxiliary factors. The ceiling is the mean LDS of a perfect code on the same samples, which one draw may exceed. SAP is
+of posterior means; the number of a car, a category, is graded by a classifier. SSIM takes each image's own range; n is
+that of the codes. β-VAE is trained without labels, so its first d latents are any d. IDVAE's encoder is given the
+labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image alone."""
 
 
 def _mean(line: Line, score: str) -> float:
     return float(np.mean([one["value"] for one in line.scores[score]]))
 
 
+def _beside_ceiling(line: Line, score: str) -> tuple[str, str, str]:
+    """The score, its ceiling, and what share of this it is."""
+    ceiling = np.mean([one["attainable"] for one in line.scores[score]])
+    return _spread(line, score), f"{ceiling:.3f}", f"{_mean(line, score) / ceiling:.3f}"
+
+
 def _spread(line: Line, score: str) -> str:
     of_seeds = line.scores[score]
     if len(of_seeds) == 1:
         return f"{of_seeds[0]['value']:.3f} [{of_seeds[0]['low']:.3f}, {of_seeds[0]['high']:.3f}]"
-    return f"{_mean(line, score):.3f} ± {np.std([one['value'] for one in of_seeds], ddof=1):.3f}"
+    values = [one["value"] for one in of_seeds]
+    return f"{_mean(line, score):.3f} ± {np.std(values, ddof=1):.3f}, least {min(values):.3f}"
 
 
 def _row(cells: Sequence[str]) -> str:
