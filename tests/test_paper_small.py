@@ -97,8 +97,9 @@ def test_the_table_has_every_task_model_and_set(runs: Path) -> None:
         for name in (["test", "fresh"] if task.data == "galaxies" else ["test"])
     }
     assert found == expected
-    (cars,) = [li for li in lines if li["labels"] == "raw" and li["data"] == "cars3d" and li["model"] == "aux-vae"]
+    cars, as_values = [li for li in lines if (li["data"], li["labels"], li["model"]) == ("cars3d", "raw", "aux-vae")]
     assert cars["paper"] == [0.93, 0.85] and cars["lds"][0]["n"] == 28
+    assert cars["lds"] == as_values["lds"] and cars["sap"] != as_values["sap"]
 
 
 def test_once_more_trains_nothing_and_takes_seconds(runs: Path) -> None:

@@ -103,6 +103,18 @@ def test_beta_vae_is_scored_against_every_case(tmp_path: Path) -> None:
         list(table1.lines([run]))
 
 
+def test_the_number_of_a_car_is_graded_as_a_category_and_as_a_value(tmp_path: Path) -> None:
+    run = found(str(tmp_path), 0.4, aux=",".join(cars3d.LABELS["raw"]), objective="bernoulli")
+    codes(tmp_path / "codes-test.h5", cars3d.FACTORS)
+    category, value = table1.lines([run])
+    assert category.scores["sap"][0]["value"] == 0.7, "as evaluated"
+    numbers = [factor._replace(kind="continuous") for factor in cars3d.FACTORS]
+    expected = table1.rescored(tmp_path / "codes-test.h5", numbers, cars3d.LABELS["raw"])
+    assert value.scores["sap"][0] == expected["sap"]
+    as_category = table1.rescored(tmp_path / "codes-test.h5", cars3d.FACTORS, cars3d.LABELS["raw"])
+    assert abs(expected["sap"]["value"] - as_category["sap"]["value"]) > 0.01
+
+
 def test_no_runs_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no evaluated run of Table 1; hpcauxvae paper table1 makes them"):
         table1.draw([], tmp_path, tmp_path)

@@ -35,6 +35,8 @@ class Task(NamedTuple):
     """Auxiliary."""
     printed: Mapping[str, tuple[float, float]]
     """LDS and SAP in the paper, by model."""
+    as_values: bool = False
+    """Score categories by their numbers, as if these were values."""
 
 
 _CARS = {"beta-vae": (0.21, 0.18), "idvae": (0.67, 0.55), "aux-vae": (0.93, 0.85)}
@@ -50,6 +52,7 @@ TASKS = (
         for case, printed in _GALAXIES.items()
     ),
     Task("cars3d", None, "raw", "Cars3D, the paper's labels", cars3d.LABELS["raw"], _CARS),
+    Task("cars3d", None, "raw", "Cars3D, the same, cars as values", cars3d.LABELS["raw"], {}, as_values=True),
     Task("cars3d", None, "sound", "Cars3D, sound labels", cars3d.LABELS["sound"], {}),
     Task("dsprites", None, "raw", "dSprites, the paper's labels", dsprites.LABELS["raw"], _DSPRITES),
     Task("dsprites", None, "sound", "dSprites, sound labels", dsprites.LABELS["sound"], {}),
@@ -92,11 +95,14 @@ def lines(runs: list[Found]) -> Iterator[Line]:
 
 
 def _scores(run: Found, name: str, task: Task) -> Mapping[str, Any]:
-    """As evaluated; of a run that was evaluated against other factors, from its codes."""
+    """As evaluated; of a run that was evaluated against other factors, or otherwise, from its codes."""
     evaluated = run.metrics["sets"][name]
     codes: dict[str, Any] = evaluated["codes"]
-    if run.config.aux_names != task.factors:
-        codes = rescored(run.folder / f"codes-{name}.h5", _FACTORS[task.data], task.factors)
+    if run.config.aux_names != task.factors or task.as_values:
+        factors = _FACTORS[task.data]
+        if task.as_values:
+            factors = [factor._replace(kind="continuous") for factor in factors]
+        codes = rescored(run.folder / f"codes-{name}.h5", factors, task.factors)
     return codes | {"ssim": evaluated["images"]["ssim"]}
 
 
@@ -191,9 +197,10 @@ _NOTES = """\
 Values are means over the seeds ± their standard deviation, and the worst of them; with one seed, the 95 % interval of
 its images. LDS is of sampled z; `over dz` sums over all latents, `over d` over the first d only, as many as there are
 auxiliary factors. The ceiling is the mean LDS of a perfect code on the same samples, which one draw may exceed. SAP is
-of posterior means; the number of a car, a category, is graded by a classifier. SSIM takes each image's own range; n is
-that of the codes. β-VAE is trained without labels, so its first d latents are any d. IDVAE's encoder is given the
-labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image alone."""
+of posterior means; the number of a car, a category, is graded by a classifier, and in the row below as a value. SSIM
+takes each image's own range; n is that of the codes. β-VAE is trained without labels, so its first d latents are any
+d. IDVAE's encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image
+alone."""
 
 
 def _mean(line: Line, score: str) -> float:
@@ -219,6 +226,11 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _plain(line: Line) -> dict[str, Any]:
-    task = {"data": line.task.data, "case": line.task.case, "labels": line.task.variant}
+    task = {
+        "data": line.task.data,
+        "case": line.task.case,
+        "labels": line.task.variant,
+        "as_values": line.task.as_values,
+    }
     about = {"model": line.model, "objective": line.objective, "set": line.name, "runs": line.runs}
     return task | about | {"paper": line.task.printed.get(line.model)} | {score: line.scores[score] for score in SCORES}
