@@ -22,6 +22,7 @@ _OVERRIDES = (
     "lambda1",
     "lambda2",
     "gamma",
+    "ramp",
     "degree",
     "momentum",
     "sigma",
@@ -67,6 +68,8 @@ class TrainConfig:
     """Weight of inter-independence, in place of the objective's."""
     gamma: float | None = None
     """Weight of the KL of IDVAE's conditional prior, in place of the objective's."""
+    ramp: float | None = None
+    """Share of the training over which lambda2 rises to its value, in place of the objective's."""
     degree: int | None = None
     """Highest power in the correlations, K, in place of the objective's."""
     momentum: float | None = None

@@ -50,6 +50,9 @@ class Objective:
     """Weight of the explicitness and intra-independence terms of eq. (9)."""
     lambda2: float
     """Weight of the inter-independence term of eq. (9)."""
+    ramp: float
+    """Share of the training over which lambda2 rises from 0 to its value, so that the residual latents come into use
+    before they must be independent; with 0 it has it from the start. Validation always has the whole of it."""
     degree: int
     """K, the highest power in the correlations, eq. (7) and (8)."""
     momentum: float
@@ -78,6 +81,7 @@ class Objective:
             _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         for name in ("beta", "gamma", "lambda1", "lambda2"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        _require("ramp", self.ramp, 0 <= self.ramp <= 1, "0 to 1")
         _require("degree", self.degree, 1 <= self.degree <= 6, "1 to 6")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0, less than 1")
         _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
@@ -111,6 +115,7 @@ OBJECTIVES = {
         gamma=0.01,
         lambda1=10.0,
         lambda2=1000.0,
+        ramp=0.0,
         degree=3,
         momentum=0.0,
         correlate="z",
@@ -134,6 +139,7 @@ OBJECTIVES = {
         gamma=0.01,
         lambda1=10.0,
         lambda2=1000.0,
+        ramp=0.0,
         degree=3,
         momentum=0.0,
         correlate="z",
@@ -157,6 +163,7 @@ OBJECTIVES = {
         gamma=1.0,
         lambda1=1.0,
         lambda2=0.1,
+        ramp=0.0,
         degree=3,
         momentum=0.0,
         correlate="means",
@@ -180,6 +187,7 @@ OBJECTIVES = {
         gamma=1.0,
         lambda1=0.5,
         lambda2=0.4,
+        ramp=0.0,
         degree=3,
         momentum=0.0,
         correlate="authors",

@@ -194,6 +194,7 @@ class Trainer:
         ones, and `check` raises Diverged. The host does not wait for the device.
         """
         self.model.global_batch = self.batch_size
+        self.model.advance(self.step / (self.config.epochs * self.steps_per_epoch))
         terms = self.gradient(batch, noise_BZ)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
         self._update(norm)

@@ -106,6 +106,9 @@ class Model(Protocol):
     def noise_size(self) -> int:
         """Columns of standard normal noise that `forward` takes."""
 
+    def advance(self, progress: float) -> None:
+        """Told before each training step which share of the training is done."""
+
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
         """(B, C, H, W) in linear data units -> posterior of (B, Z). u_BD: for models whose encoder sees labels."""
 

@@ -118,6 +118,25 @@ def test_momentum_correlates_with_the_batches_before() -> None:
     assert "running.moments" in made.state_dict()  # so that a checkpoint holds them
 
 
+def test_the_inter_term_rises_in_training_and_is_whole_in_validation() -> None:
+    from dataclasses import replace
+
+    objective = replace(OBJECTIVES["tuned"], ramp=0.5)
+    torch.manual_seed(1)
+    made: Any = MODELS["aux-vae"](objective, **SIZES).double()
+    given, draws = batch(), noise(made)
+    made.prepare(given.images, given.factors[:, [0, 2]], float(given.images.max()))
+    made.eval()
+    whole = made(given, draws)
+    made.train()
+    for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
+        made.advance(progress)
+        terms = made(given, draws)
+        torch.testing.assert_close(terms["inter"], share * whole["inter"])
+        torch.testing.assert_close(terms["intra"], whole["intra"])
+    assert whole["inter"] > 0 and "rise" not in made.state_dict()
+
+
 @pytest.mark.parametrize("name", ["idvae", "idvae-x"])
 def test_idvae_by_hand(name: str) -> None:
     made = model(name)

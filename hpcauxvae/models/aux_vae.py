@@ -24,6 +24,8 @@ class AuxVAE(BetaVAE):
     COUPLED: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
+    rise: Tensor
+    """Factor before lambda2 in training."""
 
     def __init__(self, objective: Objective, **sizes: Any) -> None:
         """As BetaVAE."""
@@ -34,9 +36,15 @@ class AuxVAE(BetaVAE):
         self.prior_variance = objective.prior_variance or 1 / self.n_train
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
+        self.register_buffer("rise", torch.ones(()), persistent=False)
         self.running: RunningRegularizer | None = None
         if objective.momentum:
             self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
+
+    def advance(self, progress: float) -> None:
+        """As types.Model: lambda2 rises until `ramp` of the training is done."""
+        if self.objective.ramp:
+            self.rise.fill_(min(1.0, progress / self.objective.ramp))
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
@@ -77,4 +85,5 @@ class AuxVAE(BetaVAE):
             intra, inter = self.running(u_BD, mean_BZ, variance_BZ)
         else:
             intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=self.group)
-        return {"intra": objective.lambda1 * intra, "inter": objective.lambda2 * inter}
+        inter = objective.lambda2 * inter
+        return {"intra": objective.lambda1 * intra, "inter": self.rise * inter if self.training else inter}

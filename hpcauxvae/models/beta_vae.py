@@ -74,6 +74,9 @@ class BetaVAE(nn.Module):
             mean_CHW = self.scale(images).mean(0)
             self.decoder.start_at(mean_CHW, self.objective.sigmoid)
 
+    def advance(self, progress: float) -> None:
+        """Told before each step which share of the training is done; nothing here depends on it."""
+
     @property
     def noise_size(self) -> int:
         """Columns of standard normal noise that `forward` takes for each sample."""
