@@ -85,5 +85,6 @@ class AuxVAE(BetaVAE):
             intra, inter = self.running(u_BD, mean_BZ, variance_BZ)
         else:
             intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=self.group)
-        inter = objective.lambda2 * inter
-        return {"intra": objective.lambda1 * intra, "inter": self.rise * inter if self.training else inter}
+        if objective.ramp and self.training:
+            inter = self.rise * inter
+        return {"intra": objective.lambda1 * intra, "inter": objective.lambda2 * inter}

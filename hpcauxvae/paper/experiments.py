@@ -22,7 +22,7 @@ SIDE_SEEDS = (0,)
 """Of what the paper's Table 1 does not have: the objectives `paper` and `reference`, IDVAE-x, IDVAE on sound labels."""
 SMALL_EPOCHS = 1
 TRIAL_EPOCHS: dict[Data, int] = {"galaxies": 10, "cars3d": 8, "dsprites": 4}
-"""Of each trial of weights: a third of a training, or a little more."""
+"""Of each trial of weights: a third to two thirds of a training."""
 SMALL_TRIALS: dict[Sweep, int] = {"grid": 3, "betas": 2}
 """Trials of weights among the small experiments."""
 
