@@ -27,7 +27,7 @@ _CAPTIONS = {
         "Both objectives of the validation split, better towards the lower left. Chosen: the point of the front "
         "nearest to the ideal, each objective scaled to [0, 1] over the front. The paper's rule takes the smallest "
         "product of the standardised objectives and so favours the average trial. Trial 0 is the objective's own "
-        "setting where the space holds it.",
+        "setting, where the space holds it and is no grid.",
     ),
     "hypervolume": (
         "Hypervolume against trials",

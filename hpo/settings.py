@@ -107,7 +107,10 @@ class SearchConfig:
     @property
     def trials(self) -> int:
         """How many trials the search is to have."""
-        return self.max_evals or (len(grid_points(self.space())) if self.strategy == "grid" else 40)
+        if self.strategy != "grid":
+            return self.max_evals or 40
+        whole = len(grid_points(self.space()))
+        return min(self.max_evals or whole, whole)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

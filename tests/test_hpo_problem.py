@@ -180,6 +180,7 @@ def test_a_grid_has_all_its_points_unless_told_otherwise():
     assert SearchConfig(**grid, vary=vary).trials == 64
     assert SearchConfig(**grid, vary=vary, fix=("sigma=0.1",)).trials == 64
     assert SearchConfig(**grid, grid="paper").trials == 27
+    assert SearchConfig(**grid, grid="paper", max_evals=40).trials == 27  # it has no more
     assert SearchConfig(**grid, vary=vary, max_evals=40).trials == 40
     assert SearchConfig(data=Path("x.h5"), aux="a").trials == 40
 
