@@ -83,6 +83,13 @@ class RunLock:
         return _start_time(holder["pid"]) != holder["started"]
 
 
+def forget_elsewhere(folder: Path) -> None:
+    """Removes a lock that another host's process left in a folder, for a caller that knows it to be gone."""
+    lock = RunLock(folder)
+    if lock._holder().get("host", lock.owner["host"]) != lock.owner["host"]:
+        lock.path.unlink(missing_ok=True)
+
+
 def _start_time(pid: int) -> int | None:
     """When a process of this machine started, in clock ticks since the machine did; None if there is none."""
     try:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from hpcauxvae.pictures import BLUE, GREY, INK, MAROON, PALE, STYLE
 from hpcauxvae.types import Interval
-from hpo.journal import Row
+from hpo.journal import Journal, Row
 from hpo.problem import Space
 from hpo.results import chosen, compared, finished, front, hypervolumes, papers_choice, utilisation, worst
 
 MSE_LABEL = "validation MSE  [(training maximum)²]"
 GAP_LABEL = "1 − LDS / attainable, validation"
 STATES = {"finished": MAROON, "stopped": BLUE, "failed": GREY}
+SPANS = STATES | {"interrupted": PALE}
 
 
 def figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -131,12 +132,12 @@ def importance(rows: Sequence[Row], space: Space, seed: int) -> Figure | None:
     """What a shuffled hyperparameter costs in R² of extremely randomised trees, for each objective.
 
     Breiman's permutation importance, on the trials that the trees were fitted to; the title of each objective has the
-    R² of trials left out, without which the bars say nothing. None where there are fewer than 10 trials.
+    R² of trials left out, without which the bars say nothing. Of finished trials; None where there are fewer than 10.
     """
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.inspection import permutation_importance
 
-    shown = [row for row in rows if row.objectives]
+    shown = finished(rows)
     if len(shown) < 10:
         return None
     x_NA = np.stack([_scaled([row.point[name] for row in shown], axis, False)[0] for name, axis in space.items()], 1)
@@ -161,7 +162,10 @@ def importance(rows: Sequence[Row], space: Space, seed: int) -> Figure | None:
 
 
 def workers(rows: Sequence[Row], sessions: Sequence[dict[str, Any]]) -> Figure:
-    """When each worker ran which trial; the title has the busy fraction of the last session's workers."""
+    """When each worker ran which trial, the interrupted ones included.
+
+    The title has the busy fraction of the last session's workers.
+    """
     began = min(row.started for row in rows)
     names = sorted({row.worker for row in rows})
     last = sessions[-1]
@@ -170,22 +174,23 @@ def workers(rows: Sequence[Row], sessions: Sequence[dict[str, Any]]) -> Figure:
         made, ax = figure(6.4, 0.3 * len(names) + 1.1)
         for row in rows:
             span = [((row.started - began) / 60, (row.ended - row.started) / 60)]
-            ax.broken_barh(span, (names.index(row.worker) - 0.4, 0.8), facecolors=STATES[row.state], edgecolors="white")
+            ax.broken_barh(span, (names.index(row.worker) - 0.4, 0.8), facecolors=SPANS[row.state], edgecolors="white")
         ax.set_yticks(range(len(names)), names)
         ax.set(xlabel="minutes since the first trial", ylabel="worker", ylim=(len(names) - 0.4, -0.6))
         if own:
             busy = utilisation(own, last["workers"])
             ax.set_title(f"busy {busy:.3f} of the time, from the first to the last start of the last session")
-        patches = [mpl.patches.Patch(color=colour, label=state) for state, colour in STATES.items()]
-        made.legend(handles=patches, loc="outside lower right", ncols=3)
+        patches = [mpl.patches.Patch(color=colour, label=state) for state, colour in SPANS.items()]
+        made.legend(handles=patches, loc="outside lower right", ncols=4)
         return made
 
 
-def of_search(rows: Sequence[Row], space: Space, sessions: Sequence[dict[str, Any]], seed: int) -> dict[str, Figure]:
+def of_search(journal: Journal, space: Space, seed: int) -> dict[str, Figure]:
     """Every picture that these trials allow, by the name of its file."""
+    rows = journal.rows
     if not rows:
         return {}
-    made: dict[str, Figure | None] = {"workers": workers(rows, sessions)}
+    made: dict[str, Figure | None] = {"workers": workers(rows + journal.interrupted, journal.sessions)}
     if finished(rows):
         made |= {
             "pareto": pareto(rows),

@@ -30,7 +30,7 @@ class Row:
     point: Point
     state: State
     """finished: all its epochs; stopped: early, for most do better; failed: see `reason`; interrupted: the search was
-    asked to stop, and the next one goes on with this trial (never in the journal)."""
+    asked to stop, and the next session goes on with this trial, which has not ended."""
     reason: str
     """Why it failed or was stopped; empty for a finished one."""
     objectives: Objectives | None
@@ -38,7 +38,7 @@ class Row:
     epochs: int
     """Passes over the training split."""
     started: float
-    """Seconds since 1970, when its first process was started."""
+    """Seconds since 1970, when its process was started, in this session."""
     ended: float
     worker: str
     """Who ran it: host and number."""
@@ -47,7 +47,8 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"event": "ended", **dataclasses.asdict(self)} | {
+        event = "interrupted" if self.state == "interrupted" else "ended"
+        return {"event": event, **dataclasses.asdict(self)} | {
             "objectives": None if self.objectives is None else self.objectives._asdict()
         }
 
@@ -68,6 +69,7 @@ class Journal:
         self.folder = folder
         self.path = folder / JOURNAL
         self.rows: list[Row] = []
+        self.interrupted: list[Row] = []
         self.asked: dict[int, Point] = {}
         self.sessions: list[dict[str, Any]] = []
         self.whole_bytes = 0
@@ -88,6 +90,8 @@ class Journal:
                 self.asked[event["trial"]] = event["point"]
             case "ended":
                 self.rows.append(Row.from_json(event))
+            case "interrupted":
+                self.interrupted.append(Row.from_json(event))
 
     def repair(self) -> None:
         """Cuts off what a kill left of a last line."""
@@ -109,8 +113,10 @@ class Journal:
         self._append({"event": "asked", "trial": trial, "point": point})
 
     def end(self, row: Row) -> None:
-        """A trial ended; results.csv is made anew."""
+        """A trial ended, and results.csv is made anew; or it was interrupted, and only its time is written down."""
         self._append(row.to_json())
+        if row.state == "interrupted":
+            return
         write_whole(self.folder / TABLE, table(self.rows))
 
     def _append(self, event: dict[str, Any]) -> None:

@@ -65,9 +65,13 @@ def thread_pool(slots: list[Slot]) -> Pool:
     return Pool(ThreadPoolExecutor(len(slots)), len(slots), run)
 
 
-def local_slots(workers: int | None, processes: int) -> list[Slot]:
+def local_slots(workers: int | None, processes: int, device: str = "auto") -> list[Slot]:
     """The slots of this machine: its GPUs and cores shared out. Without a number: one for each GPU, or one alone."""
-    gpus = visible_gpus()
+    gpus = [] if device == "cpu" else visible_gpus()
+    if 0 < len(gpus) < processes:
+        raise InputError(
+            f"processes = {processes} a trial for {len(gpus)} GPUs; allowed: at most {len(gpus)}, or device cpu"
+        )
     workers = workers or max(1, len(gpus) // processes)
     if gpus and workers * processes > len(gpus):
         raise InputError(
@@ -95,7 +99,7 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def slurm_slots(workers: int | None, processes: int) -> list[Slot]:
+def slurm_slots(workers: int | None, processes: int, device: str = "auto") -> list[Slot]:
     """Slots that are steps of the allocation: each trial is an srun of `processes` tasks on one node.
 
     Without a number: as many trials a node as its tasks make room for.
@@ -106,7 +110,7 @@ def slurm_slots(workers: int | None, processes: int) -> list[Slot]:
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
     cores = int(re.match(r"\d+", os.environ["SLURM_JOB_CPUS_PER_NODE"])[0])  # type: ignore[index]
-    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    gpus = 0 if device == "cpu" else int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
     here = max(1, (gpus or cores) // processes) if workers is None else -(-workers // nodes)
     workers = workers or here * nodes
     if here * processes > (gpus or cores):
@@ -124,8 +128,11 @@ def slurm_slots(workers: int | None, processes: int) -> list[Slot]:
     return [Slot(name=str(number), threads=threads, srun=tuple(srun)) for number in range(workers)]
 
 
-def mpi_slot(processes: int) -> Slot:
-    """The slot of this MPI rank: its part of what the workers on its node share. Rank 0 is no worker."""
+def mpi_slot(processes: int, device: str = "auto") -> Slot:
+    """The slot of this MPI rank: its part of what the workers on its node share. Rank 0 is no worker.
+
+    Raises InputError, after all that the ranks do together.
+    """
     from mpi4py import MPI
 
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
@@ -133,8 +140,8 @@ def mpi_slot(processes: int) -> Slot:
     workers, number = max(1, node.size - with_first), max(0, node.rank - with_first)
     own = os.sched_getaffinity(0)
     cores = [cores for rank, cores in node.allgather((MPI.COMM_WORLD.rank, own)) if rank > 0]
-    slot = local_slots(workers, processes)[number]
     node.Free()
+    slot = local_slots(workers, processes, device)[number]
     return dataclasses.replace(slot, threads=threads_of(own, cores, processes))
 
 

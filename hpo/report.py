@@ -65,7 +65,7 @@ def write(folder: Path) -> Path:
     """Makes the report of a search and its pictures; returns the page's path."""
     config, journal = SearchConfig.load(folder), Journal(folder)
     space = config.space()
-    pictures = figures.of_search(journal.rows, space, journal.sessions, config.seed)
+    pictures = figures.of_search(journal, space, config.seed)
     (folder / "pictures").mkdir(exist_ok=True)
     encoded = {name: _png(picture, folder / "pictures" / f"{name}.png") for name, picture in pictures.items()}
     write_whole(folder / "report.html", page(config, journal, space, encoded))

@@ -16,7 +16,7 @@ from typing import Any
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.lock import RunLock
+from hpcauxvae.lock import RunLock, forget_elsewhere
 from hpcauxvae.stopping import MORE_TO_DO
 from hpcauxvae.types import InputError
 from hpcauxvae.world import refuse_singletons
@@ -30,7 +30,7 @@ from hpo.strategies import Bayesian, Grid, Random, Strategy, contains
 from hpo.trials import Plan
 
 _HOPELESS = 10
-"""A search whose first trials all failed, so many of them, ends."""
+"""A search ends where so many trials of a session failed, and none ever did not."""
 
 
 class Hopeless(RuntimeError):
@@ -53,26 +53,31 @@ class Search:
         self.progress, self.max_evals = progress, max_evals
         self.waiting: dict[Any, int] = {}
         self.unfinished = dict(journal.running)
+        self.before = len(journal.rows)
 
     def run(self) -> None:
         """Until max_evals trials ended, the strategy has no point left, a stop is asked for, or the time is up."""
         while True:
-            if self.plan.over:
-                pools.STOP.set()
-            while not pools.STOP.is_set() and len(self.waiting) <= self.pool.workers:
-                trial, point = self._next()
-                if point is None:
-                    break
-                self.waiting[self.pool.submit(self.plan, trial, point)] = trial
+            self._hand_out()
             if not self.waiting:
                 return
             for future in sorted(self.pool.wait(self.waiting, 1.0), key=self.waiting.__getitem__):
                 del self.waiting[future]
                 if not future.cancelled():
                     self._take(future.result())
+                    self._hand_out()  # one point for each end: so many asked at once would know nothing of each other
             if pools.STOP.is_set():
                 for future in self.waiting:
                     future.cancel()  # those not yet started
+
+    def _hand_out(self) -> None:
+        if self.plan.over:
+            pools.STOP.set()
+        while not pools.STOP.is_set() and len(self.waiting) <= self.pool.workers:
+            trial, point = self._next()
+            if point is None:
+                break
+            self.waiting[self.pool.submit(self.plan, trial, point)] = trial
 
     def _next(self) -> tuple[int, Point | None]:
         if self.unfinished:
@@ -86,12 +91,12 @@ class Search:
         return trial, point
 
     def _take(self, row: Row) -> None:
+        self.journal.end(row)
         if row.state != "interrupted":
-            self.journal.end(row)
             self.strategy.tell([row])
         self.progress(self.journal, min(len(self.waiting), self.pool.workers))
         rows = self.journal.rows
-        if len(rows) == _HOPELESS and all(row.state == "failed" for row in rows):
+        if len(rows) - self.before >= _HOPELESS and all(row.state == "failed" for row in rows):
             pools.STOP.set()
             raise Hopeless(f"the first {len(rows)} trials all failed, the last one: {rows[-1].reason}")
 
@@ -133,6 +138,8 @@ def open_journal(config: SearchConfig) -> Journal:
     journal.repair()
     for session in journal.sessions:
         kill_marked(session["mark"])
+    for trial in journal.running:
+        forget_elsewhere(config.out / "trials" / f"{trial:04}")
     return journal
 
 
@@ -182,10 +189,10 @@ def launch(config: SearchConfig) -> int:
         if launcher == "mpi":
             return _on_ranks(config, mark)
         if launcher == "slurm":
-            slots = pools.slurm_slots(config.workers, config.processes)
+            slots = pools.slurm_slots(config.workers, config.processes, config.device)
         else:
             refuse_singletons(1, "alone")
-            slots = pools.local_slots(config.workers, config.processes)
+            slots = pools.local_slots(config.workers, config.processes, config.device)
         with pools.thread_pool(slots) as pool:
             return run_session(config, pool, mark)
 
@@ -198,7 +205,15 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
     workers = MPI.COMM_WORLD.size - 1
     if workers < 1:
         raise InputError("mpi: 1 rank; allowed: at least 2, rank 0 searches and runs no trial")
-    pools.RANK_SLOT[:] = [pools.mpi_slot(config.processes)]
+    problem = None
+    try:
+        pools.RANK_SLOT[:] = [pools.mpi_slot(config.processes, config.device)]
+    except InputError as error:  # of one node perhaps; the others would wait for its ranks for ever
+        problem = str(error)
+    if problems := [text for text in MPI.COMM_WORLD.allgather(problem) if text]:
+        if MPI.COMM_WORLD.rank == 0:
+            raise InputError(problems[0])
+        return 2
     pools.RANK_MARK[:] = [mark]
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
         if executor is None:
@@ -226,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
         return launch(config)
     except Hopeless as error:
         print(f"error: {error}; see {config.out}/logs", file=sys.stderr)
-        return 1
+        return 2  # with which a job is not requeued
 
 
 if __name__ == "__main__":

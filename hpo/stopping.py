@@ -9,11 +9,13 @@ margins. DeepHyper's own stoppers know one objective only.
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hpo.journal import Row
 from hpo.problem import Objectives
 
 FRACTIONS = (0.125, 0.25, 0.5)
@@ -37,12 +39,30 @@ def read_curve(run: Path) -> dict[int, Objectives]:
     if not path.exists():
         return {}
     curve = {}
-    for line in path.read_text().splitlines(keepends=True):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        with contextlib.suppress(ValueError, KeyError, TypeError, ZeroDivisionError):
             if line.endswith("\n"):
                 row = json.loads(line)
                 curve[row["epoch"]] = Objectives.of(row["validation"])
     return curve
+
+
+def expected(row: Row, finished: Sequence[Row]) -> tuple[float, float]:
+    """log10 MSE and gap of a trial at the end of its training: for a stopped one by the median change of the others.
+
+    The change from the epoch where it was stopped, of the finished trials that were looked at there.
+    """
+    assert row.objectives is not None
+    if row.state != "stopped":
+        return row.objectives.compared
+    changes = [
+        np.subtract(other.objectives.compared, Objectives(seen["mse"], seen["gap"]).compared)
+        for other in finished
+        for seen in other.rungs
+        if seen["epoch"] == row.epochs and other.objectives
+    ]
+    log_mse, gap = row.objectives.compared + (np.median(changes, 0) if changes else np.zeros(2))
+    return float(log_mse), float(gap)
 
 
 def judge(own: Objectives, others: list[Objectives]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from hpcauxvae.types import Interval
 from hpo.journal import Row
 from hpo.problem import Axis, Point, Space, grid_points, is_whole, key, tidy
+from hpo.stopping import expected
 
 _TRIES = 1000
 
@@ -57,9 +58,10 @@ class Random:
 
 
 class Bayesian:
-    """DeepHyper's CBO: extremely randomised trees, scalarised anew at random for every point (Chebyshev).
+    """DeepHyper's CBO: extremely randomised trees, scalarised anew at random with every trial that ends (Chebyshev).
 
-    Failed trials count as the worst that was seen, so that the region around them is avoided.
+    Failed trials count as the worst that was seen, so that the region around them is avoided; stopped ones as what
+    they would have come to (hpo/stopping.py).
     """
 
     def __init__(self, space: Space, known: Sequence[Point], seed: int, first: Point | None, initial: int) -> None:
@@ -76,9 +78,10 @@ class Bayesian:
             surrogate_model="ET",
             acq_optimizer="sampling",
             acq_optimizer_kwargs={"max_total_failures": -1},
+            multi_point_strategy="qUCB",
             n_initial_points=initial,
         )
-        self.space, self.first = space, first
+        self.space, self.first, self.finished, self.told = space, first, list[Row](), False
         self.seen = {key(point) for point in known}
         self.rng = np.random.default_rng([seed, len(known), 1])
 
@@ -87,16 +90,21 @@ class Bayesian:
         if point is None or key(point) in self.seen:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a point that was evaluated before: `fresh` sees to it
-                point = tidy(self.search.ask(1)[0], self.space)
+                # Asked again for one point, it repeats itself; of several, each after the first weighs the
+                # surrogate's uncertainty anew.
+                point = tidy(self.search.ask(1 if self.told else 2)[-1], self.space)
+                self.told = False
         return fresh(point, self.space, self.seen, self.rng)
 
     def tell(self, rows: Sequence[Row]) -> None:
+        self.finished += [row for row in rows if row.state == "finished"]
         told: list[tuple[Any, Any]] = [
-            (row.point, f"F_{row.state}" if row.objectives is None else tuple(-v for v in row.objectives.compared))
+            (row.point, f"F_{row.state}" if row.objectives is None else tuple(-v for v in expected(row, self.finished)))
             for row in rows
         ]
         if told:
             self.search.tell(told)
+            self.told = True
 
 
 def fresh(point: Point | None, space: Space, seen: set[tuple[Any, ...]], rng: np.random.Generator) -> Point | None:

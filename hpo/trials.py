@@ -5,6 +5,7 @@ The run folder of a trial is that of `hpcauxvae train`: it can be evaluated, res
 
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpcauxvae.types import InputError
 from hpo.journal import Row, State
 from hpo.problem import Objectives, Point
 from hpo.processes import MARK, kill_marked
@@ -28,7 +30,8 @@ GRACE_SECONDS = 60.0
 
 # What another launcher, of the search itself, left in the environment: a trial would take it for its own.
 _LAUNCHERS = re.compile(
-    r"(PMI_|PMIX_|PALS_|OMPI_|MPI_LOCAL|MPIR_|HYDRA_|HYDI_|MPIEXEC_|TORCHELASTIC_|SLURM_(?!JOB_ID$|CONF$))"
+    r"(PMI_|PMIX_|PALS_|OMPI_|MPI_LOCAL|MPIR_|HYDRA_|HYDI_|MPIEXEC_|TORCHELASTIC_)"
+    r"|SLURM_(?!JOB_ID$|CONF$|RESTART_COUNT$)"
     r"|^(RANK|LOCAL_RANK|GROUP_RANK|ROLE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE)$"
 )
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
@@ -49,7 +52,7 @@ class Plan:
     """Processes of each trial."""
     early_stopping: bool
     trial_minutes: float | None
-    """A trial that takes longer has failed."""
+    """A trial that takes longer has failed; the time of earlier sessions does not count."""
     deadline: float | None = None
     """Seconds since 1970, when the search stops; the ranks of MPI hear of it in no other way."""
 
@@ -155,7 +158,26 @@ class Watch:
 
 
 def run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callable[[], bool]) -> Row:
-    """Runs a trial to its end and says what came of it; never raises for what the trial does."""
+    """Runs a trial to its end and says what came of it; never raises for what the trial does.
+
+    Raises InputError where the disk is full, for the search cannot go on then.
+    """
+    started = time.time()
+    try:
+        return _run_trial(plan, trial, point, slot, stopping)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{plan.log_file(trial)}: cannot be written: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:  # no trial, whatever lies in its folder, ends a search of a week
+        reason = f"{type(error).__name__}: {error}"
+    return Row(
+        trial=trial, point=point, state="failed", reason=reason, objectives=None, epochs=0, started=started,
+        ended=time.time(), worker=f"{socket.gethostname()}/{slot.name}", rungs=[],
+    )  # fmt: skip
+
+
+def _run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callable[[], bool]) -> Row:
     started = time.time()
     watch = Watch(plan, trial, stopping)
     own = environment(plan, trial, slot)
@@ -257,7 +279,8 @@ def _outcome(
 def _why(code: int, log: Path) -> str:
     """The reason of a failure in a line: the signal, or the last line of the log that tells of an error."""
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"killed by {known.get(-code, f'signal {-code}')}"
     lines = [line.strip(" │╭╮╰╯─") for line in log.read_text(errors="replace").splitlines()]
     telling = [line for line in lines if re.search(r"error:|Error\b|Diverged|OutOfMemory|[Kk]illed|signal", line)]
     root = [line for line in telling if not line.startswith(("[E", "[W", "torch.distributed.elastic", "E1"))]

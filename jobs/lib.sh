@@ -154,6 +154,9 @@ last_checkpoint() {
 # How far a file is that is put together from OUT.parts and the like.
 size_of() { du --total --bytes --summarize "$1"* 2>/dev/null | tail -n 1 | sed 's/\t.*/ bytes/'; }
 
+# How many lines files have together, those that are there.
+all_lines() { cat "$@" 2>/dev/null | wc -l || true; }
+
 # The seconds that are left of a PBS job; nothing where PBS does not say.
 time_left() {
     { qstat -f "$PBS_JOBID" 2>/dev/null || true; } | sed -n 's/.*Resource_List.walltime = //p' |

@@ -31,4 +31,4 @@ LAUNCHER= # the search itself stays here: it starts its trials with srun
 # shellcheck disable=SC2086  # the options are words
 launch python -m hpo.search "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE" --launcher slurm --resume \
     ${SEARCH_OPTIONS:-}
-finish "$(grep -c . "$OUT/results.csv" || true) lines of $OUT/results.csv"
+finish "$(all_lines "$OUT/results.csv") lines of $OUT/results.csv, $(all_lines "$OUT"/trials/*/metrics.jsonl) epochs"

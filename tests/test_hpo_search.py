@@ -187,12 +187,14 @@ LAUNCHED = {
 
 @pytest.mark.parametrize("launcher", LAUNCHED)
 def test_a_trial_does_not_take_the_launcher_of_the_search_for_its_own(tmp_path, monkeypatch, launcher):
-    for name, value in (LAUNCHED[launcher] | {"SLURM_JOB_ID": "77", "OMP_NUM_THREADS": "3"}).items():
+    kept = {"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "2", "OMP_NUM_THREADS": "3"}
+    for name, value in (LAUNCHED[launcher] | kept).items():
         monkeypatch.setenv(name, value)
     plan = Plan(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
     own = environment(plan, 4, Slot(name="0", gpus=("2", "3"), threads=8))
     assert find_world(own) == World(0, 1, 0, 1, "alone")
-    assert (own["CUDA_VISIBLE_DEVICES"], own["OMP_NUM_THREADS"], own["SLURM_JOB_ID"]) == ("2,3", "3", "77")
+    assert own["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert kept.items() <= own.items(), "a lock of a requeued job is given up by its restart count"
 
 
 def test_the_ranks_of_a_slurm_step_meet_where_the_step_runs(tmp_path, monkeypatch):
@@ -211,6 +213,9 @@ def test_gpus_and_cores_are_shared_out(monkeypatch):
     assert [slot.gpus for slot in local_slots(None, 2)] == [("4", "5"), ("6", "7")]
     with pytest.raises(InputError, match="workers = 3 with 2 processes a trial for 5 GPUs; allowed: at most 2"):
         local_slots(3, 2)
+    with pytest.raises(InputError, match="processes = 8 a trial for 5 GPUs; allowed: at most 5, or device cpu"):
+        local_slots(None, 8)
+    assert [slot.gpus for slot in local_slots(6, 1, "cpu")] == [()] * 6
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     assert [(slot.gpus, slot.threads) for slot in local_slots(2, 4)] == [((), 2), ((), 2)]
@@ -225,6 +230,9 @@ def test_trials_fill_the_nodes_of_an_allocation(monkeypatch):
     assert {"--ntasks=2", "--cpus-per-task=16", "--gres=gpu:2", "--mem=500"} < set(slots[0].srun)
     with pytest.raises(InputError, match="2 processes a trial on 3 nodes of 4 GPUs; allowed: at most 6"):
         slurm_slots(7, 2)
+    without = slurm_slots(7, 2, "cpu")
+    assert len(without) == 7
+    assert not any(word.startswith("--gres") for word in without[0].srun)
     monkeypatch.delenv("SLURM_JOB_NUM_NODES")
     with pytest.raises(InputError, match="launcher 'slurm' outside any allocation of Slurm"):
         slurm_slots(None, 1)

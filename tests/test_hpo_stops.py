@@ -1,5 +1,7 @@
 """What stops a search or a trial: time, on every rank of MPI; a journal that cannot be written; a failed seed."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from hpo.pools import threads_of
 from hpo.problem import Objectives, Point
 from hpo.search import main
 from hpo.settings import SearchConfig
+from hpo.stopping import read_curve
 from hpo.trials import Plan, Slot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,6 +139,49 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     assert 3 <= rows[2].ended - rows[2].started < 20
     assert "F_time: no end" in (out / "results.csv").read_text()
     assert not own_processes(out)
+
+
+def test_whatever_goes_wrong_with_a_trial_is_its_failed_row(tmp_path, monkeypatch):
+    """A process that cannot be started, a signal without a name, a file of another trial that is not text."""
+    plan = Plan(out=tmp_path, mark="m", fields={"epochs": 8}, processes=1, early_stopping=True, trial_minutes=None)
+    damaged = plan.run_folder(0) / "metrics.jsonl"
+    damaged.parent.mkdir(parents=True)
+    scores = {"mse": 1e-6, "lds": 0.5, "lds_attainable": 0}
+    line = json.dumps({"epoch": 1, "validation": scores}).encode()
+    damaged.write_bytes(b"\xff\xfe\n" + line + b"\n" + line.replace(b": 0}", b": 1}") + b"\n")
+    assert read_curve(damaged.parent) == {1: Objectives(1e-6, 0.5)}
+
+    def row_of(*command: str) -> Row:
+        monkeypatch.setattr(trials, "command", lambda *_: list(command))
+        return trials.run_trial(plan, 1, {"beta": 1.0}, Slot(name="0"), lambda: False)
+
+    assert row_of("/no/such/program").reason.startswith("FileNotFoundError")
+    monkeypatch.setattr(trials, "Watch", lambda *_: {}["nothing"])
+    assert row_of("true").reason == "KeyError: 'nothing'"
+    monkeypatch.undo()
+    named = row_of(sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 3)")
+    assert (named.state, named.reason) == ("failed", f"killed by signal {signal.SIGRTMIN + 3}")
+
+    def full(*_: object) -> Row:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trials, "_run_trial", full)
+    with pytest.raises(InputError, match=r"0001.log: cannot be written: .*No space left"):
+        row_of("true")
+
+
+@pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside python")
+def test_what_one_rank_cannot_do_ends_all_of_them(data, tmp_path):  # noqa: F811
+    """The others would wait for it until the job's time is over."""
+    program = ["-n", "1", sys.executable, "-m", "hpo.search", *arguments(data, tmp_path / "x", "--processes", 2)]
+    one_gpu = ["-n", "1", "env", "CUDA_VISIBLE_DEVICES=0", *program[2:]]
+    own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [str(MPIRUN), *program, ":", *program, ":", *one_gpu], capture_output=True, text=True, timeout=120, env=own
+    )
+    assert done.returncode != 0
+    said = "error: processes = 2 a trial for 1 GPUs; allowed: at most 1, or device cpu"
+    assert (done.stdout + done.stderr).count(said) == 1
 
 
 @pytest.mark.parametrize(

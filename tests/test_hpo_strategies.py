@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hpcauxvae.types import Interval
-from hpo import pools
+from hpo import figures, pools
 from hpo.journal import Journal, Row
 from hpo.pools import Pool
 from hpo.problem import Objectives, Point, Space
 from hpo.results import front, hypervolumes, utilisation
 from hpo.search import Hopeless, Search
+from hpo.stopping import expected
 from hpo.strategies import Bayesian, Random
 from hpo.trials import Plan
 
@@ -71,6 +72,43 @@ def test_a_small_space_is_used_up_without_repeats_across_sessions():
     assert sorted(tuple(point.values()) for point in points) == [(d, z) for d in (1, 2, 3) for z in range(2, 6)]
 
 
+def test_points_asked_for_together_are_all_the_surrogates():
+    """As where a search with many workers goes on. By chance |log10 beta| is 1 on average."""
+    strategy, rng = Bayesian(SPACE, [], 0, None, 5), np.random.default_rng(0)
+
+    def told(number: int) -> Row:
+        point = {"beta": float(10 ** rng.uniform(-2, 2)), "latents": 10, "degree": 3}
+        off = abs(np.log10(point["beta"]))
+        return trial(number, point, objectives=Objectives(10 ** (off - 6), off), state="finished")
+
+    strategy.tell([told(number) for number in range(40)])
+    points = [strategy.ask() for _ in range(12)]
+    assert len({tuple(point.values()) for point in points}) == 12
+    assert np.mean([abs(np.log10(point["beta"])) for point in points[1:]]) < 0.5
+
+
+def test_a_stopped_trial_is_told_as_what_it_would_have_come_to():
+    def finished(number: int, before: Objectives, after: Objectives) -> Row:
+        rungs = [{"epoch": 1, "mse": 1.0, "gap": 1.0}, {"epoch": 2, **before._asdict()}]
+        return trial(number, {"beta": 1.0, "latents": 9, "degree": 3}, objectives=after, epochs=8, rungs=rungs)
+
+    rows = [
+        finished(0, Objectives(1e-3, 0.5), Objectives(1e-5, 0.1)),  # changes by -2 and -.4
+        finished(1, Objectives(1e-3, 0.5), Objectives(1e-4, 0.4)),  # by -1 and -.1
+        finished(2, Objectives(1e-3, 0.5), Objectives(1e-3, 0.9)),  # by 0 and .4
+    ]
+    stopped = dataclasses.replace(rows[0], state="stopped", objectives=Objectives(1e-2, 0.7), epochs=2, rungs=[])
+    assert expected(stopped, rows) == pytest.approx((-3.0, 0.6))
+    assert expected(stopped, []) == pytest.approx((-2.0, 0.7))
+    assert expected(rows[1], rows) == pytest.approx((-4.0, 0.4))
+
+    strategy, told = Bayesian(SPACE, [], 0, None, 5), []
+    strategy.search.tell = told.extend
+    strategy.tell(rows)
+    strategy.tell([stopped])
+    assert told[-1][1] == pytest.approx((3.0, -0.6)), "DeepHyper maximises"
+
+
 def test_failures_alone_do_not_end_a_search():
     strategy = Bayesian(SPACE, [], 0, None, 5)
     for number in range(6):
@@ -119,6 +157,32 @@ def test_a_search_without_hope_ends(tmp_path, calm):
     with pytest.raises(Hopeless, match="first 10 trials all failed, the last one: no data"):
         run(tmp_path, 50, lambda n, p: trial(n, p, state="failed", objectives=None, reason="no data"))
     assert len(Journal(tmp_path).rows) == 10
+    pools.STOP.clear()
+    mended = run(tmp_path, 20, lambda n, p: trial(n, p, **({"state": "failed", "objectives": None} if n < 12 else {})))
+    assert len(mended.rows) == 20
+
+
+def test_a_search_whose_trials_never_work_again_goes_on_to_its_end(tmp_path, calm):
+    run(tmp_path, 2)
+    journal = run(tmp_path, 15, lambda n, p: trial(n, p, state="failed", objectives=None, reason="no data"))
+    assert len(journal.rows) == 15
+
+
+def test_each_point_is_asked_for_when_the_trial_before_it_was_told(tmp_path, calm):
+    """Also where several trials end at once."""
+    events = []
+
+    class Asked(Random):
+        def ask(self) -> Point | None:
+            events.append("ask")
+            return super().ask()
+
+        def tell(self, rows) -> None:
+            events.extend("tell" for _ in rows)
+
+    pool = Pool(Instant(), 3, lambda _, number, point: trial(number, point))
+    Search(plan(tmp_path), Journal(tmp_path), Asked(SPACE, [], 0, None), pool, lambda *_: None, 12).run()
+    assert events == ["ask"] * 4 + ["tell", "ask"] * 8 + ["tell"] * 4
 
 
 def test_interrupted_trials_come_first_in_the_next_session(tmp_path, calm):
@@ -142,3 +206,18 @@ def test_utilisation_by_hand():
     spans = [(0, 10), (0, 4), (5, 9), (10, 20)]  # two workers; the last start is at 10: 10 + 4 + 4 of 20 s
     rows = [trial(n, {"beta": 1.0, "latents": 9, "degree": 3}, started=a, ended=b) for n, (a, b) in enumerate(spans)]
     assert utilisation(rows, 2) == pytest.approx(18 / 20)
+
+
+def test_interrupted_time_is_written_down_and_drawn(tmp_path):
+    journal = Journal(tmp_path)
+    journal.session(mark="", workers=2, time=0.0)
+    point = {"beta": 1.0, "latents": 9, "degree": 3}
+    for number in (0, 1):
+        journal.ask(number, point)
+    journal.end(trial(1, point, started=0.0, ended=60.0))
+    journal.end(trial(0, point, started=0.0, ended=90.0, state="interrupted"))
+    again = Journal(tmp_path)
+    assert ([row.trial for row in again.rows], list(again.running)) == ([1], [0])
+    assert [(row.trial, row.ended) for row in again.interrupted] == [(0, 90.0)]
+    drawn = figures.of_search(again, SPACE, 0)["workers"].axes[0].collections
+    assert sorted(bar.get_paths()[0].get_extents().width for bar in drawn) == pytest.approx([1.0, 1.5])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae.lock import RunLock
+from hpcauxvae.lock import RunLock, forget_elsewhere
 from hpcauxvae.types import InputError
 
 
@@ -96,3 +96,14 @@ def test_a_zombie_is_dead(tmp_path):
     (tmp_path / "lock").write_text(json.dumps(lock.owner | {"pid": zombie.pid}))
     lock.acquire()
     zombie.join()
+
+
+def test_a_lock_of_another_host_is_forgotten_and_one_of_this_host_is_not(tmp_path):
+    lock = RunLock(tmp_path / "run")
+    lock.acquire()
+    forget_elsewhere(tmp_path / "run")
+    assert lock.path.exists()
+    lock.path.write_text(json.dumps(lock.owner | {"host": "another"}))
+    forget_elsewhere(tmp_path / "run")
+    assert not lock.path.exists()
+    forget_elsewhere(tmp_path / "nothing")
