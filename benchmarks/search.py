@@ -1,6 +1,6 @@
-"""How good a search is: CBO against random points and the paper's grid, early stopping, and how busy it keeps workers.
+"""How good a search is: CBO against random points and two grids, early stopping, and how busy it keeps workers.
 
-python benchmarks/search.py compare galaxies.h5 --out searches/compare    # hours: 3 strategies x 3 seeds, real trials
+python benchmarks/search.py compare galaxies.h5 --out searches/compare    # hours: 4 strategies x 3 seeds, real trials
 python benchmarks/search.py busy                                          # a minute: 16 simulated workers
 """
 
@@ -11,12 +11,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from step import processor
 
 from hpcauxvae.config import TrainConfig
+from hpcauxvae.metrics.pareto import hypervolume
 from hpo.figures import progress_of_hypervolume
 from hpo.journal import Journal, Row
 from hpo.problem import Objectives, Point, declared_space
@@ -26,13 +28,22 @@ from hpo.stopping import judge, read_curve, rungs
 from hpo.strategies import Bayesian
 from hpo.trials import Plan
 
-STRATEGIES = ("grid", "random", "cbo")
+OWN_GRID = tuple(f"--vary={name}" for name in ("beta=0.1,1,10", "lambda1=1,10,100", "lambda2=100,1000,10000"))
+STRATEGIES = {
+    "paper's grid": ("grid", "--strategy=grid", "--grid=paper"),
+    "grid around the constants": ("own", "--strategy=grid", *OWN_GRID),
+    "random": ("random", "--strategy=random"),
+    "cbo": ("cbo", "--strategy=cbo"),
+}
+"""Name -> folder, and options. The second grid has the same three axes as the paper's, around the values of the
+objective `tuned`, a factor of ten to each side, which are the ends of the space of random and cbo; those have six axes
+more."""
 GRID_POINTS = 27
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Hypervolume against evaluations, CBO beside random points and the paper's grid; then early stopping, replayed."""
+    """Hypervolume against evaluations, CBO beside random points and grids; then early stopping, replayed."""
 
     data: Path
     """HDF5 file of galaxies."""
@@ -40,12 +51,10 @@ class Compare:
     """Folder for the searches, table.md, hypervolume.png and results.json; a search that is there goes on."""
     aux: str = "radius,g1,g2"
     """Auxiliary variables: case 2."""
-    space: Literal["declared", "box"] = "declared"
-    """Where cbo and random search: the model's own space, or the box around the grid."""
     seeds: int = 3
     """Searches of each strategy."""
     max_evals: int = 40
-    """Trials of cbo and random; the grid has 27."""
+    """Trials of cbo and random; the grids have 27."""
     epochs: int = 8
     """Passes over the training split of each trial."""
     workers: int = 2
@@ -72,15 +81,14 @@ def compare(config: Compare) -> None:
     """Runs what is missing, then writes the table."""
     searches: dict[str, list[Journal]] = {name: [] for name in STRATEGIES}
     for seed in range(config.seeds):
-        for strategy in STRATEGIES:
-            out = config.out / f"{strategy}-{seed}"
-            where = ["--grid", "paper"] if strategy == "grid" or config.space == "box" else []
+        for name, (folder, *options) in STRATEGIES.items():
+            out = config.out / f"{folder}-{seed}"
             fixed = [part for text in config.fix for part in ("--fix", text)]
-            command = [sys.executable, "-m", "hpo.search", config.data, "--out", out, "--strategy", strategy, *where]
+            command = [sys.executable, "-m", "hpo.search", config.data, "--out", out, *options]
             command += ["--aux", config.aux, "--seed", seed, "--epochs", config.epochs, "--workers", config.workers]
             command += ["--max-evals", config.max_evals, "--no-early-stopping", "--resume", *fixed]
             subprocess.run([str(part) for part in command], check=True)
-            searches[strategy].append(Journal(out))
+            searches[name].append(Journal(out))
     every = [row for journals in searches.values() for journal in journals for row in journal.rows]
     reference = compared(finished(every)).max(0)
     curves = {name: [hypervolumes(j.rows, reference) for j in journals] for name, journals in searches.items()}
@@ -88,38 +96,45 @@ def compare(config: Compare) -> None:
     text = table(curves) + "\n\n" + stopping_table(searches, config.epochs)
     (config.out / "table.md").write_text(text + "\n")
     saved = {"command": " ".join(sys.argv), "reference": reference.tolist(), "date": time.strftime("%F")}
+    saved |= {"machine": processor()}
     saved |= {"curves": {name: [curve.tolist() for curve in values] for name, values in curves.items()}}
     (config.out / "results.json").write_text(json.dumps(saved) + "\n")
     print(text)
 
 
 def table(curves: dict[str, list[Any]]) -> str:
-    """Hypervolume after 13, 27 and all trials, and the trials needed to reach the grid's: mean and each seed."""
-    goals = [curve[min(GRID_POINTS, len(curve)) - 1] for curve in curves["grid"]]
-    heads = ("strategy", "after 13", "after 27", "at the end", "trials to reach the whole grid, by seed")
+    """Hypervolume after 13, 27 and all trials: mean and standard deviation over seeds; then the trials that were needed
+    for the hypervolume that each grid has at its end, by seed.
+    """
+    grids = [name for name in curves if "grid" in name]
+    heads = ["strategy", "after 13", "after 27", "at the end", *(f"trials to reach the {name}" for name in grids)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, values in curves.items():
         cells = [np.array([curve[min(n, len(curve)) - 1] for curve in values]) for n in (13, GRID_POINTS, 10**9)]
-        reached = [np.flatnonzero(curve >= goal) for curve, goal in zip(values, goals, strict=True)]
-        needed = ", ".join(str(where[0] + 1) if len(where) else "never" for where in reached)
-        shown = " | ".join(f"{cell.mean():.3f} ± {cell.std():.3f}" for cell in cells)
-        lines.append(f"| {name} | {shown} | {needed} |")
+        shown = [f"{cell.mean():.3f} ± {cell.std(ddof=1) if len(cell) > 1 else 0:.3f}" for cell in cells]
+        for grid in grids:
+            reached = [np.flatnonzero(curve >= goal[-1]) for curve, goal in zip(values, curves[grid], strict=True)]
+            shown.append(", ".join(str(where[0] + 1) if len(where) else "never" for where in reached))
+        lines.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
 def stopping_table(searches: dict[str, list[Journal]], epochs: int) -> str:
     """What early stopping would have done to the whole trials of each search."""
-    lines = ["| strategy | epochs saved, by seed | points of the final front lost |", "|---|---|---|"]
+    heads = ("strategy", "epochs saved, by seed", "points of the final front lost", "hypervolume kept")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, journals in searches.items():
         results = [replay(journal, epochs) for journal in journals]
-        saved = ", ".join(f"{share:.0%}" for share, _, _ in results)
-        lost = ", ".join(f"{missing} of {size}" for _, missing, size in results)
-        lines.append(f"| {name} | {saved} | {lost} |")
+        saved = ", ".join(f"{share:.0%}" for share, _, _, _ in results)
+        lost = ", ".join(f"{missing} of {size}" for _, missing, size, _ in results)
+        kept = ", ".join(f"{share:.3f}" for _, _, _, share in results)
+        lines.append(f"| {name} | {saved} | {lost} | {kept} |")
     return "\n".join(lines)
 
 
-def replay(journal: Journal, epochs: int) -> tuple[float, int, int]:
-    """Early stopping on a search that ran without: share of epochs saved, points of the front lost, its size.
+def replay(journal: Journal, epochs: int) -> tuple[float, int, int, float]:
+    """Early stopping on a search that ran without: share of epochs saved, points of the front lost, its size, and the
+    share of the hypervolume that is kept.
 
     Trials come in the order in which they ended; each meets at a rung those that passed it before.
     """
@@ -138,7 +153,10 @@ def replay(journal: Journal, epochs: int) -> tuple[float, int, int]:
                 break
         used += last
     best = {row.trial for row in front(rows)}
-    return 1 - used / (epochs * len(rows)), len(best & stopped), len(best)
+    reference = compared(rows).max(0)
+    left = compared([row for row in rows if row.trial not in stopped])
+    kept = hypervolume(left, reference) / hypervolume(compared(rows), reference)
+    return 1 - used / (epochs * len(rows)), len(best & stopped), len(best), kept
 
 
 class Simulated:
