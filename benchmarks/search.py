@@ -24,7 +24,7 @@ from hpo.journal import Journal, Row
 from hpo.problem import Objectives, Point, declared_space
 from hpo.results import compared, finished, front, hypervolumes, utilisation
 from hpo.search import Search
-from hpo.stopping import judge, read_curve, rungs
+from hpo.stopping import best_so_far, judge, read_curve, rungs
 from hpo.strategies import Bayesian
 from hpo.trials import Plan
 
@@ -145,8 +145,9 @@ def replay(journal: Journal, epochs: int) -> tuple[float, int, int, float]:
         curve = read_curve(journal.folder / "trials" / f"{row.trial:04}")
         last = epochs
         for epoch, others in at_rung.items():
-            goes_on = judge(curve[epoch], others)["goes_on"]
-            others.append(curve[epoch])
+            own = best_so_far(curve, epoch)
+            goes_on = judge(own, others)["goes_on"]
+            others.append(own)
             if not goes_on:
                 last = epoch
                 stopped.add(row.trial)

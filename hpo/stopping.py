@@ -1,15 +1,17 @@
 """Early stopping with two objectives: a trial that too many others beat at the same epoch is stopped there.
 
-At each rung (an eighth, a quarter and a half of the epochs) a trial is compared with all that reached it before. One
-beats another if it is better in both objectives by more than the noise of an unfinished training. A trial goes on if
-none beats it, so the Pareto front of a rung is never discarded, or if fewer beat it than the median trial. That is the
-asynchronous successive halving of Li et al. 2020 (eta = 2) on the dominance rank of Fonseca & Fleming 1993, with
-margins. DeepHyper's own stoppers know one objective only.
+At each rung (an eighth, a quarter and a half of the epochs) a trial is compared with all that reached it before, by the
+best that each had so far in either objective: LDS goes up and down while the learning rate is high. One beats another
+if it is better in both objectives by more than the noise of an unfinished training. A trial goes on if none beats it,
+so the Pareto front of a rung is never discarded, or if fewer beat it than the median trial. That is the asynchronous
+successive halving of Li et al. 2020 (eta = 2) on the dominance rank of Fonseca & Fleming 1993, with margins.
+DeepHyper's own stoppers know one objective only.
 """
 
 import contextlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from hpo.journal import Row
 from hpo.problem import Objectives
 
 FRACTIONS = (0.125, 0.25, 0.5)
-MARGINS = (0.05, 0.05)
-"""Decades of MSE and 1 - LDS / attainable by which the one that beats is better."""
+MARGINS = (0.05, 0.3)
+"""Decades of MSE and 1 - LDS / attainable by which the one that beats is better; what narrower and wider ones save and
+lose is in results/search/README.md."""
 FEWEST = 4
 """Trials at a rung, this one included, before one is stopped."""
 
@@ -65,10 +68,19 @@ def expected(row: Row, finished: Sequence[Row]) -> tuple[float, float]:
     return float(log_mse), float(gap)
 
 
+def best_so_far(curve: Mapping[int, Objectives], epoch: int) -> Objectives:
+    """The smallest value of either objective up to an epoch, those that are not finite aside."""
+    known = [o for at, o in curve.items() if at <= epoch and o.finite]
+    return Objectives(min(o.mse for o in known), min(o.gap for o in known)) if known else Objectives(math.nan, math.nan)
+
+
 def judge(own: Objectives, others: list[Objectives]) -> dict[str, Any]:
-    """What happens to a trial at a rung: by how many of how many others it is beaten, and whether it goes on."""
+    """What happens to a trial at a rung: by how many of how many others it is beaten, and whether it goes on.
+
+    Of each the best so far.
+    """
     values_N2 = np.array([objectives.compared for objectives in (own, *others) if objectives.finite])
     beaten_by_N = (values_N2[:, None] + MARGINS <= values_N2[None]).all(-1).sum(0)
     count, few = int(beaten_by_N[0]), len(beaten_by_N) < FEWEST
     goes_on = count == 0 or few or bool(count < np.median(beaten_by_N))
-    return {**own._asdict(), "beaten_by": count, "of": len(beaten_by_N) - 1, "goes_on": goes_on}
+    return {"beaten_by": count, "of": len(beaten_by_N) - 1, "goes_on": goes_on}

@@ -21,7 +21,7 @@ from hpcauxvae.types import InputError
 from hpo.journal import Row, State
 from hpo.problem import Objectives, Point
 from hpo.processes import MARK, kill_marked
-from hpo.stopping import judge, read_curve, rungs
+from hpo.stopping import best_so_far, judge, read_curve, rungs
 
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 1.0
@@ -145,7 +145,8 @@ class Watch:
                 epoch = self.rungs_left.pop(0)
                 if not curve[epoch].finite:
                     continue
-                judged = {"epoch": epoch} | judge(curve[epoch], self._others(epoch))
+                judged = judge(best_so_far(curve, epoch), self._others(epoch))
+                judged = {"epoch": epoch, **curve[epoch]._asdict(), **judged}
                 self.seen.append(judged)
                 if not judged["goes_on"]:
                     return "stopped", f"beaten by {judged['beaten_by']} of {judged['of']} at epoch {epoch}"
@@ -154,7 +155,7 @@ class Watch:
     def _others(self, epoch: int) -> list[Objectives]:
         own = self.plan.run_folder(self.trial)
         curves = [read_curve(run) for run in sorted(own.parent.iterdir()) if run != own]
-        return [curve[epoch] for curve in curves if epoch in curve]
+        return [best_so_far(curve, epoch) for curve in curves if epoch in curve]
 
 
 def run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callable[[], bool]) -> Row:

@@ -24,7 +24,7 @@ from hpo.problem import (
 )
 from hpo.search import strategy_of
 from hpo.settings import SearchConfig
-from hpo.stopping import judge, rungs
+from hpo.stopping import best_so_far, judge, rungs
 from hpo.strategies import Grid, Random
 from hpo.trials import train_arguments
 
@@ -226,15 +226,24 @@ def test_a_trial_on_the_front_of_its_rung_always_goes_on():
         trials = [Objectives(*pair) for pair in zip(mse, gap, strict=True)]
         for number, own in enumerate(trials):
             others = trials[:number] + trials[number + 1 :]
-            beaten = sum(o.mse * 10**0.05 <= own.mse and o.gap + 0.05 <= own.gap for o in others)
+            beaten = sum(o.mse * 10**0.05 <= own.mse and o.gap + 0.3 <= own.gap for o in others)
             judged = judge(own, others)
             assert judged["beaten_by"] == beaten
             assert judged["goes_on"] or beaten > 0
-    worst = judge(Objectives(1.0, 1.0), trials)
+    worst = judge(Objectives(1.0, 1.3), trials)
     assert (worst["goes_on"], worst["beaten_by"], worst["of"]) == (False, 12, 12)
-    assert judge(Objectives(1.0, 1.0), trials[:2])["goes_on"], "too few to tell"
-    near = Objectives(trials[0].mse * 1.1, trials[0].gap + 0.04)
+    assert judge(Objectives(1.0, 1.3), trials[:2])["goes_on"], "too few to tell"
+    near = Objectives(trials[0].mse * 1.1, trials[0].gap + 0.9)
     assert judge(near, trials[:1] * 5)["goes_on"], "within the noise of five better ones"
+    near = Objectives(trials[0].mse * 9, trials[0].gap + 0.29)
+    assert judge(near, trials[:1] * 5)["goes_on"]
+
+
+def test_a_trial_is_judged_by_its_best_so_far():
+    nan = float("nan")
+    curve = {1: Objectives(0.4, 0.3), 2: Objectives(0.2, 0.5), 3: Objectives(nan, 0.0), 4: Objectives(0.1, 0.1)}
+    assert [best_so_far(curve, epoch) for epoch in (1, 2, 3)] == [(0.4, 0.3), (0.2, 0.3), (0.2, 0.3)]
+    assert not best_so_far({1: Objectives(nan, 0.1)}, 1).finite
 
 
 def row(trial: int, **fields) -> Row:
