@@ -5,9 +5,10 @@ what is missing to the score of a perfect code. The MSE spans orders of magnitud
 """
 
 import ast
+import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -24,7 +25,7 @@ Point = dict[str, Any]
 GRIDS: dict[str, Space] = {"paper": dict(PAPER_GRID)}
 """Grids by name."""
 
-SEARCH_SETS = ("data", "out", "model", "aux", "seed", "device", "resume", "max_minutes", "epochs")
+SEARCH_SETS = ("data", "out", "model", "aux", "objective", "seed", "device", "resume", "max_minutes", "epochs")
 """Fields of TrainConfig that the search itself gives to each trial."""
 
 
@@ -83,10 +84,13 @@ def parse_axis(text: str) -> tuple[str, Axis]:
     kinds = _kinds(name)
     match values.split(":"):
         case [low, high] | [low, high, "log"] if {int, float} & set(kinds):
-            kind = int if int in kinds else float
-            axis = Interval(kind(_number(low, text)), kind(_number(high, text)), log=values.endswith(":log"))
+            low_end, high_end = (_end(end, text, whole=int in kinds) for end in (low, high))
+            axis = Interval(low_end, high_end, log=values.endswith(":log"))
         case [listed] if listed:
-            return name, tuple(_value(name, value, text) for value in listed.split(","))
+            choices = tuple(_value(name, value, text) for value in listed.split(","))
+            if len(set(choices)) < len(choices):
+                raise InputError(f"vary {text!r}: a value is listed twice; allowed: each once")
+            return name, choices
         case _:
             raise InputError(
                 f"vary {text!r}: allowed: NAME=LOW:HIGH or NAME=LOW:HIGH:log of a number, NAME=VALUE,VALUE,... of any"
@@ -106,9 +110,44 @@ def parse_fixed(text: str) -> tuple[str, Any]:
     return name, _value(name, value, text)
 
 
+def named_once(option: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Names and values of an option that may be given several times. Raises InputError for a name given twice."""
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in named:
+            raise InputError(f"{option}: {name} is given twice; allowed: each name once")
+        named[name] = value
+    return named
+
+
+def check_space(space: Space, config: TrainConfig) -> None:
+    """That each end of an axis, or listed value, can be trained, the other axes being at their first value.
+
+    Raises InputError, also for hyperparameters of other models than that of `config`.
+    """
+    own = MODELS[config.model].SEARCHED
+    others = {name for model in MODELS.values() for name in model.SEARCHED} - own.keys()
+    if unread := [name for name in space if name in others]:
+        raise InputError(
+            f"{', '.join(unread)} in the space: {config.model} has no such hyperparameter, its trials would repeat; "
+            f"allowed: {', '.join(own)}, and settings that are no model's own, such as network"
+        )
+    tried = {name: axis[:2] if isinstance(axis, Interval) else axis for name, axis in space.items()}
+    first = {name: values[0] for name, values in tried.items()}
+    for name, values in tried.items():
+        for point in ({**first, name: value} for value in values):
+            try:
+                dataclasses.replace(config, **point)
+            except InputError as error:
+                raise InputError(f"{error}; the space has the point {point}") from error
+
+
 def check_field(name: str, text: str) -> None:
     """Raises InputError unless `name` is a field of TrainConfig that the search may set."""
     allowed = sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
+    if name in SEARCH_SETS and name != "data":
+        option = f"--{name.replace('_', '-')}"
+        raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {option} of the search itself")
     if name not in allowed:
         raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {', '.join(allowed)}")
 
@@ -138,11 +177,14 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _number(text: str, whole: str) -> float:
+def _end(text: str, axis: str, *, whole: bool) -> float:
+    """An end of an interval; an int where the field has `whole` numbers only."""
     value = _literal(text)
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"vary {whole!r}: {text!r} is no number; allowed: NAME=LOW:HIGH with numbers")
-    return value
+        raise InputError(f"vary {axis!r}: {text!r} is no number; allowed: NAME=LOW:HIGH with numbers")
+    if whole and value != int(value):
+        raise InputError(f"vary {axis!r}: {text!r}; allowed: whole numbers")
+    return int(value) if whole else float(value)
 
 
 def _rounded(value: float) -> float:

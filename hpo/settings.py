@@ -8,12 +8,23 @@ from typing import Any, Literal
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo.journal import SETTINGS
-from hpo.problem import GRIDS, Space, declared_space, grid_points, parse_axis, parse_fixed
+from hpo.problem import (
+    GRIDS,
+    Point,
+    Space,
+    check_space,
+    declared_space,
+    grid_points,
+    named_once,
+    parse_axis,
+    parse_fixed,
+)
 
 MAY_CHANGE = (
     "data", "out", "device", "max_evals", "workers", "launcher", "max_minutes", "trial_minutes", "resume",
 )  # fmt: skip
 """What a search may be resumed with that it was not started with."""
+_DEVICES = ("auto", "cpu", "cuda")  # which GPU it is, a worker says
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +65,7 @@ class SearchConfig:
     launcher: Literal["auto", "local", "mpi", "slurm"] = "auto"
     """Where trials run: on this machine; on MPI ranks, each where it is; as srun steps of this Slurm allocation."""
     early_stopping: bool = True
-    """Stop a trial that more beat at the same epoch than the median one (hpo/stopping.py)."""
+    """Stop a trial that others beat at the same epoch, no fewer than beat the median one (hpo/stopping.py)."""
     max_minutes: float | None = None
     """Stop the search after so long; running trials are saved, and --resume goes on with them. Exit code 75."""
     trial_minutes: float | None = None
@@ -76,8 +87,10 @@ class SearchConfig:
             raise InputError(f"grid = {self.grid} and vary = {' '.join(self.vary)}; allowed: one of the two")
         if self.strategy == "grid" and not (self.grid or self.vary):
             raise InputError("strategy = grid needs --grid paper, or --vary NAME=VALUE,VALUE,... for each axis")
-        self.train_config()
+        if self.device not in _DEVICES:
+            raise InputError(f"device = {self.device}; allowed: {', '.join(_DEVICES)}")
         space = self.space()
+        check_space(space, self.train_config())
         if self.strategy == "grid":
             grid_points(space)
 
@@ -85,7 +98,11 @@ class SearchConfig:
         """Fields of TrainConfig that every trial has; `out` aside."""
         own = {name: getattr(self, name) for name in ("data", "model", "aux", "objective", "epochs", "seed", "device")}
         own |= {"keep_last": 1}  # of thousands of trials
-        return own | {"data": self.data.absolute()} | dict(parse_fixed(text) for text in self.fix)
+        return own | {"data": self.data.absolute()} | self.fixed()
+
+    def fixed(self) -> Point:
+        """Names and values of `fix`. Raises InputError where they are wrong."""
+        return named_once("fix", map(parse_fixed, self.fix))
 
     def train_config(self) -> TrainConfig:
         """A trial as it would be without the search. Raises InputError where a fixed setting is wrong."""
@@ -94,12 +111,12 @@ class SearchConfig:
     def space(self) -> Space:
         """The axes of the search. Raises InputError where they are wrong."""
         if self.strategy == "grid" or self.vary:
-            space = dict(GRIDS[self.grid]) if self.grid else dict(parse_axis(text) for text in self.vary)
+            space = dict(GRIDS[self.grid]) if self.grid else named_once("vary", map(parse_axis, self.vary))
         elif self.grid:
             space = {name: _box(values) for name, values in GRIDS[self.grid].items()}
         else:
             space = declared_space(self.train_config())
-        fixed = {parse_fixed(text)[0] for text in self.fix}
+        fixed = self.fixed().keys()
         if self.vary and fixed & space.keys():
             raise InputError(f"{', '.join(fixed & space.keys())}: both in vary and in fix; allowed: one of the two")
         return {name: axis for name, axis in space.items() if name not in fixed}
@@ -113,8 +130,9 @@ class SearchConfig:
         return min(self.max_evals or whole, whole)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """As plain JSON values; the data are named so that they are found from any folder."""
         fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        fields["data"] = str(self.data.absolute())
         return json.loads(json.dumps(fields))
 
     @classmethod

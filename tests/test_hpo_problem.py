@@ -130,6 +130,11 @@ def test_axes_are_read(text, parsed):
         ("beta=a:b", "'a' is no number"),
         ("beta=1,a", "allowed: a number"),
         ("latents=6.5,7", "allowed: a whole number"),
+        ("latents=6.7:12", "'6.7'; allowed: whole numbers"),
+        ("latents=6:12.5", "'12.5'; allowed: whole numbers"),
+        ("degree=1,1,2", "a value is listed twice"),
+        ("beta=1,1.0", "a value is listed twice"),
+        ("objective=paper,tuned", "'objective' is no hyperparameter of a run; allowed: --objective"),
         ("network=conv,transformer", "allowed: conv, mlp"),
         ("beta=1:2:lin", "allowed: NAME=LOW:HIGH"),
         ("network=0:1", "LOW:HIGH:log of a number"),
@@ -152,11 +157,54 @@ def test_wrong_axes_are_refused(text, message):
         ({"grid": "paper", "vary": ("beta=1,2",)}, "one of the two"),
         ({"fix": ("latents=0",)}, "latents = 0"),
         ({"workers": 0}, "workers = 0"),
+        ({"device": "gpu"}, "device = gpu; allowed: auto, cpu, cuda"),
+        ({"fix": ("objective=paper",)}, "'objective' is no hyperparameter of a run; allowed: --objective"),
+        ({"fix": ("beta=1", "beta=2")}, "fix: beta is given twice"),
+        ({"vary": ("batch-size=1,2", "batch_size=3")}, "vary: batch_size is given twice"),
+        ({"vary": ("latents=1:12",), "aux": "a,b,c"}, "for latents = 1; allowed: at most 1 names"),
+        ({"vary": ("degree=1,2", "beta=-1:5")}, r"beta = -1.0; .* the space has the point {'degree': 1, 'beta': -1.0}"),
+        ({"vary": ("momentum=0:2",)}, "momentum = 2"),
+        ({"vary": ("batch_size=32,0",)}, "batch_size = 0"),
+        ({"vary": ("accumulate=2,4", "likelihood=gaussian,optimal")}, "accumulate = 2 with likelihood optimal"),
+        ({"vary": ("gamma=1:5",)}, "gamma in the space: aux-vae has no such hyperparameter.*; allowed: beta, sigma"),
+        ({"model": "beta-vae", "grid": "paper", "strategy": "grid"}, "lambda1, lambda2 in the space: beta-vae has no"),
+        ({"model": "beta-vae", "grid": "paper"}, "lambda1, lambda2 in the space: beta-vae has no"),
     ],
 )
 def test_wrong_settings_are_refused(fields, message):
     with pytest.raises(InputError, match=message):
         SearchConfig(**{"data": Path("x.h5"), "aux": "a"} | fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"vary": ("network=conv,mlp", "checkpoint_minutes=1:5")},  # no model's own
+        {"vary": ("accumulate=2,4", "likelihood=gaussian,bernoulli"), "objective": "bernoulli"},
+        {"vary": ("latents=6.0:1e1",)},
+        {"model": "beta-vae", "grid": "paper", "fix": ("lambda1=1", "lambda2=1")},  # three points, and three trials
+        {"model": "idvae", "vary": ("gamma=1:5",)},
+        {"device": "cuda"},  # also where the report is made, and no GPU is
+    ],
+)
+def test_what_can_be_trained_can_be_searched(fields):
+    config = SearchConfig(**{"data": Path("x.h5"), "aux": "a"} | fields)
+    assert config.space()
+
+
+def test_a_search_finds_its_data_from_any_folder(tmp_path, monkeypatch):
+    """Also one that was saved with the path as it was typed; a resumed one may be given that again."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    typed = SearchConfig(data=Path("x.h5"), aux="a", out=Path("s"))
+    for data in ("x.h5", str(tmp_path / "x.h5")):
+        Path("s").mkdir(exist_ok=True)
+        Path("s/search.json").write_text(json.dumps({"settings": typed.to_json() | {"data": data}}))
+        typed.check_same(SearchConfig.load(Path("s")))
+        assert SearchConfig.load(Path("s")).train_fields()["data"] == tmp_path / "x.h5"
+    Path("s/search.json").write_text(json.dumps({"settings": typed.to_json()}))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert SearchConfig.load(Path("../s")).train_fields()["data"] == tmp_path / "x.h5"
 
 
 def test_fixed_hyperparameters_leave_the_space():
