@@ -6,13 +6,16 @@ This is where the test split is looked at, for one configuration only: a second 
 import dataclasses
 import json
 import os
+import shlex
 import socket
 import time
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate import EvaluateConfig, evaluate, write_json
 from hpcauxvae.recipes import GALAXY_EPOCHS
 from hpcauxvae.types import InputError
@@ -24,6 +27,10 @@ from hpo.results import chosen, front, papers_choice
 from hpo.settings import SearchConfig
 from hpo.trials import Plan, train_arguments
 
+CLAIM = Path("best") / "chosen.json"
+"""In the folder of a search: what the test split was used for, written before the first look."""
+_STARTED = "started.json"
+"""Beside it: what the trainings there are of, scored or not."""
 _CEILINGS = {"lds": "attainable", "lds_d": "attainable", "sap": None}
 
 
@@ -52,10 +59,12 @@ class BestConfig:
         for name in ("seeds", "epochs", "processes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers = {self.workers}; allowed: at least 1")
 
 
-def show(search: SearchConfig, rows: list[Row]) -> Row:
-    """Prints the front, the choice, and the command that trains it; returns the choice."""
+def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
+    """Prints the front, the choice, and the command that trains it for so many epochs; returns the choice."""
     best, papers = chosen(rows), papers_choice(rows)
     if best is None:
         raise InputError(f"{search.out}: no trial finished yet")
@@ -63,27 +72,62 @@ def show(search: SearchConfig, rows: list[Row]) -> Row:
         print(f"{'chosen' if row is best else 'front '} {describe(row)}")
     assert papers is not None
     print(f"paper's rule, for comparison: {describe(papers)}")
-    fields = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": GALAXY_EPOCHS}
-    print(f"python -m hpcauxvae.train {' '.join(train_arguments(fields))}")
+    fields = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs}
+    print(f"python -m hpcauxvae.train {shlex.join(train_arguments(fields))}")
     return best
 
 
 def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, Any]:
     """Trains and evaluates; what is done already stays. Returns what best/scores.json holds."""
-    folder = config.search / "best"
-    folder.mkdir(exist_ok=True)
     claim = {"trial": best.trial, "point": best.point, "epochs": config.epochs}
-    if (folder / "chosen.json").exists():
-        before = json.loads((folder / "chosen.json").read_text())
-        if before != claim:
+    chosen_file = config.search / CLAIM
+    folder = chosen_file.parent
+    check_claim(folder, claim)
+    check_sets(config, search)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / _STARTED, claim)
+    runs = trained(config, search, best)
+    write_json(chosen_file, claim)
+    scores = {"chosen": claim, "sets": summary([scored(run, config) for run in runs])}
+    write_json(folder / "scores.json", scores)
+    return scores
+
+
+def check_claim(folder: Path, claim: dict[str, Any]) -> None:
+    """Raises InputError where another configuration was scored on the test split, or was trained in the folder."""
+    now = f"now trial {claim['trial']} with {claim['epochs']} epochs"
+    for name in (CLAIM.name, _STARTED):
+        before = json.loads((folder / name).read_text()) if (folder / name).exists() else claim
+        if before == claim:
+            continue
+        then = f"trial {before['trial']} with {before['epochs']} epochs"
+        if name == CLAIM.name:
             raise InputError(
-                f"{folder}: the test split was used for trial {before['trial']} with {before['epochs']} epochs, now "
-                f"trial {best.trial} with {config.epochs}: a second look would be a selection on it; allowed: the same"
+                f"{folder}: the test split was used for {then}, {now}: a second look would be a selection on it; "
+                "allowed: the same"
             )
-    write_json(folder / "chosen.json", claim)
+        raise InputError(f"{folder}: holds trainings of {then}, none scored, {now}; allowed: the same, or remove it")
+
+
+def check_sets(config: BestConfig, search: SearchConfig) -> None:
+    """That all sets can be opened and fit together, before days of training. Raises InputError."""
+    data = open_set(search.data)
+    fresh = [] if config.fresh is None else [open_set(config.fresh)]
+    for other in [*fresh, *map(open_set, config.noiseless)]:
+        if other.shape != data.shape:
+            raise InputError(f"{other.path}: images of {other.shape}; allowed: those of {data.path}, {data.shape}")
+    for other in fresh:
+        if other.factors != data.factors:
+            raise InputError(f"{other.path}: has other factors than {data.path}; allowed: the same")
+        if other.fingerprint == data.fingerprint:
+            raise InputError(f"{other.path}: is the data set of the search; allowed: another one")
+
+
+def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
+    """The runs of all seeds, whole. Raises InputError as soon as one fails, and stops the others."""
     mark = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}/"
     plan = Plan(
-        out=folder.absolute(),
+        out=(config.search / CLAIM).parent.absolute(),
         mark=mark,
         fields={**search.train_fields(), "epochs": config.epochs},
         processes=config.processes,
@@ -92,16 +136,14 @@ def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, An
     )
     (plan.out / "trials").mkdir(exist_ok=True)
     slots = pools.local_slots(config.workers, config.processes)
+    seeds = range(1, config.seeds + 1)
     with Minder(mark), pools.thread_pool(slots) as pool:
-        seeds = range(1, config.seeds + 1)
-        for row in [pool.submit(plan, seed, {**best.point, "seed": seed}) for seed in seeds]:
-            print(describe(row.result()), flush=True)
-            if row.result().state != "finished":
-                raise InputError(f"seed {row.result().trial} {row.result().reason or 'was interrupted'}; start again")
-    runs = [plan.run_folder(seed) for seed in seeds]
-    scores = {"chosen": claim, "sets": summary([scored(run, config) for run in runs])}
-    write_json(folder / "scores.json", scores)
-    return scores
+        for future in as_completed([pool.submit(plan, seed, {**best.point, "seed": seed}) for seed in seeds]):
+            row = future.result()
+            print(describe(row), flush=True)
+            if row.state != "finished":
+                raise InputError(f"seed {row.trial} {row.reason or 'was interrupted'}; start again")
+    return [plan.run_folder(seed) for seed in seeds]
 
 
 def scored(run: Path, config: BestConfig) -> dict[str, Any]:
@@ -167,7 +209,7 @@ def main(argv: list[str]) -> int:
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
     )
     search = SearchConfig.load(config.search)
-    best = show(search, Journal(config.search).rows)
+    best = show(search, Journal(config.search).rows, config.epochs)
     if config.retrain:
         print(lines(retrain(config, search, best)))
         print(f"written: {config.search}/best/scores.json, and the runs in {config.search}/best/trials/")

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import html
 import io
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from hpcauxvae.files import whole
 from hpcauxvae.types import Interval
 from hpo import figures
+from hpo.best import CLAIM
 from hpo.journal import Journal, Row, write_whole
 from hpo.problem import Space
 from hpo.results import chosen, front, papers_choice
@@ -116,7 +118,15 @@ def _about(config: SearchConfig, journal: Journal, space: Space) -> str:
     lines = "".join(f"<tr><th class=text>{k}<td class=text style='white-space:normal'>{html.escape(str(v))}"
                     for k, v in facts.items())  # fmt: skip
     made = time.strftime("%F %T %Z")
-    return f"<table>{lines}</table><p class=note>Made {made}. The test split was not looked at.</p>"
+    return f"<table>{lines}</table><p class=note>Made {made}. {_test_split(config.out / CLAIM)}</p>"
+
+
+def _test_split(claim: Path) -> str:
+    """What it has been used for."""
+    if not claim.exists():
+        return "The test split was not looked at."
+    used = json.loads(claim.read_text())
+    return f"The test split was used for trial {used['trial']}, trained for {used['epochs']} epochs, and for no other."
 
 
 def _axis(axis: object) -> str:

@@ -63,6 +63,15 @@ def test_the_page_stands_alone_and_has_every_trial(search):
     assert "4% of the epochs saved" in page, "4 of 13 times 8"
 
 
+def test_the_page_says_what_the_test_split_was_used_for(search):
+    assert "The test split was not looked at." in report.write(search).read_text()
+    (search / "best").mkdir()
+    (search / "best" / "chosen.json").write_text(json.dumps({"trial": 7, "point": {}, "epochs": 30}))
+    page = report.write(search).read_text()
+    assert "The test split was used for trial 7, trained for 30 epochs, and for no other." in page
+    assert "not looked at" not in page
+
+
 def test_the_labels_of_a_large_space_can_be_read_on_the_page():
     """At the page's 1024 pixels; letters of less than 10 are a strain."""
     space = declared_space(TrainConfig(data=Path("x.h5"), aux="a"))
