@@ -8,7 +8,7 @@ import ast
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -213,6 +213,18 @@ def tidy(point: Mapping[str, Any], space: Space) -> Point:
 def key(point: Mapping[str, Any]) -> tuple[Any, ...]:
     """What two equal points have in common."""
     return tuple(sorted(point.items()))
+
+
+def size(space: Space) -> float:
+    """How many points there are; infinity where an axis is continuous."""
+    return math.prod(len(all_values(axis) or ()) or math.inf for axis in space.values())
+
+
+def all_values(axis: Axis) -> Sequence[Any] | None:
+    """All values of an axis, None of a continuous one."""
+    if not isinstance(axis, Interval):
+        return axis
+    return range(int(axis.low), int(axis.high) + 1) if is_whole(axis) else None
 
 
 def grid_points(space: Space) -> list[Point]:

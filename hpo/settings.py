@@ -18,6 +18,7 @@ from hpo.problem import (
     named_once,
     parse_axis,
     parse_fixed,
+    size,
 )
 
 MAY_CHANGE = (
@@ -123,11 +124,9 @@ class SearchConfig:
 
     @property
     def trials(self) -> int:
-        """How many trials the search is to have."""
-        if self.strategy != "grid":
-            return self.max_evals or 40
-        whole = len(grid_points(self.space()))
-        return min(self.max_evals or whole, whole)
+        """How many trials the search is to have; no more than there are points."""
+        points = size(self.space())
+        return int(min(self.max_evals or (points if self.strategy == "grid" else 40), points))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the data are named so that they are found from any folder."""

@@ -4,6 +4,7 @@ The search keeps its own loop and uses DeepHyper through ask and tell: its evalu
 that raises, returns NaN or is killed, and its files lose rows until the first success.
 """
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ import numpy as np
 
 from hpcauxvae.types import Interval
 from hpo.journal import Row
-from hpo.problem import Axis, Point, Space, grid_points, is_whole, key, tidy
+from hpo.problem import Axis, Point, Space, all_values, grid_points, is_whole, key, tidy
 from hpo.stopping import expected
 
 _TRIES = 1000
@@ -108,13 +109,18 @@ class Bayesian:
 
 
 def fresh(point: Point | None, space: Space, seen: set[tuple[Any, ...]], rng: np.random.Generator) -> Point | None:
-    """The point if it is new, else a random one that is; marks it as seen. None where a small space is used up."""
+    """The point if it is new, else a random one that is; marks it as seen. None where a finite space is used up."""
     for _ in range(_TRIES):
         if point is not None and key(point) not in seen:
-            seen.add(key(point))
-            return point
+            break
         point = tidy({name: _draw(axis, rng) for name, axis in space.items()}, space)
-    return None
+    else:  # hardly any is left; a continuous axis never comes here
+        lists = [all_values(axis) or () for axis in space.values()]
+        every = (dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*lists))
+        point = next((each for each in every if key(each) not in seen), None)
+    if point is not None:
+        seen.add(key(point))
+    return point
 
 
 def _draw(axis: Axis, rng: np.random.Generator) -> Any:

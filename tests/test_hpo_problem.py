@@ -231,6 +231,8 @@ def test_a_grid_has_all_its_points_unless_told_otherwise():
     assert SearchConfig(**grid, grid="paper", max_evals=40).trials == 27  # it has no more
     assert SearchConfig(**grid, vary=vary, max_evals=40).trials == 40
     assert SearchConfig(data=Path("x.h5"), aux="a").trials == 40
+    few = SearchConfig(data=Path("x.h5"), aux="a", vary=("degree=1,2", "latents=6:8"))
+    assert few.trials == 6, "a search of a finite space ends with its last point, and says so from the start"
 
 
 def test_switches_go_to_a_trial_as_the_command_line_takes_them():
@@ -259,6 +261,12 @@ def test_small_spaces_are_used_up_once():
         strategy = make([{"degree": 1, "latents": 6}])
         points = iter(strategy.ask, None)
         assert len({tuple(point.values()) for point in points} | {(1, 6)}) == 6
+
+
+def test_the_last_points_of_a_large_finite_space_are_found():
+    space = {"latents": Interval(1, 20_000, log=False)}
+    known = [{"latents": number} for number in range(1, 20_001) if number not in (7, 12_000)]
+    assert {point["latents"] for point in iter(Random(space, known, 0, None).ask, None)} == {7, 12_000}
 
 
 def test_rungs_lie_within():
