@@ -83,11 +83,10 @@ class RunLock:
         return _start_time(holder["pid"]) != holder["started"]
 
 
-def forget_elsewhere(folder: Path) -> None:
-    """Removes a lock that another host's process left in a folder, for a caller that knows it to be gone."""
+def held_elsewhere(folder: Path) -> bool:
+    """Whether the lock of a folder names a process of another host, of which nobody here can say whether it lives."""
     lock = RunLock(folder)
-    if lock._holder().get("host", lock.owner["host"]) != lock.owner["host"]:
-        lock.path.unlink(missing_ok=True)
+    return lock._holder().get("host", lock.owner["host"]) != lock.owner["host"]
 
 
 def _start_time(pid: int) -> int | None:

@@ -135,7 +135,7 @@ def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
         trial_minutes=None,
     )
     (plan.out / "trials").mkdir(exist_ok=True)
-    slots = pools.local_slots(config.workers, config.processes)
+    slots = pools.local_slots(config.workers, config.processes, search.device)
     seeds = range(1, config.seeds + 1)
     with Minder(mark), pools.thread_pool(slots) as pool:
         for future in as_completed([pool.submit(plan, seed, {**best.point, "seed": seed}) for seed in seeds]):

@@ -110,7 +110,8 @@ def slurm_slots(workers: int | None, processes: int, device: str = "auto") -> li
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
     cores = int(re.match(r"\d+", os.environ["SLURM_JOB_CPUS_PER_NODE"])[0])  # type: ignore[index]
-    gpus = 0 if device == "cpu" else int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    given = int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    gpus = 0 if device == "cpu" else given
     here = max(1, (gpus or cores) // processes) if workers is None else -(-workers // nodes)
     workers = workers or here * nodes
     if here * processes > (gpus or cores):
@@ -123,6 +124,8 @@ def slurm_slots(workers: int | None, processes: int, device: str = "auto") -> li
     srun += ["--kill-on-bad-exit=1", "--mpi=none", "--unbuffered"]
     if gpus:
         srun.append(f"--gres=gpu:{processes}")  # all tasks of the step see all its GPUs, as NCCL wants it
+    elif given:
+        srun.append("--gres=none")  # else a step takes all that the job has, and the next one waits for them
     if memory := int(os.environ.get("SLURM_MEM_PER_NODE", 0)):
         srun.append(f"--mem={memory // here}")
     return [Slot(name=str(number), threads=threads, srun=tuple(srun)) for number in range(workers)]

@@ -16,21 +16,22 @@ from typing import Any
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.lock import RunLock, forget_elsewhere
+from hpcauxvae.lock import RunLock, held_elsewhere
 from hpcauxvae.stopping import MORE_TO_DO
 from hpcauxvae.types import InputError
 from hpcauxvae.world import refuse_singletons
 from hpo import best, pools, report
 from hpo.journal import SETTINGS, Journal, Row, write_whole
 from hpo.problem import Point, Space
-from hpo.processes import Minder, kill_marked
+from hpo.processes import TERM_SECONDS, Minder, kill_marked
 from hpo.progress import Progress
 from hpo.settings import SearchConfig
 from hpo.strategies import Bayesian, Grid, Random, Strategy, contains
-from hpo.trials import Plan
+from hpo.trials import Plan, cancel_steps
 
 _HOPELESS = 10
-"""A search ends where so many trials of a session failed, and none ever did not."""
+"""A search ends where so many trials of a session failed in a row and none ever did not, or twice as many where some
+did not: a node that can start nothing would use up the search."""
 
 
 class Hopeless(RuntimeError):
@@ -96,9 +97,11 @@ class Search:
             self.strategy.tell([row])
         self.progress(self.journal, min(len(self.waiting), self.pool.workers))
         rows = self.journal.rows
-        if len(rows) - self.before >= _HOPELESS and all(row.state == "failed" for row in rows):
+        last = rows[max(self.before, len(rows) - 2 * _HOPELESS) :]
+        many = len(last) >= (2 * _HOPELESS if any(row.state != "failed" for row in rows) else _HOPELESS)
+        if many and all(row.state == "failed" for row in last):
             pools.STOP.set()
-            raise Hopeless(f"the first {len(rows)} trials all failed, the last one: {rows[-1].reason}")
+            raise Hopeless(f"the last {len(last)} trials all failed, this one: {rows[-1].reason}")
 
 
 def strategy_of(config: SearchConfig, space: Space, journal: Journal) -> Strategy:
@@ -138,8 +141,13 @@ def open_journal(config: SearchConfig) -> Journal:
     journal.repair()
     for session in journal.sessions:
         kill_marked(session["mark"])
-    for trial in journal.running:
-        forget_elsewhere(config.out / "trials" / f"{trial:04}")
+    runs = {trial: config.out / "trials" / f"{trial:04}" for trial in journal.running}
+    if left := [trial for trial, run in runs.items() if held_elsewhere(run)]:
+        for trial in left:
+            cancel_steps(trial)
+        time.sleep(2 * TERM_SECONDS)  # the minders there need one
+        for trial in left:
+            (runs[trial] / "lock").unlink(missing_ok=True)
     return journal
 
 

@@ -50,21 +50,25 @@ def read_curve(run: Path) -> dict[int, Objectives]:
     return curve
 
 
-def expected(row: Row, finished: Sequence[Row]) -> tuple[float, float]:
+def expected(row: Row, finished: Sequence[Row]) -> tuple[float, float] | None:
     """log10 MSE and gap of a trial at the end of its training: for a stopped one by the median change of the others.
 
-    The change from the epoch where it was stopped, of the finished trials that were looked at there.
+    The change from the rung where it was stopped, of the finished trials that were looked at there; None before the
+    first of them.
     """
     assert row.objectives is not None
     if row.state != "stopped":
         return row.objectives.compared
+    rung = row.rungs[-1]
     changes = [
         np.subtract(other.objectives.compared, Objectives(seen["mse"], seen["gap"]).compared)
         for other in finished
         for seen in other.rungs
-        if seen["epoch"] == row.epochs and other.objectives
+        if seen["epoch"] == rung["epoch"] and other.objectives
     ]
-    log_mse, gap = row.objectives.compared + (np.median(changes, 0) if changes else np.zeros(2))
+    if not changes:
+        return None
+    log_mse, gap = Objectives(rung["mse"], rung["gap"]).compared + np.median(changes, 0)
     return float(log_mse), float(gap)
 
 

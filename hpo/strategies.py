@@ -79,11 +79,16 @@ class Bayesian:
             surrogate_model="ET",
             acq_optimizer="sampling",
             acq_optimizer_kwargs={"max_total_failures": -1},
-            multi_point_strategy="qUCB",
+            multi_point_strategy="qUCBd",
             n_initial_points=initial,
         )
-        self.space, self.first, self.finished, self.told = space, first, list[Row](), False
+        self.search._setup_optimizer()
+        self.space, self.first, self.told = space, first, False
+        self.finished: list[Row] = []
+        self.held: list[Row] = []
         self.seen = {key(point) for point in known}
+        for point in known:
+            self._mark(point)
         self.rng = np.random.default_rng([seed, len(known), 1])
 
     def ask(self) -> Point | None:
@@ -95,14 +100,26 @@ class Bayesian:
                 # surrogate's uncertainty anew.
                 point = tidy(self.search.ask(1 if self.told else 2)[-1], self.space)
                 self.told = False
-        return fresh(point, self.space, self.seen, self.rng)
+        point = fresh(point, self.space, self.seen, self.rng)
+        if point is not None:
+            self._mark(point)
+        return point
+
+    def _mark(self, point: Point) -> None:
+        """DeepHyper knows which points it gave, but not those of earlier sessions or of chance; nor how many."""
+        self.search._opt.sampled.append([point[name] for name in self.search._problem.hyperparameter_names])
+        self.search._num_asked = len(self.seen)
 
     def tell(self, rows: Sequence[Row]) -> None:
         self.finished += [row for row in rows if row.state == "finished"]
-        told: list[tuple[Any, Any]] = [
-            (row.point, f"F_{row.state}" if row.objectives is None else tuple(-v for v in expected(row, self.finished)))
-            for row in rows
-        ]
+        waiting, self.held, told = [*self.held, *rows], [], list[tuple[Point, Any]]()
+        for row in waiting:
+            if row.objectives is None:
+                told.append((row.point, f"F_{row.state}"))
+            elif values := expected(row, self.finished):
+                told.append((row.point, tuple(-value for value in values)))
+            else:
+                self.held.append(row)
         if told:
             self.search.tell(told)
             self.told = True

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -199,7 +200,7 @@ def _run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Calla
         finally:
             _end(process, own[MARK])
             if slot.srun and process.returncode < 0:
-                _cancel_steps(_step_name(trial))
+                cancel_steps(trial)
     state, reason, objectives, epochs = _outcome(plan, trial, process.returncode, verdict)
     return Row(
         trial=trial,
@@ -251,12 +252,14 @@ def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
     kill_marked(mark)
 
 
-def _cancel_steps(name: str) -> None:
-    """A step outlives an srun that was killed, perhaps on another node."""
+def cancel_steps(trial: int) -> None:
+    """A step of this job outlives an srun that was killed, perhaps on another node."""
+    if "SLURM_JOB_ID" not in os.environ or not shutil.which("squeue"):
+        return
     listed = ["squeue", "--steps", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%i %j"]
     for line in subprocess.run(listed, capture_output=True, text=True).stdout.splitlines():
         step, _, found = line.partition(" ")
-        if found.strip() == name:
+        if found.strip() == _step_name(trial):
             subprocess.run(["scancel", step], capture_output=True)
 
 

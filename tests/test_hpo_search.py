@@ -232,7 +232,7 @@ def test_trials_fill_the_nodes_of_an_allocation(monkeypatch):
         slurm_slots(7, 2)
     without = slurm_slots(7, 2, "cpu")
     assert len(without) == 7
-    assert not any(word.startswith("--gres") for word in without[0].srun)
+    assert [word for word in without[0].srun if word.startswith("--gres")] == ["--gres=none"]
     monkeypatch.delenv("SLURM_JOB_NUM_NODES")
     with pytest.raises(InputError, match="launcher 'slurm' outside any allocation of Slurm"):
         slurm_slots(None, 1)

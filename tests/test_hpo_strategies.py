@@ -87,6 +87,34 @@ def test_points_asked_for_together_are_all_the_surrogates():
     assert np.mean([abs(np.log10(point["beta"])) for point in points[1:]]) < 0.5
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_points_of_listed_values_are_the_surrogates_too(seed):
+    """The best 40 of 400 are those of degree 0. A point that DeepHyper gives twice would be replaced by chance."""
+    space: Space = {"degree": tuple(range(10)), "latents": Interval(1, 40, log=False)}
+    order = np.random.default_rng(seed).permutation(400)
+    known = [{"degree": int(number % 10), "latents": int(number // 10) + 1} for number in order[:24]]
+    resumed = Bayesian(space, known, seed, None, 5)
+
+    def told(number: int, point: Point) -> Row:
+        off = 0.1 * point["degree"]
+        return trial(number, {"beta": 1.0, **point}, objectives=Objectives(10 ** (off - 6), off))
+
+    rows = [told(number, point) for number, point in enumerate(known)]
+    resumed.tell([dataclasses.replace(row, point=point) for row, point in zip(rows, known, strict=True)])
+    points = [resumed.ask() for _ in range(16)]
+    assert all(point["degree"] < 2 for point in points)
+
+
+def test_a_resumed_search_weighs_uncertainty_as_one_that_was_not_interrupted():
+    """DeepHyper lowers and raises the weight with the number of points that it gave."""
+    strategy = Bayesian(SPACE, [], 0, None, 5)
+    rows = play(strategy, 17)
+    resumed = Bayesian(SPACE, [row.point for row in rows], 0, None, 5)
+    resumed.tell(rows)
+    assert resumed.search._opt.acq_func_kwargs == strategy.search._opt.acq_func_kwargs
+    assert resumed.search._opt.acq_func_kwargs["kappa"] < 1.9
+
+
 def test_a_stopped_trial_is_told_as_what_it_would_have_come_to():
     def finished(number: int, before: Objectives, after: Objectives) -> Row:
         rungs = [{"epoch": 1, "mse": 1.0, "gap": 1.0}, {"epoch": 2, **before._asdict()}]
@@ -97,16 +125,18 @@ def test_a_stopped_trial_is_told_as_what_it_would_have_come_to():
         finished(1, Objectives(1e-3, 0.5), Objectives(1e-4, 0.4)),  # by -1 and -.1
         finished(2, Objectives(1e-3, 0.5), Objectives(1e-3, 0.9)),  # by 0 and .4
     ]
-    stopped = dataclasses.replace(rows[0], state="stopped", objectives=Objectives(1e-2, 0.7), epochs=2, rungs=[])
+    rungs = [{"epoch": 2, "mse": 1e-2, "gap": 0.7}]  # it was an epoch further when it ended
+    stopped = dataclasses.replace(rows[0], state="stopped", objectives=Objectives(1e-9, 0.0), epochs=3, rungs=rungs)
     assert expected(stopped, rows) == pytest.approx((-3.0, 0.6))
-    assert expected(stopped, []) == pytest.approx((-2.0, 0.7))
+    assert expected(stopped, []) is None
     assert expected(rows[1], rows) == pytest.approx((-4.0, 0.4))
 
     strategy, told = Bayesian(SPACE, [], 0, None, 5), []
     strategy.search.tell = told.extend
-    strategy.tell(rows)
     strategy.tell([stopped])
-    assert told[-1][1] == pytest.approx((3.0, -0.6)), "DeepHyper maximises"
+    assert told == [], "nobody can say yet"
+    strategy.tell(rows[1:2])
+    assert [values for _, values in told] == [pytest.approx((3.0, -0.6)), pytest.approx((4.0, -0.4))], "to be maximised"
 
 
 def test_failures_alone_do_not_end_a_search():
@@ -154,7 +184,7 @@ def test_exactly_max_evals_over_sessions(tmp_path, calm):
 
 
 def test_a_search_without_hope_ends(tmp_path, calm):
-    with pytest.raises(Hopeless, match="first 10 trials all failed, the last one: no data"):
+    with pytest.raises(Hopeless, match="last 10 trials all failed, this one: no data"):
         run(tmp_path, 50, lambda n, p: trial(n, p, state="failed", objectives=None, reason="no data"))
     assert len(Journal(tmp_path).rows) == 10
     pools.STOP.clear()
@@ -162,10 +192,15 @@ def test_a_search_without_hope_ends(tmp_path, calm):
     assert len(mended.rows) == 20
 
 
-def test_a_search_whose_trials_never_work_again_goes_on_to_its_end(tmp_path, calm):
+def test_a_search_whose_trials_never_work_again_ends_later(tmp_path, calm):
+    def failed(number: int, point: Point) -> Row:
+        return trial(number, point, state="failed", objectives=None, reason="no data")
+
     run(tmp_path, 2)
-    journal = run(tmp_path, 15, lambda n, p: trial(n, p, state="failed", objectives=None, reason="no data"))
-    assert len(journal.rows) == 15
+    assert len(run(tmp_path, 21, failed).rows) == 21
+    with pytest.raises(Hopeless, match="last 20 trials"):
+        run(tmp_path, 50, failed)
+    assert len(Journal(tmp_path).rows) == 41
 
 
 def test_each_point_is_asked_for_when_the_trial_before_it_was_told(tmp_path, calm):

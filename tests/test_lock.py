@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae.lock import RunLock, forget_elsewhere
+from hpcauxvae.lock import RunLock, held_elsewhere
 from hpcauxvae.types import InputError
 
 
@@ -98,12 +98,10 @@ def test_a_zombie_is_dead(tmp_path):
     zombie.join()
 
 
-def test_a_lock_of_another_host_is_forgotten_and_one_of_this_host_is_not(tmp_path):
+def test_a_lock_of_another_host_is_known(tmp_path):
     lock = RunLock(tmp_path / "run")
     lock.acquire()
-    forget_elsewhere(tmp_path / "run")
-    assert lock.path.exists()
+    assert not held_elsewhere(tmp_path / "run")
     lock.path.write_text(json.dumps(lock.owner | {"host": "another"}))
-    forget_elsewhere(tmp_path / "run")
-    assert not lock.path.exists()
-    forget_elsewhere(tmp_path / "nothing")
+    assert held_elsewhere(tmp_path / "run")
+    assert not held_elsewhere(tmp_path / "nothing")
