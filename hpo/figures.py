@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from hpcauxvae.pictures import BLUE, GREY, INK, MAROON, PALE, STYLE
@@ -16,11 +16,14 @@ from hpcauxvae.types import Interval
 from hpo.journal import Journal, Row
 from hpo.problem import Space
 from hpo.results import chosen, compared, finished, front, hypervolumes, papers_choice, utilisation, worst
+from hpo.settings import SearchConfig
 
 MSE_LABEL = "validation MSE  [(training maximum)²]"
 GAP_LABEL = "1 − LDS / attainable, validation"
 STATES = {"finished": MAROON, "stopped": BLUE, "failed": GREY}
-SPANS = STATES | {"interrupted": PALE}
+SPANS = STATES | {"failed": INK, "interrupted": PALE}
+FEWEST = 10
+"""Finished trials without which importance is not drawn."""
 
 
 def figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -31,8 +34,11 @@ def figure(width: float, height: float) -> tuple[Figure, Axes]:
         return made, made.subplots()
 
 
-def pareto(rows: Sequence[Row]) -> Figure:
-    """Both objectives of every trial, the front, our choice and the paper's."""
+def pareto(rows: Sequence[Row], has_first: bool) -> Figure:
+    """Both objectives of every trial, the front with the numbers of its trials, our choice and the paper's.
+
+    has_first: whether trial 0 is the objective's own setting, to be marked.
+    """
     with mpl.rc_context(STYLE):
         made, ax = figure(6.4, 4.2)
         for state in ("stopped", "finished"):
@@ -45,7 +51,7 @@ def pareto(rows: Sequence[Row]) -> Figure:
         corners = [row.objectives for row in front(rows) if row.objectives]
         mse, gap = (np.array(values) for values in zip(*corners, strict=True))
         ax.step(mse, gap, where="post", color=MAROON, linewidth=1, label="Pareto front")
-        first = next((row for row in finished(rows) if row.trial == 0), None)
+        first = next((row for row in finished(rows) if row.trial == 0 and has_first), None)
         named = ((chosen(rows), "*", 190, "chosen"), (papers_choice(rows), "D", 60, "the paper's rule, for comparison"),
                  (first, "s", 75, "trial 0"))  # fmt: skip
         for row, marker, size, label in named:
@@ -59,7 +65,14 @@ def pareto(rows: Sequence[Row]) -> Figure:
                     edgecolors=INK,
                     label=label,
                 )
+        for row in front(rows):
+            at = row.objectives or (0, 0)
+            ax.annotate(f"{row.trial}", at, (5, 4), textcoords="offset points", fontsize=8, color=INK)
         ax.set(xscale="log", xlabel=MSE_LABEL, ylabel=GAP_LABEL)
+        if ax.get_xlim()[1] < 100 * ax.get_xlim()[0]:  # less than two decades have hardly a power of ten
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
+            ax.xaxis.set_minor_formatter(NullFormatter())
         made.legend(loc="outside upper left", ncols=3)
         return made
 
@@ -132,13 +145,13 @@ def importance(rows: Sequence[Row], space: Space, seed: int) -> Figure | None:
     """What a shuffled hyperparameter costs in R² of extremely randomised trees, for each objective.
 
     Breiman's permutation importance, on the trials that the trees were fitted to; the title of each objective has the
-    R² of trials left out, without which the bars say nothing. Of finished trials; None where there are fewer than 10.
+    R² of trials left out, without which the bars say nothing. None for fewer than `FEWEST` finished trials.
     """
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.inspection import permutation_importance
 
     shown = finished(rows)
-    if len(shown) < 10:
+    if len(shown) < FEWEST:
         return None
     x_NA = np.stack([_scaled([row.point[name] for row in shown], axis, False)[0] for name, axis in space.items()], 1)
     y_N2 = compared(shown)
@@ -177,7 +190,7 @@ def workers(rows: Sequence[Row], sessions: Sequence[dict[str, Any]]) -> Figure:
             ax.broken_barh(span, (names.index(row.worker) - 0.4, 0.8), facecolors=SPANS[row.state], edgecolors="white")
         ax.set_yticks(range(len(names)), names)
         ax.set(xlabel="minutes since the first trial", ylabel="worker", ylim=(len(names) - 0.4, -0.6))
-        if own:
+        if len(own) > 2 * last["workers"]:
             busy = utilisation(own, last["workers"])
             ax.set_title(f"busy {busy:.3f} of the time, from the first to the last start of the last session")
         patches = [mpl.patches.Patch(color=colour, label=state) for state, colour in SPANS.items()]
@@ -185,7 +198,7 @@ def workers(rows: Sequence[Row], sessions: Sequence[dict[str, Any]]) -> Figure:
         return made
 
 
-def of_search(journal: Journal, space: Space, seed: int) -> dict[str, Figure]:
+def of_search(journal: Journal, space: Space, config: SearchConfig) -> dict[str, Figure]:
     """Every picture that these trials allow, by the name of its file."""
     rows = journal.rows
     if not rows:
@@ -193,9 +206,9 @@ def of_search(journal: Journal, space: Space, seed: int) -> dict[str, Figure]:
     made: dict[str, Figure | None] = {"workers": workers(rows + journal.interrupted, journal.sessions)}
     if finished(rows):
         made |= {
-            "pareto": pareto(rows),
+            "pareto": pareto(rows, has_first=config.strategy != "grid" and config.first() is not None),
             "hypervolume": progress_of_hypervolume({"this search": [hypervolumes(rows, worst(rows))]}),
             "parallel": parallel_coordinates(rows, space),
-            "importance": importance(rows, space, seed),
+            "importance": importance(rows, space, config.seed),
         }
     return {name: picture for name, picture in made.items() if picture is not None}

@@ -233,3 +233,13 @@ def grid_points(space: Space) -> list[Point]:
         if isinstance(axis, Interval):
             raise InputError(f"grid: {name} has the range {axis.low} to {axis.high}; allowed: NAME=VALUE,VALUE,...")
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+
+
+def contains(space: Space, values: Mapping[str, Any]) -> bool:
+    """Whether a point lies in the space."""
+    return all(
+        values[name] in axis
+        if not isinstance(axis, Interval)
+        else values[name] is not None and axis.low <= values[name] <= axis.high
+        for name, axis in space.items()
+    )

@@ -1,5 +1,6 @@
 """What a search says while it runs: a bar on a terminal, a line for each trial that ended in a log."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from hpo.results import chosen, front
 class Progress:
     """Called after each trial that ended."""
 
-    def __init__(self, max_evals: int, workers: int) -> None:
-        self.max_evals, self.workers, self.shown = max_evals, workers, 0
-        self.bar = tqdm(total=max_evals, unit="trial", disable=not sys.stderr.isatty())
+    def __init__(self, max_evals: int, workers: int, ended: int) -> None:
+        """ended: trials of earlier sessions."""
+        self.max_evals, self.workers, self.shown = max_evals, workers, ended
+        self.bar = tqdm(total=max_evals, initial=ended, unit="trial", disable=not sys.stderr.isatty())
 
     def __enter__(self) -> "Progress":
+        self.bar.write(f"{self.max_evals} trials, {self.workers} at a time, {self.shown} ended before", file=sys.stdout)
+        sys.stdout.flush()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -26,14 +30,15 @@ class Progress:
         rows = journal.rows
         failed = sum(row.state == "failed" for row in rows)
         best = chosen(rows)
-        left = _left(rows, self.max_evals, self.workers)
-        state = f"{running} running, {failed} failed, best {_scores(best) if best else 'none yet'}"
+        state = f"{running} running, {failed} failed"
         if sys.stderr.isatty():
-            self.bar.set_postfix_str(state)
+            scores = f", #{best.trial} {_scores(best, short=True)}" if best else ""
+            self.bar.set_postfix_str(state + scores, refresh=False)
             self.bar.update(len(rows) - self.bar.n)
         elif len(rows) > self.shown:
-            last = rows[-1]
-            print(f"{len(rows)}/{self.max_evals}  {describe(last)};  {state};  left {left}", flush=True)
+            scores = f"chosen so far #{best.trial} {_scores(best)}" if best else "none finished yet"
+            left = _left(rows, self.max_evals, self.workers)
+            print(f"{len(rows)}/{self.max_evals}  {describe(rows[-1])};  {state}, {scores};  left {left}", flush=True)
         self.shown = len(rows)
 
     def summary(self, journal: Journal, out: Path) -> str:
@@ -47,6 +52,8 @@ class Progress:
         if journal.running:
             lines.append(f"{len(journal.running)} trials were interrupted: the same command with --resume goes on")
         lines.append(f"written: {out}/report.html, results.csv, and each trial's run in {out}/trials/")
+        if best:
+            lines.append(f"next: python -m hpo.search best {shlex.quote(str(out))}")
         return "\n".join(lines)
 
 
@@ -57,11 +64,14 @@ def describe(row: Row) -> str:
     seconds = round(row.ended - row.started)
     scores = f" {_scores(row)}" if row.objectives else ""
     reason = f" ({row.reason})" if row.reason else ""
-    return f"#{row.trial} {row.state}{reason} after {row.epochs} epochs, {seconds} s:{scores} {point}"
+    epochs = "1 epoch" if row.epochs == 1 else f"{row.epochs} epochs"
+    return f"#{row.trial} {row.state}{reason} after {epochs}, {seconds} s:{scores} {point}"
 
 
-def _scores(row: Row) -> str:
+def _scores(row: Row, short: bool = False) -> str:
     assert row.objectives is not None
+    if short:  # a terminal has 80 columns
+        return f"MSE {row.objectives.mse:.2g} gap {row.objectives.gap:.3f}"
     return f"MSE {row.objectives.mse:.3g}, 1-LDS/attainable {row.objectives.gap:.3f}"
 
 
@@ -69,5 +79,5 @@ def _left(rows: list[Row], max_evals: int, workers: int) -> str:
     if not rows:
         return "unknown"
     mean = sum(row.ended - row.started for row in rows) / len(rows)
-    minutes = mean * max(0, max_evals - len(rows)) / workers / 60
-    return f"about {minutes:.0f} min"
+    left = mean * max(0, max_evals - len(rows)) / workers
+    return f"about {left / 60:.0f} min" if left > 90 else f"about {left:.0f} s"

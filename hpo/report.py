@@ -43,6 +43,7 @@ _CAPTIONS = {
     ),
     "workers": ("Workers", "Each bar is a trial. Gaps inside a session are time in which a worker had nothing to do."),
 }  # fmt: skip
+_MISSING = {"importance": f"Not drawn yet: it takes {figures.FEWEST} finished trials."}
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22262b; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
@@ -51,7 +52,8 @@ img { max-width: 100%; height: auto; } p.note { color: #5a6068; max-width: 46rem
 div.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e3e5e8; }
 th { text-align: right; } td.text, th.text { text-align: left; } td.reason { white-space: normal; min-width: 11rem; }
-tr.chosen { background: #f3e6e8; } tr.front td:first-child { font-weight: bold; color: #7d1f33; }
+tr.chosen { background: #f3e6e8; }
+tr.chosen td:first-child, tr.front td:first-child { font-weight: bold; color: #7d1f33; }
 """
 
 
@@ -67,7 +69,7 @@ def write(folder: Path) -> Path:
     """Makes the report of a search and its pictures; returns the page's path."""
     config, journal = SearchConfig.load(folder), Journal(folder)
     space = config.space()
-    pictures = figures.of_search(journal, space, config.seed)
+    pictures = figures.of_search(journal, space, config)
     (folder / "pictures").mkdir(exist_ok=True)
     encoded = {name: _png(picture, folder / "pictures" / f"{name}.png") for name, picture in pictures.items()}
     write_whole(folder / "report.html", page(config, journal, space, encoded))
@@ -90,6 +92,8 @@ def page(config: SearchConfig, journal: Journal, space: Space, encoded: dict[str
         if name in encoded:
             parts.append(f"<h2>{title}</h2><p class=note>{text}</p>")
             parts.append(f'<img alt="{title}" src="data:image/png;base64,{encoded[name]}">')
+        else:
+            parts.append(f"<h2>{title}</h2><p class=note>{_MISSING.get(name, 'No trial finished yet.')}</p>")
     parts.append(f"<h2>Trials</h2>{_table(journal.rows, space)}")
     head = f"<meta charset=utf-8><title>{html.escape(config.out.name)}: hyperparameter search</title>"
     body = "".join(parts)
@@ -107,8 +111,9 @@ def _about(config: SearchConfig, journal: Journal, space: Space) -> str:
         "strategy": f"{config.strategy}, seed {config.seed}, {config.epochs} epochs a trial",
         "space": "; ".join(f"{name} {_axis(axis)}" for name, axis in space.items()),
         "trials": f"{len(rows)} of {config.trials} ended: {counts}; {len(journal.running)} running or interrupted",
-        "early stopping": f"{1 - epochs / planned:.0%} of the epochs saved" if planned else "",
     }
+    if planned and config.early_stopping:
+        facts["early stopping"] = f"{1 - epochs / planned:.0%} of the epochs saved"
     if best := chosen(rows):
         assert best.objectives is not None
         point = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -126,7 +131,7 @@ def _test_split(claim: Path) -> str:
     if not claim.exists():
         return "The test split was not looked at."
     used = json.loads(claim.read_text())
-    return f"The test split was used for trial {used['trial']}, trained for {used['epochs']} epochs, and for no other."
+    return f"best --retrain used the test split for trial {used['trial']}, trained for {used['epochs']} epochs."
 
 
 def _axis(axis: object) -> str:
@@ -137,14 +142,14 @@ def _axis(axis: object) -> str:
 
 def _table(rows: Sequence[Row], space: Space) -> str:
     best, papers, on_front = chosen(rows), papers_choice(rows), {row.trial for row in front(rows)}
-    heads = [*space, "epochs", "s", "MSE", "1 − LDS/att."]
+    heads = ["MSE", "1 − LDS/att.", *space, "epochs", "s"]
     head = "<th>trial<th class=text>state" + "".join(f"<th>{name}" for name in heads)
     body = []
     for row in sorted(rows, key=lambda row: row.trial):
         mse, gap = ("", "") if row.objectives is None else (f"{row.objectives.mse:.3g}", f"{row.objectives.gap:.3f}")
         values = [row.point[name] for name in space]
-        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-        cells += [f"{row.epochs}", f"{row.ended - row.started:.0f}", mse, gap]
+        cells = [mse, gap, *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)]
+        cells += [f"{row.epochs}", f"{row.ended - row.started:.0f}"]
         marks = {"chosen": row is best, "the paper's rule": row is papers, "front": row.trial in on_front}
         state = "; ".join([row.state, *(mark for mark in marks if marks[mark]), *filter(None, [row.reason])])
         kind = "chosen" if row is best else "front" if row.trial in on_front else ""

@@ -26,7 +26,7 @@ from hpo.problem import Point, Space
 from hpo.processes import TERM_SECONDS, Minder, kill_marked
 from hpo.progress import Progress
 from hpo.settings import SearchConfig
-from hpo.strategies import Bayesian, Grid, Random, Strategy, contains
+from hpo.strategies import Bayesian, Grid, Random, Strategy
 from hpo.trials import Plan, cancel_steps
 
 _HOPELESS = 10
@@ -107,9 +107,7 @@ class Search:
 def strategy_of(config: SearchConfig, space: Space, journal: Journal) -> Strategy:
     """The strategy, told of every earlier trial."""
     known = list(journal.asked.values())
-    own = config.train_config()
-    values = {name: getattr(own.resolved_objective, name, getattr(own, name)) for name in space}
-    first = values if contains(space, values) else None
+    first = config.first()
     strategy: Strategy
     match config.strategy:
         case "grid":
@@ -170,11 +168,15 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
         )
         (plan.out / "trials").mkdir(exist_ok=True)
         journal.session(mark=mark, workers=pool.workers, time=time.time())
-        with Progress(config.trials, pool.workers) as progress:
+        with Progress(config.trials, pool.workers, len(journal.rows)) as progress:
             Search(plan, journal, strategy, pool, progress, config.trials).run()
         report.write(config.out)
         print(progress.summary(journal, config.out))
-        return MORE_TO_DO if journal.running or pools.STOP.is_set() else 0
+        if journal.running or pools.STOP.is_set():
+            return MORE_TO_DO
+        if all(row.state == "failed" for row in journal.rows):
+            raise Hopeless(f"all {len(journal.rows)} trials failed, the last one: {journal.rows[-1].reason}")
+        return 0
     finally:
         lock.release()
 
@@ -182,8 +184,14 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
     """SIGTERM, SIGINT and SIGUSR1 ask the search to stop: trials are saved, and the journal is whole."""
+
+    def stop(*_: object) -> None:
+        if not pools.STOP.is_set() and os.environ.get("PMI_RANK", "0") == "0":
+            os.write(2, b"\nstopping: the running trials save and end, which may take a minute\n")
+        pools.STOP.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, lambda *_: pools.STOP.set())
+        signal.signal(number, stop)
     yield
 
 
@@ -243,6 +251,7 @@ def main(argv: list[str] | None = None) -> int:
         SearchConfig,
         args=argv,
         prog="python -m hpo.search",
+        description="A search for hyperparameters. Afterwards: python -m hpo.search report FOLDER, and best FOLDER.",
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction),
     )
     try:

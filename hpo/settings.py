@@ -13,6 +13,7 @@ from hpo.problem import (
     Point,
     Space,
     check_space,
+    contains,
     declared_space,
     grid_points,
     named_once,
@@ -57,7 +58,8 @@ class SearchConfig:
     fix: tuple[str, ...] = ()
     """Further settings of every trial: NAME=VALUE, such as network=mlp; a fixed one leaves the space."""
     max_evals: int | None = None
-    """Trials in all, those of earlier sessions and failed ones included. Without it 40, or every point of a grid."""
+    """Trials in all, those of earlier sessions and failed ones included; at most every point of a finite space.
+    Without it 40, or every point of a grid."""
     workers: int | None = None
     """Trials at a time. Without it: one for each GPU, or what the allocation has room for, or one. Under MPI it is the
     number of ranks less one."""
@@ -66,7 +68,7 @@ class SearchConfig:
     launcher: Literal["auto", "local", "mpi", "slurm"] = "auto"
     """Where trials run: on this machine; on MPI ranks, each where it is; as srun steps of this Slurm allocation."""
     early_stopping: bool = True
-    """Stop a trial that others beat at the same epoch, no fewer than beat the median one (hpo/stopping.py)."""
+    """Whether a trial is stopped that as many others beat at an epoch as beat the median one (hpo/stopping.py)."""
     max_minutes: float | None = None
     """Stop the search after so long; running trials are saved, and --resume goes on with them. Exit code 75."""
     trial_minutes: float | None = None
@@ -121,6 +123,12 @@ class SearchConfig:
         if self.vary and fixed & space.keys():
             raise InputError(f"{', '.join(fixed & space.keys())}: both in vary and in fix; allowed: one of the two")
         return {name: axis for name, axis in space.items() if name not in fixed}
+
+    def first(self) -> Point | None:
+        """The objective's own setting, where the space holds it: the first trial of cbo and random."""
+        own, space = self.train_config(), self.space()
+        values = {name: getattr(own.resolved_objective, name, getattr(own, name)) for name in space}
+        return values if contains(space, values) else None
 
     @property
     def trials(self) -> int:

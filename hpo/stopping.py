@@ -87,4 +87,5 @@ def judge(own: Objectives, others: list[Objectives]) -> dict[str, Any]:
     beaten_by_N = (values_N2[:, None] + MARGINS <= values_N2[None]).all(-1).sum(0)
     count, few = int(beaten_by_N[0]), len(beaten_by_N) < FEWEST
     goes_on = count == 0 or few or bool(count < np.median(beaten_by_N))
-    return {"beaten_by": count, "of": len(beaten_by_N) - 1, "goes_on": goes_on}
+    median = float(np.median(beaten_by_N))
+    return {"beaten_by": count, "of": len(beaten_by_N) - 1, "median": median, "goes_on": goes_on}

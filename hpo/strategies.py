@@ -6,7 +6,7 @@ that raises, returns NaN or is killed, and its files lose rows until the first s
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -154,13 +154,3 @@ def _dimension(axis: Axis) -> Any:
     if not isinstance(axis, Interval):
         return list(axis)
     return (axis.low, axis.high, "log-uniform" if axis.log else "uniform")
-
-
-def contains(space: Space, values: Mapping[str, Any]) -> bool:
-    """Whether a point lies in the space."""
-    return all(
-        values[name] in axis
-        if not isinstance(axis, Interval)
-        else values[name] is not None and axis.low <= values[name] <= axis.high
-        for name, axis in space.items()
-    )

@@ -150,7 +150,8 @@ class Watch:
                 judged = {"epoch": epoch, **curve[epoch]._asdict(), **judged}
                 self.seen.append(judged)
                 if not judged["goes_on"]:
-                    return "stopped", f"beaten by {judged['beaten_by']} of {judged['of']} at epoch {epoch}"
+                    median = f"the median trial by {judged['median']:g}"
+                    return "stopped", f"beaten by {judged['beaten_by']} of {judged['of']} at epoch {epoch}, {median}"
         return None
 
     def _others(self, epoch: int) -> list[Objectives]:

@@ -53,6 +53,8 @@ def test_the_choice_is_the_knee_and_bad_trials_do_not_move_it():
     assert choose(front) == 1
     assert choose(np.concatenate([front, [[50.0, 1.1], [0.9, 0.9]]])) == 1
     assert choose(np.array([[3.0, 3.0]])) == 0
+    assert choose(np.array([[1.0, 9.0], [2.0, 8.0], [3.0, 1.0]])) == 2, "a front that bulges outwards has no knee"
+    assert choose(np.array([[0.1, 0.3], [0.3, 0.1]])) == 1
 
 
 def test_the_papers_rule_on_the_papers_table():

@@ -68,7 +68,7 @@ def test_the_page_says_what_the_test_split_was_used_for(search):
     (search / "best").mkdir()
     (search / "best" / "chosen.json").write_text(json.dumps({"trial": 7, "point": {}, "epochs": 30}))
     page = report.write(search).read_text()
-    assert "The test split was used for trial 7, trained for 30 epochs, and for no other." in page
+    assert "best --retrain used the test split for trial 7, trained for 30 epochs." in page
     assert "not looked at" not in page
 
 
@@ -95,7 +95,9 @@ def test_a_young_search_has_a_report_too(search, trials):
     journal = search / "journal.jsonl"
     kept = [line for line in journal.read_text().splitlines(keepends=True) if json.loads(line).get("trial", 0) < trials]
     journal.write_text("".join(kept))
-    assert report.write(search).exists()
+    page = report.write(search).read_text()
+    assert page.count("No trial finished yet.") == (4 if trials == 0 else 0)
+    assert "Not drawn yet: it takes 10 finished trials." in page
 
 
 def test_the_test_split_serves_one_configuration(search, capsys):

@@ -141,6 +141,14 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     assert not own_processes(out)
 
 
+def test_a_search_without_any_trial_that_finished_has_failed(data, tmp_path, monkeypatch, calm, capsys):  # noqa: F811
+    monkeypatch.setattr(trials, "command", lambda *_: [sys.executable, "-c", "print('error: out of paper'); exit(3)"])
+    settings = ["--strategy", "random", "--vary", "beta=0.1:10:log", "--epochs", 1, "--max-evals", 2]
+    assert main(arguments(data, tmp_path / "search", *settings)) == 2
+    assert "error: all 2 trials failed, the last one: exit code 3: error: out of paper" in capsys.readouterr().err
+    assert (tmp_path / "search" / "report.html").exists()
+
+
 def test_whatever_goes_wrong_with_a_trial_is_its_failed_row(tmp_path, monkeypatch):
     """A process that cannot be started, a signal without a name, a file of another trial that is not text."""
     plan = Plan(out=tmp_path, mark="m", fields={"epochs": 8}, processes=1, early_stopping=True, trial_minutes=None)

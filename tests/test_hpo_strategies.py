@@ -14,6 +14,7 @@ from hpo.pools import Pool
 from hpo.problem import Objectives, Point, Space
 from hpo.results import front, hypervolumes, utilisation
 from hpo.search import Hopeless, Search
+from hpo.settings import SearchConfig
 from hpo.stopping import expected
 from hpo.strategies import Bayesian, Random
 from hpo.trials import Plan
@@ -254,5 +255,5 @@ def test_interrupted_time_is_written_down_and_drawn(tmp_path):
     again = Journal(tmp_path)
     assert ([row.trial for row in again.rows], list(again.running)) == ([1], [0])
     assert [(row.trial, row.ended) for row in again.interrupted] == [(0, 90.0)]
-    drawn = figures.of_search(again, SPACE, 0)["workers"].axes[0].collections
+    drawn = figures.of_search(again, SPACE, SearchConfig(data=Path("x.h5"), aux="a"))["workers"].axes[0].collections
     assert sorted(bar.get_paths()[0].get_extents().width for bar in drawn) == pytest.approx([1.0, 1.5])

@@ -34,12 +34,14 @@ def choose(values_N2: NDArray) -> int:
     """Our choice: the point of the front that is nearest to the ideal, each objective scaled to [0, 1] over the front.
 
     Compromise programming (Zeleny 1973) with Euclidean distance. The scale is the front's, so that bad trials
-    cannot move the choice. Returns the number of the point.
+    cannot move the choice. Both ends of a front are as far as each other; where nothing between them is nearer, the
+    one with the better second objective (LDS) is taken. Returns the number of the point.
     """
     front = np.flatnonzero(dominated_by(values_N2) == 0)
     low, high = values_N2[front].min(0), values_N2[front].max(0)
     distance = np.linalg.norm((values_N2[front] - low) / np.where(high > low, high - low, 1), axis=1)
-    return int(front[distance.argmin()])
+    nearest = front[distance <= distance.min() + 1e-9]
+    return int(nearest[values_N2[nearest, 1].argmin()])
 
 
 def standardised(values_N: NDArray) -> NDArray:
