@@ -6,6 +6,7 @@ what is missing to the score of a perfect code. The MSE spans orders of magnitud
 
 import ast
 import dataclasses
+import difflib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -149,7 +150,10 @@ def check_field(name: str, text: str) -> None:
         option = f"--{name.replace('_', '-')}"
         raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {option} of the search itself")
     if name not in allowed:
-        raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {', '.join(allowed)}")
+        near = [f"perhaps {close}, of " for close in difflib.get_close_matches(name, allowed, 1)]
+        raise InputError(
+            f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {''.join(near)}{', '.join(allowed)}"
+        )
 
 
 def _value(name: str, value: str, whole: str) -> Any:

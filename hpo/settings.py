@@ -149,7 +149,7 @@ class SearchConfig:
             saved = json.loads((folder / SETTINGS).read_text())["settings"]
             paths = {"data": Path(saved["data"]), "out": folder}
             return cls(**saved | paths | {"vary": tuple(saved["vary"]), "fix": tuple(saved["fix"])})
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{folder}: holds no search (no {SETTINGS})") from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

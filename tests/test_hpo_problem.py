@@ -125,7 +125,7 @@ def test_axes_are_read(text, parsed):
     ("text", "message"),
     [
         ("beta", "allowed: NAME=LOW:HIGH"),
-        ("bta=1:2", "'bta' is no hyperparameter"),
+        ("bta=1:2", "'bta' is no hyperparameter of a run; allowed: perhaps beta, of accumulate,"),
         ("seed=1,2", "'seed' is no hyperparameter"),
         ("beta=2:1", "allowed: LOW below HIGH"),
         ("beta=0:1:log", "above 0 with log"),

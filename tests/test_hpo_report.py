@@ -183,5 +183,7 @@ def test_a_damaged_line_of_the_journal_is_named(search):
 
 
 def test_no_search_no_report(tmp_path):
-    with pytest.raises(InputError, match="holds no search"):
-        main(["report", str(tmp_path)])
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "nothing", tmp_path / "file"):
+        with pytest.raises(InputError, match="holds no search"):
+            main(["report", str(path)])
