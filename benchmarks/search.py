@@ -22,7 +22,7 @@ from hpcauxvae.metrics.pareto import hypervolume
 from hpo.figures import progress_of_hypervolume
 from hpo.journal import Journal, Row
 from hpo.problem import Objectives, Point, declared_space
-from hpo.results import compared, finished, front, hypervolumes, utilisation
+from hpo.results import compared, finished, front, hypervolumes, utilisation, worst
 from hpo.search import Search
 from hpo.stopping import best_so_far, judge, read_curve, rungs
 from hpo.strategies import Bayesian
@@ -90,7 +90,7 @@ def compare(config: Compare) -> None:
             subprocess.run([str(part) for part in command], check=True)
             searches[name].append(Journal(out))
     every = [row for journals in searches.values() for journal in journals for row in journal.rows]
-    reference = compared(finished(every)).max(0)
+    reference = worst(every)
     curves = {name: [hypervolumes(j.rows, reference) for j in journals] for name, journals in searches.items()}
     progress_of_hypervolume(curves).savefig(config.out / "hypervolume.png", dpi=160)
     text = table(curves) + "\n\n" + stopping_table(searches, config.epochs)
@@ -154,7 +154,7 @@ def replay(journal: Journal, epochs: int) -> tuple[float, int, int, float]:
                 break
         used += last
     best = {row.trial for row in front(rows)}
-    reference = compared(rows).max(0)
+    reference = worst(rows)
     left = compared([row for row in rows if row.trial not in stopped])
     kept = hypervolume(left, reference) / hypervolume(compared(rows), reference)
     return 1 - used / (epochs * len(rows)), len(best & stopped), len(best), kept

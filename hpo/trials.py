@@ -167,21 +167,28 @@ def run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callab
     """
     started = time.time()
     try:
-        return _run_trial(plan, trial, point, slot, stopping)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{plan.log_file(trial)}: cannot be written: {error}") from error
-        reason = f"{type(error).__name__}: {error}"
+        state, reason, objectives, epochs, rungs = _run_trial(plan, trial, point, slot, stopping)
     except Exception as error:  # no trial, whatever lies in its folder, ends a search of a week
-        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{plan.log_file(trial)}: cannot be written: {error}") from error
+        state, reason, objectives, epochs, rungs = "failed", f"{type(error).__name__}: {error}", None, 0, []
     return Row(
-        trial=trial, point=point, state="failed", reason=reason, objectives=None, epochs=0, started=started,
-        ended=time.time(), worker=f"{socket.gethostname()}/{slot.name}", rungs=[],
-    )  # fmt: skip
+        trial=trial,
+        point=point,
+        state=state,
+        reason=reason,
+        objectives=objectives,
+        epochs=epochs,
+        started=started,
+        ended=time.time(),
+        worker=f"{socket.gethostname()}/{slot.name}",
+        rungs=rungs,
+    )
 
 
-def _run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callable[[], bool]) -> Row:
-    started = time.time()
+def _run_trial(
+    plan: Plan, trial: int, point: Point, slot: Slot, stopping: Callable[[], bool]
+) -> tuple[State, str, Objectives | None, int, list[dict[str, Any]]]:
     watch = Watch(plan, trial, stopping)
     own = environment(plan, trial, slot)
     plan.log_file(trial).parent.mkdir(parents=True, exist_ok=True)
@@ -202,19 +209,7 @@ def _run_trial(plan: Plan, trial: int, point: Point, slot: Slot, stopping: Calla
             _end(process, own[MARK])
             if slot.srun and process.returncode < 0:
                 cancel_steps(trial)
-    state, reason, objectives, epochs = _outcome(plan, trial, process.returncode, verdict)
-    return Row(
-        trial=trial,
-        point=point,
-        state=state,
-        reason=reason,
-        objectives=objectives,
-        epochs=epochs,
-        started=started,
-        ended=time.time(),
-        worker=f"{socket.gethostname()}/{slot.name}",
-        rungs=watch.seen,
-    )
+    return *_outcome(plan, trial, process.returncode, verdict), watch.seen
 
 
 def _follow(process: "subprocess.Popen[bytes]", watch: Watch) -> tuple[State, str] | None:
