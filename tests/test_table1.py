@@ -11,6 +11,7 @@ import pytest
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d, galaxies
 from hpcauxvae.metrics import score_codes
+from hpcauxvae.paper import runs as runs_module
 from hpcauxvae.paper import table1
 from hpcauxvae.paper.runs import Found
 from hpcauxvae.types import InputError
@@ -113,6 +114,24 @@ def test_the_number_of_a_car_is_graded_as_a_category_and_as_a_value(tmp_path: Pa
     assert value.scores["sap"][0] == expected["sap"]
     as_category = table1.rescored(tmp_path / "codes-test.h5", cars3d.FACTORS, cars3d.LABELS["raw"])
     assert expected["sap"]["value"] != pytest.approx(as_category["sap"]["value"], abs=1e-3)
+
+
+def test_the_table_keeps_of_each_run_what_it_takes_to_draw_it_again(tmp_path: Path) -> None:
+    """On another machine, or when the codes are gone."""
+    (tmp_path / "beta").mkdir()
+    codes(tmp_path / "beta" / "codes-test.h5", galaxies.FACTORS)
+    beta = found(str(tmp_path / "beta"), 0.4, aux=",".join(galaxies.CASES[1]), model="beta-vae")
+    runs = [beta, found("a", 0.8, aux="flux,psf")]
+    table, _ = table1.draw(runs, tmp_path, tmp_path)
+    elsewhere = runs_module.find(tmp_path / "runs")
+    assert [run.folder.name for run in elsewhere] == ["a", "beta"]
+    (tmp_path / "again").mkdir()
+    again, _ = table1.draw(elsewhere, tmp_path / "runs", tmp_path / "again")
+    assert again.read_text() == table.read_text() and "Galaxies, case 3" in table.read_text()
+    changed = elsewhere[1].metrics["sets"]["test"]["codes"]["lds"]
+    changed["value"] += 0.1
+    with pytest.raises(InputError, match=r"codes-test.h5: no such file"):
+        table1.draw(elsewhere, tmp_path / "runs", tmp_path / "again")
 
 
 def test_no_runs_no_table(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Table 1: LDS (10) and SAP of each method on each data set, the paper's numbers beside the runs' own.
 
 beta-VAE is trained without labels, once for a data set; its codes are scored here against each case and kind of labels.
+Beside the table stands a folder for each run with all that the table needs of it: copied among other runs, it counts as
+one of them, so that a table can be made on several machines, or outlive the weights.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +20,14 @@ from hpcauxvae.files import whole
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.lds import lds, lds_d
 from hpcauxvae.metrics.sap import sap
-from hpcauxvae.paper.runs import Data, Found, select
+from hpcauxvae.paper.runs import METRICS, Data, Found, select
 from hpcauxvae.recipes import Variant
 from hpcauxvae.types import Factor, InputError
 
 METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
 SCORES = ("lds", "lds_d", "sap", "ssim")
+RESCORED = "rescored.json"
+"""In a run's folder, scores of its codes that metrics.json does not have."""
 
 
 class Task(NamedTuple):
@@ -77,8 +83,13 @@ class Line(NamedTuple):
     runs: list[str]
 
 
-def lines(runs: list[Found]) -> Iterator[Line]:
-    """Every model, objective and set of every task that has runs."""
+Rescored = dict[Path, dict[str, Any]]
+"""By folder of the run, then by set and task."""
+
+
+def lines(runs: list[Found], rescored_runs: Rescored | None = None) -> Iterator[Line]:
+    """Every model, objective and set of every task that has runs; what was scored anew goes into `rescored_runs`."""
+    kept: Rescored = {} if rescored_runs is None else rescored_runs
     for task in TASKS:
         for model in METHODS:
             of_model = select(runs, data=task.data, model=model)
@@ -89,12 +100,12 @@ def lines(runs: list[Found]) -> Iterator[Line]:
                 for name in ("test", "fresh"):
                     scored = [run for run in seeds if name in run.metrics["sets"]]
                     if scored:
-                        of_seeds = [_scores(run, name, task) for run in scored]
+                        of_seeds = [_scores(run, name, task, kept) for run in scored]
                         by_score = {score: [one[score] for one in of_seeds] for score in SCORES}
                         yield Line(task, model, objective, name, by_score, [run.folder.name for run in scored])
 
 
-def _scores(run: Found, name: str, task: Task) -> Mapping[str, Any]:
+def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
     """As evaluated; of a run that was evaluated against other factors, or otherwise, from its codes."""
     evaluated = run.metrics["sets"][name]
     codes: dict[str, Any] = evaluated["codes"]
@@ -102,8 +113,22 @@ def _scores(run: Found, name: str, task: Task) -> Mapping[str, Any]:
         factors = _FACTORS[task.data]
         if task.as_values:
             factors = [factor._replace(kind="continuous") for factor in factors]
-        codes = rescored(run.folder / f"codes-{name}.h5", factors, task.factors)
+        of_run, key = kept.setdefault(run.folder, _kept(run)), f"{name}: {task.title}"
+        if key not in of_run:
+            of_run[key] = rescored(run.folder / f"codes-{name}.h5", factors, task.factors)
+        codes = of_run[key]
     return codes | {"ssim": evaluated["images"]["ssim"]}
+
+
+def _kept(run: Found) -> dict[str, Any]:
+    """What an earlier table had from codes that may be gone; nothing where the run was evaluated anew since."""
+    path = run.folder / RESCORED
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return dict(kept["scores"]) if kept.get("metrics") == _digest(run) else {}
+
+
+def _digest(run: Found) -> str:
+    return hashlib.sha256(json.dumps(run.metrics, sort_keys=True).encode()).hexdigest()
 
 
 def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dict[str, Any]:
@@ -131,14 +156,22 @@ def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dic
 
 
 def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes table1.md, and table1.json with the same numbers. Raises InputError where there is not one run."""
-    found = list(lines(runs))
+    """Writes table1.md, table1.json with the same numbers, and runs/. Raises InputError where there is not one run."""
+    kept: Rescored = {}
+    found = list(lines(runs, kept))
     if not found:
         raise InputError(f"{folder}: no evaluated run of Table 1; hpcauxvae paper table1 makes them")
     table, numbers = out / "table1.md", out / "table1.json"
     with whole(table) as part:
         part.write_text("\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
     write_json(numbers, {"lines": [_plain(line) for line in found]})
+    for run in runs:
+        record = out / "runs" / run.folder.name
+        record.mkdir(parents=True, exist_ok=True)
+        write_json(record / "config.json", run.config.to_json())
+        write_json(record / METRICS, run.metrics)
+        if run.folder in kept:
+            write_json(record / RESCORED, {"metrics": _digest(run), "scores": kept[run.folder]})
     print(table.read_text(), end="")
     return [table, numbers]
 
