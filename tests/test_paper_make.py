@@ -73,6 +73,17 @@ def test_models_that_are_compared_with_have_the_beta_taken_or_another() -> None:
     assert recipes.galaxies(1, **where).beta is None
 
 
+def test_what_was_chosen_for_a_data_set_is_given_to_aux_vae_with_our_objective_alone() -> None:
+    where = {"data": Path("d"), "out": Path("o")}
+    for config in (recipes.galaxies(3, **where), recipes.cars3d("sound", **where)):
+        chosen_fields = recipes.CHOSEN["case 3" if config.objective == "tuned" else "cars3d"]
+        assert chosen_fields.items() <= dataclasses.asdict(config).items() and chosen_fields
+    others = [recipes.galaxies(3, model=model, **where) for model in ("idvae", "idvae-x", "beta-vae")]
+    others += [recipes.galaxies(3, objective="paper", **where), recipes.cars3d(model="beta-vae", **where)]
+    for config in others:
+        assert config.lambda2 is None and config.momentum is None and config.ramp is None
+
+
 def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
     assert {one.name for one in chosen((ITEMS["fig3"].wants,), small=False)} == {
         "galaxies-case2-idvae-0",
