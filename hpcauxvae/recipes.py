@@ -29,7 +29,7 @@ BETA: dict[Model, dict[str, float]] = {
 CHOSEN: dict[str, dict[str, Any]] = {
     "case 1": {},
     "case 2": {"lambda2": 2000.0},
-    "case 3": {"lambda2": 4000.0, "momentum": 0.75, "ramp": 0.5, "degree": 2},
+    "case 3": {"lambda2": 4000.0, "momentum": 0.75, "ramp": 0.5},
     "cars3d": {"lambda2": 2500.0, "momentum": 0.75, "ramp": 0.5, "degree": 2},
     "dsprites": {},
 }
