@@ -123,15 +123,15 @@ def test_the_table_keeps_of_each_run_what_it_takes_to_draw_it_again(tmp_path: Pa
     beta = found(str(tmp_path / "beta"), 0.4, aux=",".join(galaxies.CASES[1]), model="beta-vae")
     runs = [beta, found("a", 0.8, aux="flux,psf")]
     table, _ = table1.draw(runs, tmp_path, tmp_path)
-    elsewhere = runs_module.find(tmp_path / "runs")
+    elsewhere = runs_module.find(tmp_path / "table1")
     assert [run.folder.name for run in elsewhere] == ["a", "beta"]
     (tmp_path / "again").mkdir()
-    again, _ = table1.draw(elsewhere, tmp_path / "runs", tmp_path / "again")
+    again, _ = table1.draw(elsewhere, tmp_path / "table1", tmp_path / "again")
     assert again.read_text() == table.read_text() and "Galaxies, case 3" in table.read_text()
     changed = elsewhere[1].metrics["sets"]["test"]["codes"]["lds"]
     changed["value"] += 0.1
     with pytest.raises(InputError, match=r"codes-test.h5: no such file"):
-        table1.draw(elsewhere, tmp_path / "runs", tmp_path / "again")
+        table1.draw(elsewhere, tmp_path / "table1", tmp_path / "again")
 
 
 def test_no_runs_no_table(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dic
 
 
 def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes table1.md, table1.json with the same numbers, and runs/. Raises InputError where there is not one run."""
+    """Writes table1.md, its numbers as table1.json, and table1/. Raises InputError where there is not one run."""
     kept: Rescored = {}
     found = list(lines(runs, kept))
     if not found:
@@ -166,7 +166,7 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
         part.write_text("\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
     write_json(numbers, {"lines": [_plain(line) for line in found]})
     for run in runs:
-        record = out / "runs" / run.folder.name
+        record = out / "table1" / run.folder.name
         record.mkdir(parents=True, exist_ok=True)
         write_json(record / "config.json", run.config.to_json())
         write_json(record / METRICS, run.metrics)
