@@ -155,6 +155,8 @@ def _write_fits(
     primary = fits.PrimaryHDU(images_NCHW)
     for name, value in provenance.items():
         primary.header[f"HIERARCH {name}"] = value
+    if unit := image_unit(generator.data):
+        primary.header["BUNIT"] = unit
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
 
@@ -201,6 +203,8 @@ def generate(config: GenerateConfig) -> int:
         "like": config.like or "",
         "epoch": int(trained.state["epoch"]),
     }
+    given = generator.data.provenance
+    provenance |= {name: given[name] for name in ("image_unit", "image_origin") if name in given}
     WRITERS[config.out.suffix](config.out, images, u_ND, generator, provenance)
     return len(images)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,10 @@ from hpcauxvae.types import Factor, InputError
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with auxiliary radius and g1."""
     folder = tmp_path_factory.mktemp("generate")
-    alone(config(blobs(folder / "blobs.h5"), folder / "run", epochs=1))
+    data = blobs(folder / "blobs.h5")
+    with h5py.File(data, "r+") as file:
+        file.attrs["image_unit"], file.attrs["image_origin"] = "counts", "lower"
+    alone(config(data, folder / "run", epochs=1))
     return folder
 
 
@@ -44,6 +48,7 @@ def test_a_grid_of_two_factors_into_the_data_format(folder: Path, tmp_path: Path
     assert validate(out) == []
     data = open_set(out)
     assert [f.name for f in data.factors] == ["radius", "g1"] and len(data) == 12
+    assert data.provenance["image_unit"] == "counts" and data.provenance["image_origin"] == "lower"
     assert data.values[:4].tolist() == pytest.approx(np.array([[0.2, -0.3], [0.6, -0.3], [1.0, -0.3], [0.2, -0.1]]))
     for row in (0, 4, 11):
         np.testing.assert_allclose(
@@ -61,6 +66,7 @@ def test_a_factor_that_is_not_named_stands_at_the_middle_and_other_latents_at_ze
     with fits.open(out) as file:
         assert file["FACTORS"].data["radius"].tolist() == pytest.approx([0.55, 0.55])
         assert file["FACTORS"].columns["radius"].unit == "arcsec"
+        assert file[0].header["BUNIT"] == "counts"
         np.testing.assert_allclose(file[0].data[1], decoded(folder, [0.55, 0.4]), rtol=1e-4, atol=1e-4)
 
 

@@ -45,11 +45,9 @@ def test_the_papers_table_gives_the_papers_choice_and_ours(tmp_path: Path) -> No
     front = [found.points[i] for i in np.flatnonzero(found.front_N)]
     assert sorted(front) == [(5.0, 0.1, 1.0), (5.0, 0.1, 2.0), (20.0, 0.1, 0.1)]
     assert found.points[found.ours] == (5.0, 0.1, 2.0)
-    products = found.z_N2.prod(1)
-    assert products[grid.POINTS.index(grid.TABLE_4["galaxies"])] < 0.05, (
-        "printed .02, from digits that are rounded here"
-    )
-    assert found.points[found.papers] in [(5.0, 1.0, 0.1), (5.0, 2.0, 0.1), (10.0, 1.0, 2.0)], "printed .02, .03, .06"
+    order = [found.points[i] for i in found.z_N2.prod(1).argsort()[:2]]
+    assert order == [(5.0, 2.0, 0.1), grid.TABLE_4["galaxies"]], "printed .03 and .02: the scores are rounded"
+    assert found.points[found.papers] == order[0]
 
 
 def test_the_papers_z_columns_are_swapped() -> None:

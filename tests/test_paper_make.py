@@ -124,6 +124,45 @@ def test_how_far_an_experiment_is(tmp_path: Path) -> None:
     assert at.stage(ONE) == "done"
 
 
+def test_a_record_without_weights_will_do_where_only_scores_are_read(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert at.stage(ONE) == "missing"
+    scores_only = dataclasses.replace(at, drawn=())
+    assert scores_only.stage(ONE) == "done"
+    assert dataclasses.replace(at, drawn=(ONE,)).stage(ONE) == "missing"
+
+
+def test_finished_runs_need_no_data_where_only_scores_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--small", "--dry-run", "--runs", str(tmp_path)]
+    at = maker(tmp_path)
+    small = [one for one in chosen((ITEMS["table1"].wants,), small=True) if one.data != "cars3d"]
+    for one in small:
+        save(at.config(one).out, at.config(one), metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert command.main(["table1", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "python -m" not in said and f"{len(small)} runs are needed, {len(small)} of them are finished" in said
+    assert command.main(["table1", "fig9", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert said.count("hpcauxvae.train ") == 1 and "--out " + str(tmp_path / "galaxies-case1-beta-vae-0") in said
+    assert "hpcauxvae.simulate" in said and "hpcauxvae.data" not in said
+    (tmp_path / "galaxies-case1-beta-vae-0" / "last.safetensors").touch()
+    assert command.main(["fig9", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "hpcauxvae.train " not in said and "hpcauxvae.simulate" in said, "the images are drawn, too"
+
+
+def test_the_precision_of_a_run_does_not_matter(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    (config.out / "last.safetensors").touch()
+    assert dataclasses.replace(at, bf16=True).stage(ONE) == at.stage(ONE) == "done"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [("epochs", 7, "config epochs = 7, but the experiment galaxies-case2-aux-vae-1 has 1"),

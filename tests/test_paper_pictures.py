@@ -1,19 +1,22 @@
 """The items that need a model, from runs trained here on a few galaxies: files, numbers, what is missing."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
 from test_train import alone, config
 
+from hpcauxvae.data import dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.data.hdf5 import write
 from hpcauxvae.evaluate import EvaluateConfig, Evaluator, write_codes, write_json
 from hpcauxvae.metrics import score_images
 from hpcauxvae.paper import __main__ as command
-from hpcauxvae.paper import attack, generated, perturbation, tsne
+from hpcauxvae.paper import attack, figures, generated, perturbation, tsne
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.runs import Found, Item, find
 from hpcauxvae.simulate.measure import noiseless_stamps
@@ -120,5 +123,35 @@ def test_all_draws_what_it_can_and_names_the_rest(
     said = capsys.readouterr()
     assert said.out == f"fig1: {tmp_path}/fig1.png\nfig1: {tmp_path}/fig1.json\n"
     assert "fig13: not drawn: " in said.err and "no evaluated run on dsprites or cars3d" in said.err
+    assert [line for line in (tmp_path / "fig1.txt").read_text().splitlines() if line.startswith("run: ")] == [
+        f"run: {folder}/runs/b"
+    ], "the one that it reads"
     with pytest.raises(InputError, match="no evaluated run on dsprites"):
         command.main(["fig13", *arguments])
+    monkeypatch.setattr(command, "ITEMS", {"fig13": ITEMS["fig13"]})
+    with pytest.raises(InputError, match="not one item could be drawn"):
+        command.main(["all", *arguments])
+
+
+def test_an_item_reads_of_each_kind_the_first_run_and_ours_before_others(runs: list[Found]) -> None:
+    def another(name: str, of: Found, **fields: Any) -> Found:
+        return Found(folder=Path(name), config=dataclasses.replace(of.config, **fields), metrics={})
+
+    a1, a3, b, i3 = runs
+    sound = another("d", a1, aux=",".join(dsprites.LABELS["sound"]), objective="bernoulli")
+    paper = another("p", a1, objective="paper")
+    every = [another("a1-7", a1, seed=7), sound, paper, *runs]
+    assert ITEMS["fig8"].wants.read(every) == [a1, a3, b, i3]
+    assert ITEMS["fig4"].wants.read([paper, a3]) == [a3, paper]
+    assert ITEMS["fig15"].wants.read(every) == [sound]
+    assert ITEMS["table1"].wants.read(every) == sorted(every, key=lambda run: run.folder.name)
+    assert ITEMS["fig1"].wants.read([a1, a3]) == [a1, a3], "it makes do with another"
+
+
+def test_codes_that_are_gone_are_named(folder: Path, runs: list[Found], tmp_path: Path) -> None:
+    gone = [Found(folder=tmp_path / "gone", config=runs[0].config, metrics=runs[0].metrics)]
+    for item in (figures.figure_2, tsne.figure_7):
+        with pytest.raises(
+            InputError, match=r"gone/codes-test.h5: no such file; `hpcauxvae evaluate .*gone` writes it"
+        ):
+            item(gone, folder, tmp_path)

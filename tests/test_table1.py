@@ -40,7 +40,7 @@ def test_seeds_are_averaged_beside_the_papers_number(tmp_path: Path) -> None:
     assert ["dSprites, the paper's labels", "paper", "0.26 (0.27)", "0.39 (0.43)", "", "0.83 (0.78)"] in rows
     (row,) = [line for line in details.splitlines() if "| 1,638 | 2 |" in line]
     assert row.split(" | ")[6:] == [
-        "0.850 ± 0.071, least 0.800", "0.850", "1.000", "0.950 ± 0.071, least 0.900", "0.960", "0.990",
+        "0.850 ± 0.071, least 0.800", "0.850", "1.000", "0.950 ± 0.071, least 0.900", "0.960", "0.990", "",
         "0.700 ± 0.000, least 0.700", "0.900 ± 0.000, least 0.900", "0.94 (0.89) |",
     ]  # fmt: skip
     assert "| paper | test | 1,638 | 1 | 0.300 [0.290, 0.310] |" in details
@@ -55,12 +55,44 @@ def test_seeds_are_averaged_beside_the_papers_number(tmp_path: Path) -> None:
 
 def test_every_cell_of_the_papers_table_is_there() -> None:
     """As printed: five rows, and no beta-VAE in cases 2 and 3."""
-    cells = [value for task in table1.TASKS for value in task.printed.values()]
-    assert len(cells) == 13
-    assert np.sum(cells, 0) == pytest.approx([0.48 + 0.65 + 0.88 + 0.73 + 0.94 + 0.59 + 0.81 + 0.21 + 0.67 + 0.93
-                                              + 0.26 + 0.39 + 0.83,
-                                              0.39 + 0.72 + 0.81 + 0.74 + 0.89 + 0.68 + 0.84 + 0.18 + 0.55 + 0.85
-                                              + 0.27 + 0.43 + 0.78])  # fmt: skip
+    printed = {}
+    for task in table1.TASKS:
+        for model, cell in task.printed.items():
+            printed[task.data if task.case is None else f"case {task.case}", model] = cell
+    assert printed == {
+        ("case 1", "beta-vae"): (0.48, 0.39), ("case 1", "idvae"): (0.65, 0.72), ("case 1", "aux-vae"): (0.88, 0.81),
+        ("case 2", "idvae"): (0.73, 0.74), ("case 2", "aux-vae"): (0.94, 0.89),
+        ("case 3", "idvae"): (0.59, 0.68), ("case 3", "aux-vae"): (0.81, 0.84),
+        ("cars3d", "beta-vae"): (0.21, 0.18), ("cars3d", "idvae"): (0.67, 0.55), ("cars3d", "aux-vae"): (0.93, 0.85),
+        ("dsprites", "beta-vae"): (0.26, 0.27), ("dsprites", "idvae"): (0.39, 0.43),
+        ("dsprites", "aux-vae"): (0.83, 0.78),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"seed": 0}, "b: seed = 0, as of another run of its kind"),
+     ({"seed": 1, "epochs": 7}, "b: epochs = 7, but a has 40"),
+     ({"seed": 1, "lambda2": 5.0}, "b: lambda2 = 5.0, but a has"),
+     ({"seed": 1, "network": "mlp"}, "b: network = mlp, but a has conv; allowed in one row")],
+)  # fmt: skip
+def test_only_runs_that_differ_in_the_seed_alone_share_a_row(fields: dict[str, Any], words: str) -> None:
+    pair = [found("a", 0.8, aux="flux,psf"), found("b", 0.9, aux="flux,psf", **fields)]
+    with pytest.raises(InputError, match=words):
+        list(table1.lines(pair))
+
+
+def test_a_row_says_how_many_of_its_seeds_are_in_bfloat16_and_have_a_score_of_means(tmp_path: Path) -> None:
+    runs = [found(str(seed), 0.8, aux="flux,psf", seed=seed, bf16=seed < 2) for seed in range(3)]
+    for run, value in zip(runs[1:], (0.5, 0.7), strict=True):
+        scores = run.metrics["sets"]["test"]["codes"]
+        scores["lds_mean"] = scores["lds"] | {"value": value}
+    table, numbers = table1.draw(runs, tmp_path, tmp_path)
+    assert "| 1,638 | 3, 2 in bfloat16 |" in table.read_text()
+    assert "| 0.600 ± 0.141 of 2 seeds, least 0.500 |" in table.read_text()
+    assert len(json.loads(numbers.read_text())["lines"][0]["lds_mean"]) == 2
+    table, _ = table1.draw(runs[:1], tmp_path, tmp_path)
+    assert "| 0.900 [0.890, 0.910] | 0.960 | 0.938 |  | 0.700" in table.read_text()
 
 
 def codes(path: Path, factors: Any, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from hpcauxvae.paper.experiments import Experiment, chosen
-from hpcauxvae.paper.items import ITEMS, draw
+from hpcauxvae.paper.items import FROM_SCORES, ITEMS, draw
 from hpcauxvae.paper.jobs import Failed, threads
 from hpcauxvae.paper.make import Maker
 from hpcauxvae.paper.runs import Found, find
@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         jobs=options.jobs,
         small=options.small,
         bf16=options.bf16,
+        drawn=tuple(_experiments([name for name in options.names if name not in FROM_SCORES], options.small)),
     )
     if not options.train and not runs.is_dir():
         raise InputError(f"--runs {runs}: no such folder")
@@ -95,14 +96,18 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.update(threads(options.jobs))
     command = f"hpcauxvae paper {shlex.join(words)}"
     tasks = {name: (name, _found(name, runs, made), runs, out, command) for name in options.names}
+    any_drawn = False
     for name, drawing in _drawings(tasks, options.jobs):
         try:
             for path in drawing():
                 print(f"{name}: {path}", flush=True)
+                any_drawn = True
         except InputError as error:
             if made is not None or name in options.items:
                 raise
             print(f"{name}: not drawn: {error}", file=sys.stderr, flush=True)
+    if not any_drawn:
+        raise InputError(f"--runs {runs}: not one item could be drawn")
     return 0
 
 
@@ -125,7 +130,7 @@ def _found(name: str, runs: Path, made: list[Experiment] | None) -> list[Found]:
     wants = ITEMS[name].wants
     found = find(runs / wants.sweep)
     if made is None:
-        return found
+        return wants.read(found)
     folders = {runs / one.name for one in chosen((wants,), small=False)} & {runs / one.name for one in made}
     return [run for run in found if run.folder in folders]
 

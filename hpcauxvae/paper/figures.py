@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hpcauxvae import pictures
 from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import image_unit, upright
-from hpcauxvae.paper.runs import Data, Found, needed, select
+from hpcauxvae.paper.runs import Data, Found, codes_file, needed, select
 from hpcauxvae.paper.sources import opened
 from hpcauxvae.recipes import Variant
 from hpcauxvae.types import InputError
@@ -53,7 +53,7 @@ def figure_2(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     groups: dict[str, NDArray] = {}
     ceiling: dict[str, NDArray] = {}
     for label, run in _methods(select(runs, data="galaxies", objective="tuned")):
-        with h5py.File(run.folder / "codes-test.h5") as codes:
+        with h5py.File(codes_file(run.folder)) as codes:
             groups[label] = codes["ssim"][:]
             if "ssim_noiseless" in codes:
                 ceiling[_CEILING] = codes["ssim_noiseless"][:]

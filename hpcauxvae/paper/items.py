@@ -35,6 +35,8 @@ ITEMS: dict[str, Entry] = {
     "betas": Entry(betas.draw, Wants(sweep="betas")),
     "generated": Entry(generated.figure, _GALAXIES._replace(cases=(1,), models=_OURS)),
 }
+FROM_SCORES = ("table1", "table4", "fig16", "betas")
+"""Items that read config.json and metrics.json alone; the others need the weights, and what they were trained on."""
 
 
 def draw(name: str, found: list[Found], runs: Path, out: Path, command: str) -> list[Path]:

@@ -18,7 +18,7 @@ from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.paper.experiments import Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, cores, run
-from hpcauxvae.paper.runs import METRICS, Data
+from hpcauxvae.paper.runs import METRICS, PRECISION, Data
 from hpcauxvae.recipes import arguments
 from hpcauxvae.stopping import FINISHED
 from hpcauxvae.train import STATUS
@@ -59,6 +59,8 @@ class Maker:
     small: bool
     bf16: bool = False
     """Train in bfloat16 with channels last."""
+    drawn: tuple[Experiment, ...] | None = None
+    """Whose weights and images are needed, and not the scores alone; None: everyone's."""
 
     @property
     def data(self) -> Path:
@@ -90,7 +92,13 @@ class Maker:
     def _phases(self, experiments: list[Experiment]) -> list[list[Job]]:
         """What is missing; each phase needs those before it."""
         todo = {one: stage for one in experiments if (stage := self.stage(one)) != "done"}
-        return [*self._data_jobs({one.data for one in experiments}), self._run_jobs(todo)]
+        return [
+            *self._data_jobs({one.data for one in experiments if one in todo or self._drawn(one)}),
+            self._run_jobs(todo),
+        ]
+
+    def _drawn(self, one: Experiment) -> bool:
+        return self.drawn is None or one in self.drawn
 
     def _has_cars(self) -> bool:
         return self.cars3d is not None or self._path("cars3d").exists()
@@ -170,23 +178,33 @@ class Maker:
         return one.config(self.runs, self.data, self.small, self.bf16)
 
     def stage(self, one: Experiment) -> "Stage":
-        """How far an experiment is. Raises InputError, naming the field, where its folder holds another training."""
+        """How far an experiment is; a record of the scores, without weights, is enough where nothing else is drawn.
+
+        In which precision it was trained does not matter. Raises InputError, naming the field, where its folder holds
+        another training.
+        """
         config = self.config(one)
         saved = _read(config.out / "config.json")
         if saved is None:
             return "missing"
         was = _fields(saved)
         for field, value in _fields(json.loads(json.dumps(config.decisive()))).items():
-            if was.get(field) != value:
+            if field not in PRECISION and was.get(field) != value:
                 raise InputError(
                     f"{config.out}: config {field} = {was.get(field)}, but the experiment {one.name} has {value}; "
                     "remove the folder, or choose another by --runs"
                 )
         metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
-        if metrics and metrics["epoch"] == config.epochs and _is_whole(one, metrics):
+        weights = (config.out / LAST).exists()
+        if (
+            metrics
+            and metrics["epoch"] == config.epochs
+            and _is_whole(one, metrics)
+            and (weights or not self._drawn(one))
+        ):
             return "done"
         finished = status is not None and status["exit_code"] == FINISHED
-        return "trained" if finished and (config.out / LAST).exists() else "missing"
+        return "trained" if finished and weights else "missing"
 
 
 Stage = Literal["missing", "trained", "done"]

@@ -13,6 +13,8 @@ from hpcauxvae.recipes import Variant, command, galaxies
 from hpcauxvae.types import InputError
 
 METRICS = "metrics.json"
+PRECISION = ("bf16",)
+"""Fields of a configuration that say how it was computed: runs that differ in no other are seeds of one experiment."""
 Sweep = Literal["", "grid", "betas"]
 """Folder, below that of the runs, of trials of weights: the grid of Fig. 16, and beta-VAE's of section C.1."""
 
@@ -123,6 +125,31 @@ class Wants(NamedTuple):
             and (not self.models or model in self.models)
             and (not self.objectives or objective in self.objectives)
         )
+
+    def read(self, runs: list[Found]) -> list[Found]:
+        """Those of these runs that the item reads, by name: of each kind the first, with our objective if there is one.
+
+        All where none of them is there: the item says what is missing, or makes do with another.
+        """
+        if self.sweep:
+            return runs
+        of_any = self._replace(objectives=())
+        fitting = [run for run in select(runs) if of_any.takes(run.data, run.case, run.config.model, "")]
+        if not self.all_seeds:
+            first: dict[tuple[Any, ...], Found] = {}
+            for run in sorted(fitting, key=lambda run: run.config.objective not in self.objectives):
+                case = None if run.config.model == "beta-vae" else run.case
+                first.setdefault((run.data, case, run.variant, run.config.model), run)
+            fitting = list(first.values())
+        return sorted(fitting, key=lambda run: run.folder.name) or runs
+
+
+def codes_file(run: Path, name: str = "test") -> Path:
+    """The codes of a set (test or fresh) that the evaluation of a run left. Raises InputError where they are gone."""
+    path = run / f"codes-{name}.h5"
+    if not path.exists():
+        raise InputError(f"{path}: no such file; `hpcauxvae evaluate {run}` writes it")
+    return path
 
 
 Item = Callable[[list[Found], Path, Path], list[Path]]

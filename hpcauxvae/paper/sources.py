@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import EvaluateConfig, Evaluator, Scored
-from hpcauxvae.paper.runs import Found, select
-from hpcauxvae.types import InputError
+from hpcauxvae.paper.runs import Found, codes_file, select
 
 
 class StoredCodes(NamedTuple):
@@ -56,10 +55,7 @@ def opened(run: Found, images: int) -> tuple[Evaluator, Scored]:
 
 def stored_codes(run: Found, most: int) -> StoredCodes:
     """At most `most` test codes, spread evenly. Raises InputError where codes-test.h5 or the data set is not there."""
-    path = run.folder / "codes-test.h5"
-    if not path.exists():
-        raise InputError(f"{path}: no such file; `hpcauxvae evaluate {run.folder}` writes it")
-    with h5py.File(path) as file:
+    with h5py.File(codes_file(run.folder)) as file:
         rows = np.unique(np.linspace(0, len(file["index"]) - 1, most).astype(int))
         index, mean, logvar = (file[name][:][rows] for name in ("index", "mean", "logvar"))
     return StoredCodes(open_set(data_of(run)), index, mean, logvar)

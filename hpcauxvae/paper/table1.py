@@ -5,6 +5,7 @@ Beside the table stands a folder for each run with all that the table needs of i
 one of them, so that a table can be made on several machines, or outlive the weights.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +19,14 @@ from hpcauxvae.data import cars3d, dsprites, galaxies
 from hpcauxvae.evaluate import write_json
 from hpcauxvae.files import whole
 from hpcauxvae.metrics import Codes
-from hpcauxvae.metrics.lds import lds, lds_d
+from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
 from hpcauxvae.metrics.sap import sap
-from hpcauxvae.paper.runs import METRICS, Data, Found, select
+from hpcauxvae.paper.runs import METRICS, PRECISION, Data, Found, codes_file, select
 from hpcauxvae.recipes import Variant
 from hpcauxvae.types import Factor, InputError
 
 METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
-SCORES = ("lds", "lds_d", "sap", "ssim")
+SCORES = ("lds", "lds_d", "lds_mean", "sap", "ssim")
 RESCORED = "rescored.json"
 """In a run's folder, scores of its codes that metrics.json does not have."""
 
@@ -79,8 +80,10 @@ class Line(NamedTuple):
     name: str
     """test or fresh."""
     scores: dict[str, list[dict[str, Any]]]
-    """By score, one for each seed."""
+    """By score, one for each seed; of lds_mean fewer where a record of an earlier version lacks it."""
     runs: list[str]
+    bf16: int
+    """How many of them were trained in bfloat16."""
 
 
 Rescored = dict[Path, dict[str, Any]]
@@ -96,13 +99,40 @@ def lines(runs: list[Found], rescored_runs: Rescored | None = None) -> Iterator[
             if model != "beta-vae":
                 of_model = select(of_model, case=task.case, variant=task.variant)
             for objective in dict.fromkeys(run.config.objective for run in of_model):
-                seeds = select(of_model, objective=objective)
+                seeds = _of_one_experiment(select(of_model, objective=objective))
                 for name in ("test", "fresh"):
                     scored = [run for run in seeds if name in run.metrics["sets"]]
                     if scored:
                         of_seeds = [_scores(run, name, task, kept) for run in scored]
-                        by_score = {score: [one[score] for one in of_seeds] for score in SCORES}
-                        yield Line(task, model, objective, name, by_score, [run.folder.name for run in scored])
+                        by_score = {score: [one[score] for one in of_seeds if score in one] for score in SCORES}
+                        bf16 = sum(run.config.bf16 for run in scored)
+                        yield Line(task, model, objective, name, by_score, [run.folder.name for run in scored], bf16)
+
+
+def _of_one_experiment(seeds: list[Found]) -> list[Found]:
+    """The same runs. Raises InputError, naming two of them, where they do not differ in the seed alone."""
+    first, *others = seeds
+    for number, run in enumerate(others, 1):
+        if run.config.seed in [one.config.seed for one in seeds[:number]]:
+            raise InputError(
+                f"{run.folder}: seed = {run.config.seed}, as of another run of its kind; remove one of them"
+            )
+        was, now = _experiment(first), _experiment(run)
+        for field in was:
+            if was[field] != now[field]:
+                raise InputError(
+                    f"{run.folder}: {field} = {now[field]}, but {first.folder} has {was[field]}; allowed in one row of "
+                    "Table 1: runs that differ in the seed alone; remove one of them"
+                )
+    return seeds
+
+
+def _experiment(run: Found) -> dict[str, Any]:
+    """What its seeds share; of beta-VAE any auxiliary variables, which it never sees."""
+    config = run.config.decisive() | dataclasses.asdict(run.config.resolved_objective)
+    return {
+        name: value for name, value in config.items() if name not in ("seed", "aux", "resolved_objective", *PRECISION)
+    }
 
 
 def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
@@ -115,7 +145,7 @@ def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, A
             factors = [factor._replace(kind="continuous") for factor in factors]
         of_run, key = kept.setdefault(run.folder, _kept(run)), f"{name}: {task.title}"
         if key not in of_run:
-            of_run[key] = rescored(run.folder / f"codes-{name}.h5", factors, task.factors)
+            of_run[key] = rescored(codes_file(run.folder, name), factors, task.factors)
         codes = of_run[key]
     return codes | {"ssim": evaluated["images"]["ssim"]}
 
@@ -132,12 +162,7 @@ def _digest(run: Found) -> str:
 
 
 def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dict[str, Any]:
-    """LDS, LDS over d and SAP of the codes of an evaluation against these factors.
-
-    Raises InputError where there is no such file.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; `hpcauxvae evaluate {path.parent}` writes it")
+    """LDS, LDS over d, LDS of the means, and SAP of the codes of an evaluation against these factors."""
     kinds = {factor.name: factor.kind for factor in factors}
     with h5py.File(path) as file:
         known = [str(name) for name in file["factors"].attrs["name"]]
@@ -152,7 +177,7 @@ def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dic
         aux_kinds=[kinds[name] for name in names],
         seed=0,
     )
-    return {"lds": lds(codes), "lds_d": lds_d(codes), "sap": sap(codes)}
+    return {"lds": lds(codes), "lds_d": lds_d(codes), "lds_mean": lds_mean(codes), "sap": sap(codes)}
 
 
 def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
@@ -211,16 +236,16 @@ def _short(line: Line) -> str:
 def _details(found: list[Line]) -> Iterator[str]:
     yield "# Every score, with its ceiling\n"
     yield _row(["", "model", "objective", "set", "n", "seeds", "LDS over dz", "ceiling", "share", "LDS over d",
-                "ceiling", "share", "SAP", "SSIM", "paper"])  # fmt: skip
-    yield _row(["---"] * 15)
+                "ceiling", "share", "LDS of means", "SAP", "SSIM", "paper"])  # fmt: skip
+    yield _row(["---"] * 16)
     for line in found:
         yield _row(
             [
                 *(line.task.title, METHODS[line.model], line.objective, line.name),
                 f"{line.scores['lds'][0]['n']:,}",
-                str(len(line.runs)),
+                f"{len(line.runs)}" + (f", {line.bf16} in bfloat16" if line.bf16 else ""),
                 *(*_beside_ceiling(line, "lds"), *_beside_ceiling(line, "lds_d")),
-                *(_spread(line, "sap"), _spread(line, "ssim")),
+                *(_spread(line, "lds_mean"), _spread(line, "sap"), _spread(line, "ssim")),
                 _printed(line.task, line.model),
             ]
         )
@@ -228,11 +253,13 @@ def _details(found: list[Line]) -> Iterator[str]:
 
 _NOTES = """\
 Values are means over the seeds ± their standard deviation, and the worst of them; with one seed, the 95 % interval of
-its images. LDS is of sampled z; `over dz` sums over all latents, `over d` over the first d only, as many as there are
-auxiliary factors. The ceiling is the mean LDS of a perfect code on the same samples, which one draw may exceed. SAP is
-of posterior means; the number of a car, a category, is graded by a classifier, and in the row below as a value. SSIM
-takes each image's own range; n is that of the codes. β-VAE is trained without labels, so its first d latents are any
-d. IDVAE's encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image
+its images. All seeds of a row share the data and their split: the spread is that of training alone. LDS is of sampled
+z; `over dz` sums over all latents, `over d` over the first d only, as many as there are auxiliary factors; `of means`
+is LDS over dz of the posterior means, where a latent that is hardly used counts as much as any. The ceiling is the mean
+LDS of a perfect code on the same samples, which one draw may exceed; that of the means is the one over dz. SAP is of
+posterior means; the number of a car, a category, is graded by a classifier, and in the row below as a value. SSIM takes
+each image's own range; n is that of the codes. β-VAE is trained without labels, so its first d latents are any d.
+IDVAE's encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image
 alone."""
 
 
@@ -248,10 +275,13 @@ def _beside_ceiling(line: Line, score: str) -> tuple[str, str, str]:
 
 def _spread(line: Line, score: str) -> str:
     of_seeds = line.scores[score]
+    if not of_seeds:
+        return ""
     if len(of_seeds) == 1:
         return f"{of_seeds[0]['value']:.3f} [{of_seeds[0]['low']:.3f}, {of_seeds[0]['high']:.3f}]"
     values = [one["value"] for one in of_seeds]
-    return f"{_mean(line, score):.3f} ± {np.std(values, ddof=1):.3f}, least {min(values):.3f}"
+    few = f" of {len(values)} seeds" if len(values) < len(line.runs) else ""
+    return f"{_mean(line, score):.3f} ± {np.std(values, ddof=1):.3f}{few}, least {min(values):.3f}"
 
 
 def _row(cells: Sequence[str]) -> str:
