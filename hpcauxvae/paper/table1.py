@@ -26,7 +26,7 @@ from hpcauxvae.recipes import Variant
 from hpcauxvae.types import Factor, InputError
 
 METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
-SCORES = ("lds", "lds_d", "lds_mean", "sap", "ssim")
+SCORES = ("lds", "lds_d", "lds_mean", "sap", "dci", "ssim")
 RESCORED = "rescored.json"
 """In a run's folder, scores of its codes that metrics.json does not have."""
 
@@ -80,7 +80,8 @@ class Line(NamedTuple):
     name: str
     """test or fresh."""
     scores: dict[str, list[dict[str, Any]]]
-    """By score, one for each seed; of lds_mean fewer where a record of an earlier version lacks it."""
+    """By score, one for each seed; of lds_mean fewer where a record of an earlier version lacks it, of dci none where
+    codes were scored against other factors than they were evaluated with."""
     runs: list[str]
     bf16: int
     """How many of them were trained in bfloat16."""
@@ -139,6 +140,8 @@ def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, A
     """As evaluated; of a run that was evaluated against other factors, or otherwise, from its codes."""
     evaluated = run.metrics["sets"][name]
     codes: dict[str, Any] = evaluated["codes"]
+    if "dci" in codes:
+        codes = codes | {"dci": codes["dci"]["disentanglement"]}
     if run.config.aux_names != task.factors or task.as_values:
         factors = _FACTORS[task.data]
         if task.as_values:
@@ -236,8 +239,8 @@ def _short(line: Line) -> str:
 def _details(found: list[Line]) -> Iterator[str]:
     yield "# Every score, with its ceiling\n"
     yield _row(["", "model", "objective", "set", "n", "seeds", "LDS over dz", "ceiling", "share", "LDS over d",
-                "ceiling", "share", "LDS of means", "SAP", "SSIM", "paper"])  # fmt: skip
-    yield _row(["---"] * 16)
+                "ceiling", "share", "LDS of means", "SAP", "DCI", "SSIM", "paper"])  # fmt: skip
+    yield _row(["---"] * 17)
     for line in found:
         yield _row(
             [
@@ -245,7 +248,7 @@ def _details(found: list[Line]) -> Iterator[str]:
                 f"{line.scores['lds'][0]['n']:,}",
                 f"{len(line.runs)}" + (f", {line.bf16} in bfloat16" if line.bf16 else ""),
                 *(*_beside_ceiling(line, "lds"), *_beside_ceiling(line, "lds_d")),
-                *(_spread(line, "lds_mean"), _spread(line, "sap"), _spread(line, "ssim")),
+                *(_spread(line, score) for score in ("lds_mean", "sap", "dci", "ssim")),
                 _printed(line.task, line.model),
             ]
         )
@@ -257,10 +260,11 @@ its images. All seeds of a row share the data and their split: the spread is tha
 z; `over dz` sums over all latents, `over d` over the first d only, as many as there are auxiliary factors; `of means`
 is LDS over dz of the posterior means, where a latent that is hardly used counts as much as any. The ceiling is the mean
 LDS of a perfect code on the same samples, which one draw may exceed; that of the means is the one over dz. SAP is of
-posterior means; the number of a car, a category, is graded by a classifier, and in the row below as a value. SSIM takes
-each image's own range; n is that of the codes. β-VAE is trained without labels, so its first d latents are any d.
-IDVAE's encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the image
-alone."""
+posterior means; the number of a car, a category, is graded by a classifier, and in the row below as a value. DCI is the
+disentanglement of Eastwood and Williams: whether a latent tells of one factor alone, however many such latents a factor
+has. SSIM takes each image's own range; n is that of the codes. β-VAE is trained without labels, so its first d latents
+are any d. IDVAE's encoder is given the labels, so its codes may repeat them whatever the image shows; IDVAE-x sees the
+image alone."""
 
 
 def _mean(line: Line, score: str) -> float:
