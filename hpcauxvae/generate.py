@@ -82,7 +82,7 @@ class Generator:
     def grid(self, fixed: Sequence[str], sweeps: Sequence[str]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
         """Factors (N, D) in physical units, and (column, count) of each sweep. Raises InputError."""
         axes: list[NDArray[np.float64]] = [np.array([(f.low + f.high) / 2]) for f in self.factors]
-        swept, named = [], []
+        swept, named, total = [], [], 1
         for text in fixed:
             column, value = self._parse(text, "set")
             axes[column] = np.array([self._number(column, value, text)])
@@ -93,14 +93,16 @@ class Generator:
             if len(parts) != 3 or not parts[2].isdigit() or int(parts[2]) < 2:
                 raise InputError(f"sweep {text}; allowed: NAME=FIRST:LAST:COUNT with a count of at least 2")
             first, last = (self._number(column, part, text) for part in parts[:2])
+            if first == last:
+                raise InputError(f"sweep {text}; allowed: a FIRST other than LAST; --set holds a factor at one value")
+            total *= int(parts[2])
+            if total > _MOST_IMAGES:
+                raise InputError(f"sweep {text}: {total} images; allowed: at most {_MOST_IMAGES}")
             axes[column] = np.linspace(first, last, int(parts[2]))
             swept.append((column, int(parts[2])))
             named.append(column)
         if len(named) != len(set(named)):
             raise InputError(f"set and sweep name a factor twice: {', '.join([*fixed, *sweeps])}")
-        total = int(np.prod([count for _, count in swept]))
-        if total > _MOST_IMAGES:
-            raise InputError(f"sweep: {total} images; allowed: at most {_MOST_IMAGES}")
         order = [column for column in range(len(axes)) if column not in dict(swept)] + [column for column, _ in swept]
         u_ND = np.empty((total, len(axes)))
         for row, values in enumerate(itertools.product(*(axes[column] for column in order))):
@@ -167,22 +169,18 @@ def _write_png(
     hdf5.refuse_existing(path)
     if len(images_NCHW) > _MOST_DRAWN:
         raise InputError(f"{path}: {len(images_NCHW)} images in one picture; allowed: at most {_MOST_DRAWN}, or .h5")
-    changes = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0]
-    across = generator.factors[changes[-1]] if changes else generator.factors[0]
-    column = generator.factors.index(across)
-    wide = len(np.unique(u_ND[:, column]))
+    across = int((u_ND[:2] != u_ND[0]).any(0).argmax())  # the last sweep's, which changes from image to image
+    down = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0 and column != across]
+    wide = len(np.unique(u_ND[:, across]))
     rows = images_NCHW.reshape(-1, wide, *images_NCHW.shape[1:])
-    labels = [f"{across.name} {_with_unit(across, value)}" for value in u_ND[:wide, column]]
-    names = [
-        "\n".join(f"{generator.factors[j].name} {_with_unit(generator.factors[j], u[j])}" for j in changes[:-1])
-        for u in u_ND[::wide]
-    ]
+    labels = [_named(generator.factors[across], value) for value in u_ND[:wide, across]]
+    names = ["\n".join(_named(generator.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
     shown = upright(rows, generator.data)
     pictures.traversal(shown, names, [labels] * len(rows), path, unit=image_unit(generator.data))
 
 
-def _with_unit(factor: Factor, value: float) -> str:
-    return f"{value:.3g} {factor.unit}".strip()
+def _named(factor: Factor, value: float) -> str:
+    return f"{factor.name} {value:.3g} {factor.unit}".strip()
 
 
 Writer = Callable[[Path, NDArray, NDArray, Generator, hdf5.Provenance], None]

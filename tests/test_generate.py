@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -84,13 +85,35 @@ def test_a_picture_has_a_row_for_each_value_of_the_first_sweep(folder: Path, tmp
 
 
 @pytest.mark.parametrize(
+    "sweep", [("radius=.2:.8:4", "g1=-.4:.4:3"), ("g1=-.4:.4:3", "radius=.2:.8:4"), ("g1=-.4:.4:3",), ()]
+)
+def test_each_picture_stands_beside_the_factors_that_it_was_drawn_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: tuple[str, ...]
+) -> None:
+    drawn: dict[str, Any] = {}
+
+    def keep(images: NDArray, names: list[str], labels: list[list[str]], *_: Any, **__: Any) -> None:
+        drawn.update(images=images, names=names, labels=labels)
+
+    monkeypatch.setattr(generate.pictures, "traversal", keep)
+    generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / "x.png", sweep=sweep))
+    for row, name, labels in zip(drawn["images"], drawn["names"], drawn["labels"], strict=True):
+        for image, label in zip(row, labels, strict=True):
+            said = dict(text.split()[:2] for text in [*name.split("\n"), label] if text)
+            factors = [float(said.get("radius", 0.55)), float(said.get("g1", 0))]
+            np.testing.assert_allclose(image[:, ::-1], decoded(folder, factors), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"set": ("flux=3",)}, "set flux=3; allowed: NAME=…, where NAME is one of radius, g1"),
         ({"set": ("radius=5",)}, "radius=5: 5; allowed: numbers from 0.1 to 1 arcsec"),
         ({"set": ("radius=wide",)}, "radius=wide: wide; allowed: numbers"),
         ({"sweep": ("g1=0:1",)}, "sweep g1=0:1; allowed: NAME=FIRST:LAST:COUNT"),
+        ({"sweep": ("g1=0.1:0.1:3",)}, "sweep g1=0.1:0.1:3; allowed: a FIRST other than LAST"),
         ({"sweep": ("g1=0:0.2:3",), "set": ("g1=0",)}, "name a factor twice"),
+        ({"sweep": ("g1=0:0.2:10000000000000",)}, "sweep g1=0:0.2:10000000000000: 10000000000000 images"),
         ({"sweep": ("g1=0:0.2:2000", "radius=.2:.3:1000")}, "2000000 images; allowed: at most 1000000"),
         ({"sweep": ("g1=0:0.2:500",)}, "500 images in one picture; allowed: at most 400"),
         ({"out": Path("x.gif")}, r"out = x.gif; allowed: a name that ends in .h5, .fits, .png"),

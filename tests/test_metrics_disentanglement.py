@@ -149,12 +149,22 @@ def test_a_factor_that_is_seldom_measured_is_scored(n: int, measured: int) -> No
     known = u.copy()
     known[np.random.default_rng(2).permutation(n)[measured:], 1] = np.nan
     given = codes(mean, known)
-    for score in (*dci(given).values(), factor_vae(given), beta_vae(given)):
+    for score in (*dci(given).values(), factor_vae(given), beta_vae(given), mig(given), modularity(given)):
         assert np.isfinite([score["value"], score["low"], score["high"]]).all()
         assert score["low"] <= score["value"] <= score["high"]
     if measured == 30:
         assert beta_vae(given)["value"] > 0.9
         assert dci(given)["completeness"]["value"] > 0.6
+
+
+def test_a_factor_that_is_measured_in_one_part_of_the_samples_has_an_interval() -> None:
+    """The first six of 1,000 in the codes' own order: without any group of samples some of them are left."""
+    u = factors(2, 1000)
+    known = u.copy()
+    known[np.random.default_rng(0).permutation(1000)[6:], 1] = np.nan
+    for score in (mig, modularity):
+        found = score(codes(np.concatenate([u, noise(1, 1000)], 1), known))
+        assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
 
 
 def test_where_no_part_has_two_factors_the_score_is_chance() -> None:

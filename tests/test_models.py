@@ -136,6 +136,14 @@ def test_the_inter_term_rises_in_training_and_is_whole_in_validation() -> None:
     assert whole["inter"] > 0 and "rise" not in made.state_dict()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_label_that_is_missing_leaves_every_gradient_finite(name: str) -> None:
+    made, given = model(name), batch()
+    given.factors[1, 0] = math.nan
+    torch.stack(list(made(given, noise(made)).values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("name", ["idvae", "idvae-x"])
 def test_idvae_by_hand(name: str) -> None:
     made = model(name)

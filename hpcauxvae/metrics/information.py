@@ -39,15 +39,15 @@ def modularity(codes: Codes) -> Score:
 
 def tables_of(codes: Codes) -> Array:
     """Counts of each pair of bins (G, D, Z, B, B): factor's bin, latent's bin; samples without the factor left out."""
-    (n, d), z = codes.aux_ND.shape, codes.mean_NZ.shape[1]
-    group_N = np.arange(n) * GROUPS // n
+    d, z = codes.aux_ND.shape[1], codes.mean_NZ.shape[1]
     u_ND = np.stack([_binned(column, True) for column in codes.aux_ND.T], 1)
     z_NZ = np.stack([_binned(column, False) for column in codes.mean_NZ.T], 1)
     tables = np.zeros((GROUPS, d, z, BINS, BINS))
     for j in range(d):
-        known = u_ND[:, j] >= 0
+        known = np.flatnonzero(u_ND[:, j] >= 0)
+        group = np.arange(len(known)) * GROUPS // max(len(known), 1)  # each has some, however seldom it is measured
         for latent in range(z):
-            pair = (group_N[known] * BINS + u_ND[known, j]) * BINS + z_NZ[known, latent]
+            pair = (group * BINS + u_ND[known, j]) * BINS + z_NZ[known, latent]
             tables[:, j, latent] = np.bincount(pair, minlength=GROUPS * BINS**2).reshape(GROUPS, BINS, BINS)
     return tables
 
@@ -88,7 +88,7 @@ def _gap(tables_DZBB: Array) -> float:
 
 def _modularity(tables_DZBB: Array) -> float:
     square_DZ = mutual_information(tables_DZBB) ** 2
-    varies_Z = (tables_DZBB[0].sum(-2) > 0).sum(-1) > 1
+    varies_Z = ((tables_DZBB.sum(-2) > 0).sum(-1) > 1).any(0)
     if len(square_DZ) == 1 or not varies_Z.any():
         return float(varies_Z.any())
     best_Z = square_DZ.max(0)

@@ -59,9 +59,9 @@ class IDVAE(BetaVAE):
         u_BD = batch.factors[:, self.columns]
         prior = self._prior(u_BD)
         read_BD = self.prior_decoder(prior.sample(noise_BZ[:, -self.latents :]))
-        error_B = (read_BD - u_BD).square().nan_to_num(0).sum(1)
+        error_BD = torch.where(u_BD.isnan(), 0, read_BD - self._filled(u_BD))  # no NaN that a gradient could meet
         kl_B = gaussian_kl(prior, torch.zeros_like(prior.mean), torch.ones_like(prior.mean))
-        return {"labels": self._mean(error_B), "prior_kl": self.objective.gamma * self._mean(kl_B)}
+        return {"labels": self._mean(error_BD.square().sum(1)), "prior_kl": self.objective.gamma * self._mean(kl_B)}
 
     def _prior(self, u_BD: Tensor) -> Posterior:
         return Posterior(*self.prior_encoder(self._filled(u_BD)).chunk(2, 1))
