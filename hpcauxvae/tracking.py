@@ -14,6 +14,7 @@ from tqdm import tqdm
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.types import InputError
 
+LOG = "metrics.jsonl"
 _LINE_EVERY_S = 60.0
 _PICTURES = 20  # of the correlations in a run
 _CELL = 16  # pixels of one correlation in the picture
@@ -24,7 +25,7 @@ def history(run: Path) -> list[dict[str, Any]]:
 
     A last line that a kill or a full disk cut short is left out. Raises InputError where another one is damaged.
     """
-    path = run / "metrics.jsonl"
+    path = run / LOG
     lines = path.read_text().splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -45,7 +46,7 @@ class EpochLog:
         Raises InputError where a row before the last is damaged, OSError where the folder cannot be written.
         """
         self.epochs = epochs
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / LOG
         rows = history(folder) if done else []
         part = self.path.with_name(f".{self.path.name}.part")
         part.write_text("".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))

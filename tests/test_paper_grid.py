@@ -69,6 +69,7 @@ def test_only_whole_trials_of_one_grid_count(tmp_path: Path) -> None:
         made(tmp_path, 93, grid.POINTS[6], 1e-9, 0.99, model="idvae"),
         made(tmp_path, 94, (7.0, 1.0, 1.0), 1e-9, 0.99),
         made(tmp_path, 95, grid.POINTS[7], 1e-9, 0.99, seed=1),
+        made(tmp_path, 96, grid.POINTS[8], 1e-9, 0.99, latents=4),
     ]
     assert grid.grid_of(others + runs, tmp_path).points == grid.POINTS[:3]
     with pytest.raises(InputError, match="fewer than 2 evaluated runs of galaxy case 2"):

@@ -92,6 +92,8 @@ def test_a_row_says_how_many_of_its_seeds_are_in_bfloat16_and_have_a_score_of_me
     assert "| 1,638 | 3, 2 in bfloat16 |" in table.read_text()
     assert "| 0.600 ± 0.141 of 2 seeds, least 0.500 |" in table.read_text()
     assert len(json.loads(numbers.read_text())["lines"][0]["lds_mean"]) == 2
+    table, _ = table1.draw(runs[:2], tmp_path, tmp_path)
+    assert "| 0.500 of 1 seed [0.790, 0.810] |" in table.read_text()
     table, _ = table1.draw(runs[:1], tmp_path, tmp_path)
     assert "| 0.900 [0.890, 0.910] | 0.960 | 0.938 |  | 0.700" in table.read_text()
 
@@ -146,6 +148,7 @@ def test_the_number_of_a_car_is_graded_as_a_category_and_as_a_value(tmp_path: Pa
     numbers = [factor._replace(kind="continuous") for factor in cars3d.FACTORS]
     expected = table1.rescored(tmp_path / "codes-test.h5", numbers, cars3d.LABELS["raw"])
     assert value.scores["sap"][0] == expected["sap"]
+    assert [score["value"] for score in value.scores["dci"]] == [0.6] and not category.scores["dci"], "DCI: by values"
     as_category = table1.rescored(tmp_path / "codes-test.h5", cars3d.FACTORS, cars3d.LABELS["raw"])
     assert expected["sap"]["value"] != pytest.approx(as_category["sap"]["value"], abs=1e-3)
 

@@ -4,7 +4,6 @@ Suffix N: trials.
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from hpcauxvae.files import whole
 from hpcauxvae.metrics.pareto import choose, paper_products
-from hpcauxvae.paper.runs import Data, Found, select
+from hpcauxvae.paper.runs import Data, Found, last_epoch, of_one_setting, select
 from hpcauxvae.paper.table1 import METHODS
 from hpcauxvae.recipes import BETA
 from hpcauxvae.types import InputError
@@ -33,7 +32,7 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """Writes betas.md, a row for each trial. Raises InputError where no data set has two."""
     rows: list[str] = []
     for data, (model, of_data) in itertools.product(get_args(Data), BETA.items()):
-        found = sorted(select(runs, data=data, model=model), key=_beta)
+        found = sorted(of_one_setting(select(runs, data=data, model=model), "beta"), key=_beta)
         if len(found) > 1:
             rows += _rows(f"{data} | {METHODS[model]}", of_data[data], found)
     if not rows:
@@ -45,7 +44,7 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
 
 
 def _rows(name: str, taken: float, found: list[Found]) -> list[str]:
-    scores = [json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["validation"] for run in found]
+    scores = [last_epoch(run)["validation"] for run in found]
     mse_N, lds_N, ceiling_N = (np.array([one[name] for one in scores]) for name in ("mse", "lds", "lds_attainable"))
     papers = int(paper_products(mse_N, 1 - lds_N).argmin())
     ours = choose(np.stack([np.log10(mse_N), 1 - lds_N / ceiling_N], 1))

@@ -5,8 +5,6 @@ Suffix N: trials.
 
 import dataclasses
 import itertools
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 
 from hpcauxvae.metrics.pareto import choose, dominated_by, paper_products, standardised
 from hpcauxvae.objectives import OBJECTIVES
-from hpcauxvae.paper.runs import Found, select
+from hpcauxvae.paper.runs import Found, last_epoch, of_one_setting, select
 from hpcauxvae.pictures import BLUE, INK, MAROON, STYLE
 from hpcauxvae.recipes import PAPER_GRID
 from hpcauxvae.types import InputError
@@ -83,32 +81,32 @@ class Grid:
 
 def grid_of(runs: list[Found], folder: Path) -> Grid:
     """The largest grid among the runs. Raises InputError, with what is missing, where there are fewer than 2 points."""
-    groups: dict[tuple[str, int, int, str], dict[Point, dict[str, float]]] = defaultdict(dict)
-    for run in select(runs, data="galaxies", case=CASE, model="aux-vae"):
-        config, objective = run.config, run.config.resolved_objective
-        point = (objective.beta, objective.lambda1, objective.lambda2)
-        last = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])
-        if point in POINTS and last["epoch"] == config.epochs:
-            group = groups[config.objective, config.epochs, config.seed, str(config.data)]
-            group[point] = last["validation"]
-    if not groups or max(len(group) for group in groups.values()) < 2:
+    of_case = select(runs, data="galaxies", case=CASE, model="aux-vae")
+    whole = [run for run in of_case if _point(run) in POINTS and last_epoch(run)["epoch"] == run.config.epochs]
+    trials = of_one_setting(whole, *PAPER_GRID)
+    if len(trials) < 2:
         raise InputError(
             f"{folder}: fewer than 2 evaluated runs of galaxy case {CASE} on the grid of Fig. 16, {PAPER_GRID}; "
             "hpcauxvae paper fig16 makes them"
         )
-    (objective_name, epochs, *_), found = max(groups.items(), key=lambda item: len(item[1]))
+    found = {_point(run): last_epoch(run)["validation"] for run in trials}
     points = tuple(point for point in POINTS if point in found)
     mse_N, lds_N, attainable_N = (
         np.array([found[point][name] for point in points]) for name in ("mse", "lds", "lds_attainable")
     )
     return Grid(
-        objective=objective_name,
-        epochs=epochs,
+        objective=trials[0].config.objective,
+        epochs=trials[0].config.epochs,
         points=points,
         mse_N=mse_N,
         lds_N=lds_N,
         attainable=float(attainable_N.mean()),
     )
+
+
+def _point(run: Found) -> Point:
+    objective = run.config.resolved_objective
+    return objective.beta, objective.lambda1, objective.lambda2
 
 
 def figure_16(runs: list[Found], folder: Path, out: Path) -> list[Path]:

@@ -36,7 +36,8 @@ ITEMS: dict[str, Entry] = {
     "generated": Entry(generated.figure, _GALAXIES._replace(cases=(1,), models=_OURS)),
 }
 FROM_SCORES = ("table1", "table4", "fig16", "betas")
-"""Items that read config.json and metrics.json alone; the others need the weights, and what they were trained on."""
+"""Items that read what a run says of itself alone (config.json, metrics.json, metrics.jsonl); the others need the
+weights, and what they were trained on."""
 
 
 def draw(name: str, found: list[Found], runs: Path, out: Path, command: str) -> list[Path]:

@@ -10,6 +10,7 @@ from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.recipes import Variant, command, galaxies
+from hpcauxvae.tracking import LOG, history
 from hpcauxvae.types import InputError
 
 METRICS = "metrics.json"
@@ -142,6 +143,35 @@ class Wants(NamedTuple):
                 first.setdefault((run.data, case, run.variant, run.config.model), run)
             fitting = list(first.values())
         return sorted(fitting, key=lambda run: run.folder.name) or runs
+
+
+def setting(run: Found, *free: str) -> dict[str, Any]:
+    """What was trained, but for the free fields and the precision: runs that share it differ in no other field."""
+    config = run.config.decisive() | dataclasses.asdict(run.config.resolved_objective)
+    return {name: value for name, value in config.items() if name not in ("resolved_objective", *PRECISION, *free)}
+
+
+def of_one_setting(runs: list[Found], *free: str) -> list[Found]:
+    """The largest group of runs that differ in the free fields alone. Raises InputError where two differ in none."""
+    groups: dict[str, dict[str, Found]] = {}
+    for run in runs:
+        group = groups.setdefault(json.dumps(setting(run, *free) | {"data": str(run.config.data)}, default=str), {})
+        point = str([setting(run)[name] for name in free])
+        if point in group:
+            raise InputError(
+                f"{run.folder}: {', '.join(free)} = {point[1:-1]}, as in {group[point].folder}, of which it differs "
+                "in nothing; remove one of them"
+            )
+        group[point] = run
+    return list(max(groups.values(), key=len).values()) if groups else []
+
+
+def last_epoch(run: Found) -> dict[str, Any]:
+    """The row of the run's last epoch in its log. Raises InputError where there is none."""
+    rows = history(run.folder)
+    if not rows:
+        raise InputError(f"{run.folder / LOG}: is missing or empty; remove {run.folder}, and the run is made again")
+    return rows[-1]
 
 
 def codes_file(run: Path, name: str = "test") -> Path:

@@ -5,7 +5,6 @@ Beside the table stands a folder for each run with all that the table needs of i
 one of them, so that a table can be made on several machines, or outlive the weights.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from hpcauxvae.files import whole
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
 from hpcauxvae.metrics.sap import sap
-from hpcauxvae.paper.runs import METRICS, PRECISION, Data, Found, codes_file, select
+from hpcauxvae.paper.runs import METRICS, Data, Found, codes_file, select, setting
 from hpcauxvae.recipes import Variant
 from hpcauxvae.types import Factor, InputError
 
@@ -81,7 +80,7 @@ class Line(NamedTuple):
     """test or fresh."""
     scores: dict[str, list[dict[str, Any]]]
     """By score, one for each seed; of lds_mean fewer where a record of an earlier version lacks it, of dci none where
-    codes were scored against other factors than they were evaluated with."""
+    codes were scored against other factors than they were evaluated with, or a factor is a category."""
     runs: list[str]
     bf16: int
     """How many of them were trained in bfloat16."""
@@ -118,7 +117,7 @@ def _of_one_experiment(seeds: list[Found]) -> list[Found]:
             raise InputError(
                 f"{run.folder}: seed = {run.config.seed}, as of another run of its kind; remove one of them"
             )
-        was, now = _experiment(first), _experiment(run)
+        was, now = (setting(one, "seed", "aux") for one in (first, run))  # beta-VAE never sees the auxiliary variables
         for field in was:
             if was[field] != now[field]:
                 raise InputError(
@@ -128,29 +127,24 @@ def _of_one_experiment(seeds: list[Found]) -> list[Found]:
     return seeds
 
 
-def _experiment(run: Found) -> dict[str, Any]:
-    """What its seeds share; of beta-VAE any auxiliary variables, which it never sees."""
-    config = run.config.decisive() | dataclasses.asdict(run.config.resolved_objective)
-    return {
-        name: value for name, value in config.items() if name not in ("seed", "aux", "resolved_objective", *PRECISION)
-    }
-
-
 def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
     """As evaluated; of a run that was evaluated against other factors, or otherwise, from its codes."""
     evaluated = run.metrics["sets"][name]
     codes: dict[str, Any] = evaluated["codes"]
-    if "dci" in codes:
-        codes = codes | {"dci": codes["dci"]["disentanglement"]}
+    factors = _FACTORS[task.data]
+    as_category = {factor.name for factor in factors if factor.kind == "categorical"} & {*task.factors}
+    dci = codes.get("dci") if run.config.aux_names == task.factors else None
     if run.config.aux_names != task.factors or task.as_values:
-        factors = _FACTORS[task.data]
         if task.as_values:
             factors = [factor._replace(kind="continuous") for factor in factors]
         of_run, key = kept.setdefault(run.folder, _kept(run)), f"{name}: {task.title}"
         if key not in of_run:
             of_run[key] = rescored(codes_file(run.folder, name), factors, task.factors)
         codes = of_run[key]
-    return codes | {"ssim": evaluated["images"]["ssim"]}
+    found = codes | {"ssim": evaluated["images"]["ssim"]}
+    if dci and (task.as_values or not as_category):  # its forests take a category for a value
+        return found | {"dci": dci["disentanglement"]}
+    return {name: score for name, score in found.items() if name != "dci"}
 
 
 def _kept(run: Found) -> dict[str, Any]:
@@ -281,10 +275,10 @@ def _spread(line: Line, score: str) -> str:
     of_seeds = line.scores[score]
     if not of_seeds:
         return ""
+    few = f" of {len(of_seeds)} seed{'s' * (len(of_seeds) > 1)}" if len(of_seeds) < len(line.runs) else ""
     if len(of_seeds) == 1:
-        return f"{of_seeds[0]['value']:.3f} [{of_seeds[0]['low']:.3f}, {of_seeds[0]['high']:.3f}]"
+        return f"{of_seeds[0]['value']:.3f}{few} [{of_seeds[0]['low']:.3f}, {of_seeds[0]['high']:.3f}]"
     values = [one["value"] for one in of_seeds]
-    few = f" of {len(values)} seeds" if len(values) < len(line.runs) else ""
     return f"{_mean(line, score):.3f} ± {np.std(values, ddof=1):.3f}{few}, least {min(values):.3f}"
 
 
