@@ -23,7 +23,7 @@ ITEMS: dict[str, Entry] = {
     "fig5": Entry(figures.figure_5, _GALAXIES._replace(cases=(2,), models=_COMPARED)),
     "fig6": Entry(tsne.figure_6, _GALAXIES._replace(models=("beta-vae", "idvae"))),
     "fig7": Entry(tsne.figure_7, _GALAXIES._replace(models=_OURS)),
-    "fig8": Entry(attack.figure_8, _GALAXIES._replace(models=_COMPARED)),
+    "fig8": Entry(attack.figure_8, _GALAXIES._replace(models=(*_COMPARED, "idvae-x"))),
     "fig9": Entry(figures.figure_9, _GALAXIES._replace(models=("beta-vae",))),
     "fig10": Entry(figures.figure_10, _GALAXIES._replace(cases=(1, 3), models=("idvae", "aux-vae"))),
     "fig11": Entry(figures.figure_11, _GALAXIES._replace(models=("idvae",))),

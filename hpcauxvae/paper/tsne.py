@@ -34,10 +34,10 @@ MOST = 2000
 NEIGHBOURS = 10
 PERPLEXITY = 30
 _SHOWN_FACTORS: dict[Data, tuple[str, ...]] = {
-    "dsprites": ("scale", "orientation", "x", "y"),
+    "dsprites": ("scale", "orientation_mod", "x", "y"),
     "cars3d": ("elevation", "azimuth", "area"),
 }
-"""Columns of Fig. 13: `area` is the size that can be measured of a car."""
+"""Columns of Fig. 13: an ellipse looks the same after half a turn; `area` is the size that can be measured of a car."""
 _CODES = {"beta-vae": "β-VAE", "idvae": "IDVAE", "aux-vae": "Aux-VAE"}
 
 
