@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from hpcauxvae.data.symmetries import parse
 from hpcauxvae.objectives import OBJECTIVES, Likelihood, Objective
 from hpcauxvae.types import InputError
 
@@ -56,6 +57,10 @@ class TrainConfig:
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
     """Seed of the 7:2:1 split into training, validation and test."""
+    symmetries: str = ""
+    """Mirror images that are as likely as the training images themselves, and are shown in their place by half the
+    chance: left-right, up-down, transpose, each with the factors whose sign it changes, as `left-right:g2 up-down:g2
+    transpose:g1` for galaxies."""
     likelihood: Likelihood | None = None
     """Likelihood of a pixel, in place of the objective's."""
     draws: int | None = None
@@ -146,6 +151,7 @@ class TrainConfig:
                 f"aux has {len(self.aux_names)} names ({self.aux}) for latents = {self.latents}; "
                 f"allowed: at most {self.latents} names"
             )
+        parse(self.symmetries)
         self.resolved_objective  # noqa: B018  a wrong weight is reported now, not after the data are read
 
     @property
@@ -169,6 +175,15 @@ class TrainConfig:
     def decisive(self) -> dict[str, Any]:
         """The part of to_json that decides the result: it must stay the same where a run goes on."""
         return {name: value for name, value in self.to_json().items() if name not in _NOT_DECISIVE}
+
+    @classmethod
+    def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
+        """to_json of an earlier version, with the fields that it did not have: their defaults are what it did.
+
+        Not so for those of the objective, which may have changed with a constant that it gained.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        return {name: value for name, value in defaults.items() if value is not dataclasses.MISSING} | saved
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the resolved objective stands beside the fields for the reader's sake."""

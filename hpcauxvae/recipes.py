@@ -29,7 +29,13 @@ BETA: dict[Model, dict[str, float]] = {
 CHOSEN: dict[str, dict[str, Any]] = {
     "case 1": {},
     "case 2": {"lambda2": 2000.0},
-    "case 3": {"lambda2": 4000.0, "momentum": 0.75, "ramp": 0.5},
+    "case 3": {
+        "lambda1": 100.0,
+        "lambda2": 10000.0,
+        "momentum": 0.9,
+        "ramp": 0.5,
+        "symmetries": "left-right:g2 up-down:g2 transpose:g1",
+    },
     "cars3d": {"lambda2": 2500.0, "momentum": 0.75, "ramp": 0.5, "degree": 2},
     "dsprites": {},
 }

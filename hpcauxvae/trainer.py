@@ -20,6 +20,7 @@ from hpcauxvae import checkpoint
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
+from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.distributed import Processes, global_mean, on_each_rank, slice_of
 from hpcauxvae.gradients import Accumulated, AtOnce, Graphed
 from hpcauxvae.metrics.codes import Codes
@@ -31,7 +32,7 @@ CHECK_EVERY = 50
 _PREPARE_SAMPLES = 8192
 """Their mean image is where the decoder starts."""
 _VALIDATION_BATCH = 4096
-_ORDER, _NOISE, _VALIDATION = 1, 2, 3  # what a seed is used for
+_ORDER, _NOISE, _VALIDATION, _MIRROR = 1, 2, 3, 4  # what a seed is used for
 
 
 class Diverged(ArithmeticError):
@@ -57,6 +58,7 @@ class Trainer:
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
         self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
+        self._mirrors = Mirrors(parse(config.symmetries), data.factors, data.shape, processes.device)
         self.about = {
             "image_shape": list(data.shape),
             "columns": self.columns,
@@ -176,7 +178,10 @@ class Trainer:
         The samples are shuffled anew each epoch; those that do not fill a last batch wait for the next one.
         """
         for batch in self.samples.stream(self._order()[self.epoch_step :]):
-            yield batch, self._noise(batch.index, _NOISE, self.epoch)
+            yield self._mirrored(batch), self._noise(batch.index, _NOISE, self.epoch)
+
+    def _mirrored(self, batch: Batch) -> Batch:
+        return self._mirrors(batch, self.config.seed, _MIRROR, self.epoch)
 
     def _order(self) -> Tensor:
         """The sample numbers of this rank's slices of the global batches of this epoch, (steps, B)."""
@@ -220,7 +225,7 @@ class Trainer:
 
     @torch.no_grad()
     def _report_divergence(self, epoch_step: int) -> None:
-        batch = self.samples.batch(self._order()[epoch_step])
+        batch = self._mirrored(self.samples.batch(self._order()[epoch_step]))
         noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
         terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ))
         self.model.group = self.model.global_batch = None  # each sample by itself
@@ -319,9 +324,10 @@ class Trainer:
 
     def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Goes on from a checkpoint. Raises InputError, naming `path`, if it is of another run or other data."""
+        saved = TrainConfig.completed(state["config"])
         for name, value in self.config.decisive().items():
-            if state["config"].get(name) != value:
-                raise InputError(f"{path}: config {name} = {state['config'].get(name)}, now {value}; allowed: the same")
+            if saved.get(name) != value:
+                raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")
         if state["fingerprint"] != self.about["fingerprint"]:
             raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
         weights = {f"model.{name}": name for name in self.model.state_dict()}

@@ -124,6 +124,20 @@ def test_how_far_an_experiment_is(tmp_path: Path) -> None:
     assert at.stage(ONE) == "done"
 
 
+def test_a_record_of_a_version_without_a_field_has_its_default(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    earlier = config.to_json()
+    del earlier["symmetries"]
+    (config.out / "config.json").write_text(json.dumps(earlier))
+    assert dataclasses.replace(at, drawn=()).stage(ONE) == "done"
+    earlier["latents"] = 3
+    (config.out / "config.json").write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="config latents = 3, but the experiment"):
+        at.stage(ONE)
+
+
 def test_a_record_without_weights_will_do_where_only_scores_are_read(tmp_path: Path) -> None:
     at = maker(tmp_path)
     config = at.config(ONE)

@@ -187,7 +187,7 @@ class Maker:
         saved = _read(config.out / "config.json")
         if saved is None:
             return "missing"
-        was = _fields(saved)
+        was = _fields(TrainConfig.completed(saved))
         for field, value in _fields(json.loads(json.dumps(config.decisive()))).items():
             if field not in PRECISION and was.get(field) != value:
                 raise InputError(
