@@ -58,7 +58,7 @@ class Trainer:
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
         self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
-        self._mirrors = Mirrors(parse(config.symmetries), data.factors, data.shape, processes.device)
+        self._mirrors = Mirrors(parse(config.symmetries), data, processes.device)
         self.about = {
             "image_shape": list(data.shape),
             "columns": self.columns,

@@ -9,6 +9,7 @@ import torch
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d
 from hpcauxvae.data.galaxies import FACTORS, PIXEL_SCALE, STAMP_SIZE
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.recipes import CHOSEN
 from hpcauxvae.types import Batch, Factor, InputError
@@ -19,7 +20,10 @@ SQUARE = (1, 4, 4)
 
 
 def mirrors(text, factors=FACTORS, shape=SQUARE):
-    return Mirrors(parse(text), factors, shape, torch.device("cpu"))
+    data = ImageSet(
+        path=Path("d.h5"), factors=factors, values=np.zeros((2, 0)), images=np.zeros((2, *shape)), provenance={}
+    )
+    return Mirrors(parse(text), data, torch.device("cpu"))
 
 
 def draw(values):
@@ -103,9 +107,13 @@ def test_a_factor_without_a_value_stays_so_and_zero_stays_zero_on_a_circle():
     [
         ("sideways", SQUARE, r"'sideways'; allowed: each of left-right, up-down, transpose once"),
         ("up-down up-down:g2", SQUARE, r"'up-down'; allowed: each of left-right, up-down, transpose once"),
-        ("up-down:g3", SQUARE, r"up-down: factor 'g3' is unknown; known are flux, radius, g1, g2, psf"),
-        ("up-down:psf", SQUARE, r"up-down: factor 'psf' ranges from 0.2 to 0.4; allowed: a range about 0"),
-        ("transpose:g1", (1, 4, 5), r"transpose of images of 4 x 5; allowed: square images"),
+        ("up-down:g3", SQUARE, r"d.h5: factor 'g3' is unknown; known are flux, radius, g1, g2, psf"),
+        (
+            "up-down:psf",
+            SQUARE,
+            r"d.h5: symmetries: up-down: factor 'psf' ranges from 0.2 to 0.4; allowed",
+        ),
+        ("transpose:g1", (1, 4, 5), r"d.h5: symmetries: transpose: images are 4 x 5; allowed: square ones"),
     ],
 )
 def test_what_cannot_be_is_refused(text, shape, said):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.samples import random_bits
-from hpcauxvae.types import Batch, Factor, InputError
+from hpcauxvae.types import Batch, InputError
 
 MIRRORS = ("left-right", "up-down", "transpose")
 
@@ -41,26 +42,21 @@ def parse(text: str) -> tuple[Symmetry, ...]:
 class Mirrors:
     """Each sample as it is or mirrored, by half the chance for each symmetry; a key and its number decide."""
 
-    def __init__(
-        self,
-        symmetries: tuple[Symmetry, ...],
-        factors: tuple[Factor, ...],
-        image_shape: tuple[int, int, int],
-        device: torch.device,
-    ) -> None:
-        """factors: the columns of a batch. Raises InputError where the data cannot have a symmetry."""
-        _, height, width = image_shape
+    def __init__(self, symmetries: tuple[Symmetry, ...], data: ImageSet, device: torch.device) -> None:
+        """Raises InputError where the data cannot have a symmetry."""
+        _, height, width = data.shape
+        factors = data.factors
         names = [factor.name for factor in factors]
         for mirror, odd in symmetries:
             if mirror == "transpose" and height != width:
-                raise InputError(f"symmetries: transpose of images of {height} x {width}; allowed: square images")
-            for name in odd:
-                if name not in names:
-                    raise InputError(f"symmetries: {mirror}: factor {name!r} is unknown; known are {', '.join(names)}")
-                factor = factors[names.index(name)]
-                if factor.low != (0 if factor.kind == "periodic" else -factor.high):
+                raise InputError(
+                    f"{data.path}: symmetries: transpose: images are {height} x {width}; allowed: square ones"
+                )
+            for column in data.column(odd):
+                name, _, low, high, kind = factors[column]
+                if low != (0 if kind == "periodic" else -high):
                     raise InputError(
-                        f"symmetries: {mirror}: factor {name!r} ranges from {factor.low:g} to {factor.high:g}; "
+                        f"{data.path}: symmetries: {mirror}: factor {name!r} ranges from {low:g} to {high:g}; "
                         "allowed: a range about 0, or a periodic factor from 0 on"
                     )
         self.mirrors = [mirror for mirror, _ in symmetries]
