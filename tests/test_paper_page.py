@@ -1,4 +1,4 @@
-"""docs/paper.md says of Table 1 what results/paper/table1.json holds."""
+"""docs/paper.md says of Table 1 what results/paper/table1.json holds, and the recipes take the betas of betas.md."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcauxvae.paper.table1 import TASKS, Task
+from hpcauxvae.paper.table1 import METHODS, TASKS, Task
+from hpcauxvae.recipes import BETA
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "paper.md").read_text()
@@ -39,3 +40,9 @@ def test_the_page_has_the_numbers_of_the_table(task: Task) -> None:
     if task.printed:
         printed = [cell(*task.printed[model]) if model in task.printed else "" for model in MODELS]
         assert f"| {task.title} | paper | {' | '.join(printed)} |" in PAGE
+
+
+def test_the_betas_taken_are_those_of_the_rule() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "results" / "paper" / "betas.md").read_text().splitlines()]
+    by_rule = {(row[0][2:], row[1]): float(row[3]) for row in rows if "our rule" in row[-1]}
+    assert by_rule == {(data, METHODS[m]): beta for m, betas in BETA.items() for data, beta in betas.items()}
