@@ -65,9 +65,11 @@ class Mirrors:
 
     def __call__(self, batch: Batch, *key: int) -> Batch:
         """The batch with some of its samples mirrored; factors that are not measured stay so."""
-        images, factors_BF = batch.images, batch.factors
+        if not self.mirrors:
+            return batch
+        images, factors_BF, bits_B = batch.images, batch.factors, random_bits(batch.index, *key)
         for bit, mirror in enumerate(self.mirrors):
-            chosen_B = (random_bits(batch.index, *key) >> bit) & 1 == 1
+            chosen_B = (bits_B >> bit) & 1 == 1
             images = torch.where(chosen_B[:, None, None, None], _mirrored(images, mirror), images)
             opposite_BF = 1 - factors_BF
             opposite_BF = torch.where(self._periodic_F & (factors_BF == 0), 0, opposite_BF)  # both ends are the same
