@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from hpcauxvae import __version__
 from hpcauxvae.files import file_fault
+from hpcauxvae.memory import keep_freed
 from hpcauxvae.types import InputError
 
 COMMANDS = {
@@ -29,6 +30,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     Bad input (InputError), a file that cannot be read or written, and a full disk are one line on standard error, from
     one of the processes, and exit code 2; Ctrl-C is exit code 130. All else is a defect or a failure, and raised.
     """
+    keep_freed()
     try:
         code = main()
     except InputError as error:

@@ -44,7 +44,7 @@ class Options:
     """Everything once with tiny data and one epoch, in minutes, to see that it works: the numbers mean nothing. Its
     folders are runs/small and runs/small/results."""
     bf16: bool = False
-    """Train in bfloat16 with channels last: half the time where the hardware has it, as CPUs with AMX and GPUs do."""
+    """Train in bfloat16: half the time where the hardware has it, as CPUs with AMX and GPUs do."""
     train: bool = True
     """--no-train: draw from the evaluated runs that are there, whatever they are."""
     dry_run: bool = False

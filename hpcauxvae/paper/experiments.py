@@ -82,7 +82,7 @@ class Experiment:
             config = dataclasses.replace(config, beta=beta, lambda1=lambda1, lambda2=lambda2)
         epochs = SMALL_EPOCHS if small else TRIAL_EPOCHS[self.data] if self.sweep else config.epochs
         kept: dict[str, Any] = {"keep_last": 1, "keep_every": epochs, "resume": "auto"}
-        return dataclasses.replace(config, epochs=epochs, bf16=bf16, channels_last=bf16, **kept)
+        return dataclasses.replace(config, epochs=epochs, bf16=bf16, channels_last=True, **kept)
 
 
 def _table_1() -> Iterator[Experiment]:

@@ -58,7 +58,7 @@ class Maker:
     jobs: int
     small: bool
     bf16: bool = False
-    """Train in bfloat16 with channels last."""
+    """Train in bfloat16."""
     drawn: tuple[Experiment, ...] | None = None
     """Whose weights and images are needed, and not the scores alone; None: everyone's."""
 
