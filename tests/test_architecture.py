@@ -18,6 +18,7 @@ MAX_FUNCTION_LINES = 60
 LAYERS = (
     ("__init__", "types"),
     ("files",),
+    ("memory",),
     ("cli", "lock", "world"),
     ("distributed",),
     ("stopping",),

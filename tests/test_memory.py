@@ -7,7 +7,7 @@ import sys
 import pytest
 
 _PROGRAM = """
-import resource, sys
+import resource
 import torch
 from hpcauxvae.cli import run
 
