@@ -105,6 +105,13 @@ def save(folder: Path, config: TrainConfig, **files: Any) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
+def end(folder: Path) -> None:
+    """What a finished training and its evaluation leave beside the scores."""
+    (folder / "status.json").write_text(json.dumps({"exit_code": 0}))
+    for name in ("last.safetensors", "codes-test.h5", "codes-fresh.h5"):
+        (folder / name).touch()
+
+
 def test_how_far_an_experiment_is(tmp_path: Path) -> None:
     at = maker(tmp_path)
     config = at.config(ONE)
@@ -121,7 +128,21 @@ def test_how_far_an_experiment_is(tmp_path: Path) -> None:
         save(config.out, config, metrics=metrics)
         assert at.stage(ONE) == "trained"
     save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert at.stage(ONE) == "trained", "the codes are missing: these scores are of an earlier training"
+    end(config.out)
     assert at.stage(ONE) == "done"
+
+
+def test_a_training_that_began_in_the_folder_of_a_record_is_not_drawn(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    end(config.out)
+    (config.out / "status.json").unlink()
+    for status in ({}, {"status": {"exit_code": 75}}):
+        save(config.out, config, **status)
+        assert at.stage(ONE) == "missing"
+        assert dataclasses.replace(at, drawn=()).stage(ONE) == "done"
 
 
 def test_a_record_of_a_version_without_a_field_has_its_default(tmp_path: Path) -> None:
@@ -163,7 +184,7 @@ def test_finished_runs_need_no_data_where_only_scores_are_read(
     said = capsys.readouterr().out
     assert said.count("hpcauxvae.train ") == 1 and "--out " + str(tmp_path / "galaxies-case1-beta-vae-0") in said
     assert "hpcauxvae.simulate" in said and "hpcauxvae.data" not in said
-    (tmp_path / "galaxies-case1-beta-vae-0" / "last.safetensors").touch()
+    end(tmp_path / "galaxies-case1-beta-vae-0")
     assert command.main(["fig9", *arguments]) == 0
     said = capsys.readouterr().out
     assert "hpcauxvae.train " not in said and "hpcauxvae.simulate" in said, "the images are drawn, too"
@@ -173,7 +194,7 @@ def test_the_precision_of_a_run_does_not_matter(tmp_path: Path) -> None:
     at = maker(tmp_path)
     config = at.config(ONE)
     save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
-    (config.out / "last.safetensors").touch()
+    end(config.out)
     assert dataclasses.replace(at, bf16=True).stage(ONE) == at.stage(ONE) == "done"
 
 

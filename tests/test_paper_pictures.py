@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scored = next(evaluator.sets())
         images = score_images(scored.originals, scored.reconstructions, float(evaluator.model.scale.maximum))
         write_codes(run.out / "codes-test.h5", scored, images.per_image)
-        write_json(run.out / "metrics.json", {"ssim": images.means["ssim"]})
+        write_json(run.out / "metrics.json", {"ssim": images.means["ssim"], "epoch": 1})
     return folder
 
 
@@ -104,6 +104,14 @@ def test_generated(folder: Path, runs: list[Found], tmp_path: Path, monkeypatch:
     report = json.loads((tmp_path / "generated.json").read_text())
     assert report["run"] == "a1" and report["n"] == 32 and report["factors"] == list(CASES[1])
     assert report["responses"]["g1"]["truth"] > 0.5
+
+
+@pytest.mark.parametrize("item", [perturbation.figure_4, attack.figure_8, generated.figure])
+def test_weights_of_another_epoch_than_the_scores_are_not_drawn(
+    item: Item, folder: Path, runs: list[Found], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is of epoch 30, but the weights beside it are of epoch 1"):
+        item([dataclasses.replace(run, metrics={"epoch": 30}) for run in runs], folder, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from hpcauxvae.evaluate import image_unit, upright, write_json
 from hpcauxvae.generate import Generator
 from hpcauxvae.metrics.intervals import NORMAL_95, Array, Score, mean_score
 from hpcauxvae.paper.runs import Found, needed
-from hpcauxvae.paper.sources import about, data_of
+from hpcauxvae.paper.sources import about, check_scored, data_of
 from hpcauxvae.types import Factor, InputError
 
 LEVELS = 5
@@ -168,7 +168,9 @@ def figure(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """Writes generated.png, generated-examples.png, generated.json and generated.md from the Aux-VAE run of case 1."""
     run = needed(runs, folder, 1)
     data = open_set(data_of(run))
-    generator = Generator(load_run(run.folder), data)
+    trained = load_run(run.folder)
+    check_scored(run, trained)
+    generator = Generator(trained, data)
     names = [factor.name for factor in generator.factors]
     u_NF = grid(generator.factors, LEVELS)
     truth = truth_of(data, names, u_NF)

@@ -18,7 +18,7 @@ from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.paper.experiments import Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, cores, run
-from hpcauxvae.paper.runs import METRICS, PRECISION, Data
+from hpcauxvae.paper.runs import METRICS, PRECISION, Data, codes_path
 from hpcauxvae.recipes import arguments
 from hpcauxvae.stopping import FINISHED
 from hpcauxvae.train import STATUS
@@ -195,16 +195,13 @@ class Maker:
                     "remove the folder, or choose another by --runs"
                 )
         metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
-        weights = (config.out / LAST).exists()
-        if (
-            metrics
-            and metrics["epoch"] == config.epochs
-            and _is_whole(one, metrics)
-            and (weights or not self._drawn(one))
-        ):
-            return "done"
-        finished = status is not None and status["exit_code"] == FINISHED
-        return "trained" if finished and weights else "missing"
+        trained = (config.out / LAST).exists() and status is not None and status["exit_code"] == FINISHED
+        if metrics and metrics["epoch"] == config.epochs and _is_whole(one, metrics):
+            # A record's scores are whole, whatever a training that began in its folder has left there since.
+            codes = (codes_path(config.out, name) for name in metrics["sets"])
+            if not self._drawn(one) or (trained and all(path.exists() for path in codes)):
+                return "done"
+        return "trained" if trained else "missing"
 
 
 Stage = Literal["missing", "trained", "done"]

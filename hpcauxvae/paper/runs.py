@@ -174,9 +174,14 @@ def last_epoch(run: Found) -> dict[str, Any]:
     return rows[-1]
 
 
+def codes_path(run: Path, name: str) -> Path:
+    """Where the evaluation of a run puts the codes of a set (test or fresh)."""
+    return run / f"codes-{name}.h5"
+
+
 def codes_file(run: Path, name: str = "test") -> Path:
     """The codes of a set (test or fresh) that the evaluation of a run left. Raises InputError where they are gone."""
-    path = run / f"codes-{name}.h5"
+    path = codes_path(run, name)
     if not path.exists():
         raise InputError(f"{path}: no such file; `hpcauxvae evaluate {run}` writes it")
     return path

@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.checkpoint import Run
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import EvaluateConfig, Evaluator, Scored
-from hpcauxvae.paper.runs import Found, codes_file, select
+from hpcauxvae.paper.runs import METRICS, Found, codes_file, select
+from hpcauxvae.types import InputError
 
 
 class StoredCodes(NamedTuple):
@@ -44,12 +46,23 @@ def about(run: Found) -> dict[str, str]:
     return {"run": run.folder.name, "objective": run.config.objective}
 
 
+def check_scored(run: Found, trained: Run) -> None:
+    """Raises InputError where the weights of a run are of another epoch than its scores."""
+    epoch, scored = trained.state["epoch"], run.metrics["epoch"]
+    if epoch != scored:
+        raise InputError(
+            f"{run.folder / METRICS}: is of epoch {scored}, but the weights beside it are of epoch {epoch}; "
+            f"`hpcauxvae evaluate {run.folder}` scores these, or train it to its end"
+        )
+
+
 def opened(run: Found, images: int) -> tuple[Evaluator, Scored]:
     """The model of a run and its test split, of which the first `images` are decoded too.
 
-    Raises InputError where the data set is not where the evaluation found it.
+    Raises InputError where the data set is not where the evaluation found it, or what check_scored raises.
     """
     evaluator = Evaluator(EvaluateConfig(run=run.folder, data=data_of(run), images=images))
+    check_scored(run, evaluator.run)
     return evaluator, next(evaluator.sets())
 
 
