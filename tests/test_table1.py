@@ -124,8 +124,10 @@ def test_codes_are_scored_against_other_factors(tmp_path: Path, factors: Any, na
     expected = score_codes(
         mean, logvar, aux, aux[:, :0], aux_names=names, hidden_names=(), aux_kinds=kinds, seed=0
     )  # fmt: skip
-    for name, score in table1.rescored(tmp_path / "codes-test.h5", factors, names).items():
-        assert score == pytest.approx(expected[name], abs=1e-9)
+    found = table1.rescored(tmp_path / "codes-test.h5", factors, names)
+    assert set(found) == {*table1.SCORES} - {"ssim"}
+    for name, score in (found.pop("dci") | found).items():
+        assert score == pytest.approx((expected | expected["dci"])[name], abs=1e-9)
 
 
 def test_beta_vae_is_scored_against_every_case(tmp_path: Path) -> None:
@@ -133,7 +135,9 @@ def test_beta_vae_is_scored_against_every_case(tmp_path: Path) -> None:
     codes(tmp_path / "codes-test.h5", galaxies.FACTORS)
     lines = list(table1.lines([run]))
     assert [line.task.case for line in lines] == [1, 2, 3]
-    assert [len(line.scores["dci"]) for line in lines] == [1, 0, 0]
+    assert [len(line.scores["dci"]) for line in lines] == [1, 1, 1]
+    expected = table1.rescored(tmp_path / "codes-test.h5", galaxies.FACTORS, galaxies.CASES[3])["dci"]
+    assert lines[2].scores["dci"] == [expected["disentanglement"]]
     assert lines[0].scores["lds"][0]["value"] == 0.4 and lines[1].scores["lds"][0]["n"] == 400
     (tmp_path / "codes-test.h5").unlink()
     with pytest.raises(InputError, match=r"codes-test.h5: no such file; `hpcauxvae evaluate"):
@@ -148,7 +152,7 @@ def test_the_number_of_a_car_is_graded_as_a_category_and_as_a_value(tmp_path: Pa
     numbers = [factor._replace(kind="continuous") for factor in cars3d.FACTORS]
     expected = table1.rescored(tmp_path / "codes-test.h5", numbers, cars3d.LABELS["raw"])
     assert value.scores["sap"][0] == expected["sap"]
-    assert [score["value"] for score in value.scores["dci"]] == [0.6] and not category.scores["dci"], "DCI: by values"
+    assert value.scores["dci"] == [expected["dci"]["disentanglement"]] and not category.scores["dci"], "DCI: by values"
     as_category = table1.rescored(tmp_path / "codes-test.h5", cars3d.FACTORS, cars3d.LABELS["raw"])
     assert expected["sap"]["value"] != pytest.approx(as_category["sap"]["value"], abs=1e-3)
 

@@ -18,6 +18,7 @@ from hpcauxvae.data import cars3d, dsprites, galaxies
 from hpcauxvae.evaluate import write_json
 from hpcauxvae.files import whole
 from hpcauxvae.metrics import Codes
+from hpcauxvae.metrics.dci import dci
 from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.paper.runs import METRICS, Data, Found, codes_file, select, setting
@@ -79,8 +80,8 @@ class Line(NamedTuple):
     name: str
     """test or fresh."""
     scores: dict[str, list[dict[str, Any]]]
-    """By score, one for each seed; of lds_mean fewer where a record of an earlier version lacks it, of dci none where
-    codes were scored against other factors than they were evaluated with, or a factor is a category."""
+    """By score, one for each seed; of lds_mean and dci fewer where a record of an earlier version lacks it, of dci none
+    where a factor is a category."""
     runs: list[str]
     bf16: int
     """How many of them were trained in bfloat16."""
@@ -130,21 +131,20 @@ def _of_one_experiment(seeds: list[Found]) -> list[Found]:
 def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
     """As evaluated; of a run that was evaluated against other factors, or otherwise, from its codes."""
     evaluated = run.metrics["sets"][name]
-    codes: dict[str, Any] = evaluated["codes"]
+    codes: dict[str, Any] = evaluated["codes"] if run.config.aux_names == task.factors else {}
     factors = _FACTORS[task.data]
-    as_category = {factor.name for factor in factors if factor.kind == "categorical"} & {*task.factors}
-    dci = codes.get("dci") if run.config.aux_names == task.factors else None
-    if run.config.aux_names != task.factors or task.as_values:
+    if not codes or task.as_values:
         if task.as_values:
             factors = [factor._replace(kind="continuous") for factor in factors]
         of_run, key = kept.setdefault(run.folder, _kept(run)), f"{name}: {task.title}"
         if key not in of_run:
             of_run[key] = rescored(codes_file(run.folder, name), factors, task.factors)
-        codes = of_run[key]
+        codes = codes | of_run[key]
     found = codes | {"ssim": evaluated["images"]["ssim"]}
-    if dci and (task.as_values or not as_category):  # its forests take a category for a value
-        return found | {"dci": dci["disentanglement"]}
-    return {name: score for name, score in found.items() if name != "dci"}
+    dci = found.pop("dci", None)
+    as_category = any(factor.kind == "categorical" for factor in factors if factor.name in task.factors)
+    # Its forests take a category for a value.
+    return found if dci is None or as_category else found | {"dci": dci["disentanglement"]}
 
 
 def _kept(run: Found) -> dict[str, Any]:
@@ -159,22 +159,23 @@ def _digest(run: Found) -> str:
 
 
 def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dict[str, Any]:
-    """LDS, LDS over d, LDS of the means, and SAP of the codes of an evaluation against these factors."""
-    kinds = {factor.name: factor.kind for factor in factors}
+    """LDS, LDS over d, LDS of the means, SAP and DCI of the codes of an evaluation against these factors."""
+    by_name = {factor.name: factor for factor in factors}
     with h5py.File(path) as file:
         known = [str(name) for name in file["factors"].attrs["name"]]
         values_NF, mean_NZ, logvar_NZ = (file[key][:] for key in ("factors", "mean", "logvar"))
     codes = Codes(
         mean_NZ=mean_NZ,
         logvar_NZ=logvar_NZ,
-        aux_ND=values_NF[:, [known.index(name) for name in names]],
+        aux_ND=np.stack([by_name[name].scale(values_NF[:, known.index(name)]) for name in names], 1),
         hidden_NH=values_NF[:, :0],
         aux_names=names,
         hidden_names=(),
-        aux_kinds=[kinds[name] for name in names],
+        aux_kinds=[by_name[name].kind for name in names],
         seed=0,
     )
-    return {"lds": lds(codes), "lds_d": lds_d(codes), "lds_mean": lds_mean(codes), "sap": sap(codes)}
+    scores = {"lds": lds, "lds_d": lds_d, "lds_mean": lds_mean, "sap": sap, "dci": dci}
+    return {name: score(codes) for name, score in scores.items()}
 
 
 def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
