@@ -237,6 +237,15 @@ def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.
     assert not runs.exists()
 
 
+def test_its_runs_stand_apart_from_those_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, runs in (["--dry-run"], "runs/paper"), (["--dry-run", "--small"], "runs/paper-small"):
+        assert command.main(["fig9", *arguments]) == 0
+        assert f" --out {runs}/galaxies-case1-beta-vae-0 " in capsys.readouterr().out
+
+
 def test_data_made_for_something_else_are_refused(tmp_path: Path) -> None:
     from hpcauxvae.data.dsprites import write
 

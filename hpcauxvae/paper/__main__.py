@@ -31,7 +31,7 @@ class Options:
     items: tyro.conf.Positional[tuple[str, ...]] = ("all",)
     """Items by name, or all, which with --no-train leaves out those whose runs are missing and says so."""
     runs: Path | None = None
-    """Folder with a folder for each run (hpcauxvae/paper/experiments.py), the data and the logs. Default: runs."""
+    """Folder with a folder for each run (hpcauxvae/paper/experiments.py), the data and the logs. Default: runs/paper."""
     out: Path | None = None
     """Folder for the results. Default: results/paper."""
     cars3d: Path | None = None
@@ -42,7 +42,7 @@ class Options:
     """Trainings at a time; the cores are shared out among them."""
     small: bool = False
     """Everything once with tiny data and one epoch, in minutes, to see that it works: the numbers mean nothing. Its
-    folders are runs/small and runs/small/results."""
+    folders are runs/paper-small and runs/paper-small/results."""
     bf16: bool = False
     """Train in bfloat16: half the time where the hardware has it, as CPUs with AMX and GPUs do."""
     train: bool = True
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae paper`."""
     words = sys.argv[1:] if argv is None else argv
     options = tyro.cli(Options, args=words, prog="hpcauxvae paper", config=(tyro.conf.FlagCreatePairsOff,))
-    runs = options.runs or Path("runs/small" if options.small else "runs")
+    runs = options.runs or Path("runs/paper-small" if options.small else "runs/paper")
     out = options.out or (runs / "results" if options.small else Path("results/paper"))
     maker = Maker(
         runs=runs,

@@ -114,9 +114,10 @@ def _of_one_experiment(seeds: list[Found]) -> list[Found]:
     """The same runs. Raises InputError, naming two of them, where they do not differ in the seed alone."""
     first, *others = seeds
     for number, run in enumerate(others, 1):
-        if run.config.seed in [one.config.seed for one in seeds[:number]]:
+        if same := [one for one in seeds[:number] if one.config.seed == run.config.seed]:
             raise InputError(
-                f"{run.folder}: seed = {run.config.seed}, as of another run of its kind; remove one of them"
+                f"{run.folder} and {same[0].folder}: both have seed = {run.config.seed}, and are of one kind; allowed "
+                "in one row of Table 1: one run of each seed; remove one of them"
             )
         was, now = (setting(one, "seed", "aux") for one in (first, run))  # beta-VAE never sees the auxiliary variables
         for field in was:
