@@ -1,6 +1,7 @@
 """Losses of the models against torch.distributions and formulas written out; networks by their shapes."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,3 +223,17 @@ def test_a_convolution_to_few_pixels_is_that_of_torch(size, layout):
     for got, want in zip((*own.parameters(), leaves[0]), (*theirs.parameters(), leaves[1]), strict=True):
         torch.testing.assert_close(got.grad, want.grad, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(own(images), theirs(images), rtol=1e-12, atol=1e-12)
+
+
+def test_the_page_of_the_method_has_the_constants_of_every_objective() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "method.md").read_text()
+    head, *rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][:11]
+    names = [cell.strip("`").split("`")[0] for cell in head]
+    assert names == list(OBJECTIVES)
+    table = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows if not row[0].startswith("---")}
+    for name, one in OBJECTIVES.items():
+        weights = f"{one.beta:g}, {one.lambda1:g}, {one.lambda2:g}, {one.degree}"
+        assert table["β, λ1, λ2, K"][name].split(" (")[0] == weights
+        assert table["batch"][name] == str(one.batch_size)
+        assert table["scale of the likelihood"][name].startswith(one.scale)
+        assert table["prior variance of z_aux"][name] == ("1/n" if one.prior_variance is None else "1")
