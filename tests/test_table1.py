@@ -25,7 +25,9 @@ def found(name: str, lds: float, *, aux: str, model: str = "aux-vae", seed: int 
     codes["dci"] = {"completeness": score(0.2), "disentanglement": score(0.6)}
     images = {"ssim": score(0.9)}
     config = TrainConfig(data=Path("d"), out=Path(name), aux=aux, model=model, seed=seed, **fields)  # type: ignore[arg-type]
-    return Found(folder=Path(name), config=config, metrics={"sets": {"test": {"codes": codes, "images": images}}})
+    return Found(
+        folder=Path(name), config=config, metrics={"epoch": 40, "sets": {"test": {"codes": codes, "images": images}}}
+    )
 
 
 def test_seeds_are_averaged_beside_the_papers_number(tmp_path: Path) -> None:
@@ -79,6 +81,18 @@ def test_every_cell_of_the_papers_table_is_there() -> None:
 )  # fmt: skip
 def test_only_runs_that_differ_in_the_seed_alone_share_a_row(fields: dict[str, Any], words: str) -> None:
     pair = [found("a", 0.8, aux="flux,psf"), found("b", 0.9, aux="flux,psf", **fields)]
+    with pytest.raises(InputError, match=words):
+        list(table1.lines(pair))
+
+
+@pytest.mark.parametrize("model", ["aux-vae", "idvae"])
+def test_only_runs_that_were_scored_on_the_same_samples_share_a_table(model: str) -> None:
+    pair = [found("a", 0.8, aux="flux,psf"), found("b", 0.8, aux="flux,psf", model=model, seed=1)]
+    lds = pair[1].metrics["sets"]["test"]["codes"]["lds"]
+    lds["attainable"] *= 1 + 1e-8
+    list(table1.lines(pair))
+    lds["attainable"] *= 1 + 1e-5
+    words = "was scored on another test set than .: the ceilings of their LDS are .*; allowed in Table 1: one set"
     with pytest.raises(InputError, match=words):
         list(table1.lines(pair))
 
@@ -163,6 +177,8 @@ def test_the_table_keeps_of_each_run_what_it_takes_to_draw_it_again(tmp_path: Pa
     codes(tmp_path / "beta" / "codes-test.h5", galaxies.FACTORS)
     beta = found(str(tmp_path / "beta"), 0.4, aux=",".join(galaxies.CASES[1]), model="beta-vae")
     runs = [beta, found("a", 0.8, aux="flux,psf")]
+    of_these = table1.rescored(tmp_path / "beta" / "codes-test.h5", galaxies.FACTORS, ("flux", "psf"))["lds"]
+    runs[1].metrics["sets"]["test"]["codes"]["lds"]["attainable"] = of_these["attainable"]
     table, _ = table1.draw(runs, tmp_path, tmp_path)
     elsewhere = runs_module.find(tmp_path / "table1")
     assert [run.folder.name for run in elsewhere] == ["a", "beta"]

@@ -31,7 +31,7 @@ class Options:
     items: tyro.conf.Positional[tuple[str, ...]] = ("all",)
     """Items by name, or all, which with --no-train leaves out those whose runs are missing and says so."""
     runs: Path | None = None
-    """Folder with a folder for each run (hpcauxvae/paper/experiments.py), the data and the logs. Default: runs/paper."""
+    """Folder with a folder for each run (hpcauxvae/paper/experiments.py), data and logs. Default: runs/paper."""
     out: Path | None = None
     """Folder for the results. Default: results/paper."""
     cars3d: Path | None = None
@@ -128,11 +128,10 @@ def _experiments(names: list[str], small: bool) -> list[Experiment]:
 def _found(name: str, runs: Path, made: list[Experiment] | None) -> list[Found]:
     """The runs that an item reads: of the experiments that were made, or all that are there."""
     wants = ITEMS[name].wants
-    found = find(runs / wants.sweep)
     if made is None:
-        return wants.read(found)
+        return wants.read(find(runs / wants.sweep))
     folders = {runs / one.name for one in chosen((wants,), small=False)} & {runs / one.name for one in made}
-    return [run for run in found if run.folder in folders]
+    return find(runs / wants.sweep, folders)
 
 
 if __name__ == "__main__":

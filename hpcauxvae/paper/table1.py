@@ -7,6 +7,7 @@ one of them, so that a table can be made on several machines, or outlive the wei
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +96,7 @@ def lines(runs: list[Found], rescored_runs: Rescored | None = None) -> Iterator[
     """Every model, objective and set of every task that has runs; what was scored anew goes into `rescored_runs`."""
     kept: Rescored = {} if rescored_runs is None else rescored_runs
     for task in TASKS:
+        ceilings: dict[str, tuple[Found, float]] = {}
         for model in METHODS:
             of_model = select(runs, data=task.data, model=model)
             if model != "beta-vae":
@@ -105,6 +107,7 @@ def lines(runs: list[Found], rescored_runs: Rescored | None = None) -> Iterator[
                     scored = [run for run in seeds if name in run.metrics["sets"]]
                     if scored:
                         of_seeds = [_scores(run, name, task, kept) for run in scored]
+                        _check_data(scored, name, of_seeds, ceilings)
                         by_score = {score: [one[score] for one in of_seeds if score in one] for score in SCORES}
                         bf16 = sum(run.config.bf16 for run in scored)
                         yield Line(task, model, objective, name, by_score, [run.folder.name for run in scored], bf16)
@@ -127,6 +130,23 @@ def _of_one_experiment(seeds: list[Found]) -> list[Found]:
                     "Table 1: runs that differ in the seed alone; remove one of them"
                 )
     return seeds
+
+
+def _check_data(
+    scored: list[Found], name: str, of_seeds: list[Mapping[str, Any]], ceilings: dict[str, tuple[Found, float]]
+) -> None:
+    """Raises InputError where a run was scored on other samples than the first of its task.
+
+    The ceiling of LDS tells: it is computed from the labels of these very samples, on any machine to the same digits.
+    """
+    for run, scores in zip(scored, of_seeds, strict=True):
+        ceiling = scores["lds"]["attainable"]
+        first, its = ceilings.setdefault(name, (run, ceiling))
+        if not math.isclose(its, ceiling, rel_tol=1e-6):
+            raise InputError(
+                f"{run.folder}: was scored on another {name} set than {first.folder}: the ceilings of their LDS are "
+                f"{ceiling:.6f} and {its:.6f}; allowed in Table 1: one set for all; evaluate one of them again"
+            )
 
 
 def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
