@@ -6,7 +6,7 @@ Shape legend in types.py. Scores are those of hpcauxvae/metrics; each one stands
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class EvaluateConfig:
     fresh: Path | None = None
     """A further data set, drawn independently, all of it scored: small test splits hide small dependences."""
     noiseless: tuple[Path, ...] = ()
-    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors."""
+    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors, and
+    one without such a set is refused."""
     out: Path | None = None
     """Folder for metrics.json, codes and pictures; that of the run if not given."""
     seed: int = 0
@@ -96,8 +97,9 @@ class Evaluator:
         if self.data.fingerprint != self.run.state["fingerprint"]:
             raise InputError(f"{self.data.path}: is not the data set that {config.run} was trained on")
         self.aux = list(self.run.config.aux_names)
-        self.noiseless = [open_set(path) for path in config.noiseless]
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
+        self.noiseless = [open_set(path) for path in config.noiseless]
+        check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
@@ -138,7 +140,7 @@ class Evaluator:
         index_N = np.sort(index_N)
         mean_NZ, logvar_NZ = self.encode(data.images[index_N], data.scaled()[index_N][:, data.column(self.aux)])
         shown = index_N[: self.config.images]
-        match = next((s for s in self.noiseless if np.array_equal(s.values, data.values)), None)
+        match = next((s for s in self.noiseless if _same_samples(s, data)), None)
         return Scored(
             name=name,
             data=data,
@@ -221,8 +223,8 @@ class Evaluator:
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
 
-        An auxiliary latent runs over the range of its factor; another over two of its own standard deviations on
-        either side of 0. Returns images (Z, V, C, H, W), the names of the rows and a label for each image.
+        A guided latent runs over the range of its factor; another over two of its own standard deviations on either
+        side of its own mean. Returns images (Z, V, C, H, W), the names of the rows and a label for each image.
         """
         centre_Z = scored.mean_NZ.mean(0)
         spread_Z = scored.mean_NZ.std(0)
@@ -239,7 +241,7 @@ class Evaluator:
                 values_V = factors[latent].unscale(fractions_V)
                 labels.append([f"{value:.3g} {factors[latent].unit}".strip() for value in values_V])
             else:
-                z_VZ[:, latent] = (4 * fractions_V - 2) * spread_Z[latent]
+                z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]
                 labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])
             codes.append(z_VZ)
         images = self.decode(np.concatenate(codes))
@@ -248,6 +250,23 @@ class Evaluator:
     def _guiding(self) -> list[str]:
         """The auxiliary variables that guide a latent: none in a model that was not told of them."""
         return self.aux if self.run.config.model == "aux-vae" else []
+
+
+def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:
+    """Raises InputError unless each noiseless file has images of the sets' shape, and the factors of one of them."""
+    for drawn in noiseless:
+        if drawn.shape != sets[0].shape:
+            first = sets[0]
+            raise InputError(f"{drawn.path}: images of {drawn.shape}; allowed: those of {first.path}, {first.shape}")
+        if not any(_same_samples(drawn, data) for data in sets):
+            raise InputError(
+                f"{drawn.path}: the factors of its {len(drawn)} samples are those of no set that is scored; "
+                f"allowed: noiseless draws of {' or '.join(str(data.path) for data in sets)}"
+            )
+
+
+def _same_samples(one: ImageSet, other: ImageSet) -> bool:
+    return np.array_equal(one.values, other.values, equal_nan=True)
 
 
 def upright(images: np.ndarray, data: ImageSet) -> np.ndarray:

@@ -4,6 +4,7 @@ Controlled generation (Ganguli et al., contribution ii). Shape legend in types.p
 """
 
 import dataclasses
+import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from hpcauxvae.types import Factor, InputError
 _BATCH = 512
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
+_FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class GenerateConfig:
     run: Path
     """Folder of a training run with auxiliary variables."""
     out: Path = Path("generated.png")
-    """File to write: .h5 (docs/data-format.md), .fits or .png."""
+    """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
+    paths are escaped there as in a Python string."""
     set: tuple[str, ...] = ()
     """Factors held at a value, NAME=VALUE in the factor's unit; those not named stand at the middle of their range."""
     sweep: tuple[str, ...] = ()
@@ -134,8 +137,6 @@ def _write_hdf5(
     path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
 ) -> None:
     varies = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0]
-    if not varies:
-        raise InputError(f"{path}: one image has no factor that varies; allowed: a sweep, or .fits or .png")
     fixed = {f.name: float(u_ND[0, j]) for j, f in enumerate(generator.factors) if j not in varies}
     hdf5.write(
         path, images_NCHW, u_ND[:, varies], [generator.factors[column] for column in varies], dict(provenance) | fixed
@@ -145,30 +146,41 @@ def _write_hdf5(
 def _write_fits(
     path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
 ) -> None:
-    try:
-        from astropy.io import fits
-    except ImportError as error:
-        raise InputError(f"{path}: FITS needs astropy; `pip install astropy` mends it") from error
+    from astropy.io import fits
+
     hdf5.refuse_existing(path)
     columns = [
-        fits.Column(name=f.name, format="D", unit=f.unit or None, array=u_N)
+        fits.Column(name=_ascii(f.name), format="D", unit=_fits_unit(f.unit) or None, array=u_N)
         for f, u_N in zip(generator.factors, u_ND.T, strict=True)
     ]
     primary = fits.PrimaryHDU(images_NCHW)
     for name, value in provenance.items():
-        primary.header[f"HIERARCH {name}"] = value
+        primary.header[f"HIERARCH {name}"] = _ascii(value) if isinstance(value, str) else value
     if unit := image_unit(generator.data):
-        primary.header["BUNIT"] = unit
+        primary.header["BUNIT"] = _fits_unit(unit)
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
+
+
+def _ascii(text: str) -> str:
+    """What a FITS header takes: printable ASCII, all else as in a Python string."""
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _fits_unit(unit: str) -> str:
+    """A unit as FITS spells it, uJy for µJy; one that astropy does not know as `_ascii` writes it."""
+    from astropy import units
+
+    try:
+        return _ascii(unit) if unit.isascii() else str(units.Unit(unit).to_string("fits"))
+    except ValueError:
+        return _ascii(unit)
 
 
 def _write_png(
     path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
 ) -> None:
     hdf5.refuse_existing(path)
-    if len(images_NCHW) > _MOST_DRAWN:
-        raise InputError(f"{path}: {len(images_NCHW)} images in one picture; allowed: at most {_MOST_DRAWN}, or .h5")
     across = int((u_ND[:2] != u_ND[0]).any(0).argmax())  # the last sweep's, which changes from image to image
     down = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0 and column != across]
     wide = len(np.unique(u_ND[:, across]))
@@ -187,13 +199,30 @@ Writer = Callable[[Path, NDArray, NDArray, Generator, hdf5.Provenance], None]
 WRITERS: dict[str, Writer] = {".h5": _write_hdf5, ".fits": _write_fits, ".png": _write_png}
 
 
+def _check(path: Path, u_ND: NDArray, factors: Sequence[Factor]) -> None:
+    """Raises InputError where a file of this kind cannot take the images of these factors (N, D)."""
+    if path.suffix == ".h5" and not np.ptp(u_ND, axis=0).any():
+        raise InputError(f"{path}: one image has no factor that varies; allowed: a sweep, or .fits or .png")
+    if path.suffix == ".png" and len(u_ND) > _MOST_DRAWN:
+        raise InputError(f"{path}: {len(u_ND)} images in one picture; allowed: at most {_MOST_DRAWN}, or .h5")
+    if path.suffix != ".fits":
+        return
+    if importlib.util.find_spec("astropy") is None:
+        raise InputError(f"{path}: FITS needs astropy; `pip install astropy` mends it")
+    for text in [_ascii(f.name) for f in factors] + [_fits_unit(f.unit) for f in factors]:
+        if len(text.replace("'", "''")) > _FITS_LETTERS:
+            raise InputError(f"{path}: {text}: {len(text)} letters; allowed in FITS: at most {_FITS_LETTERS}, or .h5")
+
+
 def generate(config: GenerateConfig) -> int:
-    """Writes the images that were asked for; returns their number. Raises InputError."""
+    """Writes the images that were asked for; returns their number. Raises InputError, if it can before any is made."""
     if config.out.suffix not in WRITERS:
         raise InputError(f"out = {config.out}; allowed: a name that ends in {', '.join(WRITERS)}")
+    hdf5.refuse_existing(config.out)
     trained = load_run(config.run)
     generator = Generator(trained, hdf5.open_set(config.data or trained.config.data))
     u_ND, _ = generator.grid(config.set, config.sweep)
+    _check(config.out, u_ND, generator.factors)
     residual = generator.residual(config.like)
     images = generator.images(u_ND, np.tile(residual, (len(u_ND), 1)))
     provenance: dict[str, str | int | float] = {

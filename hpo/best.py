@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.evaluate import EvaluateConfig, evaluate, write_json
+from hpcauxvae.evaluate import EvaluateConfig, check_noiseless, evaluate, write_json
 from hpcauxvae.recipes import GALAXY_EPOCHS
 from hpcauxvae.types import InputError
 from hpo import pools
@@ -113,14 +113,14 @@ def check_sets(config: BestConfig, search: SearchConfig) -> None:
     """That all sets can be opened and fit together, before days of training. Raises InputError."""
     data = open_set(search.data)
     fresh = [] if config.fresh is None else [open_set(config.fresh)]
-    for other in [*fresh, *map(open_set, config.noiseless)]:
+    for other in fresh:
         if other.shape != data.shape:
             raise InputError(f"{other.path}: images of {other.shape}; allowed: those of {data.path}, {data.shape}")
-    for other in fresh:
         if other.factors != data.factors:
             raise InputError(f"{other.path}: has other factors than {data.path}; allowed: the same")
         if other.fingerprint == data.fingerprint:
             raise InputError(f"{other.path}: is the data set of the search; allowed: another one")
+    check_noiseless([open_set(path) for path in config.noiseless], [data, *fresh])
 
 
 def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:

@@ -1,5 +1,6 @@
 """Evaluation and the paper's items, on a small run trained here."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -84,6 +85,35 @@ def test_the_noiseless_ceiling_belongs_to_the_set_with_its_factors(metrics):
     assert metrics["sets"]["fresh"]["images"]["ssim"]["value"] < ceiling < 1
 
 
+def test_a_noiseless_set_that_belongs_to_no_set_scored_is_refused(folder, tmp_path):
+    run, noiseless = folder / "run", folder / "fresh-noiseless.h5"
+    found = "fresh-noiseless.h5: the factors of its 160 samples are those of no set that is scored; "
+    with pytest.raises(InputError, match=rf"{found}allowed: noiseless draws of \S*blobs\.h5$"):
+        Evaluator(EvaluateConfig(run=run, noiseless=(noiseless,), device="cpu"))
+    other = blobs(tmp_path / "third.h5", seed=2, noiseless=True)
+    with pytest.raises(
+        InputError, match=r"third\.h5: the factors of .*: noiseless draws of \S*blobs\.h5 or \S*fresh\.h5$"
+    ):
+        Evaluator(EvaluateConfig(run=run, fresh=folder / "fresh.h5", noiseless=(noiseless, other), device="cpu"))
+    small, draws = tmp_path / "small.h5", open_set(noiseless)
+    write(small, draws.images[..., ::2, ::2], draws.values, FACTORS, {})
+    with pytest.raises(InputError, match=r"small\.h5: images of \(1, 17, 17\); allowed: those of .*\(1, 33, 33\)"):
+        Evaluator(EvaluateConfig(run=run, fresh=folder / "fresh.h5", noiseless=(small,), device="cpu"))
+
+
+def test_a_missing_label_does_not_part_a_set_from_its_noiseless_draws(folder, tmp_path):
+    paths = [tmp_path / "fresh.h5", tmp_path / "fresh-noiseless.h5"]
+    for path in paths:
+        draws = open_set(folder / path.name)
+        values = draws.values.copy()
+        values[::7, 1] = np.nan
+        write(path, draws.images, values, FACTORS, {})
+    evaluator = Evaluator(EvaluateConfig(run=folder / "run", fresh=paths[0], noiseless=(paths[1],), device="cpu"))
+    test, fresh = evaluator.sets()
+    assert test.noiseless is None
+    np.testing.assert_array_equal(fresh.noiseless, open_set(paths[1]).images)
+
+
 def test_the_traversal_moves_an_auxiliary_latent_over_the_range_of_its_factor(folder, metrics):
     evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
     images, names, labels = evaluator.traversal(next(evaluator.sets()))
@@ -91,6 +121,21 @@ def test_the_traversal_moves_an_auxiliary_latent_over_the_range_of_its_factor(fo
     assert "radius" in names[0]
     assert (labels[0][0], labels[0][-1]) == ("0.1 arcsec", "1 arcsec")
     assert labels[-1][4] == "+0 sd"
+
+
+def test_the_traversal_moves_another_latent_about_its_own_mean(folder, monkeypatch):
+    """As where a prior depends on labels: the codes of a latent have any mean."""
+    evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+    scored = next(evaluator.sets())
+    mean_NZ = np.random.default_rng(0).normal(np.arange(10), 0.5, scored.mean_NZ.shape)
+    monkeypatch.setattr(evaluator, "decode", lambda z_NZ: z_NZ)
+    codes_ZVZ, _, labels = evaluator.traversal(dataclasses.replace(scored, mean_NZ=mean_NZ))
+    assert labels[7] == ["-2 sd", "-1.5 sd", "-1 sd", "-0.5 sd", "+0 sd", "+0.5 sd", "+1 sd", "+1.5 sd", "+2 sd"]
+    for latent in range(2, 10):
+        expected = [mean_NZ[:, latent].mean() + float(text.split()[0]) * mean_NZ[:, latent].std() for text in labels[7]]
+        np.testing.assert_allclose(codes_ZVZ[latent, :, latent], expected)
+        others = np.delete(codes_ZVZ[latent], latent, axis=1)
+        assert (others == others[0]).all() and (np.delete(mean_NZ, latent, axis=1) == others[0]).all(1).any()
 
 
 def test_pictures_are_there(folder, metrics):

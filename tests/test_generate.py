@@ -128,6 +128,59 @@ def test_bad_requests_are_named(folder: Path, tmp_path: Path, change: dict, word
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x.h5", "x.fits", "x.png"])
+def test_a_file_that_is_there_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(generate, "load_run", None)
+    (tmp_path / name).write_text("old")
+    with pytest.raises(InputError, match=f"{name}: exists already"):
+        generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / name, sweep=("g1=0:0.4:2",)))
+    with pytest.raises(InputError, match=r"folder .*none does not exist"):
+        generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / "none" / name))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "old")]
+
+
+@pytest.mark.parametrize(
+    ("name", "sweep", "words"),
+    [("x.png", ("g1=0:0.2:401",), "401 images in one picture"), ("x.h5", (), "one image has no factor that varies")],
+)
+def test_what_a_kind_of_file_cannot_take_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sweep: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.setattr(generate.Generator, "residual", None)
+    monkeypatch.setattr(generate.Generator, "images", None)
+    with pytest.raises(InputError, match=words):
+        generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / name, sweep=sweep))
+
+
+def test_letters_beyond_ascii_are_escaped_in_the_headers_of_fits(tmp_path: Path) -> None:
+    from astropy.io import fits
+    from astropy.units import Unit
+
+    data = blobs(tmp_path / "bläschen.h5")
+    with h5py.File(data, "r+") as file:
+        attributes, long = file["factors"].attrs, "ö" * 18
+        attributes["name"] = np.array(["größe", "g1", long], h5py.string_dtype())
+        attributes["unit"] = np.array(["µm", "Grad'°", "count"], h5py.string_dtype())
+        file.attrs["image_unit"] = "µJy"
+    run, like = tmp_path / "läufe" / "große\\α", f"{data}:3"
+    run.parent.mkdir()
+    alone(config(data, run, epochs=1, aux="größe,g1"))
+    out = tmp_path / "größe.fits"
+    generate.generate(GenerateConfig(run=run, out=out, like=like, sweep=("größe=.2:.3:2",)))
+    with fits.open(out) as file:
+        header, (size, g1) = file[0].header, file["FACTORS"].columns
+        assert header["model"] == rf"{tmp_path}/l\xe4ufe/gro\xdfe\\u03b1"
+        assert header["like"] == rf"{tmp_path}/bl\xe4schen.h5:3"
+        assert Unit(header["BUNIT"]) == Unit("uJy") and Unit(size.unit) == Unit("um")
+        assert (size.name, g1.name, g1.unit) == (r"gr\xf6\xdfe", "g1", r"Grad'\xb0")
+        assert file["FACTORS"].data[size.name].tolist() == pytest.approx([0.2, 0.3])
+    alone(config(data, tmp_path / "run", epochs=1, aux=f"g1,{long}"))
+    with pytest.raises(InputError, match=r"y\.fits: .*: 72 letters; allowed in FITS: at most 68, or \.h5"):
+        generate.generate(GenerateConfig(run=tmp_path / "run", out=tmp_path / "y.fits"))
+
+
 def test_a_sample_that_does_not_exist_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="160 images"):
         generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / "x.png", like=f"{folder / 'blobs.h5'}:160"))

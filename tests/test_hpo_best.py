@@ -118,11 +118,16 @@ def test_the_test_split_is_taken_when_it_is_scored_and_not_before(search, worker
 def test_sets_are_opened_before_anything_is_trained(data, search, workers):  # noqa: F811
     folder = search.parent
     small, named = other_set(data, folder / "small.h5", step=2), other_set(data, folder / "named.h5", name="width")
+    other = other_set(data, folder / "other.h5")
     for given, message in (
         (["--fresh", folder / "none.h5"], "none.h5"),
         (["--noiseless", folder / "none.h5"], "none.h5"),
         (["--fresh", small], r"small.h5: images of \(1, 4, 4\); allowed: those of .*blobs.h5, \(1, 8, 8\)"),
         (["--noiseless", small], r"small.h5: images of \(1, 4, 4\)"),
+        (
+            ["--noiseless", other],
+            "other.h5: the factors of its 60 samples are those of no set that is scored; allowed: ",
+        ),
         (["--fresh", named], "named.h5: has other factors than"),
         (["--fresh", data], "blobs.h5: is the data set of the search"),
     ):

@@ -1,10 +1,14 @@
 """dSprites against frames of its published animation, Cars3D against its files, both through the format's validator."""
 
 import functools
+import hashlib
+import itertools
 import math
 import os
+import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,6 +68,15 @@ def test_positions_are_filled_as_scikit_image_fills_them(shape: str) -> None:
         expected = np.zeros((64, 64), np.uint8)
         expected[polygon(corners[:, 1], corners[:, 0], (64, 64))] = 1
         assert np.array_equal(drawn[x, y], expected)
+
+
+def test_all_images_have_the_hash_that_the_page_gives() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data-format.md").read_text()
+    (given,) = re.findall(r"SHA-256\s+`([^`]*)`", page)
+    digest = hashlib.sha256()
+    for sheet in itertools.product(dsprites.SHAPES, dsprites.SCALES, dsprites.ORIENTATIONS):
+        digest.update(dsprites.draw(*sheet).tobytes())
+    assert digest.hexdigest() == given
 
 
 def test_a_part_of_dsprites_is_the_same_images_as_the_whole(tmp_path: Path) -> None:
@@ -149,6 +162,28 @@ def test_damaged_cars_are_named(tmp_path: Path) -> None:
     savemat(path, {"im": "text"})
     with pytest.raises(InputError, match=r"im is <U4 \(1,\); expected uint8"):
         cars3d.write(tmp_path / "out.h5", tmp_path)
+
+
+def test_cars_that_are_missing_are_spoken_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    im = np.full((8, 8, 3, 24, 4), 255, np.uint8)
+    for number in range(3):
+        savemat(tmp_path / f"car_{number:03}.mat", {"im": im})
+    images = np.zeros((183, 24, 4, 64, 64, 3), np.uint8)
+    for name, n in (("part.h5", 182), ("whole.h5", 183)):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("images", data=images[:n], compression="gzip", chunks=(1, *images.shape[1:]))
+    part, whole = tmp_path / "part.h5", tmp_path / "whole.h5"
+    for source, cars, n, said in (
+        (tmp_path, None, 3, f"warning: {tmp_path}: has 3 of 183 cars\n"),
+        (tmp_path, 200, 3, f"warning: {tmp_path}: has 3 of 183 cars\n"),
+        (tmp_path, 4, 3, f"warning: {tmp_path}: has 3 of 4 cars\n"),
+        (tmp_path, 3, 3, ""),
+        (part, None, 182, f"warning: {part}: has 182 of 183 cars\n"),
+        (part, 2, 2, ""),
+        (whole, None, 183, ""),
+    ):
+        assert len(cars3d.read(source, cars)) == n
+        assert capsys.readouterr() == ("", said)
 
 
 def test_cars_from_mat_files(tmp_path: Path) -> None:

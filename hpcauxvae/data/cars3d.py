@@ -4,6 +4,7 @@ Reads the original folder of .mat files (128 x 128, reduced here), or an HDF5 fi
 elevation, row, column, 3), uint8.
 """
 
+import sys
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from hpcauxvae.data.hdf5 import create
 from hpcauxvae.types import Factor, InputError
 
 SIZE = 64
+CARS = 183
 AZIMUTHS = np.arange(24) * 15.0
 """Degrees."""
 ELEVATIONS = np.arange(4) * 6.0
@@ -21,7 +23,7 @@ ELEVATIONS = np.arange(4) * 6.0
 FACTORS = (
     Factor("elevation", "deg", 0, 18, "ordinal"),
     Factor("azimuth", "deg", 0, 360, "periodic"),
-    Factor("car", "", 0, 182, "categorical"),
+    Factor("car", "", 0, CARS - 1, "categorical"),
     Factor("area", "", 0, 1),
     Factor("azimuth_cos", "", -1, 1),
     Factor("azimuth_sin", "", -1, 1),
@@ -41,10 +43,18 @@ _BACKGROUND = 250  # the pictures have a white ground
 def read(source: Path, cars: int | None = None) -> NDArray[np.uint8]:
     """(car, azimuth, elevation, 64, 64, 3) from a folder of .mat files or an HDF5 file. Raises InputError.
 
-    cars: the first so many; all if not given.
+    cars: the first so many; all if not given. A source with fewer is read, with a warning.
     """
     if cars is not None and cars < 2:
         raise InputError(f"cars = {cars}; allowed: at least 2")
+    images = _read(source, cars)
+    expected = CARS if cars is None else min(cars, CARS)
+    if len(images) < expected:
+        print(f"warning: {source}: has {len(images)} of {expected} cars", file=sys.stderr, flush=True)
+    return images
+
+
+def _read(source: Path, cars: int | None) -> NDArray[np.uint8]:
     if source.is_dir():
         files = sorted(source.glob("*.mat"))
         if not files:
