@@ -37,7 +37,7 @@ class Conv2d(nn.Conv2d):
         patches_BPL = functional.unfold(images_BCHW, side, padding=padding, stride=stride)
         # Two dimensions: of three, without gradients, torch makes a product for each image, many times as slow.
         patches = patches_BPL.transpose(1, 2).flatten(0, 1)
-        out_BLO = functional.linear(patches, self.weight.flatten(1), self.bias).unflatten(0, (len(images_BCHW), -1))
+        out_BLO = functional.linear(patches, self.weight.flatten(1), self.bias).unflatten(0, (-1, height * width))
         return out_BLO.transpose(1, 2).unflatten(2, (height, width))
 
 

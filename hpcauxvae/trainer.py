@@ -263,7 +263,7 @@ class Trainer:
         """
         self.model.eval()
         totals: dict[str, float] = {}
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        parts: list[tuple[Tensor, ...]] = []
         for index_B in self.validation_index.split(_VALIDATION_BATCH):
             if stop():
                 return None
@@ -275,13 +275,15 @@ class Trainer:
             terms["mse"] = global_mean(error.square().mean((1, 2, 3)), len(index_B), self.model.group)
             for name, value in self._mean_over_ranks(terms).items():
                 totals[name] = totals.get(name, 0.0) + value * len(index_B) / len(self.validation_index)
-            parts.append((*posterior, batch.factors[:, self.columns]))
+            parts.append((batch.index, *posterior, batch.factors[:, self.columns]))
         self.model.train()
         mse = totals.pop("mse")
         scores = {"loss": sum(totals.values())} | totals | {"mse": mse}
         if not self.columns:
             return scores, None
-        mean_NZ, logvar_NZ, aux_ND = (self._gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
+        index_N, *rows = (self._gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
+        order_N = index_N.argsort()  # ranks come in another one than a single process, and draws of z go by row
+        mean_NZ, logvar_NZ, aux_ND = (values[order_N] for values in rows)
         codes = Codes(
             mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=aux_ND, hidden_NH=aux_ND[:, :0],
             aux_names=self.config.aux_names, hidden_names=(), seed=0,

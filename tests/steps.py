@@ -1,4 +1,5 @@
-"""Program for test_train.py: 20 training steps in float64 of each of CASES, on the processes its launcher starts.
+"""Program for test_train.py: 20 training steps in float64 of each of CASES, on the processes its launcher starts, and
+the validation after them.
 
 torchrun --nproc-per-node N steps.py DATA.h5 OUT.npz
 """
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcauxvae import trainer as trainer_module
 from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.distributed import start, stop
@@ -25,6 +27,7 @@ CASES = {
     "reference 11": {"objective": "reference", "batch_size": 11},
     "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},
 }
+trainer_module._VALIDATION_BATCH = 10  # of 32 samples: four batches, the last of 2, of which a third rank gets none
 
 
 def endless(trainer):
@@ -53,6 +56,10 @@ def main() -> None:
         record[f"{case}/losses"] = np.array(losses)
         for name, parameter in trainer.model.named_parameters():
             record[f"{case}/{name} at the end"] = parameter.detach().numpy().copy()
+        scores, codes = trainer.validate(lambda: False)
+        record |= {f"{case}/validation/{name}": np.array(value) for name, value in scores.items()}
+        for name in ("mean_NZ", "logvar_NZ", "aux_ND"):
+            record[f"{case}/validation/{name}"] = getattr(codes, name)
     if processes.world.rank == 0:
         np.savez(out, **record)
 

@@ -223,6 +223,7 @@ def test_a_convolution_to_few_pixels_is_that_of_torch(size, layout):
     for got, want in zip((*own.parameters(), leaves[0]), (*theirs.parameters(), leaves[1]), strict=True):
         torch.testing.assert_close(got.grad, want.grad, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(own(images), theirs(images), rtol=1e-12, atol=1e-12)
+    assert own(images[:0]).shape == theirs(images[:0]).shape, "a rank may have no part of a batch"
 
 
 def test_the_page_of_the_method_has_the_constants_of_every_objective() -> None:

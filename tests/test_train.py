@@ -99,19 +99,38 @@ def steps(data: Path, out: Path, processes: int) -> dict[str, np.ndarray]:
     return dict(np.load(out))
 
 
-def test_twenty_steps_are_the_same_on_one_two_and_three_processes(data, tmp_path):
-    """One process is plain autograd without collectives; the cases of steps.py have batches that divide unevenly."""
-    alone = steps(data, tmp_path / "1.npz", 1)
+@pytest.fixture(scope="module")
+def recorded(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
+    """By the number of processes; one is plain autograd without collectives."""
+    folder = tmp_path_factory.mktemp("steps")
+    return {processes: steps(data, folder / f"{processes}.npz", processes) for processes in (1, 2, 3)}
+
+
+def test_twenty_steps_are_the_same_on_one_two_and_three_processes(recorded):
+    """The cases of steps.py have batches that divide unevenly."""
     for processes in (2, 3):
-        together = steps(data, tmp_path / f"{processes}.npz", processes)
-        assert together.keys() == alone.keys()
-        for name, value in alone.items():
+        together = recorded[processes]
+        assert together.keys() == recorded[1].keys()
+        for name, value in recorded[1].items():
             if name.endswith("/losses"):
                 assert value.shape == (20, 4)
                 assert np.ptp(value.sum(1)) > 0
                 np.testing.assert_allclose(together[name], value, rtol=1e-9, err_msg=name)
-            else:
+            elif "/validation/" not in name:
                 assert np.linalg.norm(together[name] - value) <= 1e-9 * np.linalg.norm(value), name
+
+
+def test_validation_is_the_same_on_one_two_and_three_processes(data, recorded):
+    """Every field of it, also where the split is of several batches, of which some ranks have no part."""
+    found = {name: value for name, value in recorded[1].items() if "/validation/" in name}
+    scores = {name.removeprefix("tuned 12/validation/") for name in found if name.startswith("tuned 12/")}
+    assert scores >= {"loss", "kl", "inter", "mse", "lds", "lds_attainable", "mean_NZ", "logvar_NZ", "aux_ND"}
+    for processes in (2, 3):
+        for name, value in found.items():
+            np.testing.assert_allclose(recorded[processes][name], value, rtol=1e-8, atol=1e-9, err_msg=name)
+    _, validation, _ = split(160, 0)
+    expected = np.sort(open_set(data).scaled()[validation][:, :2], 0)
+    np.testing.assert_allclose(np.sort(found["tuned 12/validation/aux_ND"], 0), expected, rtol=1e-12)
 
 
 def config(data: Path, out: Path, **fields: Any) -> TrainConfig:
