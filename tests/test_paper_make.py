@@ -1,12 +1,7 @@
-"""What the paper command makes: which experiments, how far each is, and processes that fail or are killed."""
+"""What the paper command makes: which experiments, and how far each is."""
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,7 @@ from hpcauxvae.paper import __main__ as command
 from hpcauxvae.paper import make
 from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, SIDE_SEEDS, Experiment, chosen
 from hpcauxvae.paper.items import ITEMS
-from hpcauxvae.paper.jobs import Failed, Job, alone_in, cores, run
+from hpcauxvae.paper.jobs import cores
 from hpcauxvae.paper.make import Maker
 from hpcauxvae.paper.runs import Wants
 from hpcauxvae.paper.table1 import METHODS, TASKS
@@ -270,102 +265,3 @@ def test_options_are_checked(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             command.main(arguments)
-
-
-STEPS = """
-import os, sys, time
-from pathlib import Path
-def main(arguments):
-    match arguments:
-        case ["write", path]:
-            Path(path).write_text(os.environ["OMP_NUM_THREADS"])
-        case ["sleep", path]:
-            Path(path).write_text(str(os.getpid()))
-            time.sleep(60)
-        case ["fail", code]:
-            print("error: this went wrong")
-            return int(code)
-    return 0
-"""
-
-
-@pytest.fixture
-def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a module `steps` that processes can run."""
-    (tmp_path / "steps.py").write_text(STEPS)
-    root = Path(__file__).parents[1]
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
-    return tmp_path
-
-
-def job(name: str, *commands: list[str]) -> Job:
-    return Job(name, [["steps", *words] for words in commands])
-
-
-def gone(pid: int, within: float = 10.0) -> bool:
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def test_jobs_run_in_order_with_their_share_of_the_cores(steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = [job("a", ["write", f"{steps}/1"], ["write", f"{steps}/2"]), job("b", ["write", f"{steps}/3"])]
-    with alone_in(steps) as lock:
-        run(jobs, 1, steps / "logs", lock)
-    assert [(steps / name).read_text() for name in "123"] == [str(cores())] * 3
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"python -m steps write {steps}/1", f"python -m steps write {steps}/2"]
-    assert lines[2].startswith("done: a,") and lines[3] == f"python -m steps write {steps}/3"
-    assert (steps / "logs" / "b.txt").read_text() == f"$ python -m steps write {steps}/3\n"
-
-
-@pytest.mark.parametrize(("code", "kind"), [("2", InputError), ("1", Failed), ("75", Failed)])
-def test_a_failure_is_named_and_ends_the_others(steps: Path, code: str, kind: type[Exception]) -> None:
-    jobs = [job("sleeper", ["sleep", f"{steps}/pid"]), job("b", ["write", f"{steps}/1"], ["fail", code])]
-    words = rf"^python -m steps fail {code}: ended with exit code {code}: this went wrong \(all of it in .*b.txt\)$"
-    with alone_in(steps) as lock, pytest.raises(kind, match=words) as raised:
-        run([*jobs, job("never", ["write", f"{steps}/never"])], 2, steps / "logs", lock)
-    assert kind is InputError or raised.value.code == int(code)  # type: ignore[attr-defined]
-    if (steps / "pid").exists():
-        assert gone(int((steps / "pid").read_text()), within=0.2)
-    assert not (steps / "never").exists()
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from hpcauxvae.paper.jobs import Job, alone_in, run
-folder = Path(sys.argv[1])
-with alone_in(folder) as lock:
-    run([Job("sleeper", [["steps", "sleep", str(folder / "pid")]])], 1, folder / "logs", lock)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent died")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_a_kill(steps: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(steps)], stdout=subprocess.DEVNULL)
-    while not (steps / "pid").exists() or not (steps / "pid").read_text():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(number)
-    process.wait(20)
-    assert gone(int((steps / "pid").read_text()))
-    with alone_in(steps):
-        pass
-
-
-def test_the_second_start_waits_for_the_first(steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where the first was killed and only what it had started is left: that holds the lock."""
-    holder = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(1)"
-    process = subprocess.Popen([sys.executable, "-c", holder, steps / ".lock"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    with alone_in(steps):
-        assert process.wait(0.5) == 0
-    assert "waiting for another start of this command" in capsys.readouterr().out

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scored = next(evaluator.sets())
         images = score_images(scored.originals, scored.reconstructions, float(evaluator.model.scale.maximum))
         write_codes(run.out / "codes-test.h5", scored, images.per_image)
-        write_json(run.out / "metrics.json", {"ssim": images.means["ssim"], "epoch": 1})
+        write_json(run.out / "metrics.json", {"ssim": images.means["ssim"], "epoch": 1, "sets": {}})
     return folder
 
 

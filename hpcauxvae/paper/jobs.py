@@ -19,6 +19,8 @@ from hpcauxvae.paper.chain import SHOWN, text
 from hpcauxvae.stopping import FAILED
 from hpcauxvae.types import InputError
 
+_BAD_INPUT = 2
+"""Exit code of a command that found its input bad, or the disk full (cli.run)."""
 _PATIENCE_S = 60.0
 """For processes that were asked to stop: training writes a checkpoint."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -30,7 +32,7 @@ class Job(NamedTuple):
     name: str
     """Of the log file, and in what is said."""
     commands: list[list[str]]
-    """[module, argument, ...] each, run by chain.py; a launcher takes one only."""
+    """[module, argument, ...] each, run by chain.py, up to the first that fails; a launcher takes one only."""
     launcher: tuple[str, ...] = ()
     """What stands before `python`, as mpirun -n 4."""
 
@@ -41,7 +43,7 @@ class Job(NamedTuple):
 
 
 class Failed(Exception):
-    """A command did not end with 0; the message says which and why."""
+    """Commands did not end with 0; the message says which and why, in a line for each."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -78,12 +80,14 @@ def alone_in(folder: Path) -> Iterator[int]:
 def run(jobs: Sequence[Job], at_once: int, logs: Path, lock: int) -> None:
     """Runs them, `at_once` at a time, in order; cores are shared out among these. lock: of `alone_in`.
 
-    Raises Failed (or InputError, where a command found its input bad) at the first that fails, after the others were
-    asked to stop. They are, too, when this process is interrupted or asked to end.
+    A job that fails does not end the others, and those that wait have their turn; but after exit code 2, bad input or a
+    full disk, which the next would find too, no more are begun. Once the last has ended, raises Failed, or InputError
+    where all failures had exit code 2, which names each of them. When this process is interrupted or asked to end, it
+    asks all jobs to end first.
     """
     logs.mkdir(parents=True, exist_ok=True)
     waiting, running = list(jobs), dict[subprocess.Popen[str], tuple[Job, float]]()
-    env = os.environ | threads(at_once)
+    env, failures, not_begun = os.environ | threads(at_once), list[Failed | InputError](), 0
     with _asked_to_end():
         try:
             while waiting or running:
@@ -94,12 +98,18 @@ def run(jobs: Sequence[Job], at_once: int, logs: Path, lock: int) -> None:
                     running[_start(job, env, logs, lock)] = job, time.monotonic()
                 for process in [process for process in running if process.poll() is not None]:
                     job, began = running.pop(process)
+                    said = f"done: {job.name}, {time.monotonic() - began:.0f} s"
                     if process.returncode:
-                        raise _failure(job, process.returncode, _log(logs, job))
-                    print(f"done: {job.name}, {time.monotonic() - began:.0f} s; {len(waiting)} to go", flush=True)
+                        failures.append(_failure(job, process.returncode, _log(logs, job)))
+                        said = f"failed: {failures[-1]}"
+                    if process.returncode == _BAD_INPUT:
+                        not_begun, waiting = not_begun + len(waiting), []
+                    print(f"{said}; {len(waiting)} to go", flush=True)
                 time.sleep(0.05)
         finally:
             _end(list(running))
+    if failures:
+        raise _together(failures, len(jobs), not_begun)
 
 
 def _log(logs: Path, job: Job) -> Path:
@@ -165,7 +175,7 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
             process.wait()
 
 
-def _failure(job: Job, code: int, log: Path) -> Exception:
+def _failure(job: Job, code: int, log: Path) -> Failed | InputError:
     """Says which command it was, how it ended, and the last line that it said."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     shown = [number for number, line in enumerate(lines) if line.startswith(SHOWN)]
@@ -173,4 +183,15 @@ def _failure(job: Job, code: int, log: Path) -> Exception:
     said = lines[-1] if lines and (not shown or shown[-1] < len(lines) - 1) else "it said nothing"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     message = f"{command}: {how}: {said.removeprefix('error: ')} (all of it in {log})"
-    return InputError(message) if code == 2 else Failed(message, code if code > 0 else FAILED)
+    return InputError(message) if code == _BAD_INPUT else Failed(message, code if code > 0 else FAILED)
+
+
+def _together(failures: list[Failed | InputError], jobs: int, not_begun: int) -> Failed | InputError:
+    """All failures of a run as one, with the exit code of the first that is not one of bad input."""
+    message = "\n".join(map(str, failures))
+    if len(failures) > 1:
+        message = f"{len(failures)} of {jobs} jobs failed:\n{message}"
+    if not_begun:
+        message += f"\n{not_begun} more were not begun after exit code {_BAD_INPUT}"
+    codes = [failure.code for failure in failures if isinstance(failure, Failed)]
+    return Failed(message, codes[0]) if codes else InputError(message)

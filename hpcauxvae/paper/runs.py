@@ -1,8 +1,9 @@
 """Finished runs, found by what they trained: the paper's tables and figures read them and never train."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from hpcauxvae.recipes import Variant, command, galaxies
 from hpcauxvae.tracking import LOG, history
 from hpcauxvae.types import InputError
 
-METRICS = "metrics.json"
+CONFIG, METRICS = "config.json", "metrics.json"
 PRECISION = ("bf16",)
 """Fields of a configuration that say how it was computed: runs that differ in no other are seeds of one experiment."""
 Sweep = Literal["", "grid", "betas"]
@@ -58,13 +59,47 @@ class Found:
         return _LABELS.get(self.config.aux_names, (None, "raw"))[1]
 
 
-def find(folder: Path) -> list[Found]:
-    """The evaluated runs in the folders directly below `folder`, by name."""
-    found = []
-    for path in sorted(folder.glob(f"*/{METRICS}")):
-        config = TrainConfig.from_json(json.loads((path.parent / "config.json").read_text()))
-        found.append(Found(folder=path.parent, config=config, metrics=json.loads(path.read_text())))
-    return found
+def find(folder: Path, only: Collection[Path] | None = None) -> list[Found]:
+    """The evaluated runs in the folders directly below `folder`, or in those of them that are in `only`, by name.
+
+    Raises InputError, naming the file and what mends it, where one is damaged or not of this version: a table from
+    which a run is missing without a word would be another table.
+    """
+    folders = [path.parent for path in sorted(folder.glob(f"*/{METRICS}"))]
+    return [_read(run) for run in folders if only is None or run in only]
+
+
+def _read(run: Path) -> Found:
+    with _checked(run / CONFIG, f"train {run} again, or move it elsewhere"):
+        config = TrainConfig.from_json(_object(run / CONFIG, "resolved_objective", "data", "out"))
+    with _checked(run / METRICS, f"`hpcauxvae evaluate {run}` writes it anew, or move {run} elsewhere"):
+        metrics = _object(run / METRICS, "epoch", "sets")
+    return Found(folder=run, config=config, metrics=metrics)
+
+
+@contextlib.contextmanager
+def _checked(path: Path, remedy: str) -> Iterator[None]:
+    """What is wrong with the content of a file, as an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {remedy}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: is missing; {remedy}") from error
+    except KeyError as error:
+        raise InputError(f"{path}: {error} is unknown to this version of hpcauxvae; {remedy}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is damaged: {error}; {remedy}") from error
+
+
+def _object(path: Path, *needed: str) -> dict[str, Any]:
+    """The JSON object in a file, which has these fields."""
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise InputError(f"holds {json.dumps(content):.40}; allowed: a JSON object")
+    if missing := [name for name in needed if name not in content]:
+        raise InputError(f"has no field {', '.join(missing)}: it is damaged, or of another version of hpcauxvae")
+    return content
 
 
 def select(
