@@ -269,7 +269,7 @@ def optimal_gaussian_nll(target: Tensor, mean: Tensor, global_mean: Callable[[Te
         dist.all_reduce(now, group=group)
         now /= dist.get_world_size(group)
     now = now.clamp_min(torch.finfo(now.dtype).tiny)
-    return target[0].numel() / 2 * (now.log() + error_B / now - 1)
+    return target.flatten(1).shape[1] / 2 * (now.log() + error_B / now - 1)
 
 
 def bernoulli_nll(target: Tensor, logits: Tensor) -> Tensor:
