@@ -335,6 +335,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "epoch": evaluator.run.state["epoch"],
         "sets": {},
     }
+    (out / "metrics.json").unlink(missing_ok=True)  # it comes last: never beside the codes of another evaluation
     for scored in evaluator.sets():
         print(f"scoring {scored.name}: {len(scored.index_N)} samples", file=sys.stderr, flush=True)
         block, per_image = evaluator.scores(scored)

@@ -210,8 +210,8 @@ def _check(path: Path, u_ND: NDArray, factors: Sequence[Factor]) -> None:
     if importlib.util.find_spec("astropy") is None:
         raise InputError(f"{path}: FITS needs astropy; `pip install astropy` mends it")
     for text in [_ascii(f.name) for f in factors] + [_fits_unit(f.unit) for f in factors]:
-        if len(text.replace("'", "''")) > _FITS_LETTERS:
-            raise InputError(f"{path}: {text}: {len(text)} letters; allowed in FITS: at most {_FITS_LETTERS}, or .h5")
+        if (letters := len(text.replace("'", "''"))) > _FITS_LETTERS:
+            raise InputError(f"{path}: {text}: {letters} letters; allowed in FITS: at most {_FITS_LETTERS}, or .h5")
 
 
 def generate(config: GenerateConfig) -> int:

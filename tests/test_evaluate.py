@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,15 @@ def test_a_model_without_auxiliary_variables_is_scored_by_its_images(folder, tmp
     assert (run / "pictures" / "reconstructions-test.png").exists()
     lines = table(found["sets"]).splitlines()
     assert [line.split()[0] for line in lines] == ["score", "test:", "ssim", "mse", "fresh:", "ssim", "mse"]
+
+
+def test_scores_do_not_stand_beside_the_codes_of_an_evaluation_that_was_killed(folder, metrics, tmp_path, monkeypatch):
+    arguments = EvaluateConfig(run=folder / "run", out=tmp_path, device="cpu")
+    (tmp_path / "metrics.json").write_text("of an earlier one")
+    monkeypatch.setattr(Evaluator, "draw", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(arguments)
+    assert (tmp_path / "codes-test.h5").exists() and not (tmp_path / "metrics.json").exists()
 
 
 def test_codes_that_the_disk_does_not_take_leave_the_old_ones(folder, metrics, tmp_path, monkeypatch):

@@ -119,7 +119,12 @@ def test_how_far_an_experiment_is(tmp_path: Path) -> None:
     assert at.stage(ONE) == "missing"
     (config.out / "last.safetensors").touch()
     assert at.stage(ONE) == "trained"
-    for metrics in ({"epoch": 0, "sets": {"test": {}, "fresh": {}}}, {"epoch": 1, "sets": {"test": {}}}):
+    for metrics in (
+        {"sets": {}},
+        {"epoch": 1},
+        {"epoch": 0, "sets": {"test": {}, "fresh": {}}},
+        {"epoch": 1, "sets": {"test": {}}},
+    ):
         save(config.out, config, metrics=metrics)
         assert at.stage(ONE) == "trained"
     save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})

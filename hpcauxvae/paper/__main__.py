@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         made = maker.make(_experiments(options.names, options.small), options.dry_run) if options.train else None
     except Failed as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}\nhpcauxvae paper --no-train draws from the runs that are there", file=sys.stderr)
         return error.code
     if options.dry_run:
         print(f"then: {', '.join(options.names)} into {out}")

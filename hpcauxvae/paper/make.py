@@ -196,7 +196,7 @@ class Maker:
                 )
         metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
         trained = (config.out / LAST).exists() and status is not None and status["exit_code"] == FINISHED
-        if metrics and metrics["epoch"] == config.epochs and _is_whole(one, metrics):
+        if metrics and metrics.get("epoch") == config.epochs and "sets" in metrics and _is_whole(one, metrics):
             # A record's scores are whole, whatever a training that began in its folder has left there since.
             codes = (codes_path(config.out, name) for name in metrics["sets"])
             if not self._drawn(one) or (trained and all(path.exists() for path in codes)):

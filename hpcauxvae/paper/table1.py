@@ -88,6 +88,8 @@ class Line(NamedTuple):
     """How many of them were trained in bfloat16."""
 
 
+Ceilings = dict[tuple[str, int, int], tuple[Found, float]]
+"""By set, number of latents and seed of the evaluation: the first run, and its ceiling of LDS."""
 Rescored = dict[Path, dict[str, Any]]
 """By folder of the run, then by set and task."""
 
@@ -96,7 +98,7 @@ def lines(runs: list[Found], rescored_runs: Rescored | None = None) -> Iterator[
     """Every model, objective and set of every task that has runs; what was scored anew goes into `rescored_runs`."""
     kept: Rescored = {} if rescored_runs is None else rescored_runs
     for task in TASKS:
-        ceilings: dict[str, tuple[Found, float]] = {}
+        ceilings: Ceilings = {}
         for model in METHODS:
             of_model = select(runs, data=task.data, model=model)
             if model != "beta-vae":
@@ -132,16 +134,16 @@ def _of_one_experiment(seeds: list[Found]) -> list[Found]:
     return seeds
 
 
-def _check_data(
-    scored: list[Found], name: str, of_seeds: list[Mapping[str, Any]], ceilings: dict[str, tuple[Found, float]]
-) -> None:
-    """Raises InputError where a run was scored on other samples than the first of its task.
+def _check_data(scored: list[Found], name: str, of_seeds: list[Mapping[str, Any]], ceilings: Ceilings) -> None:
+    """Raises InputError where a run was scored on samples with other labels than the first of its task.
 
-    The ceiling of LDS tells: it is computed from the labels of these very samples, on any machine to the same digits.
+    The ceiling of LDS tells: it is computed from the labels of these very samples, on any machine to the same digits,
+    for the latents of the run with the seed of its evaluation.
     """
     for run, scores in zip(scored, of_seeds, strict=True):
         ceiling = scores["lds"]["attainable"]
-        first, its = ceilings.setdefault(name, (run, ceiling))
+        seed = run.metrics.get("settings", {}).get("seed", 0)
+        first, its = ceilings.setdefault((name, run.config.latents, seed), (run, ceiling))
         if not math.isclose(its, ceiling, rel_tol=1e-6):
             raise InputError(
                 f"{run.folder}: was scored on another {name} set than {first.folder}: the ceilings of their LDS are "
