@@ -1,6 +1,8 @@
 """The command `hpcauxvae`, and what all commands have in common when they fail. Imports nothing heavy by itself."""
 
 import importlib
+import os
+import select
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -28,16 +30,20 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
     Bad input (InputError), a file that cannot be read or written, and a full disk are one line on standard error, from
-    one of the processes, and exit code 2; Ctrl-C is exit code 130. All else is a defect or a failure, and raised.
+    one of the processes, and exit code 2; Ctrl-C is exit code 130, and an output that nobody reads any more, as behind
+    `| head`, is 141. All else is a defect or a failure, and raised.
     """
     keep_freed()
     try:
         code = main()
+        sys.stdout.flush()
     except InputError as error:
         if not error.reported:
             print(f"error: {error}", file=sys.stderr)
         code = 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(141)
         fault = file_fault(error)
         if fault is None:
             raise
@@ -45,8 +51,17 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = 2
     except KeyboardInterrupt:
         code = 130
-    sys.stdout.flush()
     sys.exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe that has lost its reader; what waits to be written to it is then dropped."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def main() -> NoReturn:

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_bad_input_to_a_command_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert str(missing) in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_leaves_is_no_defect(lines: int) -> None:
+    """As behind `| head`: the command ends quietly, whether the pipe breaks as it prints or at its end."""
+    program = f"from hpcauxvae.cli import run; run(lambda: print('a line\\n' * {lines}) or 0)"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as output:
+        done = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_a_failure() -> None:
+    program = "from hpcauxvae.cli import run\ndef main(): raise BrokenPipeError(32, 'a worker')\nrun(main)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError: [Errno 32] a worker\n")
 
 
 def raising(error: BaseException) -> int:

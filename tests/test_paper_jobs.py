@@ -42,6 +42,8 @@ def main(arguments):
         case ["sleep", path]:
             Path(path).write_text(str(os.getpid()))
             time.sleep(60)
+        case ["warn", words]:
+            print("loss 1.0\\nwarning:", words, file=sys.stderr)
         case ["fail", code]:
             print("error: this went wrong")
             return int(code)
@@ -104,6 +106,15 @@ def test_a_failure_is_named_and_the_others_go_on(steps: Path, capsys: pytest.Cap
     assert set(re.findall(r"^done: (\w+),", said, re.M)) == {"later", "beside"}
 
 
+def test_warnings_are_seen_and_not_only_logged(steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of this start: the log has earlier ones, too."""
+    with alone_in(steps) as lock:
+        run([job("a", ["warn", "180 of 183 cars"])], 1, steps / "logs", lock)
+        assert capsys.readouterr().err == "warning: 180 of 183 cars\n"
+        run([job("a", ["write", f"{steps}/1"]), job("b", ["warn", "β"])], 1, steps / "logs", lock)
+    assert capsys.readouterr().err == "warning: β\n"
+
+
 def test_every_failure_is_named(steps: Path) -> None:
     jobs = [job("a", ["fail", "1"]), job("b", ["write", f"{steps}/1"]), job("c", ["die"]), job("d", ["fail", "2"])]
     with alone_in(steps) as lock, pytest.raises(Failed) as raised:
@@ -132,7 +143,7 @@ def test_after_bad_input_what_runs_comes_to_its_end_and_no_more_is_begun(steps: 
     assert (steps / "1").exists() and not (steps / "never").exists()
 
 
-def test_nothing_that_needs_a_failed_job_is_begun(
+def test_when_one_data_file_fails_the_others_are_made_and_no_training_is_begun(
     steps: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     phases = [

@@ -82,11 +82,11 @@ def run(jobs: Sequence[Job], at_once: int, logs: Path, lock: int) -> None:
 
     A job that fails does not end the others, and those that wait have their turn; but after exit code 2, bad input or a
     full disk, which the next would find too, no more are begun. Once the last has ended, raises Failed, or InputError
-    where all failures had exit code 2, which names each of them. When this process is interrupted or asked to end, it
-    asks all jobs to end first.
+    where all failures had exit code 2, which names each of them. Warnings of jobs are printed. When this process is
+    interrupted or asked to end, it asks all jobs to end first.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    waiting, running = list(jobs), dict[subprocess.Popen[str], tuple[Job, float]]()
+    waiting, running = list(jobs), dict[subprocess.Popen[str], tuple[Job, float, int]]()
     env, failures, not_begun = os.environ | threads(at_once), list[Failed | InputError](), 0
     with _asked_to_end():
         try:
@@ -95,9 +95,14 @@ def run(jobs: Sequence[Job], at_once: int, logs: Path, lock: int) -> None:
                     job = waiting.pop(0)
                     for line in job.lines():
                         print(line, flush=True)
-                    running[_start(job, env, logs, lock)] = job, time.monotonic()
+                    log = _log(logs, job)
+                    said_before = log.stat().st_size if log.exists() else 0
+                    running[_start(job, env, log, lock)] = job, time.monotonic(), said_before
                 for process in [process for process in running if process.poll() is not None]:
-                    job, began = running.pop(process)
+                    job, began, said_before = running.pop(process)
+                    for line in _log(logs, job).read_bytes()[said_before:].decode(errors="replace").splitlines():
+                        if line.startswith("warning: "):
+                            print(line, file=sys.stderr, flush=True)
                     said = f"done: {job.name}, {time.monotonic() - began:.0f} s"
                     if process.returncode:
                         failures.append(_failure(job, process.returncode, _log(logs, job)))
@@ -116,17 +121,17 @@ def _log(logs: Path, job: Job) -> Path:
     return logs / f"{job.name.replace('/', '-')}.txt"
 
 
-def _start(job: Job, env: dict[str, str], logs: Path, lock: int) -> subprocess.Popen[str]:
+def _start(job: Job, env: dict[str, str], log: Path, lock: int) -> subprocess.Popen[str]:
     if job.launcher:
         (command,) = job.commands
         argv, said = [*job.launcher, sys.executable, "-m", *command], ""
     else:
         argv, said = [sys.executable, "-m", "hpcauxvae.paper.chain"], json.dumps(job.commands)
-    with open(_log(logs, job), "a") as log:
+    with open(log, "a") as output:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             env=env,
