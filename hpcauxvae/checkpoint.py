@@ -110,12 +110,17 @@ class Checkpoints:
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written: {error.strerror}") from error
         write(self._path(step), tensors, state)
-        self._point(LAST, step)
-        if best is not None and best["step"] == step:
-            self._point(BEST, step)
-        for old in self.steps()[self.keep_last :]:
+        self.point(step, best)
+        # Those of later steps are damaged: the run went back behind them.
+        for old in [old for old in self.steps() if old <= step][self.keep_last :]:
             if not self.permanent(old) and (best is None or best["step"] != old):
                 self._path(old).unlink()
+
+    def point(self, step: int, best: dict[str, float] | None) -> None:
+        """Lets `last` and `best` name these steps where they have a checkpoint: a kill may have come before that."""
+        for name, to in ((LAST, step), (BEST, int(best["step"]) if best else None)):
+            if to is not None and self._path(to).exists():
+                self._point(name, to)
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint, with a warning for each damaged one that it passes; None if there are none.

@@ -35,6 +35,8 @@ class Processes:
     """where this process computes"""
     group: dist.ProcessGroup | None
     """for the collectives; None when this process is alone"""
+    patience: timedelta
+    """how long a collective waits for the others"""
 
 
 def device_of(world: World, request: str = "auto") -> torch.device:
@@ -70,7 +72,7 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
     if own.type == "cuda":
         torch.cuda.set_device(own)
     if world.world_size == 1:
-        return Processes(world=world, device=own, group=None)
+        return Processes(world=world, device=own, group=None, patience=timeout)
     host, port = rendezvous(world)
     # torchrun holds the meeting itself, which only "env://" knows how to join.
     where = "env://" if world.launcher == "torchrun" else f"tcp://{host}:{port}"
@@ -87,7 +89,7 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
             f"rank {world.rank} of {world.world_size} did not meet the others at {host}:{port} ({reason}); "
             "set MASTER_ADDR and MASTER_PORT to a free port of rank 0's machine"
         ) from error
-    return Processes(world=world, device=own, group=dist.group.WORLD)
+    return Processes(world=world, device=own, group=dist.group.WORLD, patience=timeout)
 
 
 def stop() -> None:

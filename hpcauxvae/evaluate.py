@@ -253,7 +253,10 @@ class Evaluator:
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:
-    """Raises InputError unless each noiseless file has images of the sets' shape, and the factors of one of them."""
+    """Raises InputError unless each noiseless file has images of the sets' shape, and the factors of one of them.
+
+    So it does where the file itself says that its images are noisy, or holds those of the set.
+    """
     for drawn in noiseless:
         if drawn.shape != sets[0].shape:
             first = sets[0]
@@ -262,6 +265,13 @@ def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> 
             raise InputError(
                 f"{drawn.path}: the factors of its {len(drawn)} samples are those of no set that is scored; "
                 f"allowed: noiseless draws of {' or '.join(str(data.path) for data in sets)}"
+            )
+        noise = drawn.provenance.get("noise", "none")
+        if noise != "none" or drawn.fingerprint in (data.fingerprint for data in sets):
+            found = f"noise = {noise}" if noise != "none" else "the images of a set that is scored"
+            raise InputError(
+                f"--noiseless {drawn.path}: {found}; allowed: images without noise, as by `hpcauxvae simulate OUT "
+                "--like FILE --noiseless`"
             )
 
 

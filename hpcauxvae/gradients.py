@@ -94,9 +94,9 @@ class Graphed:
     which a graph would not see.
     """
 
-    def __init__(self, at_once: AtOnce) -> None:
-        self.at_once = at_once
-        self.stream = torch.cuda.Stream()
+    def __init__(self, at_once: AtOnce, stream: torch.cuda.Stream) -> None:
+        """stream: the one on which DDP was built."""
+        self.at_once, self.stream = at_once, stream
         self.eager_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: tuple[Batch, Tensor] | None = None
@@ -116,7 +116,8 @@ class Graphed:
             kept.copy_(given)
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=self.stream):
+            # Other threads may go on: one reads images into pinned memory meanwhile.
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.terms = self.at_once(*self.inputs)
         self.graph.replay()
         return self.terms

@@ -7,6 +7,7 @@ Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree. `moments` 
 form, `slopes` the derivatives of the terms with respect to it.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -16,12 +17,27 @@ from torch.distributed import distributed_c10d
 
 from hpcauxvae.moments import PolynomialMoments, core
 
+_OLDEST_GPU = (8, 0)
+"""Compute capability of the oldest GPUs that CMakeLists.txt compiles for."""
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
 def serves(device: torch.device) -> bool:
     """Whether the compiled module serves tensors on this device."""
-    return core is not None and (device.type == "cpu" or (device.type == "cuda" and core.cuda_compiled))
+    if core is None or device.type not in ("cpu", "cuda"):
+        return False
+    return device.type == "cpu" or (core.cuda_compiled and _serves_gpu(device.index))
+
+
+@torch.compiler.assume_constant_result
+def _serves_gpu(index: int | None) -> bool:
+    return _known_gpu(index)
+
+
+@functools.lru_cache
+def _known_gpu(index: int | None) -> bool:
+    """Whether the driver knows the CUDA that built the module, which need not be torch's, and the GPU is new enough."""
+    return core.cuda_device_count() > 0 and torch.cuda.get_device_capability(index) >= _OLDEST_GPU
 
 
 def _on_gpu(tensor: Tensor) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from hpcauxvae import moments
+from hpcauxvae import moments, native
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.distributed import Apart, device_of, start, stop
 from hpcauxvae.types import InputError
@@ -64,12 +64,17 @@ def check_ranks(world: World, expected: int) -> None:
 
 
 def check_kernel(device: str) -> None:
-    """Raises InputError where the kernel is not compiled for this kind of device, cpu or cuda."""
+    """Raises InputError where the kernel does not serve the device of this process, of this kind, cpu or cuda."""
     mend = "build it where there is a compiler (docs/clusters.md), or go on without: PREFLIGHT_OPTIONS=--without-kernel"
     if moments.core is None:
         raise InputError(f"the kernel hpcauxvae._core is not compiled, or cannot be loaded here; {mend}")
     if device == "cuda" and not moments.core.cuda_compiled:
         raise InputError(f"the kernel hpcauxvae._core is compiled without CUDA; {mend}")
+    if device == "cuda" and not native.serves(torch.device("cuda")):
+        raise InputError(
+            "the kernel hpcauxvae._core cannot run on this GPU: it is older than an A100, or its driver than the CUDA "
+            f"that built the kernel; {mend}"
+        )
 
 
 def gpu_of(world: World, request: str) -> str:

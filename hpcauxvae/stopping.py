@@ -40,7 +40,9 @@ class Requests:
 
     def __init__(self, processes: Processes, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
         """The limits count from now: the time until the run stops, and the time between saves."""
-        self.control = None if processes.group is None else dist.new_group(backend="gloo")
+        self.control = None
+        if processes.group is not None:
+            self.control = dist.new_group(backend="gloo", timeout=processes.patience)
         self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self.between_saves = None if checkpoint_minutes is None else 60 * checkpoint_minutes
         self.saved_at = time.monotonic()

@@ -36,16 +36,18 @@ class Run:
         self.config, self.processes, self.requests, self.watch = config, processes, requests, watch
         data = on_each_rank(lambda: open_set(config.data), processes)
         self.trainer = trainer = on_each_rank(lambda: Trainer(config, processes, data), processes)
+        watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
         between = config.keep_every * trainer.steps_per_epoch
         self.checkpoints = Checkpoints(config.out, config.keep_last, lambda step: step % between == 0)
         newest = on_first_rank(self.checkpoints.newest, processes)
         if newest is None:
             own = slice_of(len(data), processes.world.rank, processes.world.world_size)
-            on_each_rank(lambda: check_pixels(data, own), processes)
+            on_each_rank(lambda: check_pixels(data, own, watch.mark), processes)
         else:
             on_each_rank(lambda: trainer.restore(newest, *checkpoint.read(newest)), processes)
-        trainer.connect()
+        watch.mark()
+        trainer.connect(watch.mark)
         self.saved = trainer.epoch, trainer.epoch_step
         self.log: EpochLog | None = None
         on_first_rank(self._open_log, processes)
@@ -53,6 +55,7 @@ class Run:
     def _open_log(self) -> None:
         """On rank 0, once nothing can be refused any more: what an earlier start left is written over."""
         out = self.config.out
+        self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
         (out / "config.json").write_text(json.dumps(self.config.to_json(), indent=2) + "\n")
         (out / STATUS).unlink(missing_ok=True)

@@ -90,13 +90,13 @@ class Trainer:
         self._checked_at = 0
         self._restored = False
 
-    def _prepare(self) -> None:
+    def _prepare(self, mark: Callable[[], None]) -> None:
         """Scale and starting biases from the training data, the same on every rank; all ranks must ask."""
-        own = on_each_rank(self._pixel_range, self.processes)
+        own = on_each_rank(lambda: self._pixel_range(mark), self.processes)
         low_R, high_R, below_R = self._gather(torch.tensor([own], dtype=torch.float64)).T
         on_each_rank(lambda: self._fit(low_R.min(), high_R.max(), below_R.sum()), self.processes)
 
-    def _pixel_range(self) -> tuple[float, float, float]:
+    def _pixel_range(self, mark: Callable[[], None]) -> tuple[float, float, float]:
         """Lowest and highest pixel, and the pixels below 0, of this rank's share of the training images."""
         low, high, below = math.inf, -math.inf, 0.0
         own = self.train_index[slice_of(len(self.train_index), self.world.rank, self.world.world_size)]
@@ -104,6 +104,7 @@ class Trainer:
             images = self.samples.batch(part).images
             low, high = min(low, float(images.min())), max(high, float(images.max()))
             below += float((images < 0).sum())
+            mark()
         return low, high, below
 
     def _fit(self, low: float, high: float, below: float) -> None:
@@ -141,31 +142,37 @@ class Trainer:
         steps = max(1, round((warm_up or 0) * self.steps_per_epoch))
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / steps))
 
-    def connect(self) -> None:
+    def connect(self, mark: Callable[[], None] = lambda: None) -> None:
         """Fits a new model to the data, gives all ranks the weights of the first, and sums gradients over ranks.
 
-        Raises InputError, on all ranks, for data that do not suit the objective.
+        mark: called for each part of the data that is read. Raises InputError, on all ranks, for data that do not suit
+        the objective.
         """
         config = self.config
         if not self._restored:
-            self._prepare()
+            self._prepare(mark)
         parallel: nn.Module = self.model
+        # A graph can be captured only on the stream on which DDP was built.
+        graphed = config.cuda_graph and self.processes.device.type == "cuda"
+        stream = torch.cuda.Stream() if graphed else None
         if config.compile:
             self.model.compile()
         if self.processes.group is not None:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torch.cuda.stream(stream):
                 # torch 2.13 has another name for broadcast_buffers, which torch 2.9 does not know.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
                 parallel = DistributedDataParallel(
                     self.model, broadcast_buffers=False, gradient_as_bucket_view=True,
                     bucket_cap_mb=config.bucket_mb, static_graph=config.accumulate == 1,
                 )  # fmt: skip
+        if stream is not None:
+            torch.cuda.current_stream().wait_stream(stream)
         at_once = AtOnce(parallel, config.bf16)
         self.gradient = at_once
         if config.accumulate > 1:
             self.gradient = Accumulated(at_once, self.model, config.accumulate)
-        elif config.cuda_graph and self.processes.device.type == "cuda":
-            self.gradient = Graphed(at_once)
+        elif stream is not None:
+            self.gradient = Graphed(at_once, stream)
 
     @property
     def step(self) -> int:
@@ -229,6 +236,7 @@ class Trainer:
         noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
         terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ))
         self.model.group = self.model.global_batch = None  # each sample by itself
+        self.model.forget()
         bad = []
         for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
             if not all(value.isfinite() for value in self.model.forward(Batch(*sample), noise_1Z).values()):
@@ -342,7 +350,9 @@ class Trainer:
             raise InputError(f"{path}: tensor {name} is {'unknown' if name in tensors else 'missing'}")
         self.model.load_state_dict({name: tensors[stored] for stored, name in weights.items()})
         for stored, (parameter, slot) in slots.items():
-            self.optimizer.state[parameter][slot] = tensors[stored].to(parameter.device)
+            # With the strides of the weights: the fused step goes through memory, whatever a tensor's shape says.
+            like = torch.zeros((), device=parameter.device) if slot == "step" else torch.empty_like(parameter)
+            self.optimizer.state[parameter][slot] = like.copy_(tensors[stored])
         for group, saved in zip(self.optimizer.param_groups, state["groups"], strict=True):
             group.update(saved)
         self.schedule.load_state_dict(state["schedule"])

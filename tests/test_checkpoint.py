@@ -128,6 +128,23 @@ def test_the_newest_the_best_and_the_permanent_are_kept(tmp_path):
     assert checkpoint.read(tmp_path / checkpoint.BEST)[1]["step"] == 110
 
 
+def test_what_is_written_behind_damaged_ones_stays(tmp_path):
+    """However many there are: with later steps in their names they would pass for newer."""
+    folder = checkpoint.Checkpoints(tmp_path, keep_last=1, permanent=lambda step: step == 10)
+    for step in (10, 30, 40):
+        folder.save(TENSORS, {"step": step, "best": {"step": 10, "loss": 1.0}})
+    newest = tmp_path / "checkpoints" / "step-000000040.safetensors"
+    for damaged in (newest, newest.with_name("step-000000030.safetensors")):
+        damaged.write_bytes(newest.read_bytes()[:100])
+    assert folder.newest() == newest.with_name("step-000000010.safetensors")
+    for step in (12, 15):
+        folder.save(TENSORS, {"step": step, "best": {"step": 10, "loss": 1.0}})
+        assert checkpoint.read(tmp_path / checkpoint.LAST)[1]["step"] == step
+    assert folder.newest() == newest.with_name("step-000000015.safetensors")
+    folder.save(TENSORS, {"step": 50, "best": {"step": 10, "loss": 1.0}})
+    assert folder.steps() == [50, 10]
+
+
 def test_damaged_checkpoints_are_passed_over_with_a_warning(tmp_path, capsys):
     folder = checkpoint.Checkpoints(tmp_path, keep_last=3, permanent=lambda step: False)
     assert folder.newest() is None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,17 @@ def compiled(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None = None, *, de
     """The compiled module, which must be here."""
     assert native.serves(codes_BZ.device)
     return regularizer(u_BD, codes_BZ, var_BZ, degree=degree)
+
+
+@pytest.mark.parametrize(
+    ("devices", "capability", "serves"), [(0, (9, 0), False), (1, (7, 5), False), (1, (8, 0), True), (2, (12, 0), True)]
+)
+def test_a_gpu_that_the_module_is_not_for_is_left_to_torch(monkeypatch, devices, capability, serves) -> None:
+    """A driver too old for the module's CUDA shows it no device; where it shows one, the GPU may still be too old."""
+    monkeypatch.setattr(native, "core", SimpleNamespace(cuda_compiled=True, cuda_device_count=lambda: devices))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(native, "_known_gpu", native._known_gpu.__wrapped__)
+    assert native.serves(torch.device("cuda", 0)) == serves
 
 
 needs_core = pytest.mark.skipif(not native.serves(torch.device("cpu")), reason="hpcauxvae._core is not compiled")

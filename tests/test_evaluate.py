@@ -102,6 +102,17 @@ def test_a_noiseless_set_that_belongs_to_no_set_scored_is_refused(folder, tmp_pa
         Evaluator(EvaluateConfig(run=run, fresh=folder / "fresh.h5", noiseless=(small,), device="cpu"))
 
 
+def test_images_with_noise_are_not_taken_for_noiseless_ones(folder, tmp_path):
+    """They would make the ceiling of SSIM 1, or too low."""
+    noisy = blobs(tmp_path / "noisy.h5", seed=1)
+    for noise, found in ((None, "the images of a set that is scored"), ("Poisson", "noise = Poisson")):
+        if noise:
+            with h5py.File(noisy, "r+") as file:
+                file.attrs["noise"] = noise
+        with pytest.raises(InputError, match=rf"noisy\.h5: {found}; allowed: images without noise"):
+            Evaluator(EvaluateConfig(run=folder / "run", fresh=folder / "fresh.h5", noiseless=(noisy,), device="cpu"))
+
+
 def test_a_missing_label_does_not_part_a_set_from_its_noiseless_draws(folder, tmp_path):
     paths = [tmp_path / "fresh.h5", tmp_path / "fresh-noiseless.h5"]
     for path in paths:

@@ -78,6 +78,9 @@ def test_kernel_for_gpus_only_where_it_is_compiled_for_them() -> None:
     if not core.cuda_compiled:
         with pytest.raises(InputError, match=r"compiled without CUDA; .* PREFLIGHT_OPTIONS=--without-kernel"):
             check_kernel("cuda")
+    elif not core.cuda_device_count():
+        with pytest.raises(InputError, match=r"cannot run on this GPU: .* PREFLIGHT_OPTIONS=--without-kernel"):
+            check_kernel("cuda")
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,14 @@ def test_bad_tables(
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
+def test_a_column_of_text_in_an_hdf5_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.h5"
+    with h5py.File(table, "w") as file:
+        for name in NAMES:
+            file[name] = ["wide"] if name == "psf" else [0.2]
+    refuse(capfd, (tmp_path / "out.h5", "--table", table), f"--table {table}: no column psf; has flux, g1, g2, radius")
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.fits", "t.h5"])
 def test_unreadable_tables(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / name

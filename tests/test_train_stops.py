@@ -94,6 +94,28 @@ def test_a_signal_stops_after_the_step_and_the_run_goes_on_from_the_next(data, w
     assert_same(whole, run)
 
 
+def test_weights_in_another_order_in_memory_go_on_as_well(data, tmp_path, signal_after):
+    """Adam's moments must lie as the weights do: its fused step looks at memory alone."""
+    runs = [config(data, tmp_path / name, epochs=2, resume="auto", channels_last=True) for name in ("whole", "run")]
+    assert alone(runs[0]) == FINISHED
+    signal_after(signal.SIGTERM, 5)
+    assert alone(runs[1]) == MORE_TO_DO
+    assert alone(runs[1]) == FINISHED
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_kill_between_a_checkpoint_and_the_names_that_point_to_it(data, tmp_path):
+    """`last` and `best` are set again by the next start, also where nothing is left to train."""
+    run = tmp_path / "run"
+    assert alone(config(data, run, keep_last=9)) == FINISHED
+    assert checkpoint.read(run / checkpoint.BEST)[1]["step"] == 14
+    checkpoint.Checkpoints(run, 9, lambda step: False).point(7, {"step": 7, "loss": 0.0})
+    assert checkpoint.load_run(run).state["epoch"] == 1
+    assert alone(config(data, run, keep_last=9, resume="auto")) == FINISHED
+    for name in (checkpoint.LAST, checkpoint.BEST):
+        assert checkpoint.read(run / name)[1]["step"] == 14
+
+
 def test_a_signal_has_its_old_meaning_after_the_run(data, tmp_path):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     assert alone(config(data, tmp_path / "run", max_minutes=0)) == MORE_TO_DO
@@ -160,10 +182,9 @@ def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
     assert errors[0].endswith(f"error: {run / 'config.json'}: Is a directory\n") and errors[1] == ""
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples(data, tmp_path):
-    folder = tmp_path / "run"
-    assert alone(config(data, folder, epochs=1)) == FINISHED
-    settings = config(data, folder, epochs=2)
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples(data, tmp_path, momentum):
+    settings = config(data, tmp_path / "run", momentum=momentum)
     trainer = Trainer(settings, start(find_world({}), "cpu"), open_set(data))
     trainer.connect()
     batches = list(trainer.batches())
@@ -207,6 +228,54 @@ def test_two_ranks_stopped_and_killed_end_as_two_that_were_left_alone(data, tmp_
     codes, errors = ends(start_ranks(2, *arguments, run))
     assert codes == [FINISHED, FINISHED], errors
     assert_same(tmp_path / "whole", run)
+
+
+LATE = """
+import sys, time
+from datetime import timedelta
+from hpcauxvae.distributed import start
+from hpcauxvae.stopping import Requests
+from hpcauxvae.world import find_world
+processes = start(find_world(), "cpu", timedelta(seconds=8))
+requests = Requests(processes, None, None)
+if processes.world.rank == 1:
+    time.sleep(60)
+requests.agreed_now()
+"""
+
+
+def test_ranks_wait_for_each_other_s_requests_as_long_as_for_all_else(data):
+    """In a group of its own, for which torch has 30 minutes otherwise."""
+    ranks = start_ranks(2, program=("-c", LATE))
+    codes, errors = ends(ranks[:1], timeout=50)
+    ranks[1].kill()
+    ranks[1].communicate()
+    assert codes != [0] and "8000ms" in errors[0]
+
+
+SLOW = """
+import time
+from hpcauxvae import train
+from hpcauxvae.cli import run
+from hpcauxvae.data import hdf5
+from hpcauxvae.trainer import Trainer
+real, fast = hdf5._pixel_errors, Trainer._pixel_range
+def slowly(images, samples, mark):
+    for start in samples[::16]:
+        yield from real(images, range(start, min(start + 16, samples.stop)), mark)
+        time.sleep(2)
+hdf5._pixel_errors = slowly
+run(train.main)
+"""
+
+
+def test_ranks_that_are_still_reading_are_not_taken_for_hanging(data, tmp_path):
+    ranks = start_ranks(
+        2, data, "--aux", "radius", "--batch-size", 16, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "run",
+        "--timeout-minutes", 0.12, program=("-c", SLOW),
+    )  # fmt: skip
+    codes, errors = ends(ranks)
+    assert codes == [FINISHED, FINISHED], errors
 
 
 def test_a_rank_without_samples_accumulates_with_the_others(data, tmp_path):

@@ -5,7 +5,7 @@ N samples, C channels, H height, W width, F factors.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,12 +107,12 @@ def open_set(path: str | Path) -> ImageSet:
     return ImageSet(path=path, factors=factors, values=values, images=images, provenance=provenance)
 
 
-def check_pixels(image_set: ImageSet, samples: slice = slice(None)) -> None:
+def check_pixels(image_set: ImageSet, samples: slice = slice(None), mark: Callable[[], None] = lambda: None) -> None:
     """Raises InputError, naming the first sample, if any pixel is NaN or infinite, or cannot be read.
 
-    Reads these images, in parts.
+    Reads these images, in parts, and calls `mark` after each.
     """
-    for error in _pixel_errors(image_set.images, range(*samples.indices(len(image_set)))):
+    for error in _pixel_errors(image_set.images, range(*samples.indices(len(image_set))), mark):
         raise InputError(f"{image_set.path}: {error}")
 
 
@@ -329,7 +329,11 @@ def _value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[s
             yield f"factors, {factor.name}: constant ({measured[0]}); a factor must vary"
 
 
-def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset, samples: range | None = None) -> Iterator[str]:
+def _pixel_errors(
+    images: np.ndarray | StoredImages | h5py.Dataset,
+    samples: range | None = None,
+    mark: Callable[[], None] = lambda: None,
+) -> Iterator[str]:
     """NaN and infinite pixels of these samples, or of all: the first one, and how many samples have any."""
     samples = range(len(images)) if samples is None else samples
     step = max(1, _CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
@@ -344,6 +348,7 @@ def _pixel_errors(images: np.ndarray | StoredImages | h5py.Dataset, samples: ran
                 first or f"{part[tuple(bad[0])]} in sample {start + sample}, channel {channel}, pixel ({row}, {column})"
             )
             count += len(np.unique(bad[:, 0]))
+        mark()
     if first:
         yield f"images: {first} is not finite ({count} of {len(samples)} samples have such pixels)"
 

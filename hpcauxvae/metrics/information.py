@@ -61,11 +61,10 @@ def mutual_information(tables: Array) -> Array:
 
 
 def _binned(values_N: NDArray, distinct: bool) -> NDArray[np.int64]:
-    """The bin of each value, -1 where it is NaN."""
+    """The bin of each value, -1 where it is NaN. distinct: a bin for each value, if they are few."""
     known = ~np.isnan(values_N)
     bins_N = np.full(len(values_N), -1)
-    levels = np.unique(values_N[known]) if distinct else values_N
-    if len(levels) <= BINS:
+    if distinct and len(levels := np.unique(values_N[known])) <= BINS:
         bins_N[known] = np.searchsorted(levels, values_N[known])
         return bins_N
     low, high = values_N[known].min(), values_N[known].max()

@@ -46,6 +46,10 @@ class AuxVAE(BetaVAE):
         if self.objective.ramp:
             self.rise.fill_(min(1.0, progress / self.objective.ramp))
 
+    def forget(self) -> None:
+        """As BetaVAE: of the running moments."""
+        self.running = None
+
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
         """As BetaVAE; and the mean and variance of each auxiliary factor over the samples where it is measured.

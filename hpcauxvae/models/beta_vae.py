@@ -77,6 +77,9 @@ class BetaVAE(nn.Module):
     def advance(self, progress: float) -> None:
         """Told before each step which share of the training is done; nothing here depends on it."""
 
+    def forget(self) -> None:
+        """Lets go of what earlier batches left in the loss; nothing here does."""
+
     @property
     def noise_size(self) -> int:
         """Columns of standard normal noise that `forward` takes for each sample."""

@@ -141,12 +141,16 @@ def _fits(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         raise InputError(f"--table {path}: cannot be read as FITS: {error}") from error
 
 
+def _is_column(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and item.ndim == 1 and item.dtype.kind in "iufb"
+
+
 def _hdf5(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             whole_set = "format_version" in file.attrs
             if not whole_set:
-                known = [key for key in file if isinstance(file[key], h5py.Dataset) and file[key].ndim == 1]
+                known = [key for key in file if _is_column(file[key])]
                 for name in names:
                     if name not in known:
                         raise _missing(path, name, known)
