@@ -100,7 +100,8 @@ class TrainConfig:
     compile: bool = False
     """Compile the model with torch.compile: a minute at the start, then faster steps."""
     cuda_graph: bool = False
-    """On a GPU, replay the forward and backward pass as one CUDA graph: much faster at small batches."""
+    """On a GPU, replay the forward and backward pass as one CUDA graph: much faster at small batches. Not yet
+    tried on several GPUs."""
     in_memory: Literal["auto", "yes", "no"] = "auto"
     """Hold the images in the memory of the device, or read them from the file as they are needed. auto: where they take
     at most half of a GPU's memory, or a quarter of the machine's."""
