@@ -40,7 +40,7 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
     Raises InputError if the disk does not take it.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(state, sort_keys=True)
+    text = json.dumps(state)
     header = {"format_version": str(FORMAT_VERSION), "state": text, "sha256": _checksum(tensors, text)}
     part = path.with_name(f".{path.name}.part")
     try:
@@ -187,6 +187,14 @@ def check_factors(data: ImageSet, run: Run) -> None:
     if len(data.factors) > len(run.state["factors"]):
         extra = data.factors[len(run.state["factors"])].name
         raise InputError(f"{data.path}: factor {extra} is unknown to {run.folder}; allowed: its factors alone")
+
+
+def data_path(run: Run, given: Path | None = None) -> Path:
+    """Where a run's data set lies: as given, or where it did in training. Raises InputError without a file there."""
+    path = given or run.config.data
+    if not path.exists():
+        raise InputError(f"{path}: no such file; where the data set of {run.folder} lies now, --data FILE tells")
+    return path
 
 
 def load_run(folder: Path, name: str = LAST) -> Run:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae import pictures
-from hpcauxvae.checkpoint import Run, check_factors, load_run
+from hpcauxvae.checkpoint import Run, check_factors, data_path, load_run
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.distributed import device_of
 from hpcauxvae.files import whole
@@ -89,10 +89,7 @@ class Evaluator:
         self.device = device_of(find_world(), config.device)
         self.model = self.run.model.to(self.device)
         self.dtype = next(self.model.parameters()).dtype
-        path = config.data or self.run.config.data
-        if not path.exists():
-            raise InputError(f"{path}: no such file; where the data set of {config.run} lies now, --data FILE tells")
-        self.data = open_set(path)
+        self.data = open_set(data_path(self.run, config.data))
         check_pixels(self.data)
         if self.data.fingerprint != self.run.state["fingerprint"]:
             raise InputError(f"{self.data.path}: is not the data set that {config.run} was trained on")
@@ -352,6 +349,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         metrics["sets"][scored.name] = block
         write_codes(out / f"codes-{scored.name}.h5", scored, per_image)
         if config.pictures:
+            print(f"drawing {scored.name}", file=sys.stderr, flush=True)
             evaluator.draw(scored, block, per_image, folder)
     if config.pictures and rows:  # none in a run that stopped in its first epoch
         pictures.training_curves(rows, folder / "training.png")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpcauxvae import pictures
-from hpcauxvae.checkpoint import Run, check_factors, load_run
+from hpcauxvae.checkpoint import Run, check_factors, data_path, load_run
 from hpcauxvae.data import hdf5
 from hpcauxvae.evaluate import image_unit, upright
 from hpcauxvae.files import whole
@@ -220,7 +220,7 @@ def generate(config: GenerateConfig) -> int:
         raise InputError(f"out = {config.out}; allowed: a name that ends in {', '.join(WRITERS)}")
     hdf5.refuse_existing(config.out)
     trained = load_run(config.run)
-    generator = Generator(trained, hdf5.open_set(config.data or trained.config.data))
+    generator = Generator(trained, hdf5.open_set(data_path(trained, config.data)))
     u_ND, _ = generator.grid(config.set, config.sweep)
     _check(config.out, u_ND, generator.factors)
     residual = generator.residual(config.like)

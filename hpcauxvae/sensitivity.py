@@ -11,19 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, sobol_indices, uniform
 
-from hpcauxvae.checkpoint import load_run
+from hpcauxvae.checkpoint import data_path, load_run
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate import write_json
 from hpcauxvae.generate import Generator
 from hpcauxvae.types import InputError
 
-STATISTICS = ("total", "peak", "size", "e1", "e2")
+STATISTICS = ("sum", "peak", "size", "e1", "e2")
 Indices = dict[str, dict[str, dict[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SensitivityConfig:
-    """Sobol indices of pixel statistics for a trained model."""
+    """Which factor decides what is seen: Sobol indices of pixel statistics for a trained model, into sensitivity.json.
+
+    Of each statistic's variance, the share that an input causes alone (first) and with all others (total). Inputs: the
+    auxiliary variables over their ranges, the other latents by N(0, 1). Statistics: sum and peak of the pixels, size
+    (root of half the trace of their second moments, in pixels), and ellipticity e1, e2.
+    """
 
     run: Path
     """Folder of a training run with auxiliary variables."""
@@ -44,7 +49,7 @@ class SensitivityConfig:
 def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
     """What a survey would measure first, (N,) each, of images summed over channels.
 
-    `total`, `peak` in linear data units; `size`, the root of half the trace of the second moments, in pixels; `e1` and
+    `sum`, `peak` in linear data units; `size`, the root of half the trace of the second moments, in pixels; `e1` and
     `e2`, their ellipticity (Mxx - Myy) / (Mxx + Myy) and 2 Mxy / (Mxx + Myy); unweighted, pixels below 0 count as 0.
     """
     images = images_NCHW.sum(1).clip(0).astype(np.float64)
@@ -59,7 +64,7 @@ def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
     xx, yy, xy = mean((x - mean_x) ** 2), mean((y - mean_y) ** 2), mean((x - mean_x) * (y - mean_y))
     trace = np.where(xx + yy > 0, xx + yy, 1)
     return {
-        "total": total,
+        "sum": total,
         "peak": images.max((1, 2)),
         "size": np.sqrt((xx + yy) / 2),
         "e1": (xx - yy) / trace,
@@ -96,10 +101,10 @@ def sobol(generator: Generator, *, samples: int = 1024, seed: int = 0) -> Indice
 def table(indices: Indices) -> str:
     """A row for each input, first-order and total index of each statistic."""
     inputs = list(indices[STATISTICS[0]])
-    lines = [f"{'first, total':16}" + "".join(f"{name:>16}" for name in STATISTICS)]
+    lines = [f"{'first / total':16}" + "".join(f"{name:>16}" for name in STATISTICS)]
     for name in inputs:
         cells = (indices[statistic][name] for statistic in STATISTICS)
-        lines.append(f"{name:16}" + "".join(f"{cell['first']:10.3f}{cell['total']:6.3f}" for cell in cells))
+        lines.append(f"{name:16}" + "".join(f"{cell['first']:8.3f} /{cell['total']:6.3f}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -111,10 +116,11 @@ def main(argv: list[str] | None = None) -> int:
         SensitivityConfig, args=argv, prog="hpcauxvae sensitivity", config=(tyro.conf.PositionalRequiredArgs,)
     )
     trained = load_run(config.run)
-    generator = Generator(trained, open_set(config.data or trained.config.data))
+    generator = Generator(trained, open_set(data_path(trained, config.data)))
     indices = sobol(generator, samples=config.samples, seed=config.seed)
-    write_json(config.run / "sensitivity.json", {"samples": config.samples, "seed": config.seed, "indices": indices})
-    print(table(indices))
+    out = config.run / "sensitivity.json"
+    write_json(out, {"samples": config.samples, "seed": config.seed, "indices": indices})
+    print(f"{table(indices)}\nwritten: {out}")
     return 0
 
 

@@ -194,7 +194,7 @@ def test_pixel_statistics_of_an_elliptical_gaussian() -> None:
     image = 7 * np.exp(-(along**2) / (2 * a**2) - across**2 / (2 * b**2))
     found = sensitivity.pixel_statistics(image[None, None].astype(np.float32))
     e = (a**2 - b**2) / (a**2 + b**2)
-    assert found["total"][0] == pytest.approx(7 * 2 * np.pi * a * b, rel=1e-4)
+    assert found["sum"][0] == pytest.approx(7 * 2 * np.pi * a * b, rel=1e-4)
     assert found["peak"][0] == pytest.approx(7)
     assert found["size"][0] == pytest.approx(np.sqrt((a**2 + b**2) / 2), rel=1e-4)
     assert (found["e1"][0], found["e2"][0]) == pytest.approx((e * np.cos(2 * angle), e * np.sin(2 * angle)), rel=1e-4)
@@ -214,11 +214,19 @@ def test_indices_of_a_sum_and_a_product() -> None:
 
     run = SimpleNamespace(config=SimpleNamespace(latents=2))
     stand_in = SimpleNamespace(run=run, factors=[Factor("u", "", 1, 3)], images=images)
-    found = sensitivity.sobol(stand_in, samples=8192)["total"]  # type: ignore[arg-type]
+    found = sensitivity.sobol(stand_in, samples=8192)["sum"]  # type: ignore[arg-type]
     first_u, first_z, both = 6.25 / 3, 1.5, 0.5 / 3
     variance = first_u + first_z + both
     assert found["u"] == pytest.approx({"first": first_u / variance, "total": (first_u + both) / variance}, abs=0.03)
     assert found["z2"] == pytest.approx({"first": first_z / variance, "total": (first_z + both) / variance}, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("command", "more"), [(sensitivity, ()), (generate, ("--set", "radius=0.5", "--out", "x.png"))]
+)
+def test_data_that_lie_elsewhere_can_be_named(folder: Path, command: Any, more: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"no\.h5: no such file; where the data set of .* lies now, --data FILE tells"):
+        command.main([str(folder / "run"), *more, "--data", str(folder / "no.h5")])
 
 
 def test_the_command_writes_every_index(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ def assert_same(one: Path, other: Path) -> None:
     for row, other_row in zip(*rows, strict=True):
         for group in ("train", "validation"):
             assert other_row[group] == pytest.approx(row[group], rel=1e-12)
+            assert list(other_row[group]) == list(row[group])
         assert (other_row["epoch"], other_row["learning_rate"]) == (row["epoch"], row["learning_rate"])
 
 
