@@ -78,7 +78,8 @@ def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
     whole, found = content(tmp_path / "whole.h5"), content(config.out)
     assert whole.keys() == found.keys()
     for name, values in whole.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        # A convolution on the CPU may round otherwise where its memory is aligned otherwise.
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
     assert not encoder.parts.exists()
 
 
