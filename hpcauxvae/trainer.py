@@ -155,6 +155,8 @@ class Trainer:
         # A graph can be captured only on the stream on which DDP was built.
         graphed = config.cuda_graph and self.processes.device.type == "cuda"
         stream = torch.cuda.Stream() if graphed else None
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream())  # which has prepared the weights
         if config.compile:
             self.model.compile()
         if self.processes.group is not None:

@@ -109,6 +109,7 @@ def test_images_with_noise_are_not_taken_for_noiseless_ones(folder, tmp_path):
         if noise:
             with h5py.File(noisy, "r+") as file:
                 file.attrs["noise"] = noise
+                file["images"][:] += 1  # another draw
         with pytest.raises(InputError, match=rf"noisy\.h5: {found}; allowed: images without noise"):
             Evaluator(EvaluateConfig(run=folder / "run", fresh=folder / "fresh.h5", noiseless=(noisy,), device="cpu"))
 

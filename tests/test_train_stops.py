@@ -232,7 +232,7 @@ def test_two_ranks_stopped_and_killed_end_as_two_that_were_left_alone(data, tmp_
 
 
 LATE = """
-import sys, time
+import time
 from datetime import timedelta
 from hpcauxvae.distributed import start
 from hpcauxvae.stopping import Requests
@@ -259,8 +259,7 @@ import time
 from hpcauxvae import train
 from hpcauxvae.cli import run
 from hpcauxvae.data import hdf5
-from hpcauxvae.trainer import Trainer
-real, fast = hdf5._pixel_errors, Trainer._pixel_range
+real = hdf5._pixel_errors
 def slowly(images, samples, mark):
     for start in samples[::16]:
         yield from real(images, range(start, min(start + 16, samples.stop)), mark)
