@@ -65,4 +65,4 @@ $(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc
 	touch $@
 
 clean:
-	rm -rf .venv build demo *.egg-info hpcauxvae/_core*.so
+	rm -rf .venv build demo *.egg-info hpcauxvae/dependence/_core*.so

@@ -1,4 +1,4 @@
-"""Builds the compiled module hpcauxvae._core with CMake. Everything else about the package is in pyproject.toml.
+"""Builds the compiled module hpcauxvae.dependence._core with CMake. All else about the package is in pyproject.toml.
 
 Without a C++ compiler the package installs without the module, and the torch reference serves. The environment variable
 HPCAUXVAE_CUDA is AUTO (the default: for GPUs too where nvcc works), ON (an error where it does not) or OFF.
@@ -60,5 +60,5 @@ class CMakeBuild(build_ext):
 # optional: setuptools then accepts that the file is missing; a build that fails is an error all the same.
 # depends: what a source distribution carries.
 SOURCES = ["CMakeLists.txt", *(f"csrc/{path.name}" for path in sorted((HERE / "csrc").iterdir()))]
-CORE = Extension("hpcauxvae._core", sources=[], depends=SOURCES, optional=True)
+CORE = Extension("hpcauxvae.dependence._core", sources=[], depends=SOURCES, optional=True)
 setup(ext_modules=[CORE], cmdclass={"build_ext": CMakeBuild})

@@ -29,8 +29,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpcauxvae.dependence import regularizer, terms
-from hpcauxvae.moments import gaussian_moments, gaussian_power_variances, native_status
+from hpcauxvae.dependence.moments import gaussian_moments, gaussian_power_variances, native_status
+from hpcauxvae.dependence.regularizers import regularizer, terms
 
 SAMPLES = (64, 512, 4096, 65_536, 1_000_000)
 SHAPES = ((5, 10, 3), (3, 10, 3), (16, 64, 4))

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from step import processor
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.distributed import start, stop
-from hpcauxvae.trainer import Trainer
-from hpcauxvae.world import find_world
+from hpcauxvae.runtime.collectives import start, stop
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.trainer import Trainer
 
 _WARM_UP = 10
 

@@ -17,8 +17,8 @@ import numpy as np
 import tyro
 from step import processor
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.metrics.pareto import hypervolume
+from hpcauxvae.train.config import TrainConfig
 from hpo.figures import progress_of_hypervolume
 from hpo.journal import Journal, Row
 from hpo.problem import Objectives, Point, declared_space

@@ -23,14 +23,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet, open_set
-from hpcauxvae.distributed import start
 from hpcauxvae.models.aux_vae import AuxVAE
-from hpcauxvae.networks import Conv2d
-from hpcauxvae.trainer import Trainer
+from hpcauxvae.models.networks import Conv2d
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.trainer import Trainer
 from hpcauxvae.types import Batch, LossTerms, Posterior
-from hpcauxvae.world import find_world
 
 BASE = "a researcher's loop"
 OURS: dict[str, dict[str, bool]] = {

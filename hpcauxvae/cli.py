@@ -1,27 +1,32 @@
 """The command `hpcauxvae`, and what all commands have in common when they fail. Imports nothing heavy by itself."""
 
 import importlib
+import json
 import os
 import select
+import shlex
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from hpcauxvae import __version__
-from hpcauxvae.files import file_fault
-from hpcauxvae.memory import keep_freed
+from hpcauxvae.runtime.files import file_fault
+from hpcauxvae.runtime.memory import keep_freed
 from hpcauxvae.types import InputError
 
 COMMANDS = {
-    "simulate": ("hpcauxvae.simulate.__main__", "draw galaxies with GalSim into a labelled HDF5 file"),
-    "train": ("hpcauxvae.train", "train a model on labelled images"),
-    "encode": ("hpcauxvae.encode", "posterior means, log-variances and image scores of a whole data set"),
-    "evaluate": ("hpcauxvae.evaluate", "score a run and draw its pictures"),
-    "generate": ("hpcauxvae.generate", "draw images for factors in physical units from a trained model"),
-    "sensitivity": ("hpcauxvae.sensitivity", "Sobol indices of pixel statistics over the factors"),
-    "paper": ("hpcauxvae.paper.__main__", "tables and figures of the paper from evaluated runs"),
-    "submit": ("hpcauxvae.submit", "a job script into the queue of a cluster"),
-    "doctor": ("hpcauxvae.doctor", "what works on this machine, and what mends the rest"),
+    "simulate": ("hpcauxvae.simulate.command", "draw galaxies with GalSim into a labelled HDF5 file"),
+    "data": ("hpcauxvae.data.command", "check a data set, or make one of Cars3D or dSprites"),
+    "train": ("hpcauxvae.train.command", "train a model on labelled images"),
+    "search": ("hpo.search", "search for hyperparameters, asynchronously"),
+    "encode": ("hpcauxvae.evaluate.encode", "posterior means, log-variances and image scores of a whole data set"),
+    "evaluate": ("hpcauxvae.evaluate.scores", "score a run and draw its pictures"),
+    "generate": ("hpcauxvae.evaluate.generate", "draw images for factors in physical units from a trained model"),
+    "sensitivity": ("hpcauxvae.evaluate.sensitivity", "Sobol indices of pixel statistics over the factors"),
+    "paper": ("hpcauxvae.paper.command", "tables and figures of the paper from evaluated runs"),
+    "submit": ("hpcauxvae.cluster.submit", "a job script into the queue of a cluster"),
+    "preflight": ("hpcauxvae.cluster.preflight", "what would fail in hours, found in seconds, on every rank of a job"),
+    "doctor": ("hpcauxvae.cluster.doctor", "what works on this machine, and what mends the rest"),
 }
 """Module with a `main(argv) -> exit code`, and what it does."""
 
@@ -64,9 +69,22 @@ def _nobody_reads() -> bool:
     return True
 
 
-def main() -> NoReturn:
-    """The console script."""
-    run(lambda: _dispatch(sys.argv[1:]))
+def main(*command: str) -> NoReturn:
+    """The console script; with the name of a command, that command: what `python -m hpcauxvae.train` calls."""
+    run(lambda: _dispatch([*command, *sys.argv[1:]]))
+
+
+def _each(commands: list[list[str]]) -> int:
+    """`python -m hpcauxvae -`: several commands, a JSON list from standard input, in one process, which starts once.
+
+    Ends at the first that does not return 0, with its exit code.
+    """
+    for command in commands:
+        print(f"$ hpcauxvae {shlex.join(command)}", flush=True)
+        if code := _dispatch(command):
+            return code
+        sys.stdout.flush()
+    return 0
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -75,6 +93,8 @@ def _dispatch(arguments: list[str]) -> int:
     match arguments:
         case [name, *rest] if name in COMMANDS:
             return importlib.import_module(COMMANDS[name][0]).main(rest)
+        case ["-"]:
+            return _each(json.load(sys.stdin))
         case ["-h" | "--help", *_]:
             print(usage)
             return 0

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.evaluate import EvaluateConfig, check_noiseless, evaluate, write_json
-from hpcauxvae.recipes import GALAXY_EPOCHS
+from hpcauxvae.evaluate.scores import EvaluateConfig, check_noiseless, evaluate, write_json
+from hpcauxvae.paper.recipes import GALAXY_EPOCHS
 from hpcauxvae.types import InputError
 from hpo import pools
 from hpo.journal import Journal, Row

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hpcauxvae.pictures import BLUE, GREY, INK, MAROON, PALE, STYLE
+from hpcauxvae.evaluate.pictures import BLUE, GREY, INK, MAROON, PALE, STYLE
 from hpcauxvae.types import Interval
 from hpo.journal import Journal, Row
 from hpo.problem import Space

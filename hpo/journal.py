@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcauxvae.files import whole
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import InputError
 from hpo.problem import Objectives, Point
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.models import MODELS
-from hpcauxvae.recipes import PAPER_GRID
+from hpcauxvae.paper.recipes import PAPER_GRID
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Around, InputError, Interval
 
 Choices = tuple[Any, ...]

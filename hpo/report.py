@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hpcauxvae.files import whole
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import Interval
 from hpo import figures
 from hpo.best import CLAIM

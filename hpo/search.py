@@ -16,10 +16,10 @@ from typing import Any
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.lock import RunLock, held_elsewhere
-from hpcauxvae.stopping import MORE_TO_DO
+from hpcauxvae.runtime.launchers import refuse_singletons
+from hpcauxvae.runtime.lock import RunLock, held_elsewhere
+from hpcauxvae.runtime.stop_requests import MORE_TO_DO
 from hpcauxvae.types import InputError
-from hpcauxvae.world import refuse_singletons
 from hpo import best, pools, report
 from hpo.journal import SETTINGS, Journal, Row, write_whole
 from hpo.problem import Point, Space

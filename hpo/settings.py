@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcauxvae.config import TrainConfig
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo.journal import SETTINGS
 from hpo.problem import (

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the job scripts have in common. A script sources this first and then calls, in this order:
 #   describe                what runs where, with which code
-#   preflight OPTION...     what would fail later fails now: python -m hpcauxvae.preflight on every rank
+#   preflight OPTION...     what would fail later fails now: python -m hpcauxvae preflight on every rank
 #   stage FILE              FILE on each node's own disk, where STAGE names one: sets STAGED
 #   launch COMMAND...       the command on every rank, by srun, mpiexec or mpirun: sets status
 #   finish MARK             ends the job with that status, or puts it back into the queue
@@ -50,7 +50,7 @@ slurm)
     # Some clusters call their nodes by names that Slurm alone can resolve.
     getent hosts "$MASTER_ADDR" >/dev/null ||
         MASTER_ADDR=$(scontrol show node "$MASTER_ADDR" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
-    export MASTER_ADDR # the port is made of job and step by hpcauxvae/world.py
+    export MASTER_ADDR # the port is made of job and step by hpcauxvae/runtime/launchers.py
     ;;
 pbs)
     NODES=$(sort -u "$PBS_NODEFILE" | wc -l) RANKS=$((NODES * PER_NODE))
@@ -93,7 +93,7 @@ describe() {
 
 preflight() {
     # shellcheck disable=SC2086  # the options are words
-    launch python -m hpcauxvae.preflight --ranks "$RANKS" --space-gb "${SPACE_GB:-1}" ${PREFLIGHT_OPTIONS:-} "$@"
+    launch python -m hpcauxvae preflight --ranks "$RANKS" --space-gb "${SPACE_GB:-1}" ${PREFLIGHT_OPTIONS:-} "$@"
     case $status in
     0) ;;
     1 | 2) say "the preflight failed: not requeued" && exit "$status" ;;

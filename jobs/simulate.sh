@@ -24,7 +24,7 @@ N=${N:-16384} SEED=${SEED:-0}
 
 describe
 # 4.4 kB a galaxy, twice while the file is put together. Simulation itself checks that its ranks have met.
-python -m hpcauxvae.preflight --ranks 1 --out "$OUT" --space-gb "${SPACE_GB:-$((1 + N * 9 / 1000000))}" --without-kernel
+python -m hpcauxvae preflight --ranks 1 --out "$OUT" --space-gb "${SPACE_GB:-$((1 + N * 9 / 1000000))}" --without-kernel
 # shellcheck disable=SC2086  # the options are words
 launch python -m hpcauxvae.simulate "$OUT" --n "$N" --seed "$SEED" ${SIMULATE_OPTIONS:-}
 finish "$(size_of "$OUT")"

@@ -16,7 +16,7 @@ import torch
 from ranks import ends, running, start_ranks
 from test_train import blobs
 
-from hpcauxvae import checkpoint
+from hpcauxvae.train import checkpoint
 
 EPOCHS, STEPS = 15, 7
 

@@ -54,7 +54,7 @@ def build(name: str, sources: list[Path], flags: list[str], link: list[str]) -> 
 
 @cache
 def cuda_on_host() -> ModuleType:
-    """hpcauxvae._core with the CUDA kernels on CPU threads: it takes tensors of the CPU for those of a GPU."""
+    """The compiled module with the CUDA kernels on CPU threads: it takes tensors of the CPU for those of a GPU."""
     pybind11 = pytest.importorskip("pybind11")
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}", "-fvisibility=hidden"]
     path = build(

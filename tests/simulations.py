@@ -43,7 +43,7 @@ def assert_refused(ended: subprocess.CompletedProcess[str], message: str) -> Non
 
 def here(*arguments: str | Path) -> int:
     """The command in this process, which has what a new one must import."""
-    from hpcauxvae.simulate.__main__ import main
+    from hpcauxvae.simulate.command import main
 
     return main([str(argument) for argument in arguments])
 

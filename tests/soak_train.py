@@ -21,7 +21,7 @@ import torch
 from ranks import ends, start_ranks
 from test_train import blobs
 
-from hpcauxvae import checkpoint
+from hpcauxvae.train import checkpoint
 
 
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, object]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcauxvae import trainer as trainer_module
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.distributed import start, stop
-from hpcauxvae.trainer import Trainer
-from hpcauxvae.world import find_world
+from hpcauxvae.runtime.collectives import start, stop
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train import trainer as trainer_module
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.trainer import Trainer
 
 # 8 and 11 do not divide evenly by 3.
 CASES = {

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from hpcauxvae.data.hdf5 import open_set, split
-from hpcauxvae.dependence import authors_regularizer
-from hpcauxvae.distributed import start
+from hpcauxvae.dependence.regularizers import authors_regularizer
 from hpcauxvae.models import MODELS
-from hpcauxvae.objectives import OBJECTIVES, ImageScale, log10_mse
-from hpcauxvae.trainer import Trainer
+from hpcauxvae.models.objectives import OBJECTIVES, ImageScale, log10_mse
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.trainer import Trainer
 from hpcauxvae.types import Batch, InputError
-from hpcauxvae.world import find_world
 
 
 def draw(n: int, d: int, dz: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.paper import betas
 from hpcauxvae.paper.runs import Found
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 

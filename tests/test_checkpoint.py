@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hpcauxvae import checkpoint
+from hpcauxvae.train import checkpoint
 from hpcauxvae.types import InputError
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.ones(4, dtype=torch.float64)[::2]}

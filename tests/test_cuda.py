@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpcauxvae import native
-from hpcauxvae.dependence import regularizer, terms
-from hpcauxvae.moments import PolynomialMoments
+from hpcauxvae.dependence import native
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.regularizers import regularizer, terms
 from tests import moments_cases as cases
 from tests.native_build import cuda_on_host
 from tests.test_dependence import assert_matches
@@ -26,7 +26,7 @@ def why_no_gpu() -> str:
     """Empty where the kernels can run on a GPU."""
     if not torch.cuda.is_available():
         return f"no GPU that torch {torch.__version__} can use"
-    return "" if native.serves(torch.device("cuda")) else "hpcauxvae._core is compiled without CUDA"
+    return "" if native.serves(torch.device("cuda")) else "the kernel is compiled without CUDA"
 
 
 needs_gpu = pytest.mark.skipif(bool(why_no_gpu()), reason=why_no_gpu() or "there is one")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae import moments
+from hpcauxvae.dependence import moments
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,5 +61,5 @@ def test_an_nvcc_that_compiles_nothing(tmp_path: Path, setting: str, code: int) 
 
 def test_the_module_loads_without_a_driver() -> None:
     if moments.core is None or not moments.core.cuda_compiled:
-        pytest.skip("hpcauxvae._core is compiled without CUDA")
+        pytest.skip("the kernel is compiled without CUDA")
     assert moments.core.cuda_device_count() >= 0

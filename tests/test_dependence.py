@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpcauxvae import native
-from hpcauxvae.dependence import regularizer, terms
-from hpcauxvae.moments import PolynomialMoments
+from hpcauxvae.dependence import native
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.regularizers import regularizer, terms
 from hpcauxvae.types import InputError
 from tests import moments_cases as cases
 
@@ -41,7 +41,7 @@ def test_a_gpu_that_the_module_is_not_for_is_left_to_torch(monkeypatch, devices,
     assert native.serves(torch.device("cuda", 0)) == serves
 
 
-needs_core = pytest.mark.skipif(not native.serves(torch.device("cpu")), reason="hpcauxvae._core is not compiled")
+needs_core = pytest.mark.skipif(not native.serves(torch.device("cpu")), reason="the kernel is not compiled")
 IMPLEMENTATIONS = [reference, pytest.param(compiled, marks=needs_core)]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-5}
 GRADIENT = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 1e-2}

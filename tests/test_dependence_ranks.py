@@ -10,9 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from hpcauxvae import moments, native
-from hpcauxvae.dependence import RunningRegularizer, authors_regularizer, regularizer, terms
-from hpcauxvae.moments import PolynomialMoments
+from hpcauxvae.dependence import moments, native
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer, terms
 from tests.native_build import cuda_on_host
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}

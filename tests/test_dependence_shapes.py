@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hpcauxvae import native
-from hpcauxvae.dependence import regularizer, terms
-from hpcauxvae.moments import PolynomialMoments
+from hpcauxvae.dependence import native
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.regularizers import regularizer, terms
 from tests import moments_cases as cases
 
 KINK = 1e-4  # next to corr = 0 rounding decides the sign, and next to 1 (N = 2) the gradient is a rounding error
 CANCELLED = 1e-3  # of the gradient of the explicitness alone: what is left of the sum is rounding of its parts
 CORRELATION = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-5}
 GRADIENT = {torch.float64: 1e-7, torch.float32: 1e-4, torch.bfloat16: 1e-2}  # bfloat16: of the result's own rounding
-needs_core = pytest.mark.skipif(not native.serves(torch.device("cpu")), reason="hpcauxvae._core is not compiled")
+needs_core = pytest.mark.skipif(not native.serves(torch.device("cpu")), reason="the kernel is not compiled")
 
 
 @st.composite

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcauxvae.distributed import device_of, slice_of, start
-from hpcauxvae.stopping import FAILED
+from hpcauxvae.runtime.collectives import device_of, slice_of, start
+from hpcauxvae.runtime.launchers import World, find_world, first_host, rendezvous
+from hpcauxvae.runtime.stop_requests import FAILED
+from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.types import InputError
-from hpcauxvae.watch import Watch
-from hpcauxvae.world import World, find_world, first_host, rendezvous
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = World(0, 1, 0, 1, "alone")
@@ -159,11 +159,11 @@ def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 PROGRAM = """
 import json, os, sys
 import torch
-from hpcauxvae import distributed
-from hpcauxvae.stopping import FAILED
+from hpcauxvae.runtime import collectives as distributed
+from hpcauxvae.runtime.stop_requests import FAILED
 from hpcauxvae.types import InputError
-from hpcauxvae.watch import Watch
-from hpcauxvae.world import find_world
+from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.runtime.launchers import find_world
 
 def fail():
     raise InputError("disk full")
@@ -235,7 +235,7 @@ def test_singletons_under_mpirun_are_refused() -> None:
         f"{name}={value}"
         for name, value in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
     ]
-    program = "from hpcauxvae.world import find_world; find_world()"
+    program = "from hpcauxvae.runtime.launchers import find_world; find_world()"
     done = launch("mpirun", "-n", "2", "env", *alone, sys.executable, "-c", program)
     assert done.returncode != 0
     assert "world size 1 (torchrun), but PMI_SIZE=2" in done.stderr

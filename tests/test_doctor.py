@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcauxvae.doctor import PROBES, Finding, examine, report
+from hpcauxvae.cluster.doctor import PROBES, Finding, examine, report
 
 # Runs the doctor where module NAME cannot be found (AWAY) or fails as it loads (BROKEN).
 PROGRAM = """
@@ -20,9 +20,10 @@ class Blocker:
             raise ERROR
 
 sys.meta_path.insert(0, Blocker())
-from hpcauxvae.doctor import main
+from hpcauxvae.cluster.doctor import main
 sys.exit(main([]))
 """
+CORE = "hpcauxvae.dependence._core"
 AWAY = "ModuleNotFoundError(f'No module named {NAME!r}', name=NAME)"
 BROKEN = "OSError('libcudart.so.13: cannot open shared object file')"
 
@@ -65,7 +66,13 @@ def test_with_everything_that_the_tests_install() -> None:
         ("h5py", AWAY, {"HDF5", "commands", "GalSim"}, "missing", "pip install h5py"),  # GalSim imports h5py
         ("skimage", AWAY, {"scikit-image", "commands"}, "missing", "pip install scikit-image"),
         ("safetensors", AWAY, {"commands"}, "missing", "pip install -e ."),
-        ("hpcauxvae._core", AWAY, {"native kernel"}, "missing", "pip install --force-reinstall --no-deps -e ."),
+        (
+            "hpcauxvae.dependence._core",
+            AWAY,
+            {"native kernel"},
+            "missing",
+            "pip install --force-reinstall --no-deps -e .",
+        ),
         ("mpi4py", AWAY, {"MPI"}, "missing", "pip install mpich mpi4py"),
         ("galsim", AWAY, {"GalSim"}, "missing", "pip install galsim"),
         ("deephyper", AWAY, {"DeepHyper"}, "missing", "pip install deephyper"),

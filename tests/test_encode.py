@@ -12,12 +12,12 @@ from ranks import ends, start_ranks
 from skimage.metrics import structural_similarity
 from test_train import FACTORS, alone, blobs, config
 
-from hpcauxvae import encode
-from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, write
-from hpcauxvae.distributed import start
+from hpcauxvae.evaluate import encode
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.checkpoint import load_run
 from hpcauxvae.types import InputError
-from hpcauxvae.world import find_world
 
 ALONE = start(find_world({}), "cpu")
 # Chunks of 50 samples, the last one of 10.

@@ -15,10 +15,10 @@ import pytest
 from skimage.metrics import structural_similarity
 from test_train import FACTORS, alone, blobs, config
 
-from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, split, write
-from hpcauxvae.evaluate import EvaluateConfig, Evaluator, evaluate, table, write_codes
+from hpcauxvae.evaluate.scores import EvaluateConfig, Evaluator, evaluate, table, write_codes
 from hpcauxvae.paper.runs import find, galaxy_run, needed
+from hpcauxvae.train.checkpoint import load_run
 from hpcauxvae.types import InputError
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from test_train import alone, blobs, config
 
-from hpcauxvae import generate, pictures
-from hpcauxvae.evaluate import write_json
-from hpcauxvae.files import whole
-from hpcauxvae.generate import GenerateConfig
-from hpcauxvae.simulate.__main__ import main as simulate
+from hpcauxvae.evaluate import generate, pictures
+from hpcauxvae.evaluate.generate import GenerateConfig
+from hpcauxvae.evaluate.scores import write_json
+from hpcauxvae.runtime.files import whole
+from hpcauxvae.simulate.command import main as simulate
 from hpcauxvae.types import InputError
 from hpo import journal
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from test_train import FACTORS, alone, blobs, config
 
-from hpcauxvae import generate, sensitivity
-from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, validate
-from hpcauxvae.generate import GenerateConfig
+from hpcauxvae.evaluate import generate, sensitivity
+from hpcauxvae.evaluate.generate import GenerateConfig
+from hpcauxvae.train.checkpoint import load_run
 from hpcauxvae.types import Factor, InputError
 
 

@@ -10,9 +10,9 @@ from test_train import blobs, config
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.samples import Samples, noise, shuffled, split_mix
-from hpcauxvae.distributed import start
-from hpcauxvae.trainer import Trainer
-from hpcauxvae.world import find_world
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

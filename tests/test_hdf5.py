@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hpcauxvae.data import hdf5
-from hpcauxvae.data.__main__ import main
+from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import StoredImages, check_pixels, create, open_set, validate, write
 from hpcauxvae.types import Factor, InputError
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.metrics.pareto import choose, dominated_by, hypervolume, paper_products
 from hpcauxvae.models import MODELS
-from hpcauxvae.objectives import OBJECTIVES
+from hpcauxvae.models.objectives import OBJECTIVES
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError, Interval
 from hpo.journal import Journal, Row
 from hpo.problem import (

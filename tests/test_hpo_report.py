@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from hpcauxvae.config import TrainConfig
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import best, figures, report
 from hpo.journal import SETTINGS, Journal, Row

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.runtime.launchers import World, find_world, rendezvous
+from hpcauxvae.train.checkpoint import load_run
 from hpcauxvae.types import Factor, InputError
-from hpcauxvae.world import World, find_world, rendezvous
 from hpo.journal import Journal
 from hpo.pools import local_slots, slurm_slots
 from hpo.processes import MARK, marked

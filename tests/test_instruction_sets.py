@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae import moments
+from hpcauxvae.dependence import moments
 from tests import moments_cases as cases
 from tests.test_dependence import assert_matches, compiled
 
@@ -19,7 +19,7 @@ ARM = "aarch64-linux-gnu-g++"
 @pytest.fixture(params=ALL)
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
     if moments.core is None:
-        pytest.skip("hpcauxvae._core is not compiled")
+        pytest.skip("the kernel is not compiled")
     if request.param not in moments.core.instruction_sets:
         pytest.skip(f"this processor has no {request.param}")
     moments.core.use_instruction_set(request.param)
@@ -32,7 +32,7 @@ def test_every_variant_on_every_case(instruction_set: str) -> None:
         assert_matches(compiled, case)
 
 
-@pytest.mark.skipif(moments.core is None, reason="hpcauxvae._core is not compiled")
+@pytest.mark.skipif(moments.core is None, reason="the kernel is not compiled")
 def test_the_best_one_serves() -> None:
     assert moments.core.instruction_set == moments.core.instruction_sets[0]
     with pytest.raises(ValueError, match="instruction set is z80; allowed: baseline"):

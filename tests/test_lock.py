@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae.lock import RunLock, held_elsewhere
+from hpcauxvae.runtime.lock import RunLock, held_elsewhere
 from hpcauxvae.types import InputError
 
 

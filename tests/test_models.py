@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from hpcauxvae.models import MODELS
-from hpcauxvae.networks import DECODERS, ENCODERS, Conv2d
-from hpcauxvae.objectives import OBJECTIVES, bernoulli_nll, optimal_gaussian_nll
+from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d
+from hpcauxvae.models.objectives import OBJECTIVES, bernoulli_nll, optimal_gaussian_nll
 from hpcauxvae.types import Batch, InputError
 from tests import moments_cases as cases
 

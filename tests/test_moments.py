@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcauxvae import moments, native
-from hpcauxvae.moments import PolynomialMoments, gaussian_moments, gaussian_power_variances
+from hpcauxvae.dependence import moments, native
+from hpcauxvae.dependence.moments import PolynomialMoments, gaussian_moments, gaussian_power_variances
 from tests import moments_cases as cases
 
 
@@ -61,7 +61,7 @@ def test_gradient_through_a_merge() -> None:
     assert torch.allclose(got, wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.skipif(moments.core is None, reason="hpcauxvae._core is not compiled")
+@pytest.mark.skipif(moments.core is None, reason="the kernel is not compiled")
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_compiled_moments_against_the_reference(case: cases.Case) -> None:
     _, _, packed, _ = native._forward(case.u_BD, case.codes_BZ, case.var_BZ, None, case.degree, None)

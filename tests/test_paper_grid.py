@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.metrics.pareto import standardised
 from hpcauxvae.paper import grid
 from hpcauxvae.paper.runs import Found
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 

@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 import tyro
 
-from hpcauxvae import recipes
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.paper import __main__ as command
-from hpcauxvae.paper import make
+from hpcauxvae.paper import make, recipes
 from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, SIDE_SEEDS, Experiment, chosen
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.jobs import cores
 from hpcauxvae.paper.make import Maker
 from hpcauxvae.paper.runs import Wants
 from hpcauxvae.paper.table1 import METHODS, TASKS
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 ONE = Experiment(data="galaxies", case=2, seed=1)
@@ -182,12 +181,12 @@ def test_finished_runs_need_no_data_where_only_scores_are_read(
     assert "python -m" not in said and f"{len(small)} runs are needed, {len(small)} of them are finished" in said
     assert command.main(["table1", "fig9", *arguments]) == 0
     said = capsys.readouterr().out
-    assert said.count("hpcauxvae.train ") == 1 and "--out " + str(tmp_path / "galaxies-case1-beta-vae-0") in said
-    assert "hpcauxvae.simulate" in said and "hpcauxvae.data" not in said
+    assert said.count("hpcauxvae train ") == 1 and "--out " + str(tmp_path / "galaxies-case1-beta-vae-0") in said
+    assert "hpcauxvae simulate" in said and "hpcauxvae data" not in said
     end(tmp_path / "galaxies-case1-beta-vae-0")
     assert command.main(["fig9", *arguments]) == 0
     said = capsys.readouterr().out
-    assert "hpcauxvae.train " not in said and "hpcauxvae.simulate" in said, "the images are drawn, too"
+    assert "hpcauxvae train " not in said and "hpcauxvae simulate" in said, "the images are drawn, too"
 
 
 def test_the_precision_of_a_run_does_not_matter(tmp_path: Path) -> None:
@@ -233,7 +232,7 @@ def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.
     assert f"python -m hpcauxvae.train {runs}/data/galaxies.h5 --out {runs}/galaxies-case2-aux-vae-0 " in said
     assert f"python -m hpcauxvae.simulate {runs}/data/fresh.h5 --n 240 --seed 8" in said
     assert "Cars3D: skipped, 7 runs: no --cars3d PATH" in said and "cars3d-raw" not in said
-    assert said.count("hpcauxvae.train ") == said.count("hpcauxvae.evaluate ") == 10 + 6 + 7 + 3 + 2
+    assert said.count("hpcauxvae train ") == said.count("hpcauxvae evaluate ") == 10 + 6 + 7 + 3 + 2
     assert not runs.exists()
 
 

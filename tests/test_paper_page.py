@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hpcauxvae.metrics.pareto import choose
+from hpcauxvae.paper.recipes import BETA
 from hpcauxvae.paper.table1 import METHODS, TASKS, Task
-from hpcauxvae.recipes import BETA
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "paper.md").read_text()

@@ -13,7 +13,7 @@ from test_train import alone, config
 from hpcauxvae.data import dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.data.hdf5 import write
-from hpcauxvae.evaluate import EvaluateConfig, Evaluator, write_codes, write_json
+from hpcauxvae.evaluate.scores import EvaluateConfig, Evaluator, write_codes, write_json
 from hpcauxvae.metrics import score_images
 from hpcauxvae.paper import __main__ as command
 from hpcauxvae.paper import attack, figures, generated, perturbation, tsne

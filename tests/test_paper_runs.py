@@ -8,8 +8,8 @@ import pytest
 
 from hpcauxvae.paper import __main__ as command
 from hpcauxvae.paper.experiments import Experiment
+from hpcauxvae.paper.recipes import galaxies
 from hpcauxvae.paper.runs import find
-from hpcauxvae.recipes import galaxies
 from hpcauxvae.types import InputError
 
 NEEDED = Experiment(data="galaxies", case=1, model="beta-vae").name

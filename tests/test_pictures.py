@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from hpcauxvae import pictures
+from hpcauxvae.evaluate import pictures
 from hpcauxvae.types import Factor
 
 SCORE: Any = {"value": 0.846, "low": 0.8312, "high": 0.8607, "n": 5000, "attainable": 0.91}

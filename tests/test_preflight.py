@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcauxvae import moments
+from hpcauxvae.cluster.preflight import Options, check_data, check_kernel, check_ranks, check_space, judge, preflight
 from hpcauxvae.data.hdf5 import write
-from hpcauxvae.preflight import Options, check_data, check_kernel, check_ranks, check_space, judge, preflight
+from hpcauxvae.dependence import moments
+from hpcauxvae.runtime.launchers import World
 from hpcauxvae.types import Factor, InputError
-from hpcauxvae.world import World
 
 ALONE = World(0, 1, 0, 1, "alone")
 
@@ -73,7 +73,7 @@ def test_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kernel_for_gpus_only_where_it_is_compiled_for_them() -> None:
-    core = pytest.importorskip("hpcauxvae._core")
+    core = pytest.importorskip("hpcauxvae.dependence._core")
     check_kernel("cpu")
     if not core.cuda_compiled:
         with pytest.raises(InputError, match=r"compiled without CUDA; .* PREFLIGHT_OPTIONS=--without-kernel"):
@@ -103,7 +103,7 @@ def start(rank: int, size: int, *arguments: str, port: int) -> subprocess.Popen[
     """A rank as torchrun would start it."""
     env = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
     env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    command = [sys.executable, "-m", "hpcauxvae.preflight", "--without-kernel", "--device", "cpu", *arguments]
+    command = [sys.executable, "-m", "hpcauxvae", "preflight", "--without-kernel", "--device", "cpu", *arguments]
     whole = {**os.environ, **{name: str(value) for name, value in env.items()}}
     return subprocess.Popen(command, env=whole, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

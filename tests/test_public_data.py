@@ -16,7 +16,7 @@ from scipy.io import savemat
 from skimage.draw import polygon
 
 from hpcauxvae.data import cars3d, dsprites
-from hpcauxvae.data.__main__ import main
+from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import open_set, validate
 from hpcauxvae.types import InputError
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hpcauxvae.dependence import RunningRegularizer, terms
-from hpcauxvae.moments import PolynomialMoments
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.regularizers import RunningRegularizer, terms
 from hpcauxvae.types import InputError
 from tests import moments_cases as cases
 

@@ -221,9 +221,7 @@ def test_launcher_that_starts_singletons(tmp_path: Path, variable: str) -> None:
 
 def without(module: str, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     """A run where this module is not installed."""
-    start = (
-        f"import sys; sys.modules[{module!r}] = None; from hpcauxvae.simulate.__main__ import main; sys.exit(main())"
-    )
+    start = f"import sys; sys.modules[{module!r}] = None; from hpcauxvae.simulate.command import main; sys.exit(main())"
     command = [sys.executable, "-c", start, *map(str, arguments)]
     return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120)
 

@@ -15,7 +15,7 @@ from hpcauxvae.data.hdf5 import open_set, validate
 
 pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
 from hpcauxvae.simulate import designs
-from hpcauxvae.simulate.__main__ import main
+from hpcauxvae.simulate.command import main
 
 NAMES = [factor.name for factor in FACTORS]
 N = 150

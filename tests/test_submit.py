@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcauxvae.submit import as_written, check_with_slurm, parse, prepare
+from hpcauxvae.cluster.submit import as_written, check_with_slurm, parse, prepare
 from hpcauxvae.types import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,7 +134,7 @@ def test_slurm_that_is_not_there(said: str, tools: Path) -> None:
 
 def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_scheduler(tools, "sbatch", "exec /bin/sleep 60")
-    monkeypatch.setattr("hpcauxvae.submit._SECONDS", 0.2)
+    monkeypatch.setattr("hpcauxvae.cluster.submit._SECONDS", 0.2)
     monkeypatch.setenv("PATH", str(tools))
     request = parse([str(JOBS / "simulate.sh"), "OUT=g.h5"])
     assert request is not None

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d
 from hpcauxvae.data.galaxies import FACTORS, PIXEL_SCALE, STAMP_SIZE
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.symmetries import Mirrors, parse
-from hpcauxvae.recipes import CHOSEN
+from hpcauxvae.paper.recipes import CHOSEN
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Batch, Factor, InputError
 
 CARS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cars3d.h5"

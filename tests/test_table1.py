@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d, galaxies
 from hpcauxvae.metrics import score_codes
 from hpcauxvae.paper import runs as runs_module
 from hpcauxvae.paper import table1
 from hpcauxvae.paper.runs import Found
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 

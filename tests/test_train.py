@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcauxvae import checkpoint
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set, split, write
-from hpcauxvae.distributed import start
-from hpcauxvae.lock import RunLock
-from hpcauxvae.train import train
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.command import train
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Factor, InputError
-from hpcauxvae.world import find_world
 
 FACTORS = (Factor("radius", "arcsec", 0.1, 1.0), Factor("g1", "", -0.5, 0.5), Factor("flux", "count", 0.0, 100.0))
 
@@ -70,7 +70,7 @@ def test_a_factor_is_measured_where_the_decoder_start_is_not(tmp_path, monkeypat
     """Scale and prior come from all training samples, not from those of the mean image."""
     import h5py
 
-    from hpcauxvae import trainer
+    from hpcauxvae.train import trainer
 
     monkeypatch.setattr(trainer, "_PREPARE_SAMPLES", 8)
     path = blobs(tmp_path / "blobs.h5")

@@ -12,14 +12,14 @@ import torch
 from ranks import ends, running, start_ranks
 from test_train import alone, blobs, config
 
-from hpcauxvae import checkpoint
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.distributed import start
-from hpcauxvae.stopping import AGREE_EVERY, FINISHED, MORE_TO_DO
-from hpcauxvae.tracking import history
-from hpcauxvae.trainer import Diverged, Trainer
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.stop_requests import AGREE_EVERY, FINISHED, MORE_TO_DO
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.tracking import history
+from hpcauxvae.train.trainer import Diverged, Trainer
 from hpcauxvae.types import InputError
-from hpcauxvae.world import find_world
 
 STEPS = 7  # of an epoch: 112 samples in batches of 16
 
@@ -234,9 +234,9 @@ def test_two_ranks_stopped_and_killed_end_as_two_that_were_left_alone(data, tmp_
 LATE = """
 import time
 from datetime import timedelta
-from hpcauxvae.distributed import start
-from hpcauxvae.stopping import Requests
-from hpcauxvae.world import find_world
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.stop_requests import Requests
+from hpcauxvae.runtime.launchers import find_world
 processes = start(find_world(), "cpu", timedelta(seconds=8))
 requests = Requests(processes, None, None)
 if processes.world.rank == 1:
@@ -256,7 +256,7 @@ def test_ranks_wait_for_each_other_s_requests_as_long_as_for_all_else(data):
 
 SLOW = """
 import time
-from hpcauxvae import train
+from hpcauxvae.train.command import command as train
 from hpcauxvae.cli import run
 from hpcauxvae.data import hdf5
 real = hdf5._pixel_errors

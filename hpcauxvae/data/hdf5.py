@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.stored import StoredImages, open_file, read_rows, shard_errors
-from hpcauxvae.files import whole
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 
 FORMAT_VERSION = 1

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hpcauxvae.dependence import RunningRegularizer, authors_regularizer, regularizer
+from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
-from hpcauxvae.objectives import Objective
+from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Searched
 
 

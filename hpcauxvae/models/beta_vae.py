@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from hpcauxvae.distributed import global_mean
-from hpcauxvae.networks import DECODERS, ENCODERS
-from hpcauxvae.objectives import (
+from hpcauxvae.models.networks import DECODERS, ENCODERS
+from hpcauxvae.models.objectives import (
     ImageScale,
     Objective,
     bernoulli_nll,
@@ -18,6 +17,7 @@ from hpcauxvae.objectives import (
     log10_mse,
     optimal_gaussian_nll,
 )
+from hpcauxvae.runtime.collectives import global_mean
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Searched
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hpcauxvae.models.beta_vae import BetaVAE
-from hpcauxvae.networks import ENCODERS
-from hpcauxvae.objectives import Objective, gaussian_kl
+from hpcauxvae.models.networks import ENCODERS
+from hpcauxvae.models.objectives import Objective, gaussian_kl
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Searched
 
 _WIDTH = 1000

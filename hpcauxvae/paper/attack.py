@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcauxvae import pictures
 from hpcauxvae.data.galaxies import CASES
-from hpcauxvae.evaluate import Evaluator, Scored, image_unit, upright, write_json
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.scores import Evaluator, Scored, image_unit, upright, write_json
 from hpcauxvae.metrics.intervals import Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.paper.runs import Found, needed

@@ -9,11 +9,11 @@ from typing import get_args
 
 import numpy as np
 
-from hpcauxvae.files import whole
 from hpcauxvae.metrics.pareto import choose, paper_products
+from hpcauxvae.paper.recipes import BETA
 from hpcauxvae.paper.runs import Data, Found, last_epoch, of_one_setting, select
 from hpcauxvae.paper.table1 import METHODS
-from hpcauxvae.recipes import BETA
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import InputError
 
 _HEAD = """# The beta of beta-VAE and IDVAE

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hpcauxvae import recipes
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.galaxies import CASES
+from hpcauxvae.paper import recipes
 from hpcauxvae.paper.grid import CASE as GRID_CASE
+from hpcauxvae.paper.recipes import Model, Variant
 from hpcauxvae.paper.runs import Data, Sweep, Wants
-from hpcauxvae.recipes import Model, Variant
+from hpcauxvae.train.config import TrainConfig
 
 SEEDS: dict[Data, tuple[int, ...]] = {"galaxies": (0, 1, 2, 3, 4), "cars3d": (0, 1, 2), "dsprites": (0, 1, 2)}
 SIDE_SEEDS = (0,)

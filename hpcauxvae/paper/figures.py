@@ -8,12 +8,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae import pictures
 from hpcauxvae.data.galaxies import CASES
-from hpcauxvae.evaluate import image_unit, upright
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.scores import image_unit, upright
+from hpcauxvae.paper.recipes import Variant
 from hpcauxvae.paper.runs import Data, Found, codes_file, needed, select
 from hpcauxvae.paper.sources import opened
-from hpcauxvae.recipes import Variant
 from hpcauxvae.types import InputError
 
 METHODS = {"idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}

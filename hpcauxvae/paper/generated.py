@@ -16,14 +16,14 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae import pictures
-from hpcauxvae.checkpoint import load_run
 from hpcauxvae.data.hdf5 import ImageSet, open_set
-from hpcauxvae.evaluate import image_unit, upright, write_json
-from hpcauxvae.generate import Generator
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.generate import Generator
+from hpcauxvae.evaluate.scores import image_unit, upright, write_json
 from hpcauxvae.metrics.intervals import NORMAL_95, Array, Score, mean_score
 from hpcauxvae.paper.runs import Found, needed
 from hpcauxvae.paper.sources import about, check_scored, data_of
+from hpcauxvae.train.checkpoint import load_run
 from hpcauxvae.types import Factor, InputError
 
 LEVELS = 5

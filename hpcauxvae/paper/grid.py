@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hpcauxvae.evaluate.pictures import BLUE, INK, MAROON, STYLE
 from hpcauxvae.metrics.pareto import choose, dominated_by, paper_products, standardised
-from hpcauxvae.objectives import OBJECTIVES
+from hpcauxvae.models.objectives import OBJECTIVES
+from hpcauxvae.paper.recipes import PAPER_GRID
 from hpcauxvae.paper.runs import Found, last_epoch, of_one_setting, select
-from hpcauxvae.pictures import BLUE, INK, MAROON, STYLE
-from hpcauxvae.recipes import PAPER_GRID
 from hpcauxvae.types import InputError
 
 CASE = 2

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import hpcauxvae
-from hpcauxvae.files import whole
 from hpcauxvae.paper import attack, betas, figures, generated, grid, perturbation, table1, tsne
 from hpcauxvae.paper.runs import Entry, Found, Wants
+from hpcauxvae.runtime.files import whole
 
 _GALAXIES = Wants(data=("galaxies",))
 _OTHERS = Wants(data=("cars3d", "dsprites"))

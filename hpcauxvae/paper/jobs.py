@@ -15,10 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from hpcauxvae.paper.chain import SHOWN, text
-from hpcauxvae.stopping import FAILED
+from hpcauxvae.runtime.stop_requests import FAILED
 from hpcauxvae.types import InputError
 
+_SHOWN = "$ "
+"""Comes before each command in the output (cli.py)."""
 _BAD_INPUT = 2
 """Exit code of a command that found its input bad, or the disk full (cli.run)."""
 _PATIENCE_S = 60.0
@@ -32,14 +33,14 @@ class Job(NamedTuple):
     name: str
     """Of the log file, and in what is said."""
     commands: list[list[str]]
-    """[module, argument, ...] each, run by chain.py, up to the first that fails; a launcher takes one only."""
+    """[command of hpcauxvae, argument, ...] each, up to the first that fails; a launcher takes one only."""
     launcher: tuple[str, ...] = ()
     """What stands before `python`, as mpirun -n 4."""
 
     def lines(self) -> list[str]:
         """What a user would type."""
         launcher = f"{shlex.join(self.launcher)} " if self.launcher else ""
-        return [launcher + text(command) for command in self.commands]
+        return [f"{launcher}hpcauxvae {shlex.join(command)}" for command in self.commands]
 
 
 class Failed(Exception):
@@ -124,9 +125,9 @@ def _log(logs: Path, job: Job) -> Path:
 def _start(job: Job, env: dict[str, str], log: Path, lock: int) -> subprocess.Popen[str]:
     if job.launcher:
         (command,) = job.commands
-        argv, said = [*job.launcher, sys.executable, "-m", *command], ""
+        argv, said = [*job.launcher, sys.executable, "-m", "hpcauxvae", *command], ""
     else:
-        argv, said = [sys.executable, "-m", "hpcauxvae.paper.chain"], json.dumps(job.commands)
+        argv, said = [sys.executable, "-m", "hpcauxvae", "-"], json.dumps(job.commands)
     with open(log, "a") as output:
         process = subprocess.Popen(
             argv,
@@ -183,8 +184,8 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
 def _failure(job: Job, code: int, log: Path) -> Failed | InputError:
     """Says which command it was, how it ended, and the last line that it said."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    shown = [number for number, line in enumerate(lines) if line.startswith(SHOWN)]
-    command = lines[shown[-1]].removeprefix(SHOWN) if shown and not job.launcher else job.lines()[0]
+    shown = [number for number, line in enumerate(lines) if line.startswith(_SHOWN)]
+    command = lines[shown[-1]].removeprefix(_SHOWN) if shown and not job.launcher else job.lines()[0]
     said = lines[-1] if lines and (not shown or shown[-1] < len(lines) - 1) else "it said nothing"
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     message = f"{command}: {how}: {said.removeprefix('error: ')} (all of it in {log})"

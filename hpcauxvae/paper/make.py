@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcauxvae.checkpoint import LAST
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.paper.experiments import Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, cores, run
+from hpcauxvae.paper.recipes import arguments
 from hpcauxvae.paper.runs import METRICS, PRECISION, Data, codes_path
-from hpcauxvae.recipes import arguments
-from hpcauxvae.stopping import FINISHED
-from hpcauxvae.train import STATUS
+from hpcauxvae.runtime.stop_requests import FINISHED
+from hpcauxvae.train.checkpoint import LAST
+from hpcauxvae.train.command import STATUS
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 _IMAGES = 16_384
@@ -146,10 +146,10 @@ class Maker:
         own = Path(sys.executable).with_name("mpirun")
         mpirun = str(own) if own.exists() else shutil.which("mpirun")
         launcher = (mpirun, "-n", str(ranks)) if mpirun and ranks > 1 else ()
-        return Job(name, [["hpcauxvae.simulate", str(self._path(name)), *words]], launcher)
+        return Job(name, [["simulate", str(self._path(name)), *words]], launcher)
 
     def _conversion(self, name: Data, words: list[str], *source: str) -> Job:
-        return Job(name, [["hpcauxvae.data", name, *source, str(self._path(name)), *words]])
+        return Job(name, [["data", name, *source, str(self._path(name)), *words]])
 
     def _run_jobs(self, todo: Mapping[Experiment, "Stage"]) -> list[Job]:
         """A process for each run; small ones share processes, for starting takes longer than their training."""
@@ -165,13 +165,13 @@ class Maker:
 
     def _commands(self, one: Experiment, stage: "Stage") -> list[list[str]]:
         config = self.config(one)
-        evaluate = ["hpcauxvae.evaluate", str(config.out)]
+        evaluate = ["evaluate", str(config.out)]
         if one.data == "galaxies" and not one.sweep:
             noiseless = [str(self._path(f"{name}-noiseless")) for name in ("galaxies", "fresh")]
             evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless, "--images", str(_IMAGES)]
         if self.small or one.sweep:
             evaluate.append("--no-pictures")
-        return [evaluate] if stage == "trained" else [["hpcauxvae.train", *arguments(config)], evaluate]
+        return [evaluate] if stage == "trained" else [["train", *arguments(config)], evaluate]
 
     def config(self, one: Experiment) -> TrainConfig:
         """What an experiment trains here."""

@@ -17,9 +17,9 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae import pictures
 from hpcauxvae.data.galaxies import CASES
-from hpcauxvae.evaluate import image_unit, upright, write_json
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.scores import image_unit, upright, write_json
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.paper.runs import Found, needed

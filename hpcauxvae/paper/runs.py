@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
-from hpcauxvae.recipes import Variant, command, galaxies
-from hpcauxvae.tracking import LOG, history
+from hpcauxvae.paper.recipes import Variant, command, galaxies
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.tracking import LOG, history
 from hpcauxvae.types import InputError
 
 CONFIG, METRICS = "config.json", "metrics.json"

@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 
 from hpcauxvae.data import cars3d, dsprites, galaxies
-from hpcauxvae.evaluate import write_json
-from hpcauxvae.files import whole
+from hpcauxvae.evaluate.scores import write_json
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.dci import dci
 from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
 from hpcauxvae.metrics.sap import sap
+from hpcauxvae.paper.recipes import Variant
 from hpcauxvae.paper.runs import METRICS, Data, Found, codes_file, select, setting
-from hpcauxvae.recipes import Variant
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import Factor, InputError
 
 METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
-from hpcauxvae import pictures
 from hpcauxvae.data.galaxies import CASES
-from hpcauxvae.evaluate import write_json
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.scores import write_json
 from hpcauxvae.metrics.intervals import Array
 from hpcauxvae.paper.runs import Data, Found, needed, select
 from hpcauxvae.paper.sources import StoredCodes, about, galaxies_by, stored_codes

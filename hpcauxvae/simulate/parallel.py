@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hpcauxvae.data.hdf5 import refuse_existing
-from hpcauxvae.lock import RunLock
+from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.simulate import journal
 from hpcauxvae.simulate.journal import SUFFIX, Found, Journal
 from hpcauxvae.simulate.painter import Painter, painter_of

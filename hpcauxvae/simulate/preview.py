@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
-from hpcauxvae.files import whole
-from hpcauxvae.pictures import GREY, INK, MAROON, SOFTENING, STAMPS, STYLE
+from hpcauxvae.evaluate.pictures import GREY, INK, MAROON, SOFTENING, STAMPS, STYLE
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.simulate.painter import painter_of
 from hpcauxvae.simulate.plan import Plan
 from hpcauxvae.types import InputError

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hpcauxvae.runtime.launchers import refuse_singletons
 from hpcauxvae.types import InputError
-from hpcauxvae.world import refuse_singletons
 
 _MPI_VARIABLES = ("PMI", "OMPI_COMM_WORLD_", "PALS_", "MPI_LOCAL")
 

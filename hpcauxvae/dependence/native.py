@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import distributed_c10d
 
-from hpcauxvae.moments import PolynomialMoments, core
+from hpcauxvae.dependence.moments import PolynomialMoments, core
 
 _OLDEST_GPU = (8, 0)
 """Compute capability of the oldest GPUs that CMakeLists.txt compiles for."""
@@ -254,7 +254,7 @@ def terms(
     degree: int,
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, ...]:
-    """(intra, inter) as hpcauxvae.dependence computes them, for arguments it has checked.
+    """(intra, inter) as hpcauxvae.dependence.regularizers computes them, for arguments it has checked.
 
     history: packed moments that the batch's are merged with, or None. Where given, the third result is both together.
     """

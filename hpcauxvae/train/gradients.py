@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hpcauxvae.distributed import slice_of
 from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.runtime.collectives import slice_of
 from hpcauxvae.types import Batch, LossTerms, Posterior
 
 _WARM_UP = 11

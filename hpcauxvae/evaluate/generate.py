@@ -1,4 +1,4 @@
-"""Images for factors in physical units: `python -m hpcauxvae.generate RUN --set radius=0.5 --sweep g1=-.3:.3:9`.
+"""Images for factors in physical units: `python -m hpcauxvae generate RUN --set radius=0.5 --sweep g1=-.3:.3:9`.
 
 Controlled generation (Ganguli et al., contribution ii). Shape legend in types.py; R other latents, Z - D of them.
 """
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcauxvae import pictures
-from hpcauxvae.checkpoint import Run, check_factors, data_path, load_run
 from hpcauxvae.data import hdf5
-from hpcauxvae.evaluate import image_unit, upright
-from hpcauxvae.files import whole
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.scores import image_unit, upright
+from hpcauxvae.runtime.files import whole
+from hpcauxvae.train.checkpoint import Run, check_factors, data_path, load_run
 from hpcauxvae.types import Factor, InputError
 
 _BATCH = 512
@@ -237,7 +237,7 @@ def generate(config: GenerateConfig) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae generate`, also `python -m hpcauxvae.generate`."""
+    """The command `hpcauxvae generate`, also `python -m hpcauxvae generate`."""
     import tyro
 
     config = tyro.cli(
@@ -248,9 +248,3 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(f"{config.out}: {generate(config)} images")
     return 0
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

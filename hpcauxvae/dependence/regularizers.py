@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hpcauxvae import native
-from hpcauxvae.moments import PolynomialMoments, check_inputs
+from hpcauxvae.dependence import native
+from hpcauxvae.dependence.moments import PolynomialMoments, check_inputs
 from hpcauxvae.types import InputError
 
 

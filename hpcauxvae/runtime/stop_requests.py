@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import torch
 import torch.distributed as dist
 
-from hpcauxvae.distributed import Processes
+from hpcauxvae.runtime.collectives import Processes
 
 FINISHED = 0
 FAILED = 1

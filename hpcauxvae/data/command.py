@@ -1,4 +1,4 @@
-"""`python -m hpcauxvae.data check FILE`: does the file keep the format? Also writes the public data sets in it."""
+"""`python -m hpcauxvae data check FILE`: does the file keep the format? Also writes the public data sets in it."""
 
 import sys
 from collections.abc import Sequence
@@ -90,10 +90,4 @@ def describe(image_set: ImageSet) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with every error on stderr."""
-    return tyro.cli(Action, args=argv, prog="hpcauxvae.data", config=(tyro.conf.PositionalRequiredArgs,)).run()
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)
+    return tyro.cli(Action, args=argv, prog="hpcauxvae data", config=(tyro.conf.PositionalRequiredArgs,)).run()

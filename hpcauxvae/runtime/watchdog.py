@@ -17,9 +17,9 @@ from typing import Self
 import torch.distributed as dist
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from hpcauxvae.distributed import Processes
-from hpcauxvae.stopping import FAILED
-from hpcauxvae.world import rendezvous
+from hpcauxvae.runtime.collectives import Processes
+from hpcauxvae.runtime.launchers import rendezvous
+from hpcauxvae.runtime.stop_requests import FAILED
 
 _SILENT_BEATS = 5
 """Beats that a rank may miss once a collective has failed."""

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 import hpcauxvae
-from hpcauxvae import pictures
-from hpcauxvae.checkpoint import Run, check_factors, data_path, load_run
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
-from hpcauxvae.distributed import device_of
-from hpcauxvae.files import whole
+from hpcauxvae.evaluate import pictures
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
-from hpcauxvae.tracking import history
+from hpcauxvae.runtime.collectives import device_of
+from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.checkpoint import Run, check_factors, data_path, load_run
+from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
-from hpcauxvae.world import find_world
 
 _BATCH = 512
 _SHOWN = 8
@@ -373,9 +373,3 @@ def main(argv: list[str] | None = None) -> int:
     drawn = f" and the pictures in {out}/pictures/" if config.pictures else ""
     print(f"written: {out}/metrics.json, codes-*.h5{drawn}")
     return 0
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

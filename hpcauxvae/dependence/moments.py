@@ -20,7 +20,7 @@ from hpcauxvae.types import InputError
 def _import_core() -> tuple[Any, str]:
     """The compiled module, or None and why."""
     try:
-        return import_module("hpcauxvae._core"), ""
+        return import_module("hpcauxvae.dependence._core"), ""
     except ImportError as error:
         return None, str(error)
 

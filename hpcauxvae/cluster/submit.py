@@ -294,9 +294,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"there is no {program} here; submit from a login node of the cluster")
     sys.stderr.flush()
     return subprocess.run(submission.command, env={**os.environ, **submission.settings}).returncode
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hpcauxvae import checkpoint
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.data.symmetries import Mirrors, parse
-from hpcauxvae.distributed import Processes, global_mean, on_each_rank, slice_of
-from hpcauxvae.gradients import Accumulated, AtOnce, Graphed
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
+from hpcauxvae.runtime.collectives import Processes, global_mean, on_each_rank, slice_of
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed
 from hpcauxvae.types import Batch, InputError, LossTerms
 
 CHECK_EVERY = 50

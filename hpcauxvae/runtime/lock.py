@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcauxvae.files import file_fault
+from hpcauxvae.runtime.files import file_fault
 from hpcauxvae.types import InputError
 
 

@@ -1,4 +1,4 @@
-"""The processes of hpcauxvae/world.py joined by torch.distributed, and the few collectives that training needs.
+"""The processes of launchers.py joined by torch.distributed, and the few collectives that training needs.
 
 `global_mean` and `slice_of` serve answers that do not depend on the number of processes. MPI is never called
 here: MPI and forked data workers do not mix.
@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hpcauxvae.files import file_fault
+from hpcauxvae.runtime.files import file_fault
+from hpcauxvae.runtime.launchers import World, rendezvous
 from hpcauxvae.types import InputError
-from hpcauxvae.world import World, rendezvous
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Which factor decides what is seen: `python -m hpcauxvae.sensitivity RUN` -> sensitivity.json in its folder.
+"""Which factor decides what is seen: `python -m hpcauxvae sensitivity RUN` -> sensitivity.json in its folder.
 
 Sobol indices of pixel statistics over the factor space, with the trained decoder in place of the simulator (Ganguli et
 al., contribution ii). Shape legend in types.py; I inputs.
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, sobol_indices, uniform
 
-from hpcauxvae.checkpoint import data_path, load_run
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.evaluate import write_json
-from hpcauxvae.generate import Generator
+from hpcauxvae.evaluate.generate import Generator
+from hpcauxvae.evaluate.scores import write_json
+from hpcauxvae.train.checkpoint import data_path, load_run
 from hpcauxvae.types import InputError
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")
@@ -109,7 +109,7 @@ def table(indices: Indices) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae sensitivity`, also `python -m hpcauxvae.sensitivity`."""
+    """The command `hpcauxvae sensitivity`, also `python -m hpcauxvae sensitivity`."""
     import tyro
 
     config = tyro.cli(
@@ -122,9 +122,3 @@ def main(argv: list[str] | None = None) -> int:
     write_json(out, {"samples": config.samples, "seed": config.seed, "indices": indices})
     print(f"{table(indices)}\nwritten: {out}")
     return 0
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

@@ -12,18 +12,18 @@ from datetime import timedelta
 
 import torch
 
-from hpcauxvae import checkpoint
-from hpcauxvae.checkpoint import Checkpoints
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import check_pixels, open_set
-from hpcauxvae.distributed import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
-from hpcauxvae.lock import RunLock
-from hpcauxvae.stopping import FAILED, FINISHED, MORE_TO_DO, Requests
-from hpcauxvae.tracking import EpochLog, StepLine
-from hpcauxvae.trainer import CHECK_EVERY, Diverged, Trainer
+from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
+from hpcauxvae.runtime.launchers import World, find_world
+from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO, Requests
+from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.checkpoint import Checkpoints
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.tracking import EpochLog, StepLine
+from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
 from hpcauxvae.types import InputError
-from hpcauxvae.watch import Watch
-from hpcauxvae.world import World, find_world
 
 STATUS = "status.json"
 
@@ -214,9 +214,3 @@ def _parsed(argv: list[str] | None, world: World) -> TrainConfig:
             )
         except InputError as error:
             raise InputError(str(error), reported=world.rank > 0) from None
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

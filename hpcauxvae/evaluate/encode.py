@@ -1,4 +1,4 @@
-"""The codes of a whole data set: `torchrun --nproc-per-node N -m hpcauxvae.encode RUN DATA.h5 OUT.h5`, or alone.
+"""The codes of a whole data set: `torchrun --nproc-per-node N -m hpcauxvae encode RUN DATA.h5 OUT.h5`, or alone.
 
 The set may be larger than memory. Each rank encodes chunks of fixed size and leaves each, whole or not at all, in the
 folder OUT.h5.parts; when all are there, rank 0 copies them into OUT.h5 in the order of the data. A start after a kill,
@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 
 import hpcauxvae
-from hpcauxvae import checkpoint
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
-from hpcauxvae.distributed import Apart, Processes, on_each_rank, on_first_rank, start, stop
-from hpcauxvae.lock import RunLock
 from hpcauxvae.metrics.ssim import image_values
-from hpcauxvae.stopping import FAILED, FINISHED, MORE_TO_DO, Requests
-from hpcauxvae.tracking import StepLine
+from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO, Requests
+from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.tracking import StepLine
 from hpcauxvae.types import Factor, InputError
-from hpcauxvae.watch import Watch
-from hpcauxvae.world import find_world
 
 CHUNK = 4096
 """Samples encoded and stored at once."""
@@ -205,7 +205,7 @@ def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae encode`, also `python -m hpcauxvae.encode`."""
+    """The command `hpcauxvae encode`, also `python -m hpcauxvae encode`."""
     import tyro
 
     world = find_world()
@@ -226,9 +226,3 @@ def main(argv: list[str] | None = None) -> int:
     if world.rank == 0:
         print(f"written: {config.out}" if code == FINISHED else "stopped; the same command goes on", flush=True)
     return code
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

@@ -19,9 +19,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from hpcauxvae.files import whole
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.lds import LdsScore
+from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import Factor
 
 INK, GREY, PALE, MAROON, BLUE = "#22262b", "#8b9198", "#c9cdd2", "#7d1f33", "#2f6690"

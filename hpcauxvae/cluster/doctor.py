@@ -105,16 +105,16 @@ def _torch() -> str:
 
 
 def _commands() -> str:
-    for name in ("tyro", "hpcauxvae.train", "hpcauxvae.evaluate"):
+    for name in ("tyro", "hpcauxvae.train.command", "hpcauxvae.evaluate.scores"):
         importlib.import_module(name)
     return "train and evaluate, with all that they import"
 
 
 def _compiled_module() -> str:
     try:
-        core = importlib.import_module("hpcauxvae._core")
+        core = importlib.import_module("hpcauxvae.dependence._core")
     except ModuleNotFoundError as error:
-        raise Missing("hpcauxvae._core was not built: the torch reference serves, more slowly") from error
+        raise Missing("hpcauxvae.dependence._core was not built: the torch reference serves, more slowly") from error
     cuda = f"CUDA (sm_80, sm_90 and later; GPUs here: {core.cuda_device_count()})" if core.cuda_compiled else "no CUDA"
     return f"compiled for CPU ({core.instruction_set}) and {cuda}"
 
@@ -229,9 +229,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     findings = [examine(probe) for probe in PROBES]
     print(report(findings))
     return 0 if all(finding.state == "ok" for finding in findings if finding.probe.needed) else 1
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcauxvae.data.symmetries import parse
-from hpcauxvae.objectives import OBJECTIVES, Likelihood, Objective
+from hpcauxvae.models.objectives import OBJECTIVES, Likelihood, Objective
 from hpcauxvae.types import InputError
 
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
@@ -46,7 +46,7 @@ class TrainConfig:
     """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
     objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
-    """Likelihood, weights, start and schedule by name (hpcauxvae/objectives.py)."""
+    """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py)."""
     network: Literal["conv", "mlp"] = "conv"
     """Encoder and decoder: convolutions (Table 3) or fully connected layers."""
     latents: int = 10

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.files import sync
 from hpcauxvae.models import MODELS
 from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.runtime.files import sync
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 FORMAT_VERSION = 2

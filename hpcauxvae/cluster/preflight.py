@@ -1,4 +1,4 @@
-"""`python -m hpcauxvae.preflight --ranks N ...` on every rank of a job: what would fail later fails now, in one line.
+"""`python -m hpcauxvae preflight --ranks N ...` on every rank of a job: what would fail later fails now, in one line.
 
 Every rank looks at its own part (number of ranks, kernel, GPU; one rank a node reads the data; rank 0 writes to the
 disk), then all meet: a finding of any of them is printed by rank 0 and ends them all. Last comes the all-reduce that
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from hpcauxvae import moments, native
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.distributed import Apart, device_of, start, stop
+from hpcauxvae.dependence import moments, native
+from hpcauxvae.runtime.collectives import Apart, device_of, start, stop
+from hpcauxvae.runtime.launchers import World, find_world
 from hpcauxvae.types import InputError
-from hpcauxvae.world import World, find_world
 
 _PROBE_BYTES = 1 << 20
 _PROBED_SAMPLES = 64
@@ -67,12 +67,12 @@ def check_kernel(device: str) -> None:
     """Raises InputError where the kernel does not serve the device of this process, of this kind, cpu or cuda."""
     mend = "build it where there is a compiler (docs/clusters.md), or go on without: PREFLIGHT_OPTIONS=--without-kernel"
     if moments.core is None:
-        raise InputError(f"the kernel hpcauxvae._core is not compiled, or cannot be loaded here; {mend}")
+        raise InputError(f"the kernel is not compiled, or cannot be loaded here; {mend}")
     if device == "cuda" and not moments.core.cuda_compiled:
-        raise InputError(f"the kernel hpcauxvae._core is compiled without CUDA; {mend}")
+        raise InputError(f"the kernel is compiled without CUDA; {mend}")
     if device == "cuda" and not native.serves(torch.device("cuda")):
         raise InputError(
-            "the kernel hpcauxvae._core cannot run on this GPU: it is older than an A100, or its driver than the CUDA "
+            "the kernel cannot run on this GPU: it is older than an A100, or its driver than the CUDA "
             f"that built the kernel; {mend}"
         )
 
@@ -215,18 +215,12 @@ def preflight(options: Options) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command `python -m hpcauxvae.preflight`."""
+    """The command `python -m hpcauxvae preflight`."""
     import tyro
 
-    options = tyro.cli(Options, args=argv, prog="hpcauxvae.preflight", config=(tyro.conf.FlagCreatePairsOff,))
+    options = tyro.cli(Options, args=argv, prog="hpcauxvae preflight", config=(tyro.conf.FlagCreatePairsOff,))
     try:
         print(preflight(options))
     finally:
         stop()
     return 0
-
-
-if __name__ == "__main__":
-    from hpcauxvae.cli import run
-
-    run(main)

@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcauxvae.config import TrainConfig
 from hpcauxvae.data import cars3d as cars3d_data
 from hpcauxvae.data import dsprites as dsprites_data
 from hpcauxvae.data.galaxies import CASES
+from hpcauxvae.train.config import TrainConfig
 
 Model = Literal["aux-vae", "beta-vae", "idvae", "idvae-x"]
 Variant = Literal["raw", "sound"]

@@ -1,0 +1,1 @@
+"""Jobs: submission, checks before a job starts, what works on this machine."""

@@ -1,0 +1,1 @@
+"""How much variables depend on each other: moments, the native kernel, the regularizers of eq. (9)."""

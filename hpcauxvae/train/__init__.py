@@ -1,0 +1,1 @@
+"""Training: configuration, the loop, gradients, checkpoints, a finished run."""
