@@ -30,7 +30,7 @@ from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.trainer import Trainer
-from hpcauxvae.types import Batch, LossTerms, Posterior
+from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction
 
 BASE = "a researcher's loop"
 OURS: dict[str, dict[str, bool]] = {
@@ -67,10 +67,10 @@ def correlations_one_by_one(u_BD: Tensor, z_BZ: Tensor, degree: int) -> tuple[Te
 class Plain(AuxVAE):
     """The same model with the regularizers of the researcher's loop."""
 
-    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
+    def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """Of sampled z."""
         z_BZ = posterior.sample(noise_BZ)
-        intra, inter = correlations_one_by_one(batch.factors[:, self.columns], z_BZ, self.objective.degree)
+        intra, inter = correlations_one_by_one(self.factors(batch), z_BZ, self.objective.degree)
         return {"intra": self.objective.lambda1 * intra, "inter": self.objective.lambda2 * inter}
 
 
@@ -98,7 +98,7 @@ def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
         for images, factors, number in loader:
             batch = Batch(images.to(device), factors.to(device), number.to(device))
             optimizer.zero_grad()
-            terms = model(batch, torch.randn(len(images), config.latents, device=device))
+            terms = model(batch, torch.randn(len(images), config.latents, device=device), Reduction(len(images)))
             loss = torch.stack(list(terms.values())).sum()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), objective.clip_norm)

@@ -6,11 +6,12 @@ D auxiliary factors (d of the paper), Z latent coordinates (dz of the paper), K 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 if TYPE_CHECKING:  # torch takes a second to import, and simulation does without it
     import numpy as np
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
 
 class InputError(Exception):
@@ -61,6 +62,23 @@ class Factor(NamedTuple):
         return self.low + values * (self.high - self.low)
 
 
+class Reduction(NamedTuple):
+    """How a mean over the global batch is made from the parts that the ranks hold."""
+
+    n: int
+    """Samples of the global batch."""
+    group: ProcessGroup | None = None
+    """The ranks; None for this process alone."""
+
+    def mean(self, values_B: Tensor) -> Tensor:
+        """This rank's share of the mean, a scalar: its sum times ranks over n, so that the mean over ranks is right.
+
+        values_B (B,): a value of each sample of this rank, B >= 0. DDP takes the mean of the ranks' gradients, which is
+        then the gradient of the global mean.
+        """
+        return values_B.sum() * ((1 if self.group is None else self.group.size()) / self.n)
+
+
 class Posterior(NamedTuple):
     """q(z|x) = N(mean, diag exp(logvar))."""
 
@@ -94,26 +112,3 @@ Searched: TypeAlias = "dict[str, Interval | Around | tuple[int, ...]]"
 
 LossTerms: TypeAlias = "dict[str, Tensor]"
 """Weighted scalars by name; the loss is their sum."""
-
-
-class Model(Protocol):
-    """What training, evaluation and generation need of a model; a torch Module that satisfies it is enough."""
-
-    SEARCHED: ClassVar[Searched]
-    """The hyperparameters that a search varies if it is not told otherwise."""
-
-    @property
-    def noise_size(self) -> int:
-        """Columns of standard normal noise that `forward` takes."""
-
-    def advance(self, progress: float) -> None:
-        """Told before each training step which share of the training is done."""
-
-    def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
-        """(B, C, H, W) in linear data units -> posterior of (B, Z). u_BD: for models whose encoder sees labels."""
-
-    def decode(self, z_BZ: Tensor) -> Tensor:
-        """(B, Z) -> expected images (B, C, H, W) in linear data units."""
-
-    def forward(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
-        """The terms of the loss; DDP wraps this. noise_BZ: (B, noise_size) from N(0, 1)."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from hpcauxvae.models import MODELS
+from hpcauxvae.models import MODELS, model_class
 from hpcauxvae.paper.recipes import PAPER_GRID
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Around, InputError, Interval
@@ -57,7 +57,7 @@ class Objectives(NamedTuple):
 def declared_space(config: TrainConfig) -> Space:
     """The space that the model of `config` declares, around the values of its objective."""
     space: Space = {}
-    for name, values in MODELS[config.model].SEARCHED.items():
+    for name, values in model_class(config.model).SEARCHED.items():
         if name == "sigma" and config.resolved_objective.likelihood != "gaussian":
             continue  # which has no such constant
         if name == "momentum" and config.resolved_objective.correlate == "authors":
@@ -126,8 +126,8 @@ def check_space(space: Space, config: TrainConfig) -> None:
 
     Raises InputError, also for hyperparameters of other models than that of `config`.
     """
-    own = MODELS[config.model].SEARCHED
-    others = {name for model in MODELS.values() for name in model.SEARCHED} - own.keys()
+    own = model_class(config.model).SEARCHED
+    others = {name for model in MODELS for name in model_class(model).SEARCHED} - own.keys()
     if unread := [name for name in space if name in others]:
         raise InputError(
             f"{', '.join(unread)} in the space: {config.model} has no such hyperparameter, its trials would repeat; "

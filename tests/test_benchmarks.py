@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from helpers.places import ROOT
-from helpers.trainings import blobs
+from tests.test_train import blobs
 
-FOLDER = ROOT / "benchmarks"
+FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.mark.parametrize(

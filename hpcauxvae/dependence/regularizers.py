@@ -103,17 +103,17 @@ class RunningRegularizer(nn.Module):
 
     moments: Tensor
 
-    def __init__(
-        self, d: int, dz: int, *, degree: int = 3, momentum: float, group: dist.ProcessGroup | None = None
-    ) -> None:
-        """d factors, dz latent coordinates; degree and group as for `regularizer`. Raises InputError."""
+    def __init__(self, d: int, dz: int, *, degree: int = 3, momentum: float) -> None:
+        """d factors, dz latent coordinates; degree as for `regularizer`. Raises InputError."""
         super().__init__()
         if not 0 <= momentum < 1:
             raise InputError(f"momentum is {momentum}; allowed: at least 0, less than 1")
-        self.d, self.dz, self.degree, self.momentum, self.group = d, dz, degree, momentum, group
+        self.d, self.dz, self.degree, self.momentum = d, dz, degree, momentum
         self.register_buffer("moments", torch.zeros(native.moments_size(d, dz, degree), dtype=torch.float64))
 
-    def forward(self, u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None = None, group: dist.ProcessGroup | None = None
+    ) -> tuple[Tensor, Tensor]:
         """As `regularizer`, of this batch and the history."""
         _check(u_BD, codes_BZ, var_BZ, self.degree)
         if (u_BD.shape[1], codes_BZ.shape[1]) != (self.d, self.dz):
@@ -122,9 +122,9 @@ class RunningRegularizer(nn.Module):
             )
         earlier = PolynomialMoments.unpacked(self.moments, self.d, self.dz, self.degree).decayed(self.momentum)
         if native.serves(codes_BZ.device):
-            intra, inter, merged = native.terms(u_BD, codes_BZ, var_BZ, earlier.packed(), self.degree, self.group)
+            intra, inter, merged = native.terms(u_BD, codes_BZ, var_BZ, earlier.packed(), self.degree, group)
         else:
-            batch = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=self.degree).all_reduce(self.group)
+            batch = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=self.degree).all_reduce(group)
             both = earlier + batch
             (intra, inter), merged = terms(both.correlation()), both.packed()
         if self.training:

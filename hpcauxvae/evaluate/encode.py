@@ -27,6 +27,7 @@ from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO, Requests
 from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.train import checkpoint
+from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import StepLine
 from hpcauxvae.types import Factor, InputError
 
@@ -61,7 +62,7 @@ class Encoder:
         """Raises InputError where run and data do not fit each other."""
         self.config, self.processes, self.data = config, processes, data
         name = {"last": checkpoint.LAST, "best": checkpoint.BEST}[config.checkpoint]
-        run = checkpoint.load_run(config.run, name)
+        run = load_run(config.run, name)
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
         self.model = run.model.to(processes.device)
@@ -127,7 +128,7 @@ class Encoder:
             codes = dict(zip(("mean", "logvar"), posterior, strict=True))
             if self.config.image_scores:
                 decoded = self.model.decode(posterior.mean).float().cpu().numpy()
-                values = image_values(images, decoded, float(self.model.scale.maximum))
+                values = image_values(images, decoded, float(self.model.maximum))
                 codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse")}
         checkpoint.write(self._path(chunk), codes, self.identity())
 

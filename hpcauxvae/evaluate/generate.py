@@ -17,7 +17,7 @@ from hpcauxvae.data import hdf5
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.runtime.files import whole
-from hpcauxvae.train.checkpoint import Run, check_factors, data_path, load_run
+from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.types import Factor, InputError
 
 _BATCH = 512

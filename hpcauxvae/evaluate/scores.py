@@ -22,7 +22,7 @@ from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.runtime.collectives import device_of
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.train.checkpoint import Run, check_factors, data_path, load_run
+from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
 
@@ -154,7 +154,7 @@ class Evaluator:
 
         Without auxiliary factors there are no scores of codes.
         """
-        maximum = float(self.model.scale.maximum)
+        maximum = float(self.model.maximum)
         aux, hidden = self._columns(scored.data)
         values = scored.data.scaled()[scored.index_N]
         names = [factor.name for factor in scored.data.factors]

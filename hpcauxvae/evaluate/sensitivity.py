@@ -14,7 +14,7 @@ from scipy.stats import norm, sobol_indices, uniform
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.evaluate.scores import write_json
-from hpcauxvae.train.checkpoint import data_path, load_run
+from hpcauxvae.train.run import data_path, load_run
 from hpcauxvae.types import InputError
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")

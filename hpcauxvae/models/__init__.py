@@ -1,7 +1,45 @@
-"""The models by name. To add one: a file here that satisfies types.Model, and a line below."""
+"""The models by name. To add one: a file here with a subclass of base.Model, and a line below.
 
-from hpcauxvae.models.aux_vae import AuxVAE
-from hpcauxvae.models.beta_vae import BetaVAE
-from hpcauxvae.models.idvae import IDVAE, ImageIDVAE
+A model from another package is named as it is imported, `my_package.my_module:MyVAE`.
+"""
 
-MODELS: dict[str, type[BetaVAE]] = {"aux-vae": AuxVAE, "beta-vae": BetaVAE, "idvae": IDVAE, "idvae-x": ImageIDVAE}
+import os
+import re
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from hpcauxvae.types import InputError
+
+if TYPE_CHECKING:
+    from hpcauxvae.models.base import Model
+
+MODELS = {
+    "aux-vae": "hpcauxvae.models.aux_vae:AuxVAE",
+    "beta-vae": "hpcauxvae.models.beta_vae:BetaVAE",
+    "idvae": "hpcauxvae.models.idvae:IDVAE",
+    "idvae-x": "hpcauxvae.models.idvae:ImageIDVAE",
+}
+
+
+def check_name(name: str) -> None:
+    """Raises InputError unless `name` is in MODELS or has the form of a class to import, which is not tried here."""
+    if name not in MODELS and not re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+        raise InputError(f"model = {name}; allowed: {', '.join(MODELS)}, or my_package.my_module:MyVAE")
+
+
+def model_class(name: str) -> "type[Model]":
+    """The class of this name; modules are also looked for in the working folder. Raises InputError."""
+    from hpcauxvae.models.base import Model
+
+    check_name(name)
+    module, _, attribute = MODELS.get(name, name).partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"model = {name}: {error}; allowed: what Python can import from here") from error
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise InputError(f"model = {name}: is {found}; allowed: a subclass of hpcauxvae.models.base.Model")
+    return found

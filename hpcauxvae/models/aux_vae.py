@@ -9,7 +9,7 @@ from torch import Tensor
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.objectives import Objective
-from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Searched
+from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Reduction, Searched
 
 
 class AuxVAE(BetaVAE):
@@ -21,7 +21,6 @@ class AuxVAE(BetaVAE):
         "degree": (1, 2, 3, 4),
         "momentum": Interval(0.0, 0.9, log=False),
     }
-    COUPLED: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
     rise: Tensor
@@ -42,13 +41,9 @@ class AuxVAE(BetaVAE):
             self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
 
     def advance(self, progress: float) -> None:
-        """As types.Model: lambda2 rises until `ramp` of the training is done."""
+        """As Model: lambda2 rises until `ramp` of the training is done."""
         if self.objective.ramp:
             self.rise.fill_(min(1.0, progress / self.objective.ramp))
-
-    def forget(self) -> None:
-        """As BetaVAE: of the running moments."""
-        self.running = None
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
@@ -71,24 +66,24 @@ class AuxVAE(BetaVAE):
         Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n.
         """
         mean_BZ, var_BZ = super().prior(batch)
-        u_BD = batch.factors[:, self.columns]
+        u_BD = self.factors(batch)
         missing_BD, d = u_BD.isnan(), len(self.columns)
         mean_BZ[:, :d] = torch.where(missing_BD, self.u_mean, u_BD)
         var_BZ[:, :d] = self.prior_variance + missing_BD * self.u_var
         return mean_BZ, var_BZ
 
-    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
+    def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
-        u_BD, mean_BZ, objective = batch.factors[:, self.columns], posterior.mean, self.objective
+        u_BD, mean_BZ, objective = self.factors(batch), posterior.mean, self.objective
+        group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":
             z_BZ = posterior.sample(noise_BZ[:, : self.latents])
-            intra, inter = authors_regularizer(u_BD, mean_BZ, z_BZ, degree=objective.degree, group=self.group)
+            intra, inter = authors_regularizer(u_BD, mean_BZ, z_BZ, degree=objective.degree, group=group)
         elif self.running is not None:
-            self.running.group = self.group
-            intra, inter = self.running(u_BD, mean_BZ, variance_BZ)
+            intra, inter = self.running(u_BD, mean_BZ, variance_BZ, group)
         else:
-            intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=self.group)
+            intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=group)
         if objective.ramp and self.training:
             inter = self.rise * inter
         return {"intra": objective.lambda1 * intra, "inter": objective.lambda2 * inter}

@@ -1,29 +1,26 @@
 """beta-VAE (Higgins et al. 2017): the VAE of eq. (2) with beta times the KL to N(0, I); uses no auxiliary variable."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.distributed import ProcessGroup
+from torch import Tensor
 
-from hpcauxvae.models.networks import DECODERS, ENCODERS
-from hpcauxvae.models.objectives import (
-    ImageScale,
-    Objective,
+from hpcauxvae.models.base import Model
+from hpcauxvae.models.likelihoods import (
     bernoulli_nll,
     gaussian_kl,
     gaussian_nll,
     log10_mse,
     optimal_gaussian_nll,
 )
-from hpcauxvae.runtime.collectives import global_mean
-from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Searched
+from hpcauxvae.models.networks import DECODERS, ENCODERS
+from hpcauxvae.models.objectives import Objective
+from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Reduction, Searched
 
 
-class BetaVAE(nn.Module):
-    """See types.Model. The trainer sets `group`, and `global_batch` to the number of samples over which means are
-    taken, when a batch is one rank's slice of a global batch; without them a batch stands alone."""
+class BetaVAE(Model):
+    """Networks, likelihood and KL of every model here."""
 
     SEARCHED: ClassVar[Searched] = {
         "beta": Around(10),
@@ -33,102 +30,62 @@ class BetaVAE(nn.Module):
         "latents": Interval(6, 16, log=False),
     }
 
-    COUPLED: ClassVar[bool] = False
-    """Whether the regularizers are functions of the codes of the whole batch, and not means over its samples."""
+    def __init__(self, objective: Objective, **sizes: Any) -> None:
+        """As Model."""
+        super().__init__(objective, **sizes)
+        self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
+        self.decoder = DECODERS[self.network](self.image_shape, self.latents)
+        self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
 
-    def __init__(
-        self,
-        objective: Objective,
-        *,
-        image_shape: tuple[int, int, int],
-        latents: int,
-        network: str,
-        columns: tuple[int, ...],
-        n_train: int,
-    ) -> None:
-        """columns: the auxiliary factors among the F columns of a batch; n_train: n of eq. (3)."""
-        super().__init__()
-        self.objective = objective
-        self.image_shape = image_shape
-        self.latents = latents
-        self.columns = list(columns)
-        self.n_train = n_train
-        self.group: ProcessGroup | None = None
-        self.global_batch: int | None = None
-        channels, height, width = image_shape
-        self.encoder = ENCODERS[network]((channels * (1 + objective.peak_channel), height, width), latents)
-        self.decoder = DECODERS[network](image_shape, latents)
-        self.scale = ImageScale(objective.scale)
-        self.per_pixel = 1 / math.prod(image_shape) if objective.likelihood == "log10-mse" else 1.0
-
-    @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
-        """Takes from training data what is fixed before the first step: the scale, and biases that fit.
-
-        images: (M, C, H, W), samples for the mean image. u_ND: the auxiliary factors of all training samples.
-        brightest, darkest: the highest and the lowest training pixel, in linear data units. Raises InputError if the
-        former is not positive, or the scale is `range` and they are equal.
-        """
-        self.scale.fit(brightest, darkest)
-        if self.objective.informed_start:
-            mean_CHW = self.scale(images).mean(0)
-            self.decoder.start_at(mean_CHW, self.objective.sigmoid)
-
-    def advance(self, progress: float) -> None:
-        """Told before each step which share of the training is done; nothing here depends on it."""
-
-    def forget(self) -> None:
-        """Lets go of what earlier batches left in the loss; nothing here does."""
+    def _seen_shape(self) -> tuple[int, int, int]:
+        """Of what the encoder is given for an image."""
+        channels, height, width = self.image_shape
+        return channels * (1 + self.objective.peak_channel), height, width
 
     @property
     def noise_size(self) -> int:
-        """Columns of standard normal noise that `forward` takes for each sample."""
+        """As Model: Z for each draw of z."""
         return self.latents * self.objective.draws
 
-    def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
-        """q(z|x) of (2), mean and log-variance (B, Z) each, of images (B, C, H, W) in linear data units.
+    @torch.no_grad()
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+        """As Model; with `informed_start` the decoder begins at the mean image."""
+        super().prepare(images, u_ND, brightest, darkest)
+        if self.objective.informed_start:
+            self.decoder.start_at(self.scale(images).mean(0), self.objective.sigmoid)
 
-        u_BD: auxiliary factors in [0, 1], NaN where not measured, for models whose encoder sees them.
-        """
+    def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
+        """As Model: q(z|x) of (2)."""
         return self._encode_scaled(self.scale(images), u_BD)
 
     def decode(self, z_BZ: Tensor) -> Tensor:
-        """Expected images (B, C, H, W) of p(x|z), in linear data units."""
+        """As Model: the mean of p(x|z)."""
         return self.scale.inverse(self._squashed(self.decoder(z_BZ)))
 
-    def forward(self, batch: Batch, noise_BZ: Tensor, pull: Posterior | None = None) -> LossTerms:
-        """See types.Model. pull: the derivatives of the regularizers of a larger batch, of which this is a part, with
-        respect to the means and log-variances of this part. A term `pull` with these derivatives then stands in for
-        them; its value means nothing."""
+    def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
+        """As Model: -log p(x|z) and beta times the KL, eq. (2) and (4)."""
         scaled = self.scale(batch.images)
-        posterior = self._encode_scaled(scaled, batch.factors[:, self.columns])
+        posterior = self._encode_scaled(scaled, self.factors(batch))
         draws = [posterior.sample(draw_BZ) for draw_BZ in noise_BZ[:, : self.noise_size].split(self.latents, 1)]
-        nll_B = torch.stack([self._nll(scaled, self.decoder(z_BZ)) for z_BZ in draws]).mean(0)
+        nll_B = torch.stack([self._nll(scaled, self.decoder(z_BZ), reduction) for z_BZ in draws]).mean(0)
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
-            "reconstruction": self.per_pixel * self._mean(nll_B),
-            "kl": self.per_pixel * self.objective.beta * self._mean(kl_B),
-        } | (self.regularizers(batch, posterior, noise_BZ) if pull is None else {"pull": _product(posterior, pull)})
-
-    def _mean(self, values_B: Tensor) -> Tensor:
-        return global_mean(values_B, self.global_batch or len(values_B), self.group)
+            "reconstruction": self.per_pixel * reduction.mean(nll_B),
+            "kl": self.per_pixel * self.objective.beta * reduction.mean(kl_B),
+        }, posterior
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance of the prior of z, each (B, Z): here N(0, 1) for every coordinate."""
         mean_BZ = batch.images.new_zeros(len(batch.images), self.latents)
         return mean_BZ, torch.ones_like(mean_BZ)
 
-    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
-        """Further weighted terms of the loss: means over samples, or functions of the codes alone if COUPLED."""
-        return {}
-
-    def _nll(self, scaled: Tensor, output: Tensor) -> Tensor:
+    def _nll(self, scaled: Tensor, output: Tensor, reduction: Reduction) -> Tensor:
         """-log p(x|z) of the decoder's output before any squashing, (B,)."""
         match self.objective.likelihood:
             case "bernoulli":
                 return bernoulli_nll(scaled, output)
             case "optimal":
-                return optimal_gaussian_nll(scaled, self._squashed(output), self._mean, self.group)
+                return optimal_gaussian_nll(scaled, self._squashed(output), reduction)
             case "log10-mse":
                 return log10_mse(scaled, self._squashed(output))
         return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
@@ -145,7 +102,3 @@ class BetaVAE(nn.Module):
 
     def _squashed(self, output: Tensor) -> Tensor:
         return output.sigmoid() if self.objective.sigmoid else output
-
-
-def _product(posterior: Posterior, pull: Posterior) -> Tensor:
-    return (posterior.mean * pull.mean).sum() + (posterior.logvar * pull.logvar).sum()

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.models.likelihoods import gaussian_kl
 from hpcauxvae.models.networks import ENCODERS
-from hpcauxvae.models.objectives import Objective, gaussian_kl
-from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Searched
+from hpcauxvae.models.objectives import Objective
+from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Reduction, Searched
 
 _WIDTH = 1000
 
@@ -35,9 +36,7 @@ class IDVAE(BetaVAE):
         self.prior_encoder = _perceptron(d, 2 * self.latents)
         self.prior_decoder = _perceptron(self.latents, d)
         if self.SEES_LABELS:
-            channels, height, width = self.image_shape
-            shape = (channels * (1 + objective.peak_channel), height, width)
-            self.encoder = ENCODERS[sizes["network"]](shape, self.latents, labels=d)
+            self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents, labels=d)
 
     @property
     def noise_size(self) -> int:
@@ -51,17 +50,19 @@ class IDVAE(BetaVAE):
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance (B, Z) of p(z|u), as the prior's VAE has them now; no gradient of the KL reaches it."""
-        mean_BZ, logvar_BZ = self._prior(batch.factors[:, self.columns])
+        mean_BZ, logvar_BZ = self._prior(self.factors(batch))
         return mean_BZ.detach(), logvar_BZ.detach().exp()
 
-    def regularizers(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor) -> LossTerms:
-        """The loss of the prior's VAE; a label that is missing is no target."""
-        u_BD = batch.factors[:, self.columns]
+    def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
+        """As BetaVAE, and the loss of the prior's VAE; a label that is missing is no target."""
+        terms, posterior = super().sample_terms(batch, noise_BZ, reduction)
+        u_BD = self.factors(batch)
         prior = self._prior(u_BD)
         read_BD = self.prior_decoder(prior.sample(noise_BZ[:, -self.latents :]))
         error_BD = torch.where(u_BD.isnan(), 0, read_BD - self._filled(u_BD))  # no NaN that a gradient could meet
         kl_B = gaussian_kl(prior, torch.zeros_like(prior.mean), torch.ones_like(prior.mean))
-        return {"labels": self._mean(error_BD.square().sum(1)), "prior_kl": self.objective.gamma * self._mean(kl_B)}
+        labels = reduction.mean(error_BD.square().sum(1))
+        return terms | {"labels": labels, "prior_kl": self.objective.gamma * reduction.mean(kl_B)}, posterior
 
     def _prior(self, u_BD: Tensor) -> Posterior:
         return Posterior(*self.prior_encoder(self._filled(u_BD)).chunk(2, 1))

@@ -62,7 +62,7 @@ class Target:
     """A model under attack, with images of its test split."""
 
     def __init__(self, evaluator: Evaluator, scored: Scored) -> None:
-        self.model, self.maximum = evaluator.model.requires_grad_(False), float(evaluator.model.scale.maximum)
+        self.model, self.maximum = evaluator.model.requires_grad_(False), float(evaluator.model.maximum)
         shown = scored.index_N[: len(scored.originals)]
         labels = scored.data.scaled()[shown][:, scored.data.column(evaluator.aux)]
         device, dtype = evaluator.device, evaluator.dtype

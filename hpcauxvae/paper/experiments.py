@@ -78,8 +78,8 @@ class Experiment:
         path, out = data / f"{self.data}.h5", runs / self.name
         config = recipe(model=self.model, beta=self.beta, seed=self.seed, data=path, out=out)
         if self.weights:
-            beta, lambda1, lambda2 = self.weights
-            config = dataclasses.replace(config, beta=beta, lambda1=lambda1, lambda2=lambda2)
+            weights: dict[str, Any] = dict(zip(("beta", "lambda1", "lambda2"), self.weights, strict=True))
+            config = dataclasses.replace(config, **weights)
         epochs = SMALL_EPOCHS if small else TRIAL_EPOCHS[self.data] if self.sweep else config.epochs
         kept: dict[str, Any] = {"keep_last": 1, "keep_every": epochs, "resume": "auto"}
         return dataclasses.replace(config, epochs=epochs, bf16=bf16, channels_last=True, **kept)

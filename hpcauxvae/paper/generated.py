@@ -23,7 +23,7 @@ from hpcauxvae.evaluate.scores import image_unit, upright, write_json
 from hpcauxvae.metrics.intervals import NORMAL_95, Array, Score, mean_score
 from hpcauxvae.paper.runs import Found, needed
 from hpcauxvae.paper.sources import about, check_scored, data_of
-from hpcauxvae.train.checkpoint import load_run
+from hpcauxvae.train.run import load_run
 from hpcauxvae.types import Factor, InputError
 
 LEVELS = 5

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.paper.experiments import Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, cores, run
-from hpcauxvae.paper.recipes import arguments
 from hpcauxvae.paper.runs import METRICS, PRECISION, Data, codes_path
 from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train.checkpoint import LAST
@@ -171,7 +170,7 @@ class Maker:
             evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless, "--images", str(_IMAGES)]
         if self.small or one.sweep:
             evaluate.append("--no-pictures")
-        return [evaluate] if stage == "trained" else [["train", *arguments(config)], evaluate]
+        return [evaluate] if stage == "trained" else [["train", *config.arguments()], evaluate]
 
     def config(self, one: Experiment) -> TrainConfig:
         """What an experiment trains here."""

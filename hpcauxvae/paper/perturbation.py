@@ -129,7 +129,7 @@ def figure_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
             scored.mean_NZ[:n],
             deviation(scored.mean_NZ, scored.logvar_NZ),
             d=len(evaluator.aux),
-            maximum=float(evaluator.model.scale.maximum),
+            maximum=float(evaluator.model.maximum),
         )
         report[f"case {case}"] = about(run) | {"scores": summary(found[case])}
         shown = np.linspace(0, n - 1, _EXAMPLES).astype(int)

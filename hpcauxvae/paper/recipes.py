@@ -1,6 +1,5 @@
 """Every published run, as a function that returns its configuration: section 4 and appendices B and C of the paper."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any, Literal
@@ -135,23 +134,10 @@ def _run(name: str, model: Model, beta: float | None, chosen: dict[str, Any], **
     compared: Model = "idvae" if model == "idvae-x" else model
     if beta is None and compared in BETA:
         beta = BETA[compared][name]
-    rate = IDVAE_RATE if compared == "idvae" else None
-    given = chosen if model == "aux-vae" else {}
-    return TrainConfig(model=model, beta=beta, learning_rate=rate, **given, **fields)
-
-
-def arguments(config: TrainConfig) -> list[str]:
-    """What `hpcauxvae train` is to be given for a configuration: the fields that are not the default."""
-    words = [str(config.data)]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name == "data" or value == field.default:
-            continue
-        flag = f"--{field.name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, str(value)]
-    return words
+    given: dict[str, Any] = {"beta": beta, "learning_rate": IDVAE_RATE if compared == "idvae" else None}
+    return TrainConfig(model=model, **given, **(chosen if model == "aux-vae" else {}), **fields)
 
 
 def command(config: TrainConfig) -> str:
     """The command line that trains a configuration of this module."""
-    return f"hpcauxvae train {shlex.join(arguments(config))}"
+    return f"hpcauxvae train {shlex.join(config.arguments())}"

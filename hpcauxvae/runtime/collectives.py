@@ -1,6 +1,6 @@
 """The processes of launchers.py joined by torch.distributed, and the few collectives that training needs.
 
-`global_mean` and `slice_of` serve answers that do not depend on the number of processes. MPI is never called
+`slice_of` serves answers that do not depend on the number of processes. MPI is never called
 here: MPI and forked data workers do not mix.
 """
 
@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from hpcauxvae.runtime.files import file_fault
 from hpcauxvae.runtime.launchers import World, rendezvous
@@ -101,15 +100,6 @@ def stop() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
         gc.collect()
-
-
-def global_mean(values_B: Tensor, n: int, group: dist.ProcessGroup | None) -> Tensor:
-    """The part of the mean over the n samples of the global batch that a rank holds; their mean over ranks is it.
-
-    values_B (B,): one value per sample, B >= 0 on each rank; n is the sum of all B. Returns the sum times the number of
-    ranks over n, a scalar of the same dtype. DDP averages gradients over ranks, so the gradient is that of the mean.
-    """
-    return values_B.sum() * ((1 if group is None else dist.get_world_size(group)) / n)
 
 
 def slice_of(n: int, rank: int, world_size: int) -> slice:

@@ -4,7 +4,6 @@ One safetensors file holds the tensors and, in its header, everything else as JS
 one never unpickles. It is written under a temporary name, synced and renamed.
 """
 
-import dataclasses
 import hashlib
 import json
 import sys
@@ -17,11 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.models import MODELS
-from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.runtime.files import sync
-from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 FORMAT_VERSION = 2
@@ -149,65 +144,3 @@ class Checkpoints:
         part.unlink(missing_ok=True)
         part.symlink_to(self._path(step).relative_to(self.run))
         part.rename(self.run / name)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished or interrupted run, ready to encode and decode."""
-
-    folder: Path
-    config: TrainConfig
-    model: BetaVAE
-    """In evaluation mode, on the CPU; satisfies types.Model."""
-    state: dict[str, Any]
-    """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
-    and what a resumed run needs besides."""
-
-
-def build_model(config: TrainConfig, state: dict[str, Any]) -> BetaVAE:
-    """The model of a configuration; `state` tells image_shape, columns and n_train. Weights from config.seed."""
-    torch.manual_seed(config.seed)
-    model = MODELS[config.model](
-        config.resolved_objective,
-        image_shape=tuple(state["image_shape"]),
-        latents=config.latents,
-        network=config.network,
-        columns=tuple(state["columns"]),
-        n_train=state["n_train"],
-    )
-    return model.to(getattr(torch, config.dtype))
-
-
-def check_factors(data: ImageSet, run: Run) -> None:
-    """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
-    for number, trained in enumerate(run.state["factors"]):
-        found = list(data.factors[number]) if number < len(data.factors) else None
-        if found != trained:
-            raise InputError(f"{data.path}: factor {number} is {found}; allowed: that of {run.folder}, {trained}")
-    if len(data.factors) > len(run.state["factors"]):
-        extra = data.factors[len(run.state["factors"])].name
-        raise InputError(f"{data.path}: factor {extra} is unknown to {run.folder}; allowed: its factors alone")
-
-
-def data_path(run: Run, given: Path | None = None) -> Path:
-    """Where a run's data set lies: as given, or where it did in training. Raises InputError without a file there."""
-    path = given or run.config.data
-    if not path.exists():
-        raise InputError(f"{path}: no such file; where the data set of {run.folder} lies now, --data FILE tells")
-    return path
-
-
-def load_run(folder: Path, name: str = LAST) -> Run:
-    """The last checkpoint of a run, or its BEST.
-
-    Raises InputError where it is missing, damaged or from an incompatible version.
-    """
-    tensors, state = read(folder / name)
-    try:
-        config = TrainConfig.from_json(state["config"])
-        model = build_model(config, state)
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        model.load_state_dict(weights)
-    except (KeyError, RuntimeError, InputError) as error:
-        raise InputError(f"{folder / name}: {error}") from error
-    return Run(folder=folder, config=config, model=model.eval(), state=state)

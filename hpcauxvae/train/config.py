@@ -1,12 +1,16 @@
 """What one training run is: the fields of `python -m hpcauxvae.train`, saved whole as config.json with the run."""
 
+import ast
 import dataclasses
+import inspect
 import json
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from hpcauxvae.data.symmetries import parse
-from hpcauxvae.models.objectives import OBJECTIVES, Likelihood, Objective
+from hpcauxvae.models import MODELS, check_name
+from hpcauxvae.models.objectives import OBJECTIVES, OVERRIDES, Objective
 from hpcauxvae.types import InputError
 
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
@@ -16,23 +20,31 @@ _NOT_DECISIVE = (
     "data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "timeout_minutes",
     "keep_last", "keep_every", "accumulate", "channels_last", "compile", "cuda_graph", "in_memory", "bucket_mb",
 )  # fmt: skip
-_OVERRIDES = (
-    "likelihood",
-    "draws",
-    "beta",
-    "lambda1",
-    "lambda2",
-    "gamma",
-    "ramp",
-    "degree",
-    "momentum",
-    "sigma",
-    "learning_rate",
-    "batch_size",
-)
+
+
+def _with_overrides(cls: type) -> type:
+    """Adds a field of the same name for each of OVERRIDES; None, the default, leaves the objective's own value.
+
+    Their help on the command line is what Objective says of them.
+    """
+    body: list[Any] = ast.parse(inspect.getsource(Objective)).body[0].body  # type: ignore[attr-defined]
+    words = {
+        field.target.id: " ".join(ast.literal_eval(text.value).split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
+    lines = [str(cls.__doc__), "", "Attributes:"]
+    for field in dataclasses.fields(Objective):
+        if field.name in OVERRIDES:
+            cls.__annotations__[field.name] = Optional[field.type]  # noqa: UP045  a type of this moment
+            setattr(cls, field.name, None)
+            lines.append(f"    {field.name}: {words[field.name]} In place of the objective's.")
+    cls.__doc__ = "\n".join(lines)
+    return cls
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+@_with_overrides
 class TrainConfig:
     """A training run."""
 
@@ -40,8 +52,9 @@ class TrainConfig:
     """HDF5 file of labelled images (docs/data-format.md)."""
     out: Path = Path("run")
     """Folder for the run: config.json, metrics.jsonl, last.safetensors, tensorboard/."""
-    model: Literal["aux-vae", "beta-vae", "idvae", "idvae-x"] = "aux-vae"
-    """Which model to train; idvae-x is IDVAE with an encoder that sees the image alone."""
+    model: str = "aux-vae"
+    """aux-vae, beta-vae, idvae or idvae-x (IDVAE with an encoder that sees the image alone); or a model of your own, a
+    subclass of hpcauxvae.models.base.Model, as my_package.my_module:MyVAE."""
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
@@ -61,30 +74,6 @@ class TrainConfig:
     """Mirror images that are as likely as the training images themselves, and are shown in their place by half the
     chance: left-right, up-down, transpose, each with the factors whose sign it changes, as `left-right:g2 up-down:g2
     transpose:g1` for galaxies."""
-    likelihood: Likelihood | None = None
-    """Likelihood of a pixel, in place of the objective's."""
-    draws: int | None = None
-    """Samples of z for each image and step, in place of the objective's."""
-    beta: float | None = None
-    """Weight of the KL term, in place of the objective's."""
-    lambda1: float | None = None
-    """Weight of explicitness and intra-independence, in place of the objective's."""
-    lambda2: float | None = None
-    """Weight of inter-independence, in place of the objective's."""
-    gamma: float | None = None
-    """Weight of the KL of IDVAE's conditional prior, in place of the objective's."""
-    ramp: float | None = None
-    """Share of the training over which lambda2 rises to its value, in place of the objective's."""
-    degree: int | None = None
-    """Highest power in the correlations, K, in place of the objective's."""
-    momentum: float | None = None
-    """Weight of earlier batches in the moments behind the correlations, in place of the objective's."""
-    sigma: float | None = None
-    """Standard deviation of the pixel likelihood, in place of the objective's."""
-    learning_rate: float | None = None
-    """Adam's (peak) learning rate, in place of the objective's."""
-    batch_size: int | None = None
-    """Samples a step, over all processes together, in place of the objective's."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -145,7 +134,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"{name} = {value}; allowed: at least 0")
-        if self.model != "beta-vae" and not self.aux_names:
+        check_name(self.model)
+        if not self.aux_names and self.model in MODELS and self.model != "beta-vae":
             raise InputError(f"aux is empty; allowed for {self.model}: one or more factor names, such as radius,g1,g2")
         if len(self.aux_names) > self.latents:
             raise InputError(
@@ -163,7 +153,7 @@ class TrainConfig:
     @property
     def resolved_objective(self) -> Objective:
         """The named objective with the fields given here put in."""
-        given = {name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
         return dataclasses.replace(OBJECTIVES[self.objective], **given)
 
     @property
@@ -172,6 +162,15 @@ class TrainConfig:
         objective = self.resolved_objective
         growth = objective.batch_size / OBJECTIVES[self.objective].batch_size
         return objective.learning_rate * {"none": 1.0, "sqrt": growth**0.5, "linear": growth}[self.lr_scaling]
+
+    def arguments(self) -> list[str]:
+        """What `hpcauxvae train` is to be given for this: the fields that are not the default."""
+        words = [str(self.data)]
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if field.name != "data" and value != field.default:
+                words += [flag] if value is True else [flag, str(value)]
+        return words
 
     def decisive(self) -> dict[str, Any]:
         """The part of to_json that decides the result: it must stay the same where a run goes on."""

@@ -1,18 +1,20 @@
 """The gradient of one global batch: at once, in parts that fit in memory, or as a CUDA graph.
 
-Each is called with this rank's batch and its noise (B, Z), leaves the gradients in the parameters, and returns this
-rank's loss terms, detached; their mean over ranks is the global value. Shape legend in types.py.
+Each is called with this rank's batch, its noise (B, Z) and how the global mean is made, leaves the gradients in the
+parameters, and returns this rank's loss terms, detached; their mean over ranks is the global value. Shape legend in
+types.py.
 """
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.models.base import Model
 from hpcauxvae.runtime.collectives import slice_of
-from hpcauxvae.types import Batch, LossTerms, Posterior
+from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction
 
 _WARM_UP = 11
 """Eager steps before a capture: what DDP needs to settle its buckets."""
@@ -25,14 +27,14 @@ class AtOnce:
         """parallel: the model, in DDP where there are several ranks. bf16: compute its layers in bfloat16."""
         self.parallel, self.bf16 = parallel, bf16
 
-    def __call__(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+    def __call__(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         self.parallel.zero_grad()
-        return self.backward(batch, noise_BZ, None)
+        return self.backward(batch, noise_BZ, reduction)
 
-    def backward(self, batch: Batch, noise_BZ: Tensor, pull: Posterior | None) -> LossTerms:
-        """Adds to the gradients. pull: see BetaVAE.forward."""
+    def backward(self, batch: Batch, *arguments: Any) -> LossTerms:
+        """Adds to the gradients. arguments: what follows the batch in the forward pass."""
         with self.autocast(batch):
-            terms = self.parallel(batch, noise_BZ, pull)
+            terms = self.parallel(batch, *arguments)
         loss = torch.stack(list(terms.values())).sum()
         loss.backward(1 + 0 * loss.detach())  # one rank's infinite loss makes the gradient of all ranks NaN
         return {name: value.detach() for name, value in terms.items()}
@@ -42,43 +44,64 @@ class AtOnce:
         return torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16)
 
 
+class PartOfBatch(nn.Module):
+    """The loss of a part of a batch, in which the derivatives of the whole batch's terms stand in for these terms."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction, pull: Posterior | None) -> LossTerms:
+        """pull: derivatives of the terms of the whole batch with respect to the means and log-variances of this part.
+
+        The value of the term `pull` means nothing, its gradient is theirs.
+        """
+        terms, posterior = self.model.sample_terms(batch, noise_BZ, reduction)
+        if pull is not None:
+            terms["pull"] = (posterior.mean * pull.mean).sum() + (posterior.logvar * pull.logvar).sum()
+        return terms
+
+
 class Accumulated:
     """The same gradient from parts of the batch, one after the other, for the memory of one part.
 
-    Regularizers of the whole batch come first: all codes without a graph, the regularizers of these, and their
-    derivatives with respect to the codes, which each part's backward pass then takes up (GradCache, Gao et al. 2021).
-    It costs a second forward pass of the encoder.
+    Terms of the whole batch come first: all codes without a graph, the terms of these, and their derivatives with
+    respect to the codes, which each part's backward pass then takes up (GradCache, Gao et al. 2021). It costs a second
+    forward pass of the encoder.
     """
 
-    def __init__(self, at_once: AtOnce, model: BetaVAE, parts: int) -> None:
+    def __init__(self, at_once: AtOnce, model: Model, parts: int) -> None:
+        """at_once: of a PartOfBatch of the model."""
         self.at_once, self.model, self.parts = at_once, model, parts
 
-    def __call__(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+    def __call__(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         self.at_once.parallel.zero_grad()
         parts = [slice_of(len(noise_BZ), part, self.parts) for part in range(self.parts)]
         terms: LossTerms = {}
         derivatives: Posterior | None = None
-        if self.model.COUPLED:
-            terms, derivatives = self._regularizers(batch, noise_BZ, parts)
+        if self.model.overrides("batch_terms"):
+            terms, derivatives = self._batch_terms(batch, noise_BZ, reduction, parts)
         for number, part in enumerate(parts, 1):
             own = Batch(*(tensor[part] for tensor in batch))
             pull = None if derivatives is None else Posterior(*(tensor[part] for tensor in derivatives))
             with self._alone() if number < len(parts) else contextlib.nullcontext():
-                for name, value in self.at_once.backward(own, noise_BZ[part], pull).items():
+                for name, value in self.at_once.backward(own, noise_BZ[part], reduction, pull).items():
                     if name != "pull":
                         terms[name] = terms.get(name, 0) + value
         return terms
 
-    def _regularizers(self, batch: Batch, noise_BZ: Tensor, parts: list[slice]) -> tuple[LossTerms, Posterior]:
+    def _batch_terms(
+        self, batch: Batch, noise_BZ: Tensor, reduction: Reduction, parts: list[slice]
+    ) -> tuple[LossTerms, Posterior]:
         """Those of the whole batch, and their derivatives with respect to its codes."""
-        u_BD = batch.factors[:, self.model.columns]
+        u_BD = self.model.factors(batch)
         with torch.no_grad(), self.at_once.autocast(batch):
             posteriors = [self.model.encode(batch.images[part], u_BD[part]) for part in parts]
         codes = Posterior(*(torch.cat(tensors).requires_grad_() for tensors in zip(*posteriors, strict=True)))
-        regularizers = self.model.regularizers(batch, codes, noise_BZ)
-        torch.stack(list(regularizers.values())).sum().backward()
+        terms = self.model.batch_terms(batch, codes, noise_BZ, reduction)
+        torch.stack(list(terms.values())).sum().backward()
         derivatives = (torch.zeros_like(code) if code.grad is None else code.grad for code in codes)
-        return {name: value.detach() for name, value in regularizers.items()}, Posterior(*derivatives)
+        return {name: value.detach() for name, value in terms.items()}, Posterior(*derivatives)
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """Without summing over ranks, which once at the end is enough."""
@@ -102,12 +125,12 @@ class Graphed:
         self.inputs: tuple[Batch, Tensor] | None = None
         self.terms: LossTerms = {}
 
-    def __call__(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
+    def __call__(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         if self.eager_steps < _WARM_UP:
             self.eager_steps += 1
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                terms = self.at_once(batch, noise_BZ)
+                terms = self.at_once(batch, noise_BZ, reduction)
             torch.cuda.current_stream().wait_stream(self.stream)
             return terms
         if self.inputs is None:
@@ -118,6 +141,6 @@ class Graphed:
             self.graph = torch.cuda.CUDAGraph()
             # Other threads may go on: one reads images into pinned memory meanwhile.
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-                self.terms = self.at_once(*self.inputs)
+                self.terms = self.at_once(*self.inputs, reduction)
         self.graph.replay()
         return self.terms

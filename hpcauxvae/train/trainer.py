@@ -21,11 +21,11 @@ from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
-from hpcauxvae.runtime.collectives import Processes, global_mean, on_each_rank, slice_of
-from hpcauxvae.train import checkpoint
+from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed
-from hpcauxvae.types import Batch, InputError, LossTerms
+from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch
+from hpcauxvae.train.run import build_model
+from hpcauxvae.types import Batch, InputError, LossTerms, Reduction
 
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
@@ -66,8 +66,12 @@ class Trainer:
             "factors": [list(factor) for factor in data.factors],
             "fingerprint": data.fingerprint,
         }
-        self.model = checkpoint.build_model(config, self.about).to(processes.device)
-        self.model.group = processes.group
+        self.model = build_model(config, self.about).to(processes.device)
+        if config.accumulate > 1 and not self.model.overrides("sample_terms"):
+            raise InputError(
+                f"accumulate = {config.accumulate}: {config.model} has its loss as a whole (forward); allowed: 1, or a "
+                "model with sample_terms (hpcauxvae/models/base.py)"
+            )
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = list(self.model.parameters())
@@ -151,20 +155,20 @@ class Trainer:
         config = self.config
         if not self._restored:
             self._prepare(mark)
-        parallel: nn.Module = self.model
+        parallel: nn.Module = PartOfBatch(self.model) if config.accumulate > 1 else self.model
         # A graph can be captured only on the stream on which DDP was built.
         graphed = config.cuda_graph and self.processes.device.type == "cuda"
         stream = torch.cuda.Stream() if graphed else None
         if stream is not None:
             stream.wait_stream(torch.cuda.current_stream())  # which has prepared the weights
         if config.compile:
-            self.model.compile()
+            parallel.compile()
         if self.processes.group is not None:
             with warnings.catch_warnings(), torch.cuda.stream(stream):
                 # torch 2.13 has another name for broadcast_buffers, which torch 2.9 does not know.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
                 parallel = DistributedDataParallel(
-                    self.model, broadcast_buffers=False, gradient_as_bucket_view=True,
+                    parallel, broadcast_buffers=False, gradient_as_bucket_view=True,
                     bucket_cap_mb=config.bucket_mb, static_graph=config.accumulate == 1,
                 )  # fmt: skip
         if stream is not None:
@@ -201,15 +205,17 @@ class Trainer:
     def _noise(self, index_B: Tensor, *purpose: int) -> Tensor:
         return noise(index_B, self.model.noise_size, self.dtype, self.config.seed, *purpose)
 
+    def _over(self, n: int) -> Reduction:
+        return Reduction(n, self.processes.group)
+
     def train_step(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
         """One update. Returns this rank's terms; their mean over ranks is the global value.
 
         If the loss or its gradient is not finite on any rank, no weight changes on any, in this step and all later
         ones, and `check` raises Diverged. The host does not wait for the device.
         """
-        self.model.global_batch = self.batch_size
         self.model.advance(self.step / (self.config.epochs * self.steps_per_epoch))
-        terms = self.gradient(batch, noise_BZ)
+        terms = self.gradient(batch, noise_BZ, self._over(self.batch_size))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
         self._update(norm)
         for name, value in (terms | {"gradient_norm": norm}).items():
@@ -236,12 +242,13 @@ class Trainer:
     def _report_divergence(self, epoch_step: int) -> None:
         batch = self._mirrored(self.samples.batch(self._order()[epoch_step]))
         noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
-        terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ))
-        self.model.group = self.model.global_batch = None  # each sample by itself
-        self.model.forget()
+        terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
         bad = []
         for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
-            if not all(value.isfinite() for value in self.model.forward(Batch(*sample), noise_1Z).values()):
+            given = Batch(*sample), noise_1Z, Reduction(1)
+            whole = not self.model.overrides("sample_terms")
+            own = self.model.forward(*given) if whole else self.model.sample_terms(*given)[0]
+            if not all(value.isfinite() for value in own.values()):
                 bad.append(int(number))
         all_bad = np.sort(self._gather(torch.tensor(bad))).astype(int).tolist()
         raise Diverged(
@@ -278,14 +285,14 @@ class Trainer:
             if stop():
                 return None
             batch = self.samples.batch(index_B[slice_of(len(index_B), self.world.rank, self.world.world_size)])
-            self.model.global_batch = len(index_B)
-            terms = self.model.forward(batch, self._noise(batch.index, _VALIDATION))  # not compiled
-            posterior = self.model.encode(batch.images, batch.factors[:, self.columns])
-            error = (self.model.decode(posterior.mean) - batch.images) / self.model.scale.maximum
-            terms["mse"] = global_mean(error.square().mean((1, 2, 3)), len(index_B), self.model.group)
+            reduction = self._over(len(index_B))
+            terms = self.model.forward(batch, self._noise(batch.index, _VALIDATION), reduction)  # not compiled
+            posterior = self.model.encode(batch.images, self.model.factors(batch))
+            error = (self.model.decode(posterior.mean) - batch.images) / self.model.maximum
+            terms["mse"] = reduction.mean(error.square().mean((1, 2, 3)))
             for name, value in self._mean_over_ranks(terms).items():
                 totals[name] = totals.get(name, 0.0) + value * len(index_B) / len(self.validation_index)
-            parts.append((batch.index, *posterior, batch.factors[:, self.columns]))
+            parts.append((batch.index, *posterior, self.model.factors(batch)))
         self.model.train()
         mse = totals.pop("mse")
         scores = {"loss": sum(totals.values())} | totals | {"mse": mse}

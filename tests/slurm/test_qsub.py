@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from helpers.places import ROOT
-from helpers.slurm_cluster import Cluster
+from cluster import Cluster
+from desk import ROOT
 
 PBS = sorted((ROOT / "jobs").glob("*.pbs"))
 

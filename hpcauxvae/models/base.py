@@ -1,0 +1,90 @@
+"""What a model is: all that training, evaluation, generation and the search ask of it, with defaults."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hpcauxvae.models.likelihoods import ImageScale
+from hpcauxvae.models.objectives import Objective
+from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction, Searched
+
+
+class Model(nn.Module):
+    """A subclass must have `encode`, `decode` and either `forward` or `sample_terms`. Shape legend in types.py."""
+
+    SEARCHED: ClassVar[Searched] = {}
+    """The hyperparameters that a search varies if it is not told otherwise."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        image_shape: tuple[int, int, int],
+        latents: int,
+        network: str,
+        columns: tuple[int, ...],
+        n_train: int,
+    ) -> None:
+        """image_shape: (C, H, W). columns: the auxiliary factors among the F of a batch. n_train: n of eq. (3)."""
+        super().__init__()
+        self.objective, self.image_shape, self.latents = objective, image_shape, latents
+        self.network, self.columns, self.n_train = network, list(columns), n_train
+        self.scale = ImageScale(objective.scale)
+
+    @property
+    def noise_size(self) -> int:
+        """Columns of standard normal noise that `forward` takes for each sample."""
+        return self.latents
+
+    @property
+    def maximum(self) -> Tensor:
+        """The brightest training pixel, in linear data units: errors of pixels are told in this unit."""
+        return self.scale.maximum
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+        """Takes from training data what is fixed before the first step: here the scale.
+
+        images: (M, C, H, W), some samples. u_ND: the auxiliary factors of all training samples in [0, 1], NaN where not
+        measured. brightest, darkest: the extreme training pixels, in linear data units. Raises InputError if the former
+        is not positive, or the scale is `range` and they are equal.
+        """
+        self.scale.fit(brightest, darkest)
+
+    def advance(self, progress: float) -> None:
+        """Told before each training step which share of the training is done."""
+
+    def factors(self, batch: Batch) -> Tensor:
+        """u (B, D): the auxiliary factors of a batch, in [0, 1], NaN where not measured."""
+        return batch.factors[:, self.columns]
+
+    @abstractmethod
+    def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
+        """(B, C, H, W) in linear data units -> posterior of (B, Z). u_BD: for models whose encoder sees labels."""
+
+    @abstractmethod
+    def decode(self, z_BZ: Tensor) -> Tensor:
+        """(B, Z) -> expected images (B, C, H, W) in linear data units."""
+
+    def forward(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
+        """The weighted terms of the loss, which is their sum; DDP wraps this.
+
+        noise_BZ: (B, noise_size) from N(0, 1). reduction: how means over the global batch are made, of which this batch
+        is a part; the mean of each term over ranks is its global value.
+        """
+        terms, posterior = self.sample_terms(batch, noise_BZ, reduction)
+        return terms | self.batch_terms(batch, posterior, noise_BZ, reduction)
+
+    def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
+        """The terms that are means over samples, and the codes; `forward` without the rest."""
+        raise NotImplementedError
+
+    def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
+        """The terms that are functions of the codes of the whole global batch together: here none."""
+        return {}
+
+    def overrides(self, method: str) -> bool:
+        """Whether this model has a method of its own in place of the one here."""
+        return getattr(type(self), method) is not getattr(Model, method)

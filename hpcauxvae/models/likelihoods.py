@@ -1,0 +1,107 @@
+"""The scale of images, and the reconstruction and KL terms that the models share: values of a pixel to nats."""
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hpcauxvae.models.objectives import Scale
+from hpcauxvae.types import InputError, Posterior, Reduction
+
+_NOTHING = 1e-10
+"""What `log10_mse` adds to a pixel, relative to the brightest one."""
+
+
+class ImageScale(nn.Module):
+    """Linear data units <-> the scale of the likelihood, on which the brightest training pixel is 1.
+
+    `range` has the darkest training pixel at 0. `anscombe` makes the standard deviation of Poisson counts the same
+    everywhere (Anscombe 1948). The way back is the exact unbiased inverse in its closed form (Makitalo & Foi 2011), so
+    that decoded images are expected counts.
+    """
+
+    maximum: Tensor
+    minimum: Tensor | None
+
+    def __init__(self, kind: Scale) -> None:
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("maximum", torch.ones(()))
+        self.register_buffer("minimum", torch.zeros(()) if kind == "range" else None)
+
+    def fit(self, brightest: float, darkest: float) -> None:
+        """Sets the scale from the brightest and the darkest training pixel, in linear data units."""
+        if not brightest > 0:
+            raise InputError(f"images: the brightest training pixel is {brightest}; allowed: positive")
+        self.maximum.fill_(brightest)
+        if self.minimum is not None:
+            if not darkest < brightest:
+                raise InputError(f"images: every training pixel is {darkest}; allowed: more than one value")
+            self.minimum.fill_(darkest)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Linear data units -> scale of the likelihood, any shape. Negative pixels count as 0 under `anscombe`."""
+        if self.kind == "anscombe":
+            return self._root(images.clamp_min(0)) / self._root(self.maximum)
+        if self.minimum is not None:
+            return (images - self.minimum) / (self.maximum - self.minimum)
+        return images / self.maximum
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """Expected value on the scale of the likelihood -> expected linear data units, any shape."""
+        if self.minimum is not None:
+            return self.minimum + scaled * (self.maximum - self.minimum)
+        if self.kind == "linear":
+            return scaled * self.maximum
+        d = (scaled * self._root(self.maximum) + 2 * math.sqrt(3 / 8)).clamp_min(2 * math.sqrt(3 / 8))
+        root = math.sqrt(3 / 2)
+        return (d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8).clamp_min(0)
+
+    @staticmethod
+    def _root(counts: Tensor) -> Tensor:
+        return 2 * ((counts + 3 / 8).sqrt() - math.sqrt(3 / 8))
+
+
+def gaussian_nll(target: Tensor, mean: Tensor, sigma: float) -> Tensor:
+    """-log N(target; mean, sigma^2) summed over pixels, without its constant: (B, C, H, W) twice -> (B,), nats."""
+    return ((target - mean) / sigma).square().flatten(1).sum(1) / 2
+
+
+def optimal_gaussian_nll(target: Tensor, mean: Tensor, reduction: Reduction) -> Tensor:
+    """-log N(target; mean, s^2) with s^2 the mean squared error of the global batch, without constants: (B,), nats.
+
+    n/2 log s^2 for n pixels (Rybkin et al. 2021). Written as its tangent at the present error, so that the mean over
+    the global batch has the right value and gradient on every rank.
+    """
+    error_B = (target - mean).square().flatten(1).mean(1)
+    now = reduction.mean(error_B.detach()).clone()
+    if reduction.group is not None:
+        dist.all_reduce(now, group=reduction.group)
+        now /= reduction.group.size()
+    now = now.clamp_min(torch.finfo(now.dtype).tiny)
+    return target.flatten(1).shape[1] / 2 * (now.log() + error_B / now - 1)
+
+
+def bernoulli_nll(target: Tensor, logits: Tensor) -> Tensor:
+    """-log of the Bernoulli probability of pixels in [0, 1], summed over pixels: (B, C, H, W) twice -> (B,), nats."""
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+
+
+def log10_mse(target: Tensor, mean: Tensor) -> Tensor:
+    """(log10(target + 1e-10) - log10(mean + 1e-10))^2 summed over pixels: (B, C, H, W) twice -> (B,), decades squared.
+
+    The reconstruction loss of the authors' public code, which averages it over pixels. It is the squared error of
+    logarithms, not the logarithm of a squared error; no density of the target's linear scale is meant. A pixel without
+    a count stands ten decades below the brightest one and dominates. `mean` is positive; target below 0 counts as 0.
+    """
+    ratio = (target.clamp_min(0) + _NOTHING).log10() - (mean + _NOTHING).log10()
+    return ratio.square().flatten(1).sum(1)
+
+
+def gaussian_kl(posterior: Posterior, prior_mean_BZ: Tensor, prior_var_BZ: Tensor) -> Tensor:
+    """KL(q(z|x) || N(prior_mean, diag prior_var)), eq. (4), summed over latent coordinates: (B,), nats."""
+    mean_BZ, logvar_BZ = posterior
+    distance_BZ = (mean_BZ - prior_mean_BZ).square() + logvar_BZ.exp()
+    return (distance_BZ / prior_var_BZ - 1 + prior_var_BZ.log() - logvar_BZ).sum(1) / 2

@@ -1,1 +1,0 @@
-"""What several test files share: programs that tests start, made data, and independent references."""
