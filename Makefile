@@ -52,7 +52,7 @@ bench: $(READY)
 # On a machine with a GPU, with nvcc and a Python that has torch, pytest, hypothesis, pybind11, cmake and ninja; no .venv.
 gpu-check:
 	HPCAUXVAE_CUDA=ON $(PYTHON) setup.py build_ext --inplace
-	$(PYTHON) -m pytest -rs -k "gpu or graph or stream or waits" tests/test_cuda.py
+	$(PYTHON) -m pytest -rs -k "gpu or graph or stream or waits" tests/dependence/test_cuda.py
 	$(PYTHON) benchmarks/moments.py --device cuda
 
 build: $(READY)

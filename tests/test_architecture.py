@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from helpers.places import ROOT
+
 PACKAGE = ROOT / "hpcauxvae"
 SEARCH = ROOT / "hpo"
 MAX_FILE_LINES = 400
@@ -119,6 +120,12 @@ def test_the_mathematics_in_c_knows_neither_python_nor_torch() -> None:
         assert not any("torch" in line or "aten" in line for line in includes), path.name
         if path.name != "bindings.cpp":
             assert not any("python" in line or "pybind" in line for line in includes), path.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_file_imports_another(path: Path) -> None:
+    """What several share is in tests/helpers, or a fixture."""
+    assert not [module for module in imported(path) if module.split(".")[-1].startswith("test_")]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

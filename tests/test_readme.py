@@ -5,9 +5,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from helpers.places import ROOT
 from hpcauxvae.cli import COMMANDS
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 FILE_NAME = r"[\w.-]+\.(?:py|md|cpp|cu|h|sh)\b"
 

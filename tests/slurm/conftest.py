@@ -1,16 +1,13 @@
 """The cluster that the tests of this folder share, and small data on it."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from cluster import Cluster, missing
-from desk import Desk
+from helpers.slurm_cluster import Cluster, missing
+from helpers.slurm_desk import Desk
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from desk import ROOT, SMALL, Desk
 from safetensors.torch import load_file
 
+from helpers.places import ROOT
+from helpers.slurm_desk import SMALL, Desk
 from hpcauxvae.data.hdf5 import open_set, validate
 
 pytestmark = pytest.mark.timeout(1200)

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from desk import ROOT
+
+from helpers.places import ROOT
+from helpers.slurm_cluster import Cluster
 
 PBS = sorted((ROOT / "jobs").glob("*.pbs"))
 

@@ -1,0 +1,211 @@
+"""The job scripts as text, and those for PBS run as PBS runs them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.places import ROOT
+from hpcauxvae.data.hdf5 import open_set
+
+JOBS = ROOT / "jobs"
+SCRIPTS = sorted([*JOBS.glob("*.sh"), *JOBS.glob("*.pbs")])
+PBS = sorted(JOBS.glob("*.pbs"))
+SMALL = "--network mlp --batch-size 64"
+
+
+def directives(script: Path) -> list[str]:
+    return re.findall(r"^#(?:PBS|SBATCH) (.*)$", script.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_short_and_strict(script: Path) -> None:
+    text = script.read_text()
+    assert all(len(line) <= 120 for line in text.splitlines())
+    if script.name != "lib.sh":
+        assert len(text.splitlines()) <= 60
+        assert "set -euo pipefail" in text
+        assert os.access(script, os.X_OK)
+
+
+@pytest.mark.parametrize("script", [path for path in SCRIPTS if "#SBATCH" in path.read_text()], ids=lambda p: p.name)
+def test_slurm_jobs_survive_and_keep_their_log(script: Path) -> None:
+    found = directives(script)
+    assert "--requeue" in found and "--open-mode=append" in found
+    assert any(line.startswith("--output=%x-%") for line in found)
+    assert any(line.startswith("--signal=") for line in found) or "evaluate" in script.name
+
+
+@pytest.mark.parametrize("script", PBS, ids=lambda path: path.name)
+def test_directives_keep_the_rules_of_polaris(script: Path) -> None:
+    """-A and -q may come from the command line; nothing but directives between the first line and the last of them."""
+    lines = script.read_text().splitlines()
+    assert lines[0] == "#!/bin/bash -l"
+    last = max(number for number, line in enumerate(lines) if line.startswith("#PBS "))
+    assert all(line.startswith("#PBS ") for line in lines[1 : last + 1])
+    found = directives(script)
+    for needed in (
+        r"-l select=\d+:system=polaris",
+        "-l place=scatter",
+        r"-l walltime=\d\d:\d\d:\d\d",
+        "-r y",
+        "-q debug",
+    ):
+        assert any(re.fullmatch(needed, line) for line in found), needed
+    assert any(line.startswith("-l filesystems=home:") for line in found)
+    assert re.search(r'source "\$\{JOBS:-\$PBS_O_WORKDIR/jobs\}/lib.sh"', script.read_text())
+
+
+@pytest.fixture
+def pbs(tmp_path: Path) -> dict[str, str]:
+    """What a PBS job of one node finds: little, and a working directory that is not its own."""
+    (tmp_path / "nodes").write_text("127.0.0.1\n")
+    for package in ("hpcauxvae", "hpo"):  # as in a clone, without the kernel
+        (tmp_path / "work" / package).mkdir(parents=True)
+        (tmp_path / "work" / package / "__init__.py").write_text("raise ImportError('the folder, not the package')\n")
+    return {
+        "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PBS_JOBID": "17.server",
+        "PBS_O_WORKDIR": str(tmp_path / "work"), "PBS_NODEFILE": str(tmp_path / "nodes"), "JOBS": str(JOBS),
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PER_NODE": "2", "DEVICE": "cpu",
+    }  # fmt: skip
+
+
+def start(script: str, env: dict[str, str], **settings: str) -> subprocess.Popen[str]:
+    """The body of a PBS script in a session of its own."""
+    return subprocess.Popen(
+        ["bash", str(JOBS / script)], cwd=env["HOME"], env=env | settings, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(400)
+def test_pbs_jobs_from_simulation_to_a_run_that_is_stopped_and_goes_on(pbs: dict[str, str]) -> None:
+    work = Path(pbs["PBS_O_WORKDIR"])
+    simulation = start("simulate.pbs", pbs, OUT="g.h5", N="400")
+    said, _ = simulation.communicate(timeout=120)
+    assert simulation.returncode == 0, said
+    assert "g.h5: 400 galaxies, 400 drawn now, ranks: 2," in said and len(open_set(work / "g.h5")) == 400
+
+    settings = {"DATA": "g.h5", "AUX": "radius,g1", "OUT": "runs/x", "TRAIN_OPTIONS": f"{SMALL} --epochs 60"}
+    stopped = start("train_polaris.pbs", pbs, **settings, RESUBMIT='echo "$OUT" >>again')
+    deadline = time.monotonic() + 120
+    while not list(work.glob("runs/x/checkpoints/step-*")):
+        assert time.monotonic() < deadline and stopped.poll() is None
+        time.sleep(0.1)
+    os.killpg(stopped.pid, signal.SIGTERM)  # as qsig and qdel do
+    said, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode not in (0, 1, 2), said
+    assert "not submitted again" in said and not (work / "again").exists()
+
+    again = start("train_polaris.pbs", pbs, **settings)
+    said, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, said
+    assert "epoch 60/60" in said and "epoch  1/60" not in said
+    assert len((work / "runs/x/metrics.jsonl").read_text().splitlines()) == 60
+
+
+def lib(env: dict[str, str], program: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Functions of lib.sh in a PBS job of an hour."""
+    tools = Path(env["HOME"]) / "tools"
+    tools.mkdir(exist_ok=True)
+    walltime = settings.pop("WALLTIME", "01:00:00")
+    (tools / "qstat").write_text(f'#!/bin/bash\necho "    Resource_List.walltime = {walltime}"\n')
+    (tools / "qstat").chmod(0o755)
+    whole = env | {"OUT": "runs/x", "PATH": f"{tools}:{env['PATH']}"} | settings
+    command = ["bash", "-euo", "pipefail", "-c", f'source "$JOBS/lib.sh"\n{program}']
+    return subprocess.run(command, env=whole, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("walltime", "gone", "minutes"),
+    [("01:30:00", 0, 85), ("01:30:00", 600, 75), ("00:04:00", 0, 2), ("00:10:30", 0, 5.5), ("30:00:00", 0, 1795)],
+)
+def test_the_time_that_pbs_leaves(pbs: dict[str, str], walltime: str, gone: int, minutes: float) -> None:
+    """Less five minutes to save in, of which a short job has too few."""
+    done = lib(pbs, f"SECONDS={gone} time_limit", WALLTIME=walltime)
+    option, found = done.stdout.split()
+    assert option == "--max-minutes" and float(found) == pytest.approx(minutes, abs=0.05), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        ("stop_asked=no status=75", True),  # the run has kept to its time
+        ("stop_asked=no status=137", True),  # a rank was killed
+        ("stop_asked=yes status=75 SECONDS=100", False),  # qdel
+        ("stop_asked=yes status=143 SECONDS=3599", True),  # PBS at the time limit
+        ("stop_asked=no status=2", False),
+        ("stop_asked=no status=0", False),
+    ],
+)
+def test_when_a_pbs_job_submits_a_successor(pbs: dict[str, str], state: str, again: bool) -> None:
+    done = lib(pbs, f"{state}\nfinish step-7", RESUBMIT='echo "$OUT $PREDECESSOR" >again')
+    written = Path(pbs["PBS_O_WORKDIR"]) / "again"
+    assert ("submitted again" in done.stdout.replace("not submitted again", "")) == again, done.stdout + done.stderr
+    assert (written.read_text() if written.exists() else "") == "runs/x 17.server\n" * again
+    assert ("not submitted again" in done.stdout) == ("SECONDS=100" in state)
+
+
+def test_starts_without_progress_are_counted_from_the_first_job(pbs: dict[str, str]) -> None:
+    """Neither those of an earlier job on the same folder count, nor any before one that was finished."""
+
+    def start(status: int = 75, **settings: str) -> bool:
+        done = lib(pbs, f"status={status}\nfinish step-7", RESUBMIT="true", MAX_STUCK="2", **settings)
+        assert done.returncode == status, done.stderr
+        return "2 starts ended at step-7: not requeued" in done.stdout
+
+    assert [start(), start(PREDECESSOR="1.server")] == [False, True]
+    assert [start(), start(0, PREDECESSOR="1.server"), start(PREDECESSOR="2.server")] == [False] * 3
+    assert start(PREDECESSOR="3.server")
+
+
+def test_a_set_in_several_files_is_read_where_it_lies(pbs: dict[str, str]) -> None:
+    """Whether in shards or merged by name; one in a single file is copied."""
+    work = Path(pbs["PBS_O_WORKDIR"])
+    with h5py.File(work / "part.h5", "w") as file:
+        file["images"] = np.zeros((8, 1, 2, 2), np.float32)
+    layout = h5py.VirtualLayout((8, 1, 2, 2), np.float32)
+    layout[:] = h5py.VirtualSource("part.h5", "images", (8, 1, 2, 2))
+    with h5py.File(work / "set.h5", "w") as file:
+        file.create_virtual_dataset("images", layout)
+    stage = "ON_EACH_NODE=\nstage $SET\necho $STAGED\n[ ! -e $STAGED ] || echo there"
+    staged = lib(pbs, stage, STAGE=f"{work}/disk", SET="part.h5").stdout.splitlines()
+    assert staged[-2:] == [f"{work}/disk/hpcauxvae-17/part.h5", "there"]
+    left = lib(pbs, stage, STAGE=f"{work}/disk", SET="set.h5").stdout.splitlines()
+    assert "not staged: the images of set.h5 lie in other files" in left[0] and left[1:] == ["set.h5", "there"]
+
+
+def test_an_array_larger_than_its_cases(pbs: dict[str, str]) -> None:
+    env = {name: value for name, value in pbs.items() if not name.startswith("PBS_")}
+    (Path(env["HOME"]) / "cases").write_text("--seed 0\n--seed 1\n")
+    array = {"SLURM_ARRAY_TASK_ID": "2", "CASES": "cases", "DATA": "no.h5", "AUX": "g1", "OUT": "runs"}
+    said, _ = (task := start("train_array.sh", env, **array)).communicate(timeout=60)
+    assert task.returncode == 2 and said.rstrip().endswith("CASES has no line 3: cases"), said
+
+
+def test_an_evaluation_has_logs_of_its_own(pbs: dict[str, str]) -> None:
+    """A training of the same folder may go on meanwhile, and counts its starts there."""
+    env = {name: value for name, value in pbs.items() if not name.startswith("PBS_")}
+    said, _ = (job := start("evaluate.sh", env, RUN="runs/x/")).communicate(timeout=120)
+    assert job.returncode == 2 and "preflight passed" in said, said
+    assert [path.name for path in (Path(env["HOME"]) / "logs").iterdir()] == ["runs-x-evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank"),
+    [("PALS_RANKID", "PALS_LOCAL_RANKID"), ("PMI_RANK", "MPI_LOCALRANKID"),
+     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")],
+)  # fmt: skip
+def test_each_rank_has_its_log_and_its_gpu(tmp_path: Path, rank: str, local_rank: str) -> None:
+    """By the variables of Cray's, MPICH's and Open MPI's launchers; here GPU 3 is nearest to the first cores."""
+    env = {"PATH": "/usr/bin:/bin", "LOGS": str(tmp_path), "REVERSE_GPUS": "4", rank: "5", local_rank: "1"}
+    command = ["bash", str(JOBS / "each_rank.sh"), "printenv", "CUDA_VISIBLE_DEVICES"]
+    subprocess.run(command, env=env, check=True)
+    assert (tmp_path / "rank-5.log").read_text().splitlines()[1:] == ["2"]

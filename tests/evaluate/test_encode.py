@@ -1,0 +1,140 @@
+"""Encoding a whole set: in order, whole, and the same values however often it was interrupted, on any ranks."""
+
+import errno
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from helpers.ranks import ends, start_ranks
+from helpers.trainings import FACTORS, alone, blobs, config
+from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.evaluate import encode
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.run import load_run
+from hpcauxvae.types import InputError
+
+ALONE = start(find_world({}), "cpu")
+# Chunks of 50 samples, the last one of 10.
+PROGRAM = "import sys; from hpcauxvae import cli, encode; encode.CHUNK = 50; cli.run(lambda: encode.main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("encode")
+    alone(config(blobs(folder / "blobs.h5"), folder / "run", epochs=1))
+    return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(encode, "CHUNK", 50)
+
+
+def settings(run: Path, out: Path, **fields) -> encode.EncodeConfig:
+    return encode.EncodeConfig(**({"run": run, "data": run.parent / "blobs.h5", "out": out, "device": "cpu"} | fields))
+
+
+def content(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path) as file:
+        return {name: stored[:] for name, stored in file.items()}
+
+
+def test_codes_and_scores_stand_in_the_order_of_the_data(run, tmp_path):
+    assert encode.encode(settings(run, tmp_path / "codes.h5"), ALONE) == 0
+    found, data, model = content(tmp_path / "codes.h5"), open_set(run.parent / "blobs.h5"), load_run(run).model
+    with torch.no_grad():
+        mean, logvar = model.encode(torch.tensor(np.array(data.images)))
+        decoded = model.decode(mean).numpy()
+    np.testing.assert_allclose(found["mean"], mean.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["logvar"], logvar.numpy(), rtol=1e-4, atol=1e-5)
+    assert found["ssim"].shape == found["mse"].shape == (160,)
+    for i in (0, 49, 50, 159):
+        a, b = (images[i, 0].astype(float) / float(model.maximum) for images in (data.images, decoded))
+        assert found["ssim"][i] == pytest.approx(structural_similarity(a, b, data_range=np.ptp(a)), abs=1e-4)
+        assert found["mse"][i] == pytest.approx(np.square(a - b).mean(), rel=1e-3)
+    with h5py.File(tmp_path / "codes.h5") as file:
+        assert file.attrs["data_fingerprint"] == data.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
+
+
+def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
+    encode.encode(settings(run, tmp_path / "whole.h5"), ALONE)
+    config = settings(run, tmp_path / "codes.h5")
+    encoder = encode.Encoder(config, ALONE, open_set(config.data))
+    encoder.parts.mkdir()
+    for chunk in (0, 2):
+        encoder.encode(chunk)
+    torn = encoder.parts / "0000002.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert encoder.missing() == [1, 2, 3]
+    codes, errors = ends(start_ranks(2, run, config.data, config.out, "--device", "cpu", program=("-c", PROGRAM)))
+    assert codes == [0, 0], errors
+    whole, found = content(tmp_path / "whole.h5"), content(config.out)
+    assert whole.keys() == found.keys()
+    for name, values in whole.items():
+        # A convolution on the CPU may round otherwise where its memory is aligned otherwise.
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert not encoder.parts.exists()
+
+
+def test_a_start_after_a_kill_at_the_very_end_finishes(run, tmp_path):
+    """The file is there, and its parts still beside it; or they are gone, and nobody was told."""
+    config = settings(run, tmp_path / "codes.h5")
+    encoder = encode.Encoder(config, ALONE, open_set(config.data))
+    assert not encoder.is_written()
+    encode.encode(config, ALONE)
+    before = config.out.read_bytes()
+    for parts in (True, False):
+        if parts:
+            encoder.parts.mkdir()
+            encoder.encode(1)
+        assert encode.encode(config, ALONE) == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
+        assert config.out.read_bytes() == before
+    with pytest.raises(InputError, match=r"codes\.h5: exists already"):
+        encode.encode(settings(run, config.out, image_scores=False), ALONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
+
+
+def test_a_disk_without_room_is_found_before_anything_is_written(run, tmp_path, monkeypatch):
+    def full(descriptor: int, offset: int, length: int) -> None:
+        assert length > 160 * (10 + 10 + 1 + 1) * 4
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"codes\.h5: cannot be written: No space left on device"):
+        encode.encode(settings(run, tmp_path / "codes.h5"), ALONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5.parts"], "what was computed stays"
+
+
+def test_bad_input_is_refused_and_nothing_lost(run, tmp_path):
+    config = settings(run, tmp_path / "codes.h5")
+    encoder = encode.Encoder(config, ALONE, open_set(config.data))
+    encoder.parts.mkdir()
+    encoder.encode(1)
+    with pytest.raises(InputError, match="left by an unfinished encoding of another kind"):
+        encode.encode(settings(run, tmp_path / "codes.h5", image_scores=False), ALONE)
+    assert (encoder.parts / "0000001.safetensors").exists()
+
+    (tmp_path / "there.h5").write_text("mine")
+    with pytest.raises(InputError, match=r"there\.h5: exists already"):
+        encode.encode(settings(run, tmp_path / "there.h5"), ALONE)
+    assert (tmp_path / "there.h5").read_text() == "mine"
+
+    broken = blobs(tmp_path / "broken.h5")
+    with h5py.File(broken, "r+") as file:
+        file["images"][123, 0, 1, 2] = np.nan
+    with pytest.raises(InputError, match="sample 123 has pixels that are not finite"):
+        encode.encode(settings(run, tmp_path / "of-broken.h5", data=broken), ALONE)
+    wide = tmp_path / "wide.h5"
+    u = np.random.default_rng(0).random((4, 3))
+    values = np.stack([f.unscale(column) for f, column in zip(FACTORS, u.T, strict=True)], 1)
+    write(wide, np.ones((4, 1, 33, 40), np.float32), values, FACTORS, {})
+    with pytest.raises(InputError, match=r"images of \(1, 33, 40\); allowed: \(1, 33, 33\)"):
+        encode.encode(settings(run, tmp_path / "of-wide.h5", data=wide), ALONE)

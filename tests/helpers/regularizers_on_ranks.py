@@ -1,0 +1,130 @@
+"""Loss and gradients of the regularizers on gloo processes, whose batches are uneven or empty, and on one process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from helpers.native_build import cuda_on_host
+from hpcauxvae.dependence import moments, native
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer, terms
+
+COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
+Loss = Callable[[Tensor, Tensor, Tensor, dist.ProcessGroup | None], Tensor]
+
+
+def samples() -> tuple[Tensor, Tensor, Tensor]:
+    """Factors with a missing value, codes and variances of 23 samples, float64."""
+    generator = torch.Generator().manual_seed(0)
+    u = torch.rand(23, 3, generator=generator, dtype=torch.float64)
+    codes = torch.randn(23, 5, generator=generator, dtype=torch.float64)
+    codes[:, :3] += 3 * u
+    u[4, 1] = torch.nan
+    return u, codes, 0.1 + torch.rand(23, 5, generator=generator, dtype=torch.float64)
+
+
+def weighted(both: tuple[Tensor, Tensor]) -> Tensor:
+    return 2 * both[0] + 7 * both[1]
+
+
+def reference(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return weighted(terms(PolynomialMoments.of(u, codes, var, degree=3).all_reduce(group).correlation()))
+
+
+def compiled(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return weighted(regularizer(u, codes, var, degree=3, group=group))
+
+
+def graph(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return torch.compile(compiled, fullgraph=True, backend="aot_eager")(u, codes, var, group)
+
+
+def running(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The second of two batches, which differ."""
+    module = RunningRegularizer(3, 5, momentum=0.7)
+    module(u, codes.detach() ** 2, var.detach(), group)
+    return weighted(module(u, codes, var, group))
+
+
+def authors(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Sampled codes beside their means, of a loss that is not `reference`."""
+    return weighted(authors_regularizer(u, codes, codes + var.sqrt(), degree=3, group=group))
+
+
+LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}
+if moments.core is not None:
+    LOSSES |= {"compiled": compiled, "graph": graph, "running": running}
+
+
+def take_cuda_on_host() -> None:
+    """From here on the CUDA kernels, on CPU threads, serve this process."""
+    native.core = cuda_on_host()
+    native._on_gpu = lambda tensor: True
+    native._queue = lambda tensor: (0, 0)
+
+
+def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What autograd would do if the collective of the forward pass were not known to it."""
+    monkeypatch.setattr(moments._SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
+    backward = native._backward
+    monkeypatch.setattr(native, "_backward", lambda *arguments: backward(*arguments[:-1], None))
+
+
+def gradients(loss_of: Loss, rows: slice, group: dist.ProcessGroup | None, ranks: int) -> dict[str, np.ndarray]:
+    """Of these rows. DDP's mean over ranks is done here, by hand."""
+    u, codes, var = (tensor[rows] for tensor in samples())
+    codes, var = codes.requires_grad_(), var.requires_grad_()
+    loss = loss_of(u, codes, var, group)
+    loss.backward()
+    assert codes.grad is not None and var.grad is not None
+    return {
+        "loss": loss.detach().numpy(),
+        "codes": (codes.grad / ranks).numpy(),
+        "var": (var.grad / ranks).numpy(),
+    }
+
+
+def rank_program(rank: int, folder: Path, counts: list[int], names: tuple[str, ...], on_host: bool) -> None:
+    """One rank: loss and gradients of its rows into a file, by every implementation, with and without the exchange."""
+    torch.set_num_threads(1)
+    if on_host:
+        take_cuda_on_host()
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(counts))
+    rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    record = {}
+    for fault in (False, True):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            if fault:
+                without_exchange(monkeypatch)
+            for name in names:
+                result = gradients(LOSSES[name], rows, dist.group.WORLD, len(counts))
+                record |= {f"{name}/{fault}/{key}": value for key, value in result.items()}
+    np.savez(folder / f"{rank}.npz", **record)
+    dist.destroy_process_group()
+
+
+def on_ranks(folder: Path, counts: list[int], names: tuple[str, ...], on_host: bool = False) -> list:
+    """What the ranks of one world wrote; on_host: by the CUDA kernels on CPU threads."""
+    mp.spawn(rank_program, (folder, counts, names, on_host), nprocs=len(counts))
+    return [np.load(folder / f"{rank}.npz") for rank in range(len(counts))]
+
+
+def alone(name: str) -> dict[str, np.ndarray]:
+    """On one process; by the reference wherever that can be."""
+    return gradients(LOSSES[name] if name in ("running", "authors") else reference, slice(None), None, 1)
+
+
+def assert_equal_to_one_process(ranks: list, name: str) -> None:
+    """Value and gradient to 1e-10."""
+    one = alone(name)
+    for part in ranks:
+        np.testing.assert_allclose(part[f"{name}/False/loss"], one["loss"], rtol=1e-10)
+    for leaf in ("codes", "var"):
+        together = np.concatenate([part[f"{name}/False/{leaf}"] for part in ranks])
+        np.testing.assert_allclose(together, one[leaf], atol=1e-10 * np.abs(one[leaf]).max(), rtol=1e-10)

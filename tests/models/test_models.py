@@ -1,0 +1,241 @@
+"""Losses of the models against torch.distributions and formulas written out; networks by their shapes."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from helpers import moments_cases as cases
+from helpers.places import ROOT
+from hpcauxvae.models import MODELS, model_class
+from hpcauxvae.models.likelihoods import bernoulli_nll, optimal_gaussian_nll
+from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d
+from hpcauxvae.models.objectives import OBJECTIVES
+from hpcauxvae.types import Batch, InputError, Reduction
+
+SIZES: dict[str, Any] = {"image_shape": (1, 16, 16), "latents": 3, "network": "mlp", "columns": (0, 2), "n_train": 50}
+
+
+def batch(size: int = 6, shape: tuple[int, int, int] = (1, 16, 16)) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(size, *shape, generator=generator, dtype=torch.float64)
+    factors = torch.rand(size, 3, generator=generator, dtype=torch.float64)
+    return Batch(images, factors, torch.arange(size))
+
+
+def model(name: str, objective: str = "bernoulli", **sizes: Any) -> Any:
+    torch.manual_seed(1)
+    made = model_class(name)(OBJECTIVES[objective], **(SIZES | sizes)).double()
+    made.prepare(batch().images, batch().factors[:, made.columns], float(batch().images.max()))
+    return made
+
+
+def noise(made: Any, size: int = 6) -> Tensor:
+    return torch.randn(size, made.noise_size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def test_bernoulli_is_the_distributions() -> None:
+    logits = torch.randn(4, 1, 5, 5, dtype=torch.float64)
+    pixels = torch.bernoulli(torch.full_like(logits, 0.4))
+    expected = -Bernoulli(logits=logits).log_prob(pixels).flatten(1).sum(1)
+    torch.testing.assert_close(bernoulli_nll(pixels, logits), expected)
+
+
+def test_optimal_variance_has_value_and_gradient_of_n_over_2_log_mse() -> None:
+    target = torch.rand(7, 1, 4, 4, dtype=torch.float64)
+    means = torch.rand(7, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    loss = optimal_gaussian_nll(target, means, Reduction(7)).mean()
+    direct = 16 / 2 * (target - means).square().mean().log()
+    torch.testing.assert_close(loss, direct)
+    torch.testing.assert_close(*(torch.autograd.grad(x, means)[0] for x in (loss, direct)))
+
+
+def test_the_likelihood_and_kl_of_a_step_with_two_draws() -> None:
+    """Encoder and decoder as they are; everything after them from torch.distributions."""
+    from dataclasses import replace
+
+    torch.manual_seed(1)
+    made: Any = model_class("beta-vae")(replace(OBJECTIVES["bernoulli"], draws=2, beta=3.0), **SIZES).double()
+    made.prepare(batch().images, batch().factors[:, [0, 2]], float(batch().images.max()))
+    given, draws = batch(), noise(made)
+    terms = made(given, draws, Reduction(6))
+    posterior = made.encode(given.images)
+    scaled = given.images / given.images.max()
+    nll = 0.0
+    for part in draws.split(3, 1):
+        output = made.decoder(posterior.mean + (posterior.logvar / 2).exp() * part)
+        nll -= Bernoulli(logits=output, validate_args=False).log_prob(scaled).sum((1, 2, 3)).mean() / 2
+    q = Normal(posterior.mean, (posterior.logvar / 2).exp())
+    kl = kl_divergence(q, Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))).sum(1).mean()
+    torch.testing.assert_close(terms["reconstruction"], nll)
+    torch.testing.assert_close(terms["kl"], 3 * kl)
+
+
+@pytest.mark.parametrize("correlate", ["z", "means"])
+def test_aux_vae_by_hand(correlate: str) -> None:
+    """The prior of (3) with variance 1/n, or the marginal of a missing u; the weights of (9); z or means."""
+    from dataclasses import replace
+
+    torch.manual_seed(1)
+    objective = replace(OBJECTIVES["tuned"], correlate=correlate, beta=2.0, lambda1=3.0, lambda2=5.0, degree=2)
+    made: Any = model_class("aux-vae")(objective, **SIZES).double()
+    whole = batch()
+    made.prepare(whole.images, whole.factors[:, [0, 2]], float(whole.images.max()))
+    start = made.encoder.output.bias[3:].tolist()
+    assert start == pytest.approx([math.log(1 / 50)] * 2 + [0.0])
+    given = batch()
+    given.factors[1, 0] = math.nan
+    terms = made(given, noise(made), Reduction(6))
+    posterior, u = made.encode(given.images), given.factors[:, [0, 2]]
+    mean, variance = torch.zeros(6, 3, dtype=torch.float64), torch.ones(6, 3, dtype=torch.float64)
+    mean[:, :2], variance[:, :2] = u, 1 / 50
+    all_u = whole.factors[:, 0]
+    mean[1, 0], variance[1, 0] = all_u.mean(), 1 / 50 + all_u.var(correction=0)
+    q = Normal(posterior.mean, (posterior.logvar / 2).exp())
+    torch.testing.assert_close(terms["kl"], 2 * kl_divergence(q, Normal(mean, variance.sqrt())).sum(1).mean())
+    spread = posterior.logvar.exp() if correlate == "z" else None
+    intra, inter = cases.expected(cases.Case("", u, posterior.mean, spread, 2))
+    torch.testing.assert_close(terms["intra"], 3 * intra)
+    torch.testing.assert_close(terms["inter"], 5 * inter)
+
+
+def test_momentum_correlates_with_the_batches_before() -> None:
+    """The second batch, with m = 0.5, is as itself twice over beside the first once."""
+    from dataclasses import replace
+
+    torch.manual_seed(1)
+    made: Any = model_class("aux-vae")(replace(OBJECTIVES["tuned"], momentum=0.5, correlate="means"), **SIZES).double()
+    given = batch()
+    first, second = (Batch(*(tensor[rows] for tensor in given)) for rows in (slice(0, 4), slice(4, 6)))
+    made.prepare(given.images, given.factors[:, [0, 2]], float(given.images.max()))
+    made(first, noise(made, 4), Reduction(4))
+    terms = made(second, noise(made, 2), Reduction(2))
+    order = [0, 1, 2, 3, 4, 5, 4, 5]
+    means = made.encode(given.images).mean[order]
+    intra, _ = cases.expected(cases.Case("", given.factors[order][:, [0, 2]], means, None, 3))
+    torch.testing.assert_close(terms["intra"], 10 * intra)
+    assert "running.moments" in made.state_dict()  # so that a checkpoint holds them
+
+
+def test_the_inter_term_rises_in_training_and_is_whole_in_validation() -> None:
+    from dataclasses import replace
+
+    objective = replace(OBJECTIVES["tuned"], ramp=0.5)
+    torch.manual_seed(1)
+    made: Any = model_class("aux-vae")(objective, **SIZES).double()
+    given, draws = batch(), noise(made)
+    made.prepare(given.images, given.factors[:, [0, 2]], float(given.images.max()))
+    whole = made(given, draws, Reduction(6))
+    for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
+        made.advance(progress)
+        torch.testing.assert_close(made.eval()(given, draws, Reduction(6)), whole)
+        terms = made.train()(given, draws, Reduction(6))
+        torch.testing.assert_close(terms["inter"], share * whole["inter"])
+        torch.testing.assert_close(terms["intra"], whole["intra"])
+    assert whole["inter"] > 0 and "rise" not in made.state_dict()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_label_that_is_missing_leaves_every_gradient_finite(name: str) -> None:
+    made, given = model(name), batch()
+    given.factors[1, 0] = math.nan
+    torch.stack(list(made(given, noise(made), Reduction(6)).values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ["idvae", "idvae-x"])
+def test_idvae_by_hand(name: str) -> None:
+    made = model(name)
+    given, draws = batch(), noise(model(name))
+    given.factors[1, 0] = math.nan
+    terms = made(given, draws, Reduction(6))
+    u = given.factors[:, [0, 2]]
+    filled = torch.where(u.isnan(), batch().factors[:, [0, 2]].mean(0), u)
+    mean, logvar = made.prior_encoder(filled).chunk(2, 1)
+    prior, standard = Normal(mean, (logvar / 2).exp()), Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    posterior = made.encode(given.images, u)
+    q = Normal(posterior.mean, (posterior.logvar / 2).exp())
+    torch.testing.assert_close(terms["kl"], kl_divergence(q, prior).sum(1).mean())
+    read = made.prior_decoder(mean + prior.stddev * draws[:, 3:])
+    errors = (read - u).square()
+    expected = (errors[:, 0].nansum() + errors[:, 1].sum()) / 6
+    torch.testing.assert_close(terms["labels"], expected)
+    torch.testing.assert_close(terms["prior_kl"], 0.01 * kl_divergence(prior, standard).sum(1).mean())
+    terms["kl"].backward()
+    assert all(p.grad is None for p in made.prior_encoder.parameters()), "the prior is constant in the image's loss"
+
+
+def test_only_the_published_idvae_sees_labels() -> None:
+    given = batch()
+    for name, sees in (("idvae", True), ("idvae-x", False)):
+        made = model(name)
+        one, other = (made.encode(given.images, u).mean for u in (given.factors[:, :2], 1 - given.factors[:, :2]))
+        assert torch.equal(one, other) != sees
+    with pytest.raises(InputError, match="needs the auxiliary factors"):
+        model("idvae").encode(given.images)
+
+
+@pytest.mark.parametrize("shape", [(1, 33, 33), (1, 64, 64), (3, 64, 64), (2, 32, 48)])
+@pytest.mark.parametrize("network", ["conv", "mlp"])
+def test_networks_have_the_shape_of_the_images(network: str, shape: tuple[int, int, int]) -> None:
+    images = torch.rand(2, *shape)
+    encoder, decoder = ENCODERS[network](shape, 5, labels=2), DECODERS[network](shape, 5)
+    assert encoder(images, torch.rand(2, 2)).shape == (2, 10)
+    assert decoder(torch.rand(2, 5)).shape == images.shape
+    with torch.no_grad():
+        decoder.start_at(images.mean(0), True)
+        decoder.output.weight.zero_()
+    mean = images.mean(0) if network == "mlp" else images.mean((0, 2, 3))[:, None, None].expand(shape)
+    torch.testing.assert_close(decoder(torch.rand(1, 5))[0].sigmoid(), mean, atol=2e-3, rtol=0)
+
+
+def test_the_encoder_for_64_pixels_is_the_published_one() -> None:
+    """Burgess et al. (2018): 32, 32, 64, 64 channels and 256 hidden units."""
+    counts = [p.numel() for p in ENCODERS["conv"]((1, 64, 64), 10).parameters()]
+    assert counts == [512, 32, 16384, 32, 32768, 64, 65536, 64, 262144, 256, 5120, 20]
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 20), (1, 33, 64)])
+def test_sizes_without_a_decoder_are_named(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(InputError, match="allowed: 33 x 33 and multiples of 16"):
+        DECODERS["conv"](shape, 5)
+
+
+def test_a_bernoulli_likelihood_needs_pixels_between_0_and_1() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match="likelihood = bernoulli; allowed: with scale = linear and sigmoid = True"):
+        replace(OBJECTIVES["tuned"], likelihood="bernoulli")
+
+
+@pytest.mark.parametrize("size", [4, 5, 8])  # to 2 x 2 as a product, to 4 x 4 as torch does it
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_to_few_pixels_is_that_of_torch(size, layout):
+    own = Conv2d(3, 5, 4, stride=2, padding=1, dtype=torch.float64)
+    theirs = torch.nn.Conv2d(3, 5, 4, stride=2, padding=1, dtype=torch.float64)
+    theirs.load_state_dict(own.state_dict())
+    images = torch.randn(6, 3, size, size, dtype=torch.float64).to(memory_format=layout)
+    leaves = [images.clone().requires_grad_(), images.clone().requires_grad_()]
+    for leaf, layer in zip(leaves, (own, theirs), strict=True):
+        layer(leaf).pow(3).sum().backward()
+    for got, want in zip((*own.parameters(), leaves[0]), (*theirs.parameters(), leaves[1]), strict=True):
+        torch.testing.assert_close(got.grad, want.grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(own(images), theirs(images), rtol=1e-12, atol=1e-12)
+    assert own(images[:0]).shape == theirs(images[:0]).shape, "a rank may have no part of a batch"
+
+
+def test_the_page_of_the_method_has_the_constants_of_every_objective() -> None:
+    page = (ROOT / "docs" / "method.md").read_text()
+    head, *rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][:11]
+    names = [cell.strip("`").split("`")[0] for cell in head]
+    assert names == list(OBJECTIVES)
+    table = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows if not row[0].startswith("---")}
+    for name, one in OBJECTIVES.items():
+        weights = f"{one.beta:g}, {one.lambda1:g}, {one.lambda2:g}, {one.degree}"
+        assert table["β, λ1, λ2, K"][name].split(" (")[0] == weights
+        assert table["batch"][name] == str(one.batch_size)
+        assert table["scale of the likelihood"][name].startswith(one.scale)
+        assert table["prior variance of z_aux"][name] == ("1/n" if one.prior_variance is None else "1")

@@ -1,0 +1,270 @@
+"""What the paper command makes: which experiments, and how far each is."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from hpcauxvae.paper import command, make, recipes
+from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, SIDE_SEEDS, Experiment, chosen
+from hpcauxvae.paper.items import ITEMS
+from hpcauxvae.paper.jobs import cores
+from hpcauxvae.paper.make import Maker
+from hpcauxvae.paper.runs import Wants
+from hpcauxvae.paper.table1 import METHODS, TASKS
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.types import InputError
+
+ONE = Experiment(data="galaxies", case=2, seed=1)
+
+
+def maker(folder: Path, **fields: Any) -> Maker:
+    return Maker(**({"runs": folder, "cars3d": None, "dsprites": None, "jobs": 1, "small": True} | fields))
+
+
+def test_names_are_folders_of_their_own() -> None:
+    names = [one.name for one in EXPERIMENTS]
+    assert len(set(names)) == len(names)
+    expected = ("galaxies-case2-aux-vae-0", "cars3d-sound-idvae-x-0")
+    expected += ("grid/galaxies-case2-aux-vae-reference-5-1-0.1-0", "betas/dsprites-raw-beta-vae-20-0")
+    assert set(expected) <= set(names)
+
+
+def test_every_row_of_table_1_has_its_seeds() -> None:
+    for task in TASKS:
+        for model in METHODS:
+            found = [
+                one.seed
+                for one in EXPERIMENTS
+                if (one.data, one.model) == (task.data, model)
+                and (one.objective, one.sweep) == ("tuned", "")
+                and (model == "beta-vae" or (one.case, one.variant) == (task.case, task.variant))
+            ]
+            beside = model == "idvae-x" or (model == "idvae" and task.variant == "sound")
+            assert tuple(found) == (SIDE_SEEDS if beside else SEEDS[task.data]), (task.title, model)
+    assert len(SEEDS["galaxies"]) == 5 and len(SEEDS["cars3d"]) == len(SEEDS["dsprites"]) == 3
+
+
+def test_the_command_of_an_experiment_is_its_configuration(tmp_path: Path) -> None:
+    style = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+    for one in EXPERIMENTS:
+        config = one.config(tmp_path / "runs", tmp_path / "data", bf16=one.seed == 0)
+        assert tyro.cli(TrainConfig, args=config.arguments(), config=style) == config
+    whole = recipes.galaxies(1, data=tmp_path, out=tmp_path)
+    assert tyro.cli(TrainConfig, args=whole.arguments(), config=style) == whole
+
+
+def test_models_that_are_compared_with_have_the_beta_taken_or_another() -> None:
+    where = {"data": Path("d"), "out": Path("o")}
+    for model in ("idvae", "idvae-x"):
+        assert recipes.galaxies(1, model=model, **where).beta == recipes.BETA["idvae"]["galaxies"]
+    assert recipes.cars3d(model="beta-vae", **where).beta == recipes.BETA["beta-vae"]["cars3d"]
+    assert recipes.dsprites(model="beta-vae", beta=20.0, **where).resolved_objective.beta == 20
+    assert recipes.galaxies(1, **where).beta is None
+
+
+def test_what_was_chosen_for_a_data_set_is_given_to_aux_vae_with_our_objective_alone() -> None:
+    where = {"data": Path("d"), "out": Path("o")}
+    for config in (recipes.galaxies(3, **where), recipes.cars3d("sound", **where)):
+        chosen_fields = recipes.CHOSEN["case 3" if config.objective == "tuned" else "cars3d"]
+        assert chosen_fields.items() <= dataclasses.asdict(config).items() and chosen_fields
+    others = [recipes.galaxies(3, model=model, **where) for model in ("idvae", "idvae-x", "beta-vae")]
+    others += [recipes.galaxies(3, objective="paper", **where), recipes.cars3d(model="beta-vae", **where)]
+    for config in others:
+        assert config.lambda2 is None and config.momentum is None and config.ramp is None
+
+
+def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
+    assert {one.name for one in chosen((ITEMS["fig3"].wants,), small=False)} == {
+        "galaxies-case2-idvae-0",
+        "galaxies-case2-aux-vae-0",
+    }
+    assert [one.name for one in chosen((ITEMS["fig9"].wants,), small=False)] == ["galaxies-case1-beta-vae-0"]
+    assert len(chosen((ITEMS["fig16"].wants,), small=False)) == 27
+    assert len(chosen((ITEMS["betas"].wants,), small=False)) == 24
+    everything = chosen(tuple(entry.wants for entry in ITEMS.values()), small=False)
+    assert everything == list(EXPERIMENTS)
+    small = chosen((Wants(objectives=(), all_seeds=True),), small=True)
+    assert {one.seed for one in small} == {0} and len(small) == 10 + 6 + 7 + 7
+
+
+def save(folder: Path, config: TrainConfig, **files: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_json()))
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def end(folder: Path) -> None:
+    """What a finished training and its evaluation leave beside the scores."""
+    (folder / "status.json").write_text(json.dumps({"exit_code": 0}))
+    for name in ("last.safetensors", "codes-test.h5", "codes-fresh.h5"):
+        (folder / name).touch()
+
+
+def test_how_far_an_experiment_is(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    assert at.stage(ONE) == "missing"
+    save(config.out, config, status={"exit_code": 75})
+    assert at.stage(ONE) == "missing"
+    (config.out / "config.json").write_text("{half of")
+    assert at.stage(ONE) == "missing"
+    save(config.out, config, status={"exit_code": 0})
+    assert at.stage(ONE) == "missing"
+    (config.out / "last.safetensors").touch()
+    assert at.stage(ONE) == "trained"
+    for metrics in (
+        {"sets": {}},
+        {"epoch": 1},
+        {"epoch": 0, "sets": {"test": {}, "fresh": {}}},
+        {"epoch": 1, "sets": {"test": {}}},
+    ):
+        save(config.out, config, metrics=metrics)
+        assert at.stage(ONE) == "trained"
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert at.stage(ONE) == "trained", "the codes are missing: these scores are of an earlier training"
+    end(config.out)
+    assert at.stage(ONE) == "done"
+
+
+def test_a_training_that_began_in_the_folder_of_a_record_is_not_drawn(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    end(config.out)
+    (config.out / "status.json").unlink()
+    for status in ({}, {"status": {"exit_code": 75}}):
+        save(config.out, config, **status)
+        assert at.stage(ONE) == "missing"
+        assert dataclasses.replace(at, drawn=()).stage(ONE) == "done"
+
+
+def test_a_record_of_a_version_without_a_field_has_its_default(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    earlier = config.to_json()
+    del earlier["symmetries"]
+    (config.out / "config.json").write_text(json.dumps(earlier))
+    assert dataclasses.replace(at, drawn=()).stage(ONE) == "done"
+    earlier["latents"] = 3
+    (config.out / "config.json").write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="config latents = 3, but the experiment"):
+        at.stage(ONE)
+
+
+def test_a_record_without_weights_will_do_where_only_scores_are_read(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert at.stage(ONE) == "missing"
+    scores_only = dataclasses.replace(at, drawn=())
+    assert scores_only.stage(ONE) == "done"
+    assert dataclasses.replace(at, drawn=(ONE,)).stage(ONE) == "missing"
+
+
+def test_finished_runs_need_no_data_where_only_scores_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--small", "--dry-run", "--runs", str(tmp_path)]
+    at = maker(tmp_path)
+    small = [one for one in chosen((ITEMS["table1"].wants,), small=True) if one.data != "cars3d"]
+    for one in small:
+        save(at.config(one).out, at.config(one), metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    assert command.main(["table1", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "python -m" not in said and f"{len(small)} runs are needed, {len(small)} of them are finished" in said
+    assert command.main(["table1", "fig9", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert said.count("hpcauxvae train ") == 1 and "--out " + str(tmp_path / "galaxies-case1-beta-vae-0") in said
+    assert "hpcauxvae simulate" in said and "hpcauxvae data" not in said
+    end(tmp_path / "galaxies-case1-beta-vae-0")
+    assert command.main(["fig9", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "hpcauxvae train " not in said and "hpcauxvae simulate" in said, "the images are drawn, too"
+
+
+def test_the_precision_of_a_run_does_not_matter(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    end(config.out)
+    assert dataclasses.replace(at, bf16=True).stage(ONE) == at.stage(ONE) == "done"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [("epochs", 7, "config epochs = 7, but the experiment galaxies-case2-aux-vae-1 has 1"),
+     ("beta", 3.0, "config beta = 3.0, but the experiment"),
+     ("objective", "paper", "config objective = paper, but")],
+)  # fmt: skip
+def test_a_folder_with_another_training_is_refused(tmp_path: Path, field: str, value: Any, words: str) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    save(config.out, dataclasses.replace(config, **{field: value}))
+    with pytest.raises(InputError, match=words):
+        at.stage(ONE)
+    moved = dataclasses.replace(config, data=Path("elsewhere.h5"), device="cpu", keep_last=9)
+    save(config.out, moved)
+    assert at.stage(ONE) == "missing"
+
+
+def test_an_objective_that_has_changed_since_is_named(tmp_path: Path) -> None:
+    at = maker(tmp_path)
+    config = at.config(ONE)
+    saved = config.to_json()
+    saved["resolved_objective"]["sigma"] = 0.5
+    config.out.mkdir(parents=True)
+    (config.out / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"config sigma = 0.5, but the experiment .* has 0.01"):
+        at.stage(ONE)
+
+
+def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    assert command.main(["all", "--small", "--dry-run", "--runs", str(runs), "--jobs", str(cores())]) == 0
+    said = capsys.readouterr().out
+    assert f"python -m hpcauxvae.train {runs}/data/galaxies.h5 --out {runs}/galaxies-case2-aux-vae-0 " in said
+    assert f"python -m hpcauxvae.simulate {runs}/data/fresh.h5 --n 240 --seed 8" in said
+    assert "Cars3D: skipped, 7 runs: no --cars3d PATH" in said and "cars3d-raw" not in said
+    assert said.count("hpcauxvae train ") == said.count("hpcauxvae evaluate ") == 10 + 6 + 7 + 3 + 2
+    assert not runs.exists()
+
+
+def test_its_runs_stand_apart_from_those_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, runs in (["--dry-run"], "runs/paper"), (["--dry-run", "--small"], "runs/paper-small"):
+        assert command.main(["fig9", *arguments]) == 0
+        assert f" --out {runs}/galaxies-case1-beta-vae-0 " in capsys.readouterr().out
+
+
+def test_data_made_for_something_else_are_refused(tmp_path: Path) -> None:
+    from hpcauxvae.data.dsprites import write
+
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "dsprites.h5", shapes=["ellipse"], n=50)
+    with pytest.raises(InputError, match=r"dsprites.h5: 50 samples; allowed: 240; remove it"):
+        maker(tmp_path).make([Experiment(data="dsprites")], dry=True)
+
+
+def test_without_galsim_the_way_to_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"galaxies.h5: is missing, and galsim, .*pip install"):
+        maker(tmp_path).make([ONE], dry=True)
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
+    for arguments, words in (
+        (["fig99"], "item 'fig99' is unknown; allowed: all, table1"),
+        (["--jobs", "0"], "jobs = 0; allowed: at least 1"),
+        (["--cars3d", str(tmp_path / "no")], "no: no such file or folder"),
+        (["--no-train", "--runs", str(tmp_path / "no")], "no: no such folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            command.main(arguments)

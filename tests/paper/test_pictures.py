@@ -1,0 +1,164 @@
+"""The items that need a model, from runs trained here on a few galaxies: files, numbers, what is missing."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from helpers.trainings import alone, config
+from hpcauxvae.data import dsprites
+from hpcauxvae.data.galaxies import CASES, FACTORS
+from hpcauxvae.data.hdf5 import write
+from hpcauxvae.evaluate.scores import EvaluateConfig, Evaluator, write_codes, write_json
+from hpcauxvae.metrics import score_images
+from hpcauxvae.paper import attack, command, figures, generated, perturbation, tsne
+from hpcauxvae.paper.items import ITEMS
+from hpcauxvae.paper.runs import Found, Item, find
+from hpcauxvae.simulate.measure import noiseless_stamps
+from hpcauxvae.types import InputError
+
+RUNS = {"a1": (1, "aux-vae"), "a3": (3, "aux-vae"), "b": (1, "beta-vae"), "i3": (3, "idvae")}
+N_TEST = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("paper")
+    rng = np.random.default_rng(0)
+    names = [factor.name for factor in FACTORS]
+    values = np.stack([rng.uniform(factor.low, factor.high, 10 * N_TEST) for factor in FACTORS], 1)
+    values[:, 2:4] *= 0.8
+    stamps = noiseless_stamps({}, folder, names, values)
+    path = folder / "galaxies.h5"
+    provenance = {"simulator": "GalSim", "scene": "{}", "image_unit": "counts", "image_origin": "lower"}
+    write(path, rng.poisson(stamps.clip(0)).astype(np.float32), values, FACTORS, provenance)
+    for name, (case, model) in RUNS.items():
+        run = config(path, folder / "runs" / name, model=model, aux=",".join(CASES[case]), epochs=1, batch_size=None)
+        alone(run)
+        evaluator = Evaluator(EvaluateConfig(run=run.out, device="cpu"))
+        scored = next(evaluator.sets())
+        images = score_images(scored.originals, scored.reconstructions, float(evaluator.model.maximum))
+        write_codes(run.out / "codes-test.h5", scored, images.per_image)
+        write_json(run.out / "metrics.json", {"ssim": images.means["ssim"], "epoch": 1, "sets": {}})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> list[Found]:
+    return find(folder / "runs")
+
+
+def check(paths: list[Path], names: list[str]) -> None:
+    """These files, each picture with something on it and a white edge."""
+    assert [path.name for path in paths] == names
+    for path in paths:
+        if path.suffix == ".png":
+            pixels = matplotlib.image.imread(path)[..., :3]
+            assert pixels.std() > 0.01
+            assert all(np.all(edge == 1) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+        else:
+            assert path.stat().st_size > 100
+
+
+def files(name: str) -> list[str]:
+    return [f"{name}.png", f"{name}-examples.png", f"{name}.json", f"{name}.md"]
+
+
+def test_maps(folder: Path, runs: list[Found], tmp_path: Path) -> None:
+    check(tsne.figure_1(runs, folder, tmp_path), ["fig1.png", "fig1.json"])
+    check(tsne.figure_6(runs, folder, tmp_path), ["fig6.png", "fig6.json"])
+    check(tsne.figure_7(runs, folder, tmp_path), ["fig7.png", "fig7.json"])
+    found = json.loads((tmp_path / "fig7.json").read_text())["explained_by_neighbours"]
+    assert list(found) == [f"case {case}, {part}" for case in (1, 3) for part in ("z", "z_aux", "z_recon")]
+    assert found["case 1, z_aux"]["n"] == N_TEST
+    assert list(json.loads((tmp_path / "fig6.json").read_text())["explained_by_neighbours"])[1:] == [
+        "β-VAE",
+        "IDVAE, case 3",
+    ]
+    with pytest.raises(InputError, match="no evaluated run on dsprites or cars3d"):
+        tsne.figure_13(runs, folder, tmp_path)
+
+
+def test_perturbation(folder: Path, runs: list[Found], tmp_path: Path) -> None:
+    check(perturbation.figure_4(runs, folder, tmp_path), files("fig4"))
+    report = json.loads((tmp_path / "fig4.json").read_text())
+    assert [block["run"] for block in report.values()] == ["a1", "a3"]
+    assert report["case 1"]["scores"]["no perturbation"]["ssim"] == pytest.approx(runs[0].metrics["ssim"], rel=1e-5)
+
+
+def test_attack(folder: Path, runs: list[Found], tmp_path: Path) -> None:
+    check(attack.figure_8(runs, folder, tmp_path), files("fig8"))
+    models = json.loads((tmp_path / "fig8.json").read_text())["models"]
+    assert [block["run"] for block in models.values()] == ["b", "a1", "i3", "a3"]
+    assert models["Aux-VAE, case 1"]["ssim"][0] == pytest.approx(runs[0].metrics["ssim"], rel=1e-5)
+
+
+def test_generated(folder: Path, runs: list[Found], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "LEVELS", 2)
+    check(generated.figure(runs, folder, tmp_path), files("generated"))
+    report = json.loads((tmp_path / "generated.json").read_text())
+    assert report["run"] == "a1" and report["n"] == 32 and report["factors"] == list(CASES[1])
+    assert report["responses"]["g1"]["truth"] > 0.5
+
+
+@pytest.mark.parametrize("item", [perturbation.figure_4, attack.figure_8, generated.figure])
+def test_weights_of_another_epoch_than_the_scores_are_not_drawn(
+    item: Item, folder: Path, runs: list[Found], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is of epoch 30, but the weights beside it are of epoch 1"):
+        item([dataclasses.replace(run, metrics={"epoch": 30}) for run in runs], folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "item", [tsne.figure_1, tsne.figure_7, perturbation.figure_4, attack.figure_8, generated.figure]
+)
+def test_without_runs_the_command_that_makes_one_is_named(item: Item, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no evaluated run of galaxy case 1; make one: hpcauxvae train"):
+        item([], tmp_path, tmp_path)
+
+
+def test_all_draws_what_it_can_and_names_the_rest(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "ITEMS", {name: ITEMS[name] for name in ("fig13", "fig1")})
+    arguments = ["--runs", str(folder / "runs"), "--out", str(tmp_path), "--no-train", "--jobs", "1"]
+    assert command.main(["all", *arguments]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"fig1: {tmp_path}/fig1.png\nfig1: {tmp_path}/fig1.json\n"
+    assert "fig13: not drawn: " in said.err and "no evaluated run on dsprites or cars3d" in said.err
+    assert [line for line in (tmp_path / "fig1.txt").read_text().splitlines() if line.startswith("run: ")] == [
+        f"run: {folder}/runs/b"
+    ], "the one that it reads"
+    with pytest.raises(InputError, match="no evaluated run on dsprites"):
+        command.main(["fig13", *arguments])
+    monkeypatch.setattr(command, "ITEMS", {"fig13": ITEMS["fig13"]})
+    with pytest.raises(InputError, match="not one item could be drawn"):
+        command.main(["all", *arguments])
+
+
+def test_an_item_reads_of_each_kind_the_first_run_and_ours_before_others(runs: list[Found]) -> None:
+    def another(name: str, of: Found, **fields: Any) -> Found:
+        return Found(folder=Path(name), config=dataclasses.replace(of.config, **fields), metrics={})
+
+    a1, a3, b, i3 = runs
+    sound = another("d", a1, aux=",".join(dsprites.LABELS["sound"]), objective="bernoulli")
+    paper = another("p", a1, objective="paper")
+    every = [another("a1-7", a1, seed=7), sound, paper, *runs]
+    assert ITEMS["fig8"].wants.read(every) == [a1, a3, b, i3]
+    assert ITEMS["fig4"].wants.read([paper, a3]) == [a3, paper]
+    assert ITEMS["fig15"].wants.read(every) == [sound]
+    assert ITEMS["table1"].wants.read(every) == sorted(every, key=lambda run: run.folder.name)
+    assert ITEMS["fig1"].wants.read([a1, a3]) == [a1, a3], "it makes do with another"
+
+
+def test_codes_that_are_gone_are_named(folder: Path, runs: list[Found], tmp_path: Path) -> None:
+    gone = [Found(folder=tmp_path / "gone", config=runs[0].config, metrics=runs[0].metrics)]
+    for item in (figures.figure_2, tsne.figure_7):
+        with pytest.raises(
+            InputError, match=r"gone/codes-test.h5: no such file; `hpcauxvae evaluate .*gone` writes it"
+        ):
+            item(gone, folder, tmp_path)

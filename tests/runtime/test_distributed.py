@@ -1,0 +1,258 @@
+"""Ranks as launchers name them, and collectives between real processes against one process."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.places import ROOT
+from hpcauxvae.runtime.collectives import device_of, slice_of, start
+from hpcauxvae.runtime.launchers import World, find_world, first_host, rendezvous
+from hpcauxvae.runtime.stop_requests import FAILED
+from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.types import InputError
+
+ALONE = World(0, 1, 0, 1, "alone")
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+OPEN_MPI = {
+    f"OMPI_COMM_WORLD_{k}": v for k, v in (("RANK", "2"), ("SIZE", "6"), ("LOCAL_RANK", "0"), ("LOCAL_SIZE", "2"))
+}
+PALS = {"PALS_RANKID": "7", "PMI_RANK": "7", "PMI_SIZE": "8", "PALS_LOCAL_RANKID": "3", "PMI_LOCAL_SIZE": "4"}
+HYDRA = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+SBATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+# Task 8 of "4(x2),3": two nodes of 4 and one of 3.
+STEP = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "8", "SLURM_LOCALID": "0", "SLURM_NODEID": "2",
+    "SLURM_STEP_NUM_TASKS": "11", "SLURM_NTASKS": "12", "SLURM_STEP_TASKS_PER_NODE": "4(x2),3",
+}  # fmt: skip
+
+
+def without(env: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("env", "world"),
+    [
+        ({}, ALONE),
+        (TORCHRUN, World(5, 8, 1, 4, "torchrun")),
+        (OPEN_MPI, World(2, 6, 0, 2, "mpi")),
+        (PALS, World(7, 8, 3, 4, "mpi")),
+        (HYDRA, World(1, 2, 1, 2, "mpi")),
+        (SBATCH, ALONE),
+        (STEP, World(8, 11, 0, 3, "slurm")),
+        (STEP | {"PMI_RANK": "8", "PMI_SIZE": "11"}, World(8, 11, 0, 3, "slurm")),
+        (without(STEP, "SLURM_STEP_NUM_TASKS") | {"SLURM_NTASKS": "11"}, World(8, 11, 0, 3, "slurm")),
+        (STEP | HYDRA, World(1, 2, 1, 2, "mpi")),
+        (STEP | TORCHRUN, World(5, 8, 1, 4, "torchrun")),
+    ],
+)
+def test_finds_the_place_that_each_launcher_gives(env: dict[str, str], world: World) -> None:
+    assert find_world(env) == world
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (without(TORCHRUN, "RANK"), "torchrun: variable RANK must be set"),
+        (TORCHRUN | {"RANK": "8"}, "torchrun: rank 8 of 8 processes"),
+        (TORCHRUN | {"RANK": "-1"}, "torchrun: variable RANK='-1' must be a whole number"),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "9"}, "1 of 9 on this machine"),
+        (without(HYDRA, "PMI_SIZE"), "mpi: variable PMI_SIZE must be set"),
+        (STEP | {"SLURM_STEP_TASKS_PER_NODE": "4(x2"}, r"SLURM_STEP_TASKS_PER_NODE='4\(x2'"),
+        (STEP | {"SLURM_NODEID": "3"}, "SLURM_NODEID=3"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, r"world size 1 \(alone\), but WORLD_SIZE=2"),
+        (HYDRA | without(TORCHRUN) | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"},
+         r"world size 1 \(torchrun\), but PMI_SIZE=2"),
+        (STEP | {"PMI_RANK": "0", "PMI_SIZE": "1", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1"},
+         r"world size 1 \(mpi\), but SLURM_STEP_NUM_TASKS=11"),
+        ({"PMI_RANK": "1", "PMI_SIZE": "4"}, r"world size 1 \(alone\), but PMI_SIZE=4"),
+    ],
+)  # fmt: skip
+def test_refuses_what_is_incomplete_or_contradicts_itself(env: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_world(env)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("gpu[07-09,12],login1", "gpu07"),
+        ("r[0-1]n[3,5]-ib", "r0n3-ib"),
+        ("a,b[1-2]", "a"),
+    ],
+)
+def test_first_host_of_a_node_list(nodes: str, first: str, tmp_path: Path) -> None:
+    assert first_host(nodes) == first
+    if shutil.which("scontrol") and nodes.count("[") < 2:  # Debian's expands one bracket of a name only
+        (tmp_path / "slurm.conf").write_text("ClusterName=none\nSlurmctldHost=localhost\n")
+        env = os.environ | {"SLURM_CONF": str(tmp_path / "slurm.conf")}
+        command = ["scontrol", "show", "hostnames", nodes]
+        names = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+        assert names.stdout.split()[0] == first
+
+
+def test_rendezvous_is_where_the_allocation_begins(tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text("x1\nx1\nx2\n")
+    two_nodes, one_node = World(3, 4, 1, 2, "slurm"), World(1, 2, 1, 2, "mpi")
+    slurm = {"SLURM_STEP_NODELIST": "n[4-5]", "SLURM_JOB_ID": "11", "SLURM_STEP_ID": "0"}
+    assert rendezvous(two_nodes, {"MASTER_ADDR": "m", "MASTER_PORT": "99"} | slurm) == ("m", 99)
+    assert rendezvous(two_nodes, slurm)[0] == "n4"
+    assert rendezvous(two_nodes, {"PBS_NODEFILE": str(tmp_path / "nodes")})[0] == "x1"
+    assert rendezvous(one_node, slurm)[0] == "127.0.0.1"
+    with pytest.raises(InputError, match="set MASTER_ADDR"):
+        rendezvous(two_nodes, {})
+    ports = [
+        rendezvous(one_node, slurm | {name: "1"})[1] for name in ("A", "SLURM_JOB_ID", "SLURM_STEP_ID", "PBS_JOBID")
+    ]
+    assert len(set(ports)) == len(ports), "jobs and steps at the same time meet at different ports"
+    assert ports[0] == rendezvous(one_node, slurm)[1], "variables that differ between ranks do not count"
+    assert all(1024 < port < 32768 for port in ports)
+
+
+def test_one_gpu_for_each_process_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = World(5, 8, 1, 4, "torchrun")
+
+    def device(count: int, world: World, request: str) -> str:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        return str(device_of(world, request))
+
+    assert device(0, second, "auto") == "cpu"
+    assert device(4, second, "cpu") == "cpu"
+    assert device(4, second, "auto") == "cuda:1"
+    assert device(4, ALONE, "cuda:3") == "cuda:3"
+    assert device(1, World(5, 8, 1, 4, "slurm"), "cuda") == "cuda:0", "a task that sees its own GPU only"
+    for count, world, request in [(0, ALONE, "cuda"), (1, second, "auto"), (4, second, "cuda:1"), (4, ALONE, "tpu")]:
+        with pytest.raises(InputError, match=f"device '{request}'"):
+            device(count, world, request)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("n", [0, 1, 5, 64])
+def test_slices_are_near_equal_and_cover_all(n: int, world_size: int) -> None:
+    parts = [list(range(n))[slice_of(n, rank, world_size)] for rank in range(world_size)]
+    assert [i for part in parts for i in part] == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(InputError, match=rf"rank 0 of 2 .* 127.0.0.1:{taken.getsockname()[1]} .* set MASTER_ADDR"):
+            start(World(0, 2, 0, 2, "mpi"), timeout=timedelta(seconds=2))
+
+
+# What every process of the tests below does: shares of means over 7 and over 2 samples, an error on one rank.
+PROGRAM = """
+import json, os, sys
+import torch
+from hpcauxvae.runtime import collectives as distributed
+from hpcauxvae.runtime.stop_requests import FAILED
+from hpcauxvae.types import InputError, Reduction
+from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.runtime.launchers import find_world
+
+def fail():
+    raise InputError("disk full")
+
+world = find_world()
+processes = distributed.start(world, "cpu")
+found = {"world": [world.rank, world.world_size, world.local_rank, world.local_world_size, world.launcher]}
+for n in (7, 2):
+    x = torch.linspace(1, 2, n, dtype=torch.float64, requires_grad=True)
+    part = Reduction(n, processes.group).mean(x[distributed.slice_of(n, world.rank, world.world_size)] ** 3)
+    part.backward()
+    found[str(n)] = [part.item(), x.grad.tolist()]
+try:
+    distributed.on_first_rank(fail, processes)
+except InputError as error:
+    found["error"] = [str(error), error.reported]
+try:
+    distributed.on_each_rank(fail if world.rank == world.world_size - 1 else lambda: None, processes)
+except InputError as error:
+    found["error of the last"] = [str(error), error.reported]
+found["of the first"] = distributed.on_first_rank(lambda: world.rank, processes)
+found["own"] = distributed.on_each_rank(lambda: world.rank, processes)
+cycle = [processes.group]
+cycle.append(cycle)
+del processes, cycle
+distributed.stop()
+tasks = [f"/proc/self/task/{task}/comm" for task in os.listdir("/proc/self/task")]
+found["threads"] = [name for name in (open(task).read() for task in tasks) if "gloo" in name]
+with open(f"{sys.argv[1]}/{world.rank}.json", "w") as file:
+    json.dump(found, file)
+"""
+
+
+def launch(*command: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+
+
+MPIRUN = ("mpirun", "-n", "3", sys.executable)
+TORCHRUN_COMMAND = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
+
+
+@pytest.mark.parametrize(
+    ("command", "size", "launcher"),
+    [((sys.executable,), 1, "alone"), (MPIRUN, 3, "mpi"), (TORCHRUN_COMMAND, 3, "torchrun")],
+)
+def test_processes_agree_with_one(tmp_path: Path, command: tuple[str, ...], size: int, launcher: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = launch(*command, str(program), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
+    assert [rank["world"] for rank in ranks] == [[r, size, r, size, launcher] for r in range(size)]
+    for n in (7, 2):
+        x = torch.linspace(1, 2, n, dtype=torch.float64)
+        value = sum(rank[str(n)][0] for rank in ranks) / size
+        gradient = torch.tensor([rank[str(n)][1] for rank in ranks], dtype=torch.float64).mean(0)
+        assert value == pytest.approx((x**3).mean().item(), rel=1e-14)
+        torch.testing.assert_close(gradient, 3 * x**2 / n, rtol=1e-14, atol=0)
+    for number, rank in enumerate(ranks):
+        assert rank["error"] == ["disk full", number > 0]
+        assert rank["error of the last"] == ["disk full", number < size - 1]
+        assert (rank["of the first"], rank["own"]) == (0, number)
+        assert rank["threads"] == [], "a thread that outlives its group can abort the process at its end"
+
+
+def test_singletons_under_mpirun_are_refused() -> None:
+    alone = [
+        f"{name}={value}"
+        for name, value in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    ]
+    program = "from hpcauxvae.runtime.launchers import find_world; find_world()"
+    done = launch("mpirun", "-n", "2", "env", *alone, sys.executable, "-c", program)
+    assert done.returncode != 0
+    assert "world size 1 (torchrun), but PMI_SIZE=2" in done.stderr
+
+
+def test_a_rank_ends_though_its_last_duty_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving up the lock on a disk that is gone, for one."""
+
+    def fails() -> None:
+        raise OSError("the disk is gone")
+
+    def ended(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", ended)
+    watch = Watch(start(ALONE, "cpu"), 1 / 600, fails)
+    watch._verdict = "rank 0 is gone"
+    with pytest.raises(SystemExit) as end:
+        watch._run()
+    assert end.value.code == FAILED
