@@ -21,10 +21,11 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
 from hpcauxvae.metrics.ssim import image_values
+from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.lock import RunLock
-from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO, Requests
+from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run

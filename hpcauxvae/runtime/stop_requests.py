@@ -1,55 +1,37 @@
-"""What a run does between two steps on request: save, or save and end before it is finished; agreed by all ranks."""
+"""Hears the signals by which a user, a launcher or a batch system asks a process to end, and names the exit codes.
+
+Imports the standard library alone; the ranks of a run agree on what they heard in agreed_requests.py.
+"""
 
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Self
-
-import torch
-import torch.distributed as dist
-
-from hpcauxvae.runtime.collectives import Processes
+from typing import Any, Self
 
 FINISHED = 0
 FAILED = 1
 MORE_TO_DO = 75
-"""Stopped on request with a whole checkpoint (EX_TEMPFAIL of sysexits.h: try again later)."""
-
-AGREE_EVERY = 4
-"""Steps between two questions to all ranks. Each answer is read at the next question, so that nobody waits for it: a
-request is obeyed after at most 2 * AGREE_EVERY steps."""
+"""Stopped on request, and the same command goes on (EX_TEMPFAIL of sysexits.h: try again later)."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _SAME_PRESS_S = 3.0
 
 
-class Asked(NamedTuple):
-    """What some rank was asked for; the same on all."""
-
-    stop: bool
-    save: bool
-
-
-class Requests:
-    """Listens, inside its `with`, for SIGTERM, SIGUSR1 and Ctrl-C, and keeps the time limits.
+class StopListener:
+    """Listens, inside its `with`, for SIGTERM, SIGUSR1 and Ctrl-C.
 
     Ctrl-C pressed again later is a KeyboardInterrupt; within three seconds it counts as the same, because torchrun
-    passes on to its workers the one that the terminal has sent them already.
+    passes on to its workers the press that the terminal has sent them already.
     """
 
-    def __init__(self, processes: Processes, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
-        """The limits count from now: the time until the run stops, and the time between saves."""
-        self.control = None
-        if processes.group is not None:
-            self.control = dist.new_group(backend="gloo", timeout=processes.patience)
-        self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self.between_saves = None if checkpoint_minutes is None else 60 * checkpoint_minutes
-        self.saved_at = time.monotonic()
+    def __init__(self, when_asked: Callable[[], None] | None = None) -> None:
+        """when_asked: called once, inside the handler of the first signal."""
         self.reason = ""
-        """Why this rank was asked to stop; empty if it was not."""
+        """Why this process was asked to stop, such as SIGTERM; empty if it was not."""
+        self._when_asked = when_asked
         self._interrupted_at: float | None = None
-        self._pending: tuple[Any, torch.Tensor] | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -62,8 +44,6 @@ class Requests:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if error is None:
-            self._answer()  # no rank leaves while another still waits for it
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -71,42 +51,6 @@ class Requests:
             if self._interrupted_at is not None and now - self._interrupted_at > _SAME_PRESS_S:
                 raise KeyboardInterrupt
             self._interrupted_at = now
-        self.reason = self.reason or signal.Signals(number).name
-
-    def saved(self) -> None:
-        """The time to the next save starts now."""
-        self.saved_at = time.monotonic()
-
-    def agreed(self, step: int) -> Asked:
-        """What to do before this step of the run; all ranks must ask at every step, and get the same answer."""
-        if self.control is None:
-            return self._own()
-        if step % AGREE_EVERY:
-            return Asked(False, False)
-        answer = self._answer()
-        flags = torch.tensor(self._own(), dtype=torch.int32)
-        self._pending = dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control, async_op=True), flags
-        return answer
-
-    def agreed_now(self) -> Asked:
-        """The same without delay, for the end of an epoch, where all ranks wait for each other anyway."""
-        if self.control is None:
-            return self._own()
-        earlier = self._answer()
-        flags = torch.tensor(self._own(), dtype=torch.int32)
-        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control)
-        return Asked(*(bool(now) or before for now, before in zip(flags, earlier, strict=True)))
-
-    def _own(self) -> Asked:
-        now = time.monotonic()
-        if self.deadline is not None and now >= self.deadline:
-            self.reason = self.reason or "time limit"
-        return Asked(bool(self.reason), self.between_saves is not None and now - self.saved_at >= self.between_saves)
-
-    def _answer(self) -> Asked:
-        if self._pending is None:
-            return Asked(False, False)
-        work, flags = self._pending
-        self._pending = None
-        work.wait()
-        return Asked(*map(bool, flags))
+        first, self.reason = not self.reason, self.reason or signal.Signals(number).name
+        if first and self._when_asked is not None:
+            self._when_asked()

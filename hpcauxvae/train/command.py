@@ -13,10 +13,11 @@ from datetime import timedelta
 import torch
 
 from hpcauxvae.data.hdf5 import check_pixels, open_set
+from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.launchers import World, find_world
 from hpcauxvae.runtime.lock import RunLock
-from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO, Requests
+from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints

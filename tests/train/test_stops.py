@@ -13,9 +13,10 @@ import torch
 from helpers.ranks import ends, running, start_ranks
 from helpers.trainings import alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.runtime.agreed_requests import AGREE_EVERY
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.runtime.stop_requests import AGREE_EVERY, FINISHED, MORE_TO_DO
+from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
@@ -236,7 +237,7 @@ LATE = """
 import time
 from datetime import timedelta
 from hpcauxvae.runtime.collectives import start
-from hpcauxvae.runtime.stop_requests import Requests
+from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.launchers import find_world
 processes = start(find_world(), "cpu", timedelta(seconds=8))
 requests = Requests(processes, None, None)
