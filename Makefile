@@ -1,4 +1,5 @@
-# make demo: the main job on real GalSim data, start to pictures.  make test: the tests.  Both set up .venv first.
+# make demo: the main job on real GalSim data, start to pictures.  make test: the tests, in five minutes; make test-all: all
+# of them.  Each sets up .venv first.
 
 PYTHON ?= python3
 NPROC ?= 2
@@ -7,9 +8,10 @@ export OMP_NUM_THREADS = 1
 
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := $(BIN)/python -m pytest -n $(NPROC) --dist worksteal
 SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
 
-.PHONY: demo test lint bench gpu-check build clean
+.PHONY: demo test test-all lint bench gpu-check build clean
 
 demo: demo/run/metrics.json
 	@echo "Pictures: demo/run/pictures/"
@@ -36,7 +38,10 @@ demo/%-noiseless.h5: demo/%.h5
 	$(SIMULATE) $@ --like $< --noiseless
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "smoke or not (slow or processes or native or cluster)"
+
+test-all: $(READY)
+	$(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

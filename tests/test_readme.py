@@ -60,8 +60,12 @@ def test_the_tree_gives_purposes() -> None:
 
 
 def test_commands_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"demo", "test"} <= set(re.findall(r"^    make (\w+)", README, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert (
+        {"demo", "test", "test-all"}
+        <= set(re.findall(r"(?:^    |[;`] ?)make ([\w-]+)", README, re.MULTILINE))
+        <= targets
+    )
     assert set(re.findall(r"(?:^    |`)hpcauxvae (\w+)", README, re.MULTILINE)) <= set(COMMANDS)
     for module in re.findall(r"-m (hpcauxvae[\w.]*)", README):
         assert importlib.util.find_spec(module), module
@@ -69,7 +73,7 @@ def test_commands_exist() -> None:
 
 def test_ci_runs_the_tests_as_the_readme_does() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
-    assert re.findall(r"^make (\w+)$", ci, re.MULTILINE) == ["lint", "test"]
+    assert re.findall(r"^make ([\w-]+)$", ci, re.MULTILINE) == ["lint", "test", "test-all"]
 
 
 def test_every_document_that_is_named_exists() -> None:

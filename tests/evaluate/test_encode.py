@@ -21,7 +21,13 @@ from hpcauxvae.types import InputError
 
 ALONE = start(find_world({}), "cpu")
 # Chunks of 50 samples, the last one of 10.
-PROGRAM = "import sys; from hpcauxvae import cli, encode; encode.CHUNK = 50; cli.run(lambda: encode.main(sys.argv[1:]))"
+PROGRAM = """
+import sys
+from hpcauxvae import cli
+from hpcauxvae.evaluate import encode
+encode.CHUNK = 50
+cli.run(lambda: encode.main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")

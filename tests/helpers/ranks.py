@@ -1,47 +1,27 @@
 """Starts the ranks of a training run without a launcher, so that tests can send signals to one of them."""
 
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from helpers.places import ROOT
+from helpers.forked import Forked, ranks_env
 
 
 def start_ranks(
-    count: int, *arguments: object, program: tuple[str, str] = ("-m", "hpcauxvae.train")
-) -> list[subprocess.Popen[str]]:
+    count: int, *arguments: object, program: tuple[str | Path, ...] = ("-m", "hpcauxvae.train")
+) -> list[Forked]:
     """Training, or another program, on so many processes of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {
-        "WORLD_SIZE": count,
-        "LOCAL_WORLD_SIZE": count,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": 1,
-        "PYTHONPATH": ROOT,
-    }
-    command = [sys.executable, *program, *map(str, arguments)]
-    ranks = []
-    for rank in range(count):
-        own = {key: str(value) for key, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-        ranks.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | own)
-        )
-    return ranks
+    return [Forked(program, *arguments, env=os.environ | own) for own in ranks_env(count)]
 
 
-def ends(ranks: list[subprocess.Popen[str]], timeout: float = 120) -> tuple[list[int], list[str]]:
+def ends(ranks: list[Forked], timeout: float = 120) -> tuple[list[int], list[str]]:
     """Exit codes and standard errors, once all have ended."""
     errors = [rank.communicate(timeout=timeout)[1] for rank in ranks]
-    return [rank.returncode for rank in ranks], errors
+    return [rank.wait() for rank in ranks], errors
 
 
-def running(ranks: list[subprocess.Popen[str]], condition: Callable[[], bool], seconds: float = 120) -> None:
+def running(ranks: list[Forked], condition: Callable[[], bool], seconds: float = 120) -> None:
     """Waits until the condition holds, while all ranks run."""
     deadline = time.monotonic() + seconds
     while not condition():

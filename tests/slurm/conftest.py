@@ -27,3 +27,10 @@ def cluster() -> Iterator[Cluster]:
 def desk(cluster: Cluster, tmp_path: Path) -> Desk:
     """An empty folder of a user."""
     return Desk(tmp_path, cluster)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder, and none beside, need the cluster."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.cluster)

@@ -258,7 +258,7 @@ def test_ranks_wait_for_each_other_s_requests_as_long_as_for_all_else(data):
 
 SLOW = """
 import time
-from hpcauxvae.train.command import command as train
+from hpcauxvae.train import command as train
 from hpcauxvae.cli import run
 from hpcauxvae.data import hdf5
 real = hdf5._pixel_errors
