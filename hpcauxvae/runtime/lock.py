@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcauxvae.runtime.files import file_fault
+from hpcauxvae.runtime.launchers import find_job
 from hpcauxvae.types import InputError
 
 
@@ -22,12 +23,13 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"
-        self.owner = {
+        job = find_job()
+        self.owner: dict[str, Any] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": _start_time(os.getpid()),
-            "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID"),
-            "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+            "job": job.number,
+            "restart": job.restarts,
         }
 
     def acquire(self) -> None:
@@ -78,8 +80,8 @@ class RunLock:
             if holder["job"] is None or holder["job"] != self.owner["job"]:
                 # A job names itself to its successor when its own processes have ended (jobs/lib.sh).
                 return holder["job"] is not None and holder["job"] == os.environ.get("PREDECESSOR")
-            # PBS does not count restarts; two runs of one Slurm job on two hosts are not one that was requeued.
-            return "SLURM_JOB_ID" not in os.environ or self.owner["restart"] > holder.get("restart", 0)
+            # Two runs of one job on two hosts are no job that was requeued, where restarts are counted.
+            return self.owner["restart"] is None or self.owner["restart"] > (holder.get("restart") or 0)
         return _start_time(holder["pid"]) != holder["started"]
 
 

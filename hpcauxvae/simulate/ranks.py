@@ -9,10 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hpcauxvae.runtime.launchers import refuse_singletons
+from hpcauxvae.runtime.launchers import mpi_started_several, refuse_singletons
 from hpcauxvae.types import InputError
-
-_MPI_VARIABLES = ("PMI", "OMPI_COMM_WORLD_", "PALS_", "MPI_LOCAL")
 
 T = TypeVar("T")
 
@@ -21,13 +19,13 @@ class Ranks:
     """The MPI ranks of this start, or this process alone."""
 
     def __init__(self, env: Mapping[str, str] = os.environ) -> None:
-        """MPI is started only where a launcher left its variables.
+        """MPI is started only where a launcher of MPI started several processes.
 
         Raises InputError where this process sees itself alone and a launcher says that it started several.
         """
         self.comm: Any = None
         found_by = "no MPI launcher"
-        if any(name.startswith(_MPI_VARIABLES) for name in env):
+        if mpi_started_several(env):
             try:
                 from mpi4py import MPI
 

@@ -15,7 +15,17 @@ import torch
 
 from helpers.places import ROOT
 from hpcauxvae.runtime.collectives import device_of, slice_of, start
-from hpcauxvae.runtime.launchers import World, find_world, first_host, rendezvous
+from hpcauxvae.runtime.launchers import (
+    World,
+    find_job,
+    find_world,
+    first_host,
+    is_of_a_launcher,
+    is_of_a_meeting,
+    mpi_started_several,
+    rendezvous,
+    speaks,
+)
 from hpcauxvae.runtime.stop_requests import FAILED
 from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.types import InputError
@@ -57,6 +67,45 @@ def without(env: Mapping[str, str], *names: str) -> dict[str, str]:
 )
 def test_finds_the_place_that_each_launcher_gives(env: dict[str, str], world: World) -> None:
     assert find_world(env) == world
+
+
+@pytest.mark.parametrize(
+    ("env", "several", "first"),
+    [
+        (TORCHRUN, False, True),
+        (OPEN_MPI, True, False),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_RANK": "0"}, True, True),
+        (PALS, True, False),
+        (PALS | {"PALS_RANKID": "0", "PMI_RANK": "0"}, True, True),
+        (HYDRA, True, False),
+        (HYDRA | {"PMI_RANK": "0"}, True, True),
+        (HYDRA | {"PMI_RANK": "0", "PMI_SIZE": "1", "MPI_LOCALNRANKS": "1"}, False, True),
+        (STEP | {"PMIX_RANK": "8", "PMIX_NAMESPACE": "slurm.pmix.7.0"}, True, False),
+        (STEP, False, True),
+    ],
+)
+def test_knows_whether_mpi_started_it_and_which_rank_speaks(env: dict[str, str], several: bool, first: bool) -> None:
+    assert (mpi_started_several(env), speaks(env)) == (several, first)
+
+
+@pytest.mark.parametrize(
+    "env", [TORCHRUN, OPEN_MPI, PALS, HYDRA, STEP], ids=["torchrun", "ompi", "pals", "pmi", "slurm"]
+)
+def test_a_child_is_alone_without_what_its_parents_launcher_left(env: dict[str, str]) -> None:
+    kept = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1", "SLURM_CONF": "/etc/slurm.conf", "OMP_NUM_THREADS": "2"}
+    left = {name: value for name, value in (env | kept).items() if not is_of_a_launcher(name)}
+    assert left == kept and find_world(left) == ALONE and not mpi_started_several(left)
+    assert [name for name in ("MASTER_ADDR", "MASTER_PORT", "PATH") if is_of_a_meeting(name)] == [
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    ]
+
+
+def test_the_job_and_how_often_it_was_requeued() -> None:
+    assert find_job({}) == (None, None)
+    assert find_job({"SLURM_JOB_ID": "7"}) == ("7", 0)
+    assert find_job({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}) == ("7", 2)
+    assert find_job({"PBS_JOBID": "8.server"}) == ("8.server", None), "PBS does not count"
 
 
 @pytest.mark.parametrize(
