@@ -25,6 +25,7 @@ import torch.distributed as dist
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.dependence import moments, native
 from hpcauxvae.runtime.collectives import Apart, device_of, start, stop
+from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import World, find_world
 from hpcauxvae.types import InputError
 
@@ -216,9 +217,7 @@ def preflight(options: Options) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m hpcauxvae preflight`."""
-    import tyro
-
-    options = tyro.cli(Options, args=argv, prog="hpcauxvae preflight", config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse(Options, argv, "hpcauxvae preflight")
     try:
         print(preflight(options))
     finally:

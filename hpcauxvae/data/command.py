@@ -4,13 +4,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import numpy as np
 import tyro
 
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.runtime.command_line import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,4 +91,5 @@ def describe(image_set: ImageSet) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with every error on stderr."""
-    return tyro.cli(Action, args=argv, prog="hpcauxvae data", config=(tyro.conf.PositionalRequiredArgs,)).run()
+    action: Any = parse(cast(Any, Action), argv, "hpcauxvae data")
+    return action.run()

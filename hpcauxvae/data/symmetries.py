@@ -3,14 +3,15 @@
 Shape legend in types.py; S symmetries.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
-
-from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.data.samples import random_bits
 from hpcauxvae.types import Batch, InputError
+
+if TYPE_CHECKING:  # `parse` serves a command line, which does without torch
+    import torch
+    from torch import Tensor
+
+    from hpcauxvae.data.hdf5 import ImageSet
 
 MIRRORS = ("left-right", "up-down", "transpose")
 
@@ -42,8 +43,10 @@ def parse(text: str) -> tuple[Symmetry, ...]:
 class Mirrors:
     """Each sample as it is or mirrored, by half the chance for each symmetry; a key and its number decide."""
 
-    def __init__(self, symmetries: tuple[Symmetry, ...], data: ImageSet, device: torch.device) -> None:
+    def __init__(self, symmetries: tuple[Symmetry, ...], data: "ImageSet", device: "torch.device") -> None:
         """Raises InputError where the data cannot have a symmetry."""
+        import torch
+
         _, height, width = data.shape
         factors = data.factors
         names = [factor.name for factor in factors]
@@ -67,6 +70,10 @@ class Mirrors:
         """The batch with some of its samples mirrored; factors that are not measured stay so."""
         if not self.mirrors:
             return batch
+        import torch
+
+        from hpcauxvae.data.samples import random_bits
+
         images, factors_BF, bits_B = batch.images, batch.factors, random_bits(batch.index, *key)
         for bit, mirror in enumerate(self.mirrors):
             chosen_B = (bits_B >> bit) & 1 == 1
@@ -77,7 +84,7 @@ class Mirrors:
         return Batch(images, factors_BF, batch.index)
 
 
-def _mirrored(images_BCHW: Tensor, mirror: str) -> Tensor:
+def _mirrored(images_BCHW: "Tensor", mirror: str) -> "Tensor":
     if mirror == "transpose":
         return images_BCHW.transpose(-1, -2)
     return images_BCHW.flip(-1 if mirror == "left-right" else -2)

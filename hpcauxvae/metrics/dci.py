@@ -5,7 +5,6 @@ Shape suffixes: N samples, D auxiliary factors, Z latents, G groups left out.
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesRegressor
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, parts_score
@@ -41,6 +40,8 @@ def dci(codes: Codes) -> dict[str, Score]:
 
 def _fit(mean_NZ: NDArray, target_N: NDArray, groups: int, seed: int) -> tuple[Array, Array]:
     """For each group left out of the samples with a value: the importances (G, Z) and R^2 on that group (G,)."""
+    from sklearn.ensemble import ExtraTreesRegressor  # half a second, which training does without
+
     rows = np.flatnonzero(~np.isnan(target_N))[:LARGEST]
     group = np.arange(len(rows)) * groups // len(rows)
     importances, explained = [], []

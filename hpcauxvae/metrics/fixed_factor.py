@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.intervals import Score, parts_score
@@ -97,6 +96,8 @@ def _factor_vae(relative_NZ: NDArray, aux_ND: NDArray, rng: np.random.Generator)
 
 
 def _beta_vae(relative_NZ: NDArray, aux_ND: NDArray, rng: np.random.Generator) -> float:
+    from sklearn.linear_model import LogisticRegression  # half a second, which training does without
+
     if aux_ND.shape[1] == 1:
         return 1.0
     rows_VM, factor_V = _sharing(aux_ND, 2 * BATCH, rng)

@@ -1,7 +1,10 @@
-"""Linear disentanglement score: equation (10) of Ganguli et al., with the score that a perfect code would have.
+"""Linear disentanglement score: equation (10) of Ganguli et al., with the score that a perfect code would have; and how
+well each factor is read from its own latent.
 
 Shape suffixes: D auxiliary factors, Z latents, S draws of z, R random repeats.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -72,3 +75,16 @@ def _score(codes: Codes, correlations: Correlations, latents: int) -> LdsScore:
 
     score = correlation_score(statistic, correlations, n, (0, 1), codes.seed)
     return LdsScore(**score, attainable=ceiling)
+
+
+def alignment(codes: Codes) -> dict[str, Score]:
+    """Signed correlation of each auxiliary factor with the posterior mean of its own latent, by factor name."""
+    counts = codes.of_means.n_D
+    return {
+        name: correlation_score(partial(_own_latent, j), codes.of_means, int(counts[j]), (-1, 1), codes.seed)
+        for j, name in enumerate(codes.aux_names)
+    }
+
+
+def _own_latent(j: int, correlations: Array) -> Array:
+    return correlations[..., j, j]

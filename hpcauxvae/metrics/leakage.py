@@ -5,7 +5,6 @@ Shape suffixes: N samples, D auxiliary factors, F features.
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestRegressor
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.intervals import Array, Score, ratio_score
@@ -48,6 +47,8 @@ def _explained(target_N: NDArray, features_NF: NDArray, baseline_NF: NDArray | N
 
 
 def _squared_errors(target_N: NDArray, features_NF: NDArray, fit: NDArray, test: NDArray, seed: int) -> Array:
+    from sklearn.ensemble import RandomForestRegressor  # half a second, which training does without
+
     forest = RandomForestRegressor(100, min_samples_leaf=20, max_features=0.5, random_state=seed, n_jobs=1)
     forest.fit(features_NF[fit], target_N[fit])
     return (target_N[test] - forest.predict(features_NF[test])) ** 2

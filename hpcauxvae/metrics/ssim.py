@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.types import InputError
@@ -68,4 +67,6 @@ def image_values(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_m
 
 
 def _similarity(a_CHW: Array, b_CHW: Array, data_range: float) -> float:
+    from skimage.metrics import structural_similarity  # half a second, which training does without
+
     return float(structural_similarity(a_CHW, b_CHW, win_size=WINDOW, data_range=data_range, channel_axis=0))

@@ -19,8 +19,8 @@ from hpcauxvae.paper.jobs import Job, alone_in, cores, run
 from hpcauxvae.paper.runs import METRICS, PRECISION, Data, codes_path
 from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train.checkpoint import LAST
-from hpcauxvae.train.command import STATUS
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.loop import STATUS
 from hpcauxvae.types import InputError
 
 _IMAGES = 16_384

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hpcauxvae.metrics.codes import Codes
@@ -51,6 +50,8 @@ class EpochLog:
         part = self.path.with_name(f".{self.path.name}.part")
         part.write_text("".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
         part.rename(self.path)
+        from torch.utils.tensorboard import SummaryWriter  # half a second, which only the first rank spends
+
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def write(self, row: dict[str, Any], codes: Codes | None) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from hpcauxvae.data.hdf5 import write
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.train.command import train
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.loop import train
 from hpcauxvae.types import Factor
 
 FACTORS = (Factor("radius", "arcsec", 0.1, 1.0), Factor("g1", "", -0.5, 0.5), Factor("flux", "count", 0.0, 100.0))

@@ -1,0 +1,191 @@
+"""The loop around the steps of a training: epochs, checkpoints, requests to stop, and what is told to the user."""
+
+import json
+import sys
+import time
+from datetime import timedelta
+
+import torch
+
+from hpcauxvae.data.hdf5 import check_pixels, open_set
+from hpcauxvae.runtime.agreed_requests import Requests
+from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
+from hpcauxvae.runtime.launchers import World
+from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
+from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.checkpoint import Checkpoints
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.tracking import EpochLog, StepLine
+from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
+from hpcauxvae.types import InputError
+
+STATUS = "status.json"
+
+
+class Loop:
+    """A training from its data, or its newest checkpoint, to its last epoch or a request to stop."""
+
+    def __init__(self, config: TrainConfig, processes: Processes, requests: Requests, watch: Watch) -> None:
+        """Reads the data and, with resume = auto, the newest whole checkpoint. Raises InputError, on all ranks."""
+        self.config, self.processes, self.requests, self.watch = config, processes, requests, watch
+        data = on_each_rank(lambda: open_set(config.data), processes)
+        self.trainer = trainer = on_each_rank(lambda: Trainer(config, processes, data), processes)
+        watch.mark()
+        self.steps = config.epochs * trainer.steps_per_epoch
+        between = config.keep_every * trainer.steps_per_epoch
+        self.checkpoints = Checkpoints(config.out, config.keep_last, lambda step: step % between == 0)
+        newest = on_first_rank(self.checkpoints.newest, processes)
+        if newest is None:
+            own = slice_of(len(data), processes.world.rank, processes.world.world_size)
+            on_each_rank(lambda: check_pixels(data, own, watch.mark), processes)
+        else:
+            on_each_rank(lambda: trainer.restore(newest, *checkpoint.read(newest)), processes)
+        watch.mark()
+        trainer.connect(watch.mark)
+        self.saved = trainer.epoch, trainer.epoch_step
+        self.log: EpochLog | None = None
+        on_first_rank(self._open_log, processes)
+
+    def _open_log(self) -> None:
+        """On rank 0, once nothing can be refused any more: what an earlier start left is written over."""
+        out = self.config.out
+        self.checkpoints.point(self.trainer.step, self.trainer.best)
+        self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
+        (out / "config.json").write_text(json.dumps(self.config.to_json(), indent=2) + "\n")
+        (out / STATUS).unlink(missing_ok=True)
+
+    def to_the_end(self) -> int:
+        """Trains until all epochs are done, or until asked to stop: the exit code."""
+        while self.trainer.epoch < self.config.epochs:
+            if not (self._steps() and self._finish_epoch()):
+                self._save()
+                return MORE_TO_DO
+        return FINISHED
+
+    def _steps(self) -> bool:
+        """The steps that are left of an epoch; False if asked to stop among them."""
+        trainer, before, began = self.trainer, self.trainer.seconds, time.perf_counter()
+        title = f"epoch {trainer.epoch + 1}/{self.config.epochs}"
+        with StepLine(title, trainer.steps_per_epoch, trainer.epoch_step, speaks=self.log is not None) as line:
+            for batch, noise_BZ in trainer.batches():
+                self.watch.mark()
+                asked = self.requests.agreed(trainer.step)
+                if asked.stop or asked.save:
+                    trainer.seconds = before + time.perf_counter() - began
+                    if asked.stop:
+                        return False
+                    self._save()
+                trainer.train_step(batch, noise_BZ)
+                line.advance()
+                if trainer.epoch_step % CHECK_EVERY == 0:
+                    trainer.check()
+                    if line.is_due():
+                        line.say(trainer.own_means(), trainer.batch_size)
+            trainer.check()
+        trainer.seconds = before + time.perf_counter() - began
+        return not self._asked_to_stop()
+
+    def _finish_epoch(self) -> bool:
+        """Validates, records and saves; False if asked to stop before that is done."""
+        trainer, means, seconds = self.trainer, self.trainer.means(), self.trainer.seconds
+        norm = means.pop("gradient_norm")
+        validated = trainer.validate(self._asked_to_stop)
+        if validated is None:
+            return False
+        validation, codes = validated
+        trainer.finish_epoch(validation["loss"])
+        row = {
+            "epoch": trainer.epoch,
+            "step": trainer.step,
+            "seconds": round(seconds, 3),
+            "images_per_s": round(trainer.steps_per_epoch * trainer.batch_size / seconds, 1),
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "gradient_norm": norm,
+            "train": {"loss": sum(means.values())} | means,
+            "validation": validation,
+        }
+        if self.processes.device.type == "cuda":
+            row["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+
+        def record() -> None:
+            if self.log is not None:
+                self.log.write(row, codes)
+
+        on_first_rank(record, self.processes)
+        self._save()
+        return True
+
+    def _asked_to_stop(self) -> bool:
+        self.watch.mark()
+        return self.requests.agreed_now().stop
+
+    def _save(self) -> None:
+        """Writes a checkpoint, unless the step has one. Raises InputError on all ranks where the disk is full."""
+        trainer = self.trainer
+        trainer.check()
+        if (trainer.epoch, trainer.epoch_step) != self.saved:
+            snapshot = trainer.snapshot()
+            on_first_rank(lambda: self.checkpoints.save(*snapshot), self.processes)
+            self.saved = trainer.epoch, trainer.epoch_step
+        self.requests.saved()
+
+    def close(self, code: int) -> None:
+        """Leaves word of how the run ended."""
+        if self.log is None:
+            return
+        self.log.close()
+        trainer = self.trainer
+        reason = "finished" if code == FINISHED else self.requests.reason or "asked on another rank"
+        status = {"exit_code": code, "reason": reason, "step": trainer.step, "steps": self.steps}
+        (self.config.out / STATUS).write_text(json.dumps(status) + "\n")
+        if code == MORE_TO_DO:
+            print(
+                f"stopped ({reason}) after step {trainer.step} of {self.steps}; the same command with --resume auto "
+                "goes on from there",
+                flush=True,
+            )
+
+
+def train(config: TrainConfig, processes: Processes) -> int:
+    """Runs a configuration into its folder; returns FINISHED or MORE_TO_DO, the same on all ranks.
+
+    Raises InputError for bad input, Diverged for a loss that is not finite.
+    """
+    lock = RunLock(config.out)
+    with Requests(processes, config.max_minutes, config.checkpoint_minutes) as requests:
+        on_first_rank(lambda: _claim(config, lock), processes)
+        try:
+            with Watch(processes, config.timeout_minutes, lock.release) as watch:
+                loop = Loop(config, processes, requests, watch)
+                code = loop.to_the_end()
+                on_first_rank(lambda: loop.close(code), processes)
+        finally:
+            if processes.world.rank == 0:
+                lock.release()
+    return code
+
+
+def _claim(config: TrainConfig, lock: RunLock) -> None:
+    lock.acquire()
+    others = [path.name for path in config.out.iterdir() if path != lock.path]
+    if others and config.resume == "no":
+        lock.release()
+        raise InputError(
+            f"{config.out}: holds {', '.join(sorted(others)[:3])} already; choose another folder, or --resume auto"
+        )
+
+
+def run(config: TrainConfig, world: World) -> int:
+    """`train` with the processes of `world`, started and parted from: an exit code."""
+    try:
+        # The watchdog knows who is missing, torch only that somebody is: it waits a little longer.
+        patience = timedelta(minutes=1.25 * config.timeout_minutes)
+        return train(config, start(world, config.device, patience))
+    except (Diverged, Apart) as error:
+        if world.rank == 0 or isinstance(error, Apart):
+            print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    finally:
+        stop()

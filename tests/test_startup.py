@@ -1,0 +1,35 @@
+"""A command line is read before anything heavy is imported: what 256 ranks would fetch from a shared file system."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "sklearn", "scipy", "skimage", "matplotlib", "tensorboard", "galsim", "mpi4py", "deephyper"}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--help",), 0, "train a model on labelled images"),
+        (("train", "--help"), 0, "--lambda2"),
+        (("train", "x.h5", "--epoch", "3"), 2, "--epochs"),
+        (("train", "nofile.h5", "--aux", "a"), 2, "error: nofile.h5: no such file"),
+        (("train", "nofile.h5", "--aux", "a", "--lambda2", "-1"), 2, "error: lambda2 = -1.0; allowed: at least 0"),
+    ],
+)
+def test_nothing_heavy_is_imported_to_read_a_command_line(
+    words: tuple[str, ...], code: int, said: str, tmp_path
+) -> None:
+    program = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print('loaded', *sorted({HEAVY} & set(sys.modules))))\n"
+        "from hpcauxvae.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == code and said in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded"
