@@ -20,13 +20,13 @@ from step import processor
 from hpcauxvae.metrics.pareto import hypervolume
 from hpcauxvae.train.config import TrainConfig
 from hpo.figures import progress_of_hypervolume
-from hpo.journal import Journal, Row
+from hpo.logbook import Logbook, Row
 from hpo.problem import Objectives, Point, declared_space
 from hpo.results import compared, finished, front, hypervolumes, utilisation, worst
 from hpo.search import Search
 from hpo.stopping import best_so_far, judge, read_curve, rungs
 from hpo.strategies import Bayesian
-from hpo.trials import Plan
+from hpo.trials import Setup
 
 OWN_GRID = tuple(f"--vary={name}" for name in ("beta=0.1,1,10", "lambda1=1,10,100", "lambda2=100,1000,10000"))
 STRATEGIES = {
@@ -79,7 +79,7 @@ class Busy:
 
 def compare(config: Compare) -> None:
     """Runs what is missing, then writes the table."""
-    searches: dict[str, list[Journal]] = {name: [] for name in STRATEGIES}
+    searches: dict[str, list[Logbook]] = {name: [] for name in STRATEGIES}
     for seed in range(config.seeds):
         for name, (folder, *options) in STRATEGIES.items():
             out = config.out / f"{folder}-{seed}"
@@ -88,8 +88,8 @@ def compare(config: Compare) -> None:
             command += ["--aux", config.aux, "--seed", seed, "--epochs", config.epochs, "--workers", config.workers]
             command += ["--max-evals", config.max_evals, "--no-early-stopping", "--resume", *fixed]
             subprocess.run([str(part) for part in command], check=True)
-            searches[name].append(Journal(out))
-    every = [row for journals in searches.values() for journal in journals for row in journal.rows]
+            searches[name].append(Logbook(out))
+    every = [row for journals in searches.values() for logbook in journals for row in logbook.rows]
     reference = worst(every)
     curves = {name: [hypervolumes(j.rows, reference) for j in journals] for name, journals in searches.items()}
     progress_of_hypervolume(curves).savefig(config.out / "hypervolume.png", dpi=160)
@@ -119,12 +119,12 @@ def table(curves: dict[str, list[Any]]) -> str:
     return "\n".join(lines)
 
 
-def stopping_table(searches: dict[str, list[Journal]], epochs: int) -> str:
+def stopping_table(searches: dict[str, list[Logbook]], epochs: int) -> str:
     """What early stopping would have done to the whole trials of each search."""
     heads = ("strategy", "epochs saved, by seed", "points of the final front lost", "hypervolume kept")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, journals in searches.items():
-        results = [replay(journal, epochs) for journal in journals]
+        results = [replay(logbook, epochs) for logbook in journals]
         saved = ", ".join(f"{share:.0%}" for share, _, _, _ in results)
         lost = ", ".join(f"{missing} of {size}" for _, missing, size, _ in results)
         kept = ", ".join(f"{share:.3f}" for _, _, _, share in results)
@@ -132,17 +132,17 @@ def stopping_table(searches: dict[str, list[Journal]], epochs: int) -> str:
     return "\n".join(lines)
 
 
-def replay(journal: Journal, epochs: int) -> tuple[float, int, int, float]:
+def replay(logbook: Logbook, epochs: int) -> tuple[float, int, int, float]:
     """Early stopping on a search that ran without: share of epochs saved, points of the front lost, its size, and the
     share of the hypervolume that is kept.
 
     Trials come in the order in which they ended; each meets at a rung those that passed it before.
     """
-    rows = finished(journal.rows)
+    rows = finished(logbook.rows)
     at_rung: dict[int, list[Objectives]] = {epoch: [] for epoch in rungs(epochs)}
     used, stopped = 0, set()
     for row in rows:
-        curve = read_curve(journal.folder / "trials" / f"{row.trial:04}")
+        curve = read_curve(logbook.folder / "trials" / f"{row.trial:04}")
         last = epochs
         for epoch, others in at_rung.items():
             own = best_so_far(curve, epoch)
@@ -172,7 +172,7 @@ class Simulated:
         """Seconds."""
         return time.perf_counter() + self.skipped
 
-    def submit(self, plan: Plan, trial: int, point: Point) -> "Ended":
+    def submit(self, setup: Setup, trial: int, point: Point) -> "Ended":
         """The first free worker takes it, now or when it is free."""
         worker = int(np.argmin(self.free))
         started = max(self.now(), self.free[worker])
@@ -211,13 +211,13 @@ def busy(config: Busy) -> None:
     """Prints the busy fraction and what a trial costs the search."""
     space = declared_space(TrainConfig(data=Path("galaxies.h5"), aux="radius,g1,g2"))
     with tempfile.TemporaryDirectory() as folder:
-        journal, pool = Journal(Path(folder)), Simulated(config)
+        logbook, pool = Logbook(Path(folder)), Simulated(config)
         strategy = Bayesian(space, [], config.seed, None, 2 * len(space) + 1)
-        plan = Plan(out=Path(folder), mark="", fields={}, processes=1, early_stopping=False, trial_minutes=None)
+        setup = Setup(out=Path(folder), mark="", fields={}, processes=1, early_stopping=False, trial_minutes=None)
         began = time.perf_counter()
-        Search(plan, journal, strategy, pool, lambda *_: None, config.max_evals).run()
+        Search(setup, logbook, strategy, pool, lambda *_: None, config.max_evals).run()
         spent = (time.perf_counter() - began) / config.max_evals
-        share = utilisation(journal.rows, config.workers)
+        share = utilisation(logbook.rows, config.workers)
         print(f"{config.workers} workers, {config.max_evals} trials of {config.seconds:g} s: busy {share:.3f}; "
               f"asking, telling and writing {spent:.3f} s a trial")  # fmt: skip
 

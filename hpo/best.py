@@ -5,10 +5,7 @@ This is where the test split is looked at, for one configuration only: a second 
 
 import dataclasses
 import json
-import os
 import shlex
-import socket
-import time
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
@@ -18,14 +15,15 @@ import numpy as np
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.scores import EvaluateConfig, check_noiseless, evaluate, write_json
 from hpcauxvae.paper.recipes import GALAXY_EPOCHS
+from hpcauxvae.runtime.children import Minder, new_mark
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import pools
-from hpo.journal import Journal, Row
-from hpo.processes import Minder
+from hpo.logbook import Logbook, Row
 from hpo.progress import describe
 from hpo.results import chosen, front, papers_choice
 from hpo.settings import SearchConfig
-from hpo.trials import Plan, train_arguments
+from hpo.trials import Setup
 
 CLAIM = Path("best") / "chosen.json"
 """In the folder of a search: what the test split was used for, written before the first look."""
@@ -72,8 +70,8 @@ def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
         print(f"{'chosen' if row is best else 'front '} {describe(row)}")
     assert papers is not None
     print(f"paper's rule, for comparison: {describe(papers)}")
-    fields = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs}
-    print(f"python -m hpcauxvae.train {shlex.join(train_arguments(fields))}")
+    chosen_run = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs, "resume": "auto"}
+    print(f"python -m hpcauxvae.train {shlex.join(TrainConfig(**chosen_run).arguments())}")
     return best
 
 
@@ -125,8 +123,8 @@ def check_sets(config: BestConfig, search: SearchConfig) -> None:
 
 def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
     """The runs of all seeds, whole. Raises InputError as soon as one fails, and stops the others."""
-    mark = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}/"
-    plan = Plan(
+    mark = new_mark()
+    setup = Setup(
         out=(config.search / CLAIM).parent.absolute(),
         mark=mark,
         fields={**search.train_fields(), "epochs": config.epochs},
@@ -134,16 +132,16 @@ def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
         early_stopping=False,
         trial_minutes=None,
     )
-    (plan.out / "trials").mkdir(exist_ok=True)
+    (setup.out / "trials").mkdir(exist_ok=True)
     slots = pools.local_slots(config.workers, config.processes, search.device)
     seeds = range(1, config.seeds + 1)
     with Minder(mark), pools.thread_pool(slots) as pool:
-        for future in as_completed([pool.submit(plan, seed, {**best.point, "seed": seed}) for seed in seeds]):
+        for future in as_completed([pool.submit(setup, seed, {**best.point, "seed": seed}) for seed in seeds]):
             row = future.result()
             print(describe(row), flush=True)
             if row.state != "finished":
                 raise InputError(f"seed {row.trial} {row.reason or 'was interrupted'}; start again")
-    return [plan.run_folder(seed) for seed in seeds]
+    return [setup.run_folder(seed) for seed in seeds]
 
 
 def scored(run: Path, config: BestConfig) -> dict[str, Any]:
@@ -209,7 +207,7 @@ def main(argv: list[str]) -> int:
         config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
     )
     search = SearchConfig.load(config.search)
-    best = show(search, Journal(config.search).rows, config.epochs)
+    best = show(search, Logbook(config.search).rows, config.epochs)
     if config.retrain:
         print(lines(retrain(config, search, best)))
         print(f"written: {config.search}/best/scores.json, and the runs in {config.search}/best/trials/")

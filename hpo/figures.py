@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.evaluate.pictures import BLUE, GREY, INK, MAROON, PALE, STYLE
 from hpcauxvae.types import Interval
-from hpo.journal import Journal, Row
+from hpo.logbook import Logbook, Row
 from hpo.problem import Space
 from hpo.results import chosen, compared, finished, front, hypervolumes, papers_choice, utilisation, worst
 from hpo.settings import SearchConfig
@@ -198,12 +198,12 @@ def workers(rows: Sequence[Row], sessions: Sequence[dict[str, Any]]) -> Figure:
         return made
 
 
-def of_search(journal: Journal, space: Space, config: SearchConfig) -> dict[str, Figure]:
+def of_search(logbook: Logbook, space: Space, config: SearchConfig) -> dict[str, Figure]:
     """Every picture that these trials allow, by the name of its file."""
-    rows = journal.rows
+    rows = logbook.rows
     if not rows:
         return {}
-    made: dict[str, Figure | None] = {"workers": workers(rows + journal.interrupted, journal.sessions)}
+    made: dict[str, Figure | None] = {"workers": workers(rows + logbook.interrupted, logbook.sessions)}
     if finished(rows):
         made |= {
             "pareto": pareto(rows, has_first=config.strategy != "grid" and config.first() is not None),

@@ -13,10 +13,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any
 
+from hpcauxvae.runtime.children import threads_each, visible_gpus
 from hpcauxvae.types import InputError
-from hpo.journal import Row
+from hpo.logbook import Row
 from hpo.problem import Point
-from hpo.trials import Plan, Slot, run_trial
+from hpo.trials import Setup, Slot, run_trial
 
 STOP = threading.Event()
 """Set in every process of the search when it is asked to stop."""
@@ -25,7 +26,7 @@ STOP = threading.Event()
 class Pool:
     """Submits trials to an executor and waits for the next ones that end."""
 
-    def __init__(self, executor: Any, workers: int, run: Callable[[Plan, int, Point], Row]) -> None:
+    def __init__(self, executor: Any, workers: int, run: Callable[[Setup, int, Point], Row]) -> None:
         self.executor, self.workers, self.run = executor, workers, run
 
     def __enter__(self) -> "Pool":
@@ -40,9 +41,9 @@ class Pool:
             self.executor.shutdown(cancel_futures=True)
             STOP.clear()  # nobody is left to hear it
 
-    def submit(self, plan: Plan, trial: int, point: Point) -> Any:
+    def submit(self, setup: Setup, trial: int, point: Point) -> Any:
         """Hands over a trial; it starts when a worker is free."""
-        return self.executor.submit(self.run, plan, trial, point)
+        return self.executor.submit(self.run, setup, trial, point)
 
     def wait(self, running: Any, seconds: float) -> "set[Future[Row]]":
         """Those that ended, perhaps none, after at most so many seconds."""
@@ -55,10 +56,10 @@ def thread_pool(slots: list[Slot]) -> Pool:
     for slot in slots:
         free.put(slot)
 
-    def run(plan: Plan, trial: int, point: Point) -> Row:
+    def run(setup: Setup, trial: int, point: Point) -> Row:
         slot = free.get()
         try:
-            return run_trial(plan, trial, point, slot, STOP.is_set)
+            return run_trial(setup, trial, point, slot, STOP.is_set)
         finally:
             free.put(slot)
 
@@ -66,7 +67,10 @@ def thread_pool(slots: list[Slot]) -> Pool:
 
 
 def local_slots(workers: int | None, processes: int, device: str = "auto") -> list[Slot]:
-    """The slots of this machine: its GPUs and cores shared out. Without a number: one for each GPU, or one alone."""
+    """The slots of this machine, among which its GPUs and cores are shared out.
+
+    Without a number of workers: as many as there are GPUs for, or a single one.
+    """
     gpus = [] if device == "cpu" else visible_gpus()
     if 0 < len(gpus) < processes:
         raise InputError(
@@ -78,25 +82,9 @@ def local_slots(workers: int | None, processes: int, device: str = "auto") -> li
             f"workers = {workers} with {processes} processes a trial for {len(gpus)} GPUs; "
             f"allowed: at most {len(gpus) // processes} workers"
         )
-    return [_slot(number, workers, processes, gpus) for number in range(workers)]
-
-
-def _slot(number: int, workers: int, processes: int, gpus: list[str]) -> Slot:
-    cores = len(os.sched_getaffinity(0))
-    return Slot(
-        name=str(number),
-        gpus=tuple(gpus[number * processes : (number + 1) * processes]),
-        threads=max(1, cores // (workers * processes)),
-    )
-
-
-def visible_gpus() -> list[str]:
-    """GPUs as CUDA_VISIBLE_DEVICES names them."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
-    import torch  # a second
-
-    return [str(number) for number in range(torch.cuda.device_count())]
+    threads = threads_each(workers * processes)
+    parts = [tuple(gpus[number * processes : (number + 1) * processes]) for number in range(workers)]
+    return [Slot(name=str(number), gpus=part, threads=threads) for number, part in enumerate(parts)]
 
 
 def slurm_slots(workers: int | None, processes: int, device: str = "auto") -> list[Slot]:
@@ -151,26 +139,34 @@ def mpi_slot(processes: int, device: str = "auto") -> Slot:
 def threads_of(own: set[int], workers: Iterable[set[int]], processes: int) -> int:
     """For each process of a trial: a launcher gives every rank its own cores, or some or all the same ones to share.
 
-    workers: the cores of every worker on the node, this one's among them.
+    workers: the cores of every worker on the node, own among them.
     """
     sharing = sum(not own.isdisjoint(cores) for cores in workers)
     return max(1, len(own) // (max(1, sharing) * processes))
 
 
-def run_on_rank(plan: Plan, trial: int, point: Point) -> Row:
-    """A trial on the MPI rank that this process is; the slot was put down by `search`."""
-    assert RANK_SLOT, "set when the rank started"
-    lock = plan.out / "lock"  # which the first rank gives up where it fails
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """What the MPI rank that this process is has to itself."""
+
+    slot: Slot
+    mark: str
+    """Of the trials that it starts."""
+
+
+THIS_RANK: list[Rank] = []
+"""Filled when the rank starts: its executor sends it a function's name alone."""
+
+
+def run_on_rank(setup: Setup, trial: int, point: Point) -> Row:
+    """A trial on the MPI rank that this process is."""
+    (rank,) = THIS_RANK
+    lock = setup.out / "lock"  # which the first rank gives up where it fails
 
     def stopping() -> bool:
         return STOP.is_set() or not lock.exists()
 
-    return run_trial(dataclasses.replace(plan, mark=RANK_MARK[0]), trial, point, RANK_SLOT[0], stopping)
-
-
-RANK_SLOT: list[Slot] = []
-RANK_MARK: list[str] = []
-"""Slot and mark of this process where it is a rank of MPI."""
+    return run_trial(dataclasses.replace(setup, mark=rank.mark), trial, point, rank.slot, stopping)
 
 
 def slurm_is_there() -> bool:
@@ -181,9 +177,3 @@ def slurm_is_there() -> bool:
         and int(os.environ.get("SLURM_JOB_NUM_NODES", 1)) > 1
         and subprocess.run(["srun", "--version"], capture_output=True).returncode == 0
     )
-
-
-def mpi_is_there(env: Any = os.environ) -> bool:
-    """Whether an MPI launcher started several of these processes."""
-    names = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PALS_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
-    return any(name in env for name in names) and int(env.get("PMI_SIZE", env.get("OMPI_COMM_WORLD_SIZE", 2))) > 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hpo.journal import Journal, Row
+from hpo.logbook import Logbook, Row
 from hpo.results import chosen, front
 
 
@@ -26,8 +26,8 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def __call__(self, journal: Journal, running: int) -> None:
-        rows = journal.rows
+    def __call__(self, logbook: Logbook, running: int) -> None:
+        rows = logbook.rows
         failed = sum(row.state == "failed" for row in rows)
         best = chosen(rows)
         state = f"{running} running, {failed} failed"
@@ -41,16 +41,16 @@ class Progress:
             print(f"{len(rows)}/{self.max_evals}  {describe(rows[-1])};  {state}, {scores};  left {left}", flush=True)
         self.shown = len(rows)
 
-    def summary(self, journal: Journal, out: Path) -> str:
+    def summary(self, logbook: Logbook, out: Path) -> str:
         """The end of a session, as lines of text."""
-        rows = journal.rows
+        rows = logbook.rows
         counts = {state: sum(row.state == state for row in rows) for state in ("finished", "stopped", "failed")}
         lines = [f"{len(rows)} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
         best = chosen(rows)
         for row in front(rows):
             lines.append(f"  {'chosen' if row is best else 'front '} {describe(row)}")
-        if journal.running:
-            lines.append(f"{len(journal.running)} trials were interrupted: the same command with --resume goes on")
+        if logbook.running:
+            lines.append(f"{len(logbook.running)} trials were interrupted: the same command with --resume goes on")
         lines.append(f"written: {out}/report.html, results.csv, and each trial's run in {out}/trials/")
         if best:
             lines.append(f"next: python -m hpo.search best {shlex.quote(str(out))}")

@@ -18,7 +18,7 @@ from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import Interval
 from hpo import figures
 from hpo.best import CLAIM
-from hpo.journal import Journal, Row, write_whole
+from hpo.logbook import Logbook, Row, write_whole
 from hpo.problem import Space
 from hpo.results import chosen, front, papers_choice
 from hpo.settings import SearchConfig
@@ -67,12 +67,12 @@ class ReportConfig:
 
 def write(folder: Path) -> Path:
     """Makes the report of a search and its pictures; returns the page's path."""
-    config, journal = SearchConfig.load(folder), Journal(folder)
+    config, logbook = SearchConfig.load(folder), Logbook(folder)
     space = config.space()
-    pictures = figures.of_search(journal, space, config)
+    pictures = figures.of_search(logbook, space, config)
     (folder / "pictures").mkdir(exist_ok=True)
     encoded = {name: _png(picture, folder / "pictures" / f"{name}.png") for name, picture in pictures.items()}
-    write_whole(folder / "report.html", page(config, journal, space, encoded))
+    write_whole(folder / "report.html", page(config, logbook, space, encoded))
     return folder / "report.html"
 
 
@@ -85,23 +85,23 @@ def _png(picture: Figure, path: Path) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def page(config: SearchConfig, journal: Journal, space: Space, encoded: dict[str, str]) -> str:
+def page(config: SearchConfig, logbook: Logbook, space: Space, encoded: dict[str, str]) -> str:
     """The page as HTML; `encoded` has the pictures in base64."""
-    parts = [f"<h1>Search {html.escape(str(config.out.absolute().name))}</h1>", _about(config, journal, space)]
+    parts = [f"<h1>Search {html.escape(str(config.out.absolute().name))}</h1>", _about(config, logbook, space)]
     for name, (title, text) in _CAPTIONS.items():
         if name in encoded:
             parts.append(f"<h2>{title}</h2><p class=note>{text}</p>")
             parts.append(f'<img alt="{title}" src="data:image/png;base64,{encoded[name]}">')
         else:
             parts.append(f"<h2>{title}</h2><p class=note>{_MISSING.get(name, 'No trial finished yet.')}</p>")
-    parts.append(f"<h2>Trials</h2>{_table(journal.rows, space)}")
+    parts.append(f"<h2>Trials</h2>{_table(logbook.rows, space)}")
     head = f"<meta charset=utf-8><title>{html.escape(config.out.name)}: hyperparameter search</title>"
     body = "".join(parts)
     return f"<!doctype html><html lang=en><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>\n"
 
 
-def _about(config: SearchConfig, journal: Journal, space: Space) -> str:
-    rows = journal.rows
+def _about(config: SearchConfig, logbook: Logbook, space: Space) -> str:
+    rows = logbook.rows
     counts = ", ".join(f"{sum(r.state == state for r in rows)} {state}" for state in figures.STATES)
     epochs = sum(row.epochs for row in rows if row.state != "failed")
     planned = sum(config.epochs for row in rows if row.state != "failed")
@@ -110,7 +110,7 @@ def _about(config: SearchConfig, journal: Journal, space: Space) -> str:
         "model": f"{config.model}, auxiliary {config.aux}, objective {config.objective}",
         "strategy": f"{config.strategy}, seed {config.seed}, {config.epochs} epochs a trial",
         "space": "; ".join(f"{name} {_axis(axis)}" for name, axis in space.items()),
-        "trials": f"{len(rows)} of {config.trials} ended: {counts}; {len(journal.running)} running or interrupted",
+        "trials": f"{len(rows)} of {config.trials} ended: {counts}; {len(logbook.running)} running or interrupted",
     }
     if planned and config.early_stopping:
         facts["early stopping"] = f"{1 - epochs / planned:.0%} of the epochs saved"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.pareto import choose, dominated_by, hypervolume, paper_products
-from hpo.journal import Row
+from hpo.logbook import Row
 
 
 def finished(rows: Sequence[Row]) -> list[Row]:

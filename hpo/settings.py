@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
-from hpo.journal import SETTINGS
+from hpo.logbook import SETTINGS
 from hpo.problem import (
     GRIDS,
     Point,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo.journal import Row
+from hpo.logbook import Row
 from hpo.problem import Objectives
 
 FRACTIONS = (0.125, 0.25, 0.5)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hpcauxvae.types import Interval
-from hpo.journal import Row
+from hpo.logbook import Row
 from hpo.problem import Axis, Point, Space, all_values, grid_points, is_whole, key, tidy
 from hpo.stopping import expected
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.paper.experiments import Experiment
-from hpcauxvae.paper.jobs import Job, alone_in, cores, run
+from hpcauxvae.paper.jobs import Job, alone_in, run
 from hpcauxvae.paper.runs import METRICS, PRECISION, Data, codes_path
+from hpcauxvae.runtime.children import threads_each
 from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train.checkpoint import LAST
 from hpcauxvae.train.config import TrainConfig
@@ -141,7 +142,7 @@ class Maker:
                 f"{self._path(name)}: is missing, and galsim, which draws it, is not installed; "
                 "`pip install 'hpcauxvae[simulate]'` mends it"
             )
-        ranks = max(1, cores() // self.jobs)
+        ranks = threads_each(self.jobs)
         own = Path(sys.executable).with_name("mpirun")
         mpirun = str(own) if own.exists() else shutil.which("mpirun")
         launcher = (mpirun, "-n", str(ranks)) if mpirun and ranks > 1 else ()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpo.journal import Journal
+from hpo.logbook import Logbook
 
 SEARCH = ["-m", "hpo.search"]
 COMMON = ["--aux", "radius,g1,g2", "--fix", "network=mlp", "--fix", "batch_size=64", "--no-early-stopping"]
@@ -34,7 +34,7 @@ def until(condition: Callable[[], object], seconds: float) -> bool:
 
 def processes(out: Path, what: str = "") -> list[int]:
     """Of this search, by command line or mark; `what` must be in the command line."""
-    marks = [session["mark"].encode() for session in Journal(out).sessions[-1:]] + [str(out).encode()]
+    marks = [session["mark"].encode() for session in Logbook(out).sessions[-1:]] + [str(out).encode()]
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -68,9 +68,9 @@ class Case:
 
     def finish(self) -> str:
         """Resumes to the end and counts."""
-        known, running = len(Journal(self.out).rows), Journal(self.out).running
+        known, running = len(Logbook(self.out).rows), Logbook(self.out).running
         code = self.start().wait(600)
-        after = Journal(self.out)
+        after = Logbook(self.out)
         points = [tuple(row.point.items()) for row in after.rows]
         told = {row.trial: row.point for row in after.rows}
         kept = all(told.get(trial) == point for trial, point in running.items())
@@ -112,7 +112,7 @@ def main(data: Path, folder: Path) -> None:
     case.training(1)
     os.kill(processes(case.out, "hpcauxvae.train")[0], signal.SIGKILL)
     code = process.wait(600)
-    reasons = [row.reason or row.state for row in Journal(case.out).rows]
+    reasons = [row.reason or row.state for row in Logbook(case.out).rows]
     case.say(f"kill -9 of a trial: exit {code}, {case.left()}; {', '.join(reasons)}")
 
     case = Case(data, folder, "rank-killed", ["mpirun", "-n", "3"], *settings)

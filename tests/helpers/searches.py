@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpo.journal import Journal
+from hpo.logbook import Logbook
 
 
 def arguments(data: Path, out: Path, *more: object) -> list[str]:
@@ -36,7 +36,7 @@ def until(condition: Callable[[], object], seconds: float) -> bool:
 def own_processes(out: Path) -> list[int]:
     """Every process that has to do with a search's folder, by its command line or mark; no zombies, not this one."""
     found = []
-    mark = Journal(out).sessions[-1]["mark"] if (out / "journal.jsonl").exists() else str(out)
+    mark = Logbook(out).sessions[-1]["mark"] if (out / "journal.jsonl").exists() else str(out)
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and int(entry.name) != os.getpid():

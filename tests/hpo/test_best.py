@@ -10,7 +10,7 @@ import pytest
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.types import InputError
 from hpo import best, pools
-from hpo.journal import SETTINGS, Journal, Row
+from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Objectives
 from hpo.search import main
 from hpo.settings import SearchConfig
@@ -30,8 +30,8 @@ def search(data, tmp_path: Path) -> Path:
     fix = ("network=mlp", "batch_size=32", "latents=4")
     config = SearchConfig(data=data, out=out, aux="radius", vary=("beta=0.1:10:log",), fix=fix, device="cpu")
     (out / SETTINGS).write_text(json.dumps({"settings": config.to_json(), "data": "0"}))
-    Journal(out).ask(0, {"beta": 0.5})
-    Journal(out).end(row(0))
+    Logbook(out).ask(0, {"beta": 0.5})
+    Logbook(out).end(row(0))
     return out
 
 
@@ -41,7 +41,7 @@ def workers(monkeypatch):
     ends: dict = {}
     ran: list[int] = []
 
-    def run(plan, trial, point, slot, stopping):
+    def run(setup, trial, point, slot, stopping):
         ran.append(trial)
         return ends.get(trial, lambda stopping: row(trial))(stopping)
 
@@ -84,8 +84,8 @@ def test_two_seeds_are_trained_and_scored_beside_their_ceilings(data, search, ca
 
     with pytest.raises(InputError, match="test split was used for trial 0 with 1 epochs, now trial 0 with 2 epochs"):
         retrain(search, "--epochs", 2)
-    Journal(search).ask(1, {"beta": 2.0})
-    Journal(search).end(row(1, 2.0, mse=1e-6))
+    Logbook(search).ask(1, {"beta": 2.0})
+    Logbook(search).end(row(1, 2.0, mse=1e-6))
     with pytest.raises(InputError, match="test split was used for trial 0 with 1 epochs, now trial 1 with 1 epochs"):
         retrain(search)
 

@@ -12,7 +12,7 @@ from hpcauxvae.models import MODELS
 from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError, Interval
-from hpo.journal import Journal, Row
+from hpo.logbook import Logbook, Row
 from hpo.problem import (
     GRIDS,
     Objectives,
@@ -26,7 +26,6 @@ from hpo.search import strategy_of
 from hpo.settings import SearchConfig
 from hpo.stopping import best_so_far, judge, rungs
 from hpo.strategies import Grid, Random
-from hpo.trials import train_arguments
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -220,7 +219,7 @@ def test_fixed_hyperparameters_leave_the_space():
 def test_a_setting_without_a_value_of_its_own_can_be_searched(tmp_path, name):
     """The objective's own setting is then no point of the space, and the first trial is another."""
     config = SearchConfig(data=Path("x.h5"), aux="a", strategy="random", vary=(f"{name}=0.5:3",))
-    first = strategy_of(config, config.space(), Journal(tmp_path)).ask()
+    first = strategy_of(config, config.space(), Logbook(tmp_path)).ask()
     assert first is not None and 0.5 <= first[name] <= 3
 
 
@@ -239,7 +238,7 @@ def test_a_grid_has_all_its_points_unless_told_otherwise():
 
 def test_switches_go_to_a_trial_as_the_command_line_takes_them():
     config = SearchConfig(data=Path("x.h5"), aux="a", fix=("bf16=True", "compile=False"))
-    given = train_arguments(config.train_fields())
+    given = config.train_config().arguments()
     assert "--bf16" in given and "--compile" not in given and "True" not in given
 
 
@@ -311,30 +310,30 @@ def row(trial: int, **fields) -> Row:
 
 
 def test_the_journal_survives_a_cut_line(tmp_path):
-    journal = Journal(tmp_path)
+    logbook = Logbook(tmp_path)
     for trial in range(3):
-        journal.ask(trial, {"beta": float(trial)})
-    journal.end(row(0))
-    journal.end(row(2, state="failed", reason="killed", objectives=None))
-    whole = journal.path.read_bytes()
+        logbook.ask(trial, {"beta": float(trial)})
+    logbook.end(row(0))
+    logbook.end(row(2, state="failed", reason="killed", objectives=None))
+    whole = logbook.path.read_bytes()
     for cut in range(1, 60):
-        journal.path.write_bytes(whole[:-cut])
-        again = Journal(tmp_path)
+        logbook.path.write_bytes(whole[:-cut])
+        again = Logbook(tmp_path)
         assert [r.trial for r in again.rows] == [0]
         assert set(again.running) == {1, 2}
         again.repair()
         again.end(row(2))
-        assert [json.loads(line)["event"] for line in journal.path.read_text().splitlines()].count("ended") == 2
-    assert Journal(tmp_path).rows[1] == row(2)
+        assert [json.loads(line)["event"] for line in logbook.path.read_text().splitlines()].count("ended") == 2
+    assert Logbook(tmp_path).rows[1] == row(2)
 
 
 def test_deephyper_reads_the_table(tmp_path):
     from deephyper.analysis.hpo import read_results_from_csv
 
-    journal = Journal(tmp_path)
-    journal.ask(0, {"beta": 0.5})
-    journal.end(row(0))
-    journal.end(row(1, state="failed", reason="diverged", objectives=None))
+    logbook = Logbook(tmp_path)
+    logbook.ask(0, {"beta": 0.5})
+    logbook.end(row(0))
+    logbook.end(row(1, state="failed", reason="diverged", objectives=None))
     table = read_results_from_csv(str(tmp_path / "results.csv"))
     assert [float(value) for value in table.iloc[0][["p:beta", "objective_0", "objective_1"]]] == [0.5, 6.0, -0.1]
     assert table["objective_0"][1] == "F_diverged"

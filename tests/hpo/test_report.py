@@ -14,7 +14,7 @@ from PIL import Image
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import best, figures, report
-from hpo.journal import SETTINGS, Journal, Row
+from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Objectives, declared_space
 from hpo.search import main
 from hpo.settings import SearchConfig
@@ -27,21 +27,21 @@ def search(tmp_path: Path) -> Path:
     axes = ("beta=0.1:10:log", "latents=4:12", "network=conv,mlp")
     config = SearchConfig(data=tmp_path / "x.h5", out=tmp_path, aux="a", vary=axes, epochs=8, max_evals=20)
     (tmp_path / SETTINGS).write_text(json.dumps({"settings": config.to_json(), "data": "0"}))
-    journal, rng = Journal(tmp_path), np.random.default_rng(0)
-    journal.session(mark="none/", workers=2, time=0.0)
+    logbook, rng = Logbook(tmp_path), np.random.default_rng(0)
+    logbook.session(mark="none/", workers=2, time=0.0)
     for trial in range(14):
         state = {3: "failed", 5: "stopped"}.get(trial, "finished")
         point = {"beta": float(rng.uniform(0.1, 10)), "latents": int(rng.integers(4, 13)), "network": "mlp"}
         objectives = Objectives(10 ** rng.uniform(-6, -5), rng.uniform(0, 0.3)) if state != "failed" else None
-        journal.ask(trial, point)
-        journal.end(
+        logbook.ask(trial, point)
+        logbook.end(
             Row(
                 trial=trial, point=point, state=state, reason="<b>killed</b>" if state == "failed" else "",
                 objectives=objectives, epochs=4 if state == "stopped" else 8, started=trial // 2 * 30.0,
                 ended=trial // 2 * 30.0 + 29, worker=f"node/{trial % 2}", rungs=[],
             )
         )  # fmt: skip
-    journal.ask(14, {"beta": 1.0, "latents": 4, "network": "conv"})
+    logbook.ask(14, {"beta": 1.0, "latents": 4, "network": "conv"})
     return tmp_path
 
 
@@ -92,9 +92,9 @@ def test_the_labels_of_a_large_space_can_be_read_on_the_page():
 
 @pytest.mark.parametrize("trials", [0, 1])
 def test_a_young_search_has_a_report_too(search, trials):
-    journal = search / "journal.jsonl"
-    kept = [line for line in journal.read_text().splitlines(keepends=True) if json.loads(line).get("trial", 0) < trials]
-    journal.write_text("".join(kept))
+    logbook = search / "journal.jsonl"
+    kept = [line for line in logbook.read_text().splitlines(keepends=True) if json.loads(line).get("trial", 0) < trials]
+    logbook.write_text("".join(kept))
     page = report.write(search).read_text()
     assert page.count("No trial finished yet.") == (4 if trials == 0 else 0)
     assert "Not drawn yet: it takes 10 finished trials." in page
@@ -103,7 +103,7 @@ def test_a_young_search_has_a_report_too(search, trials):
 def test_the_test_split_serves_one_configuration(search, capsys):
     assert main(["best", str(search)]) == 0
     shown = capsys.readouterr().out
-    rows = [row for row in Journal(search).rows if row.state == "finished"]
+    rows = [row for row in Logbook(search).rows if row.state == "finished"]
     front = [r for r in rows if not any(o.objectives.mse < r.objectives.mse and o.objectives.gap < r.objectives.gap
                                         for o in rows)]  # fmt: skip
     assert {int(number) for number in re.findall(r"^(?:front |chosen) #(\d+)", shown, re.M)} == {r.trial for r in front}

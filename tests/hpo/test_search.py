@@ -7,9 +7,7 @@ searches by signals.
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +15,16 @@ import pytest
 
 from helpers.searches import arguments, command_line, lines, own_processes, start, until
 from hpcauxvae.data.hdf5 import open_set, split
-from hpcauxvae.runtime.launchers import World, find_world, rendezvous
+from hpcauxvae.runtime.children import MARK
+from hpcauxvae.runtime.launchers import find_world, rendezvous
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
-from hpo.journal import Journal
+from hpo import pools
+from hpo.logbook import Logbook
 from hpo.pools import local_slots, slurm_slots
-from hpo.processes import MARK, marked
-from hpo.search import main
+from hpo.search import main, stop
 from hpo.settings import SearchConfig
-from hpo.trials import Plan, Slot, environment
+from hpo.trials import Setup, Slot, trial_environment
 
 
 def test_failures_are_rows_with_reasons_and_the_others_finish(data, tmp_path, capsys):
@@ -33,7 +32,7 @@ def test_failures_are_rows_with_reasons_and_the_others_finish(data, tmp_path, ca
     out = tmp_path / "search"
     axes = ["--vary", "learning_rate=0.002,1e30", "--vary", "latents=4,200000000000"]
     assert main(arguments(data, out, "--strategy", "grid", *axes, "--epochs", 2, "--workers", 2, "--max-evals", 3)) == 0
-    rows = {(row.point["learning_rate"], row.point["latents"]): row for row in Journal(out).rows}
+    rows = {(row.point["learning_rate"], row.point["latents"]): row for row in Logbook(out).rows}
     assert len(rows) == 3
     good = rows.pop((0.002, 4))
     assert good.state == "finished"
@@ -70,23 +69,23 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert until(lambda: not own_processes(out), 10), "orphans"
-    before = Journal(out)
+    before = Logbook(out)
     assert (before.rows, len(before.running)) == ([], 2)
     with open(before.path, "a") as file:
         file.write('{"event": "ended", "tri')  # as a kill amid a line leaves it
 
     second = start(data, out, *settings, "--resume")
-    assert until(lambda: Journal(out).rows, 200)
+    assert until(lambda: Logbook(out).rows, 200)
     assert until(lambda: lines(out / "trials" / "0001"), 200)
     torchrun = next(pid for pid in own_processes(out) if b"torch.distributed.run" in command_line(pid))
     os.kill(torchrun, signal.SIGKILL)
-    assert until(lambda: len(Journal(out).rows) == 2, 100)
+    assert until(lambda: len(Logbook(out).rows) == 2, 100)
     left = [pid for pid in own_processes(out) if b"hpcauxvae.train" in command_line(pid)]
     assert not left, "a row is written when nothing of its trial is left; the minder would find it later"
     printed = second.communicate(timeout=200)[0]
     assert second.returncode == 0, printed
     assert not own_processes(out)
-    after = Journal(out)
+    after = Logbook(out)
     assert [row.point for row in after.rows] == list(before.running.values()), "no point lost, none repeated"
     assert [row.state for row in after.rows] == ["finished", "failed"]
     assert after.rows[0].objectives and after.rows[0].epochs == 60
@@ -94,53 +93,32 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
     assert after.rows[1].reason == "killed by SIGKILL"
 
 
-@pytest.fixture
-def sleeper() -> Iterator[int]:
-    """A process with a mark and one without."""
-    program = "import time; time.sleep(60)"
-    own = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {MARK: "test-x/7/"})
-    other = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {MARK: "test-xy/7/"})
-    yield own.pid
-    assert other.poll() is None
-    other.kill()
-    own.kill()
-    own.wait()
-    other.wait()
+def test_a_trial_has_its_share_of_the_machine_and_its_mark(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("PMI_RANK", "1")
+    setup = Setup(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
+    own = trial_environment(setup, 4, Slot(name="0", gpus=("2", "3"), threads=8))
+    assert (own["CUDA_VISIBLE_DEVICES"], own["OMP_NUM_THREADS"], own[MARK]) == ("2,3", "8", "m/4/")
+    assert "PMI_RANK" not in own
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert trial_environment(setup, 4, Slot(name="0", threads=8))["OMP_NUM_THREADS"] == "3", "the user's own"
 
 
-def test_marks_find_their_own_processes_only(sleeper):
-    assert until(lambda: list(marked("test-x/7/")) == [sleeper], 5)
-    assert list(marked("test-x/")) == [sleeper]
-    assert list(marked("est-x/")) == []
-
-
-LAUNCHED = {
-    "mpich": {"PMI_RANK": "1", "PMI_SIZE": "3", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "3"},
-    "openmpi": {f"OMPI_COMM_WORLD_{name}": "2" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")},
-    "pals": {"PALS_RANKID": "1", "PALS_LOCAL_RANKID": "1", "PALS_SIZE": "4", "PALS_LOCAL_SIZE": "2"},
-    "slurm": {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"},
-    "torchrun": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "9"},
-}
-
-
-@pytest.mark.parametrize("launcher", LAUNCHED)
-def test_a_trial_does_not_take_the_launcher_of_the_search_for_its_own(tmp_path, monkeypatch, launcher):
-    kept = {"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "2", "OMP_NUM_THREADS": "3"}
-    for name, value in (LAUNCHED[launcher] | kept).items():
-        monkeypatch.setenv(name, value)
-    plan = Plan(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
-    own = environment(plan, 4, Slot(name="0", gpus=("2", "3"), threads=8))
-    assert find_world(own) == World(0, 1, 0, 1, "alone")
-    assert own["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert kept.items() <= own.items(), "a lock of a requeued job is given up by its restart count"
+def test_of_several_ranks_the_first_says_that_the_search_stops(monkeypatch, capfd):
+    for rank, said in (("1", ""), ("0", "stopping: ")):
+        monkeypatch.setattr(pools, "STOP", threading.Event())
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+        stop()
+        assert pools.STOP.is_set()
+        assert capfd.readouterr().err.strip()[:10] == said
 
 
 def test_the_ranks_of_a_slurm_step_meet_where_the_step_runs(tmp_path, monkeypatch):
     """Not on the first node of the job, where MASTER_ADDR of the job script points."""
     for name, value in {"MASTER_ADDR": "n1", "MASTER_PORT": "9", "SLURM_JOB_NODELIST": "n[1-2]"}.items():
         monkeypatch.setenv(name, value)
-    plan = Plan(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
-    own = environment(plan, 4, Slot(name="0", srun=("srun",)))
+    setup = Setup(out=tmp_path, mark="m/", fields={}, processes=2, early_stopping=False, trial_minutes=None)
+    own = trial_environment(setup, 4, Slot(name="0", srun=("srun",)))
     step = {"SLURM_STEP_ID": "3", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     assert rendezvous(find_world(own | step), own | step)[0] == "127.0.0.1"
     assert own["SLURM_JOB_NODELIST"] == "n[1-2]"

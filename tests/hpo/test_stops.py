@@ -1,4 +1,4 @@
-"""What stops a search or a trial: time, on every rank of MPI; a journal that cannot be written; a failed seed."""
+"""What stops a search or a trial: time, on every rank of MPI; a logbook that cannot be written; a failed seed."""
 
 import errno
 import json
@@ -17,13 +17,13 @@ from helpers.places import ROOT
 from helpers.searches import arguments, command_line, lines, own_processes, until
 from hpcauxvae.types import InputError
 from hpo import best, pools, trials
-from hpo.journal import Journal, Row
+from hpo.logbook import Logbook, Row
 from hpo.pools import threads_of
 from hpo.problem import Objectives, Point
 from hpo.search import main
 from hpo.settings import SearchConfig
 from hpo.stopping import read_curve
-from hpo.trials import Plan, Slot
+from hpo.trials import Setup, Slot
 
 MPIRUN = Path(sys.executable).with_name("mpirun")
 
@@ -53,14 +53,14 @@ def on_ranks() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 @pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside python")
 def test_time_and_failure_of_the_first_rank_reach_the_trials_of_the_others(data, tmp_path, on_ranks):
-    """--max-minutes stops running trials; where the journal cannot be written, they end too, with exit code 2."""
+    """--max-minutes stops running trials; where the logbook cannot be written, they end too, with exit code 2."""
     out = tmp_path / "search"
     axes = ["--strategy", "grid", "--vary", "beta=1,2", "--epochs", 1_000_000, "--no-early-stopping", "--resume"]
     began = time.monotonic()
     search = on_ranks(*arguments(data, out, *axes, "--max-minutes", 0.4))
     printed = search.communicate(timeout=240)[0]
     assert (search.returncode, time.monotonic() - began < 200) == (75, True), printed
-    assert set(Journal(out).running) == {0, 1}, "interrupted, not failed"
+    assert set(Logbook(out).running) == {0, 1}, "interrupted, not failed"
     assert not own_processes(out)
 
     runs = [out / "trials" / name for name in ("0000", "0001")]
@@ -82,7 +82,7 @@ def test_a_failed_seed_stops_the_others_and_starts_no_further_one(data, tmp_path
     search = SearchConfig(data=data, out=tmp_path, aux="radius", strategy="random")
     seen: list[tuple[int, bool]] = []
 
-    def run(plan, trial, point, slot, stopping):
+    def run(setup, trial, point, slot, stopping):
         began = time.monotonic()
         while trial > 1 and not stopping() and time.monotonic() - began < 20:
             time.sleep(0.01)
@@ -123,8 +123,8 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     monkeypatch,
     calm,
 ):
-    def command(plan: Plan, point: Point, trial: int, slot: Slot) -> list[str]:
-        return [sys.executable, "-c", TRAINING, str(trial), str(plan.run_folder(trial))]
+    def command(setup: Setup, point: Point, trial: int, slot: Slot) -> list[str]:
+        return [sys.executable, "-c", TRAINING, str(trial), str(setup.run_folder(trial))]
 
     monkeypatch.setattr(trials, "command", command)
     out = tmp_path / "search"
@@ -132,7 +132,7 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     began = time.monotonic()
     assert main(arguments(data, out, *settings, "--trial-minutes", 0.05)) == 0
     assert time.monotonic() - began < 60
-    rows = {row.trial: row for row in Journal(out).rows}
+    rows = {row.trial: row for row in Logbook(out).rows}
     assert [rows[trial].state for trial in range(4)] == ["finished", "failed", "failed", "finished"]
     assert "objectives at epoch 1 are not finite" in rows[1].reason and "nan" in rows[1].reason
     assert rows[2].reason == "time: no end after 0.05 minutes"
@@ -151,8 +151,8 @@ def test_a_search_without_any_trial_that_finished_has_failed(data, tmp_path, mon
 
 def test_whatever_goes_wrong_with_a_trial_is_its_failed_row(tmp_path, monkeypatch):
     """A process that cannot be started, a signal without a name, a file of another trial that is not text."""
-    plan = Plan(out=tmp_path, mark="m", fields={"epochs": 8}, processes=1, early_stopping=True, trial_minutes=None)
-    damaged = plan.run_folder(0) / "metrics.jsonl"
+    setup = Setup(out=tmp_path, mark="m", fields={"epochs": 8}, processes=1, early_stopping=True, trial_minutes=None)
+    damaged = setup.run_folder(0) / "metrics.jsonl"
     damaged.parent.mkdir(parents=True)
     scores = {"mse": 1e-6, "lds": 0.5, "lds_attainable": 0}
     line = json.dumps({"epoch": 1, "validation": scores}).encode()
@@ -161,10 +161,10 @@ def test_whatever_goes_wrong_with_a_trial_is_its_failed_row(tmp_path, monkeypatc
 
     def row_of(*command: str) -> Row:
         monkeypatch.setattr(trials, "command", lambda *_: list(command))
-        return trials.run_trial(plan, 1, {"beta": 1.0}, Slot(name="0"), lambda: False)
+        return trials.run_trial(setup, 1, {"beta": 1.0}, Slot(name="0"), lambda: False)
 
     assert row_of("/no/such/program").reason.startswith("FileNotFoundError")
-    monkeypatch.setattr(trials, "Watch", lambda *_: {}["nothing"])
+    monkeypatch.setattr(trials, "Referee", lambda *_: {}["nothing"])
     assert row_of("true").reason == "KeyError: 'nothing'"
     monkeypatch.undo()
     named = row_of(sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 3)")

@@ -9,7 +9,7 @@ import pytest
 
 from hpcauxvae.types import Interval
 from hpo import figures, pools
-from hpo.journal import Journal, Row
+from hpo.logbook import Logbook, Row
 from hpo.pools import Pool
 from hpo.problem import Objectives, Point, Space
 from hpo.results import front, hypervolumes, utilisation
@@ -17,7 +17,7 @@ from hpo.search import Hopeless, Search
 from hpo.settings import SearchConfig
 from hpo.stopping import expected
 from hpo.strategies import Bayesian, Random
-from hpo.trials import Plan
+from hpo.trials import Setup
 
 SPACE: Space = {"beta": Interval(0.01, 100.0, log=True), "latents": Interval(2, 16, log=False), "degree": (1, 2, 3)}
 
@@ -164,16 +164,16 @@ def calm():
     pools.STOP.clear()
 
 
-def plan(folder: Path) -> Plan:
-    return Plan(out=folder, mark="", fields={}, processes=1, early_stopping=False, trial_minutes=None)
+def setup(folder: Path) -> Setup:
+    return Setup(out=folder, mark="", fields={}, processes=1, early_stopping=False, trial_minutes=None)
 
 
-def run(folder: Path, evals: int, judged=trial) -> Journal:
-    journal = Journal(folder)
-    strategy = Random(SPACE, list(journal.asked.values()), 0, None)
+def run(folder: Path, evals: int, judged=trial) -> Logbook:
+    logbook = Logbook(folder)
+    strategy = Random(SPACE, list(logbook.asked.values()), 0, None)
     pool = Pool(Instant(), 3, lambda _, number, point: judged(number, point))
-    Search(plan(folder), journal, strategy, pool, lambda *_: None, evals).run()
-    return journal
+    Search(setup(folder), logbook, strategy, pool, lambda *_: None, evals).run()
+    return logbook
 
 
 def test_exactly_max_evals_over_sessions(tmp_path, calm):
@@ -187,7 +187,7 @@ def test_exactly_max_evals_over_sessions(tmp_path, calm):
 def test_a_search_without_hope_ends(tmp_path, calm):
     with pytest.raises(Hopeless, match="last 10 trials all failed, this one: no data"):
         run(tmp_path, 50, lambda n, p: trial(n, p, state="failed", objectives=None, reason="no data"))
-    assert len(Journal(tmp_path).rows) == 10
+    assert len(Logbook(tmp_path).rows) == 10
     pools.STOP.clear()
     mended = run(tmp_path, 20, lambda n, p: trial(n, p, **({"state": "failed", "objectives": None} if n < 12 else {})))
     assert len(mended.rows) == 20
@@ -201,7 +201,7 @@ def test_a_search_whose_trials_never_work_again_ends_later(tmp_path, calm):
     assert len(run(tmp_path, 21, failed).rows) == 21
     with pytest.raises(Hopeless, match="last 20 trials"):
         run(tmp_path, 50, failed)
-    assert len(Journal(tmp_path).rows) == 41
+    assert len(Logbook(tmp_path).rows) == 41
 
 
 def test_each_point_is_asked_for_when_the_trial_before_it_was_told(tmp_path, calm):
@@ -217,7 +217,7 @@ def test_each_point_is_asked_for_when_the_trial_before_it_was_told(tmp_path, cal
             events.extend("tell" for _ in rows)
 
     pool = Pool(Instant(), 3, lambda _, number, point: trial(number, point))
-    Search(plan(tmp_path), Journal(tmp_path), Asked(SPACE, [], 0, None), pool, lambda *_: None, 12).run()
+    Search(setup(tmp_path), Logbook(tmp_path), Asked(SPACE, [], 0, None), pool, lambda *_: None, 12).run()
     assert events == ["ask"] * 4 + ["tell", "ask"] * 8 + ["tell"] * 4
 
 
@@ -227,9 +227,9 @@ def test_interrupted_trials_come_first_in_the_next_session(tmp_path, calm):
             pools.STOP.set()
         return trial(number, point, **({"state": "interrupted"} if number >= 3 else {}))
 
-    journal = run(tmp_path, 10, interrupted)
-    assert [row.trial for row in journal.rows] == [0, 1, 2]
-    left = journal.running
+    logbook = run(tmp_path, 10, interrupted)
+    assert [row.trial for row in logbook.rows] == [0, 1, 2]
+    left = logbook.running
     assert left
     pools.STOP.clear()
     again = run(tmp_path, 10)
@@ -245,14 +245,14 @@ def test_utilisation_by_hand():
 
 
 def test_interrupted_time_is_written_down_and_drawn(tmp_path):
-    journal = Journal(tmp_path)
-    journal.session(mark="", workers=2, time=0.0)
+    logbook = Logbook(tmp_path)
+    logbook.session(mark="", workers=2, time=0.0)
     point = {"beta": 1.0, "latents": 9, "degree": 3}
     for number in (0, 1):
-        journal.ask(number, point)
-    journal.end(trial(1, point, started=0.0, ended=60.0))
-    journal.end(trial(0, point, started=0.0, ended=90.0, state="interrupted"))
-    again = Journal(tmp_path)
+        logbook.ask(number, point)
+    logbook.end(trial(1, point, started=0.0, ended=60.0))
+    logbook.end(trial(0, point, started=0.0, ended=90.0, state="interrupted"))
+    again = Logbook(tmp_path)
     assert ([row.trial for row in again.rows], list(again.running)) == ([1], [0])
     assert [(row.trial, row.ended) for row in again.interrupted] == [(0, 90.0)]
     drawn = figures.of_search(again, SPACE, SearchConfig(data=Path("x.h5"), aux="a"))["workers"].axes[0].collections

@@ -12,8 +12,9 @@ import pytest
 
 from helpers.places import ROOT
 from hpcauxvae.paper import command
-from hpcauxvae.paper.jobs import Failed, Job, alone_in, cores, run
+from hpcauxvae.paper.jobs import Failed, Job, alone_in, run
 from hpcauxvae.paper.make import Maker
+from hpcauxvae.runtime.children import cores
 from hpcauxvae.types import InputError
 
 STEPS = """
@@ -56,10 +57,11 @@ def main(arguments):
 
 @pytest.fixture
 def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a module `steps` that processes can run."""
+    """A folder with a module of the command `steps`, which Python adds to the others as it starts there."""
     (tmp_path / "steps.py").write_text(STEPS)
-    root = ROOT
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    program = "from hpcauxvae import cli\ncli.COMMANDS['steps'] = ('steps', 'what a test does')\n"
+    (tmp_path / "sitecustomize.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     return tmp_path
 
 
@@ -84,9 +86,9 @@ def test_jobs_run_in_order_with_their_share_of_the_cores(steps: Path, capsys: py
         run(jobs, 1, steps / "logs", lock)
     assert [(steps / name).read_text() for name in "123"] == [str(cores())] * 3
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"python -m steps write {steps}/1", f"python -m steps write {steps}/2"]
-    assert lines[2].startswith("done: a,") and lines[3] == f"python -m steps write {steps}/3"
-    assert (steps / "logs" / "b.txt").read_text() == f"$ python -m steps write {steps}/3\n"
+    assert lines[:2] == [f"hpcauxvae steps write {steps}/1", f"hpcauxvae steps write {steps}/2"]
+    assert lines[2].startswith("done: a,") and lines[3] == f"hpcauxvae steps write {steps}/3"
+    assert (steps / "logs" / "b.txt").read_text() == f"$ hpcauxvae steps write {steps}/3\n"
 
 
 @pytest.mark.parametrize("code", ["1", "75"])
@@ -97,7 +99,7 @@ def test_a_failure_is_named_and_the_others_go_on(steps: Path, capsys: pytest.Cap
         job("beside", ["wait", f"{steps}/2", f"{steps}/3"]),
         job("later", ["write", f"{steps}/2"]),
     ]
-    words = rf"python -m steps fail {code}: ended with exit code {code}: this went wrong \(all of it in .*a.txt\)"
+    words = rf"hpcauxvae steps fail {code}: exit code {code}: error: this went wrong \(all of it in .*a.txt\)"
     with alone_in(steps) as lock, pytest.raises(Failed, match=f"^{words}$") as raised:
         run(jobs, 2, steps / "logs", lock)
     assert raised.value.code == int(code)
@@ -123,9 +125,9 @@ def test_every_failure_is_named(steps: Path) -> None:
     logs = steps / "logs"
     assert str(raised.value).splitlines() == [
         "3 of 4 jobs failed:",
-        f"python -m steps fail 1: ended with exit code 1: this went wrong (all of it in {logs}/a.txt)",
-        f"python -m steps die: was killed by signal 9: it said nothing (all of it in {logs}/c.txt)",
-        f"python -m steps fail 2: ended with exit code 2: this went wrong (all of it in {logs}/d.txt)",
+        f"hpcauxvae steps fail 1: exit code 1: error: this went wrong (all of it in {logs}/a.txt)",
+        f"hpcauxvae steps die: killed by SIGKILL (all of it in {logs}/c.txt)",
+        f"hpcauxvae steps fail 2: exit code 2: error: this went wrong (all of it in {logs}/d.txt)",
     ]
     assert raised.value.code == 1
 
@@ -137,7 +139,7 @@ def test_after_bad_input_what_runs_comes_to_its_end_and_no_more_is_begun(steps: 
         jobs[1].commands.append(["steps", "fail", "2"])
     with alone_in(steps) as lock, pytest.raises(InputError) as raised:
         run([*jobs, *(job(name, ["write", f"{steps}/never"]) for name in "cde")], 2, steps / "logs", lock)
-    ends = [f"python -m steps fail 2: ended with exit code 2: this went wrong (all of it in {steps}/logs/a.txt)"]
+    ends = [f"hpcauxvae steps fail 2: exit code 2: error: this went wrong (all of it in {steps}/logs/a.txt)"]
     if beside == "failed":
         ends = ["2 of 5 jobs failed:", *ends, ends[0].replace("a.txt", "b.txt")]
     assert str(raised.value).splitlines() == [*ends, "3 more were not begun after exit code 2"]
@@ -153,7 +155,7 @@ def test_when_one_data_file_fails_the_others_are_made_and_no_training_is_begun(
     ]
     monkeypatch.setattr(Maker, "_phases", lambda *_: phases)
     assert command.main(["fig9", "--small", "--runs", str(steps), "--jobs", "1"]) == 1
-    assert capsys.readouterr().err.startswith("error: python -m steps fail 1: ended with exit code 1: this went wrong")
+    assert capsys.readouterr().err.startswith("error: hpcauxvae steps fail 1: exit code 1: error: this went wrong")
     assert (steps / "1").exists() and not (steps / "never").exists()
 
 

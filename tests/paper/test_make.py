@@ -11,10 +11,10 @@ import tyro
 from hpcauxvae.paper import command, make, recipes
 from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, SIDE_SEEDS, Experiment, chosen
 from hpcauxvae.paper.items import ITEMS
-from hpcauxvae.paper.jobs import cores
 from hpcauxvae.paper.make import Maker
 from hpcauxvae.paper.runs import Wants
 from hpcauxvae.paper.table1 import METHODS, TASKS
+from hpcauxvae.runtime.children import cores
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 

@@ -61,7 +61,7 @@ class Row:
         return cls(**fields)
 
 
-class Journal:
+class Logbook:
     """Reads and appends the events of a search."""
 
     def __init__(self, folder: Path) -> None:
