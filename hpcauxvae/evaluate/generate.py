@@ -50,8 +50,10 @@ class Generator:
     """A trained model that takes factors instead of latents."""
 
     def __init__(self, run: Run, data: hdf5.ImageSet) -> None:
-        if run.config.model != "aux-vae":
-            raise InputError(f"{run.folder}: model {run.config.model} has no auxiliary latents; allowed: aux-vae")
+        if not run.model.GUIDED:
+            raise InputError(
+                f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
+            )
         check_factors(data, run)
         self.run, self.data = run, data
         self.dtype = next(run.model.parameters()).dtype

@@ -246,7 +246,7 @@ class Evaluator:
 
     def _guiding(self) -> list[str]:
         """The auxiliary variables that guide a latent: none in a model that was not told of them."""
-        return self.aux if self.run.config.model == "aux-vae" else []
+        return self.aux if self.run.model.GUIDED else []
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:

@@ -21,6 +21,7 @@ class AuxVAE(BetaVAE):
         "degree": (1, 2, 3, 4),
         "momentum": Interval(0.0, 0.9, log=False),
     }
+    GUIDED: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
     rise: Tensor

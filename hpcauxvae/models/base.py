@@ -16,6 +16,8 @@ class Model(nn.Module):
 
     SEARCHED: ClassVar[Searched] = {}
     """The hyperparameters that a search varies if it is not told otherwise."""
+    GUIDED: ClassVar[bool] = False
+    """Whether latent j is that of auxiliary factor j: images can then be asked for by their factors."""
 
     def __init__(
         self,

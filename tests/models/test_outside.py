@@ -1,0 +1,92 @@
+"""A model from another package: trained on two ranks, killed, resumed, evaluated, encoded and generated from."""
+
+import json
+import signal
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.forked import run
+from helpers.outside import NAME, package
+from helpers.ranks import ends, running, start_ranks
+from helpers.trainings import alone, config
+from hpcauxvae.models import MODELS, check_name, model_class
+from hpcauxvae.models.base import Model
+from hpcauxvae.train.checkpoint import LAST, read
+from hpcauxvae.train.run import load_run
+from hpcauxvae.types import InputError
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in read(run / LAST)[0].items() if name.startswith("model.")}
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_a_model_of_another_package_goes_the_whole_way(blobs_file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(package(tmp_path))  # the console script finds it in the working folder
+    fields = ["--model", NAME, "--aux", "radius,g1", "--batch-size", 16, "--epochs", 30, "--device", "cpu"]
+    fields += ["--resume", "auto", "--dtype", "float64"]
+    ranks = start_ranks(2, blobs_file, *fields, "--out", "whole")
+    assert ends(ranks)[0] == [0, 0]
+    ranks = start_ranks(2, blobs_file, *fields, "--out", "killed")
+    running(ranks, lambda: (tmp_path / "killed" / LAST).exists())
+    for rank in ranks:
+        rank.send_signal(signal.SIGKILL)
+    ends(ranks)
+    assert ends(start_ranks(2, blobs_file, *fields, "--out", "killed"))[0] == [0, 0]
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    for name, values in whole.items():
+        np.testing.assert_array_equal(resumed[name], values)
+    for words in (
+        ("evaluate", "whole", "--no-pictures"),
+        ("encode", "whole", str(blobs_file), "codes.h5"),
+        ("generate", "whole", "--sweep", "radius=.2:.9:3", "--out", "swept.h5"),
+    ):
+        done = run("-m", "hpcauxvae", *words)
+        assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert scores["sets"]["test"]["codes"]["alignment"]["radius"]["value"] > 0.5, "it learned what it was shown"
+    with h5py.File("codes.h5") as codes, h5py.File("swept.h5") as swept:
+        assert codes["mean"].shape == (160, 10) and len(swept["images"]) == 3
+
+
+def test_of_a_model_with_a_loss_as_a_whole_no_parts_can_be_made(blobs_file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(package(tmp_path))
+    with pytest.raises(InputError, match=r"accumulate = 2: stars.models:StarVAE has its loss as a whole"):
+        alone(config(blobs_file, tmp_path / "run", model=NAME, accumulate=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("aux_vae", "model = aux_vae; allowed: aux-vae, beta-vae, idvae, idvae-x, or my_package.my_module:MyVAE"),
+        (
+            "nowhere.at_all:VAE",
+            "model = nowhere.at_all:VAE: No module named 'nowhere'; allowed: what Python can import",
+        ),
+        ("math:VAE", "model = math:VAE: module 'math' has no attribute 'VAE'; allowed"),
+        ("math:pi", "model = math:pi: is 3.14.*; allowed: a subclass of hpcauxvae.models.base.Model"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_named(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        model_class(name)
+
+
+def test_every_model_has_its_class_and_the_name_of_another_is_taken_for_one() -> None:
+    assert all(issubclass(model_class(name), Model) for name in MODELS)
+    check_name(NAME)  # not imported
+
+
+def test_a_run_whose_model_is_gone_says_so(run_copy: Path) -> None:
+    from hpcauxvae.train.checkpoint import write
+
+    tensors, state = read(run_copy / LAST)
+    state["config"]["model"] = "gone.away:VAE"
+    (run_copy / LAST).unlink()
+    write(run_copy / LAST, tensors, state)
+    with pytest.raises(InputError, match=r"last.safetensors: model = gone.away:VAE: No module named 'gone'"):
+        load_run(run_copy)
