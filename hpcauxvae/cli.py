@@ -34,8 +34,8 @@ COMMANDS = {
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
-    Bad input (InputError), a file that cannot be read or written, and a full disk are one line on standard error, from
-    one of the processes, and exit code 2; Ctrl-C is exit code 130, and an output that nobody reads any more, as behind
+    Bad input (InputError), a file that cannot be read or written, and a full disk are a line on standard error, from a
+    single process, and exit code 2; Ctrl-C is exit code 130, and an output that nobody reads any more, as behind
     `| head`, is 141. All else is a defect or a failure, and raised.
     """
     keep_freed()

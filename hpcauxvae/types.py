@@ -27,7 +27,7 @@ class InputError(Exception):
 
 
 class Batch(NamedTuple):
-    """Samples of one step."""
+    """The samples of a step."""
 
     images: Tensor
     """(B, C, H, W), linear data units (counts for galaxies)."""
@@ -42,7 +42,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Factor(NamedTuple):
-    """One labelled quantity of a data set."""
+    """A labelled quantity of a data set."""
 
     name: str
     unit: str
@@ -102,7 +102,7 @@ class Interval(NamedTuple):
 
 
 class Around(NamedTuple):
-    """A hyperparameter's values around the one that the objective has: from value / factor to value * factor."""
+    """A hyperparameter's values around that of the objective: from value / factor to value * factor."""
 
     factor: float
 

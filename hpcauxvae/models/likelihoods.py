@@ -11,7 +11,7 @@ from hpcauxvae.models.objectives import Scale
 from hpcauxvae.types import InputError, Posterior, Reduction
 
 _NOTHING = 1e-10
-"""What `log10_mse` adds to a pixel, relative to the brightest one."""
+"""What `log10_mse` adds to a pixel, relative to the brightest pixel."""
 
 
 class ImageScale(nn.Module):
@@ -94,7 +94,7 @@ def log10_mse(target: Tensor, mean: Tensor) -> Tensor:
 
     The reconstruction loss of the authors' public code, which averages it over pixels. It is the squared error of
     logarithms, not the logarithm of a squared error; no density of the target's linear scale is meant. A pixel without
-    a count stands ten decades below the brightest one and dominates. `mean` is positive; target below 0 counts as 0.
+    a count stands ten decades below the brightest pixel and dominates. `mean` is positive; target below 0 counts as 0.
     """
     ratio = (target.clamp_min(0) + _NOTHING).log10() - (mean + _NOTHING).log10()
     return ratio.square().flatten(1).sum(1)

@@ -50,7 +50,7 @@ class Objective:
     degree: int = 3
     """K, the highest power in the correlations, eq. (7) and (8)."""
     momentum: float = 0.0
-    """Weight of the moments of earlier batches against the present one's; 0 takes the correlations of each batch alone.
+    """Weight of earlier batches against the present batch in the moments; 0 takes the correlations of each batch alone.
     The gradient of the regularizers is then 1 - momentum of a batch's own."""
     correlate: Literal["means", "z", "authors"] = "z"
     """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20); or the regularizers of the
@@ -60,9 +60,9 @@ class Objective:
     informed_start: bool = True
     """Start from biases that fit the data: the output at the mean image, the log-variances at the prior's."""
     learning_rate: float = 2e-3
-    """Adam's learning rate; the peak of the schedule where there is one."""
+    """Adam's learning rate; its peak where a schedule changes it."""
     one_cycle: bool = True
-    """Learning rate by one cycle of warm-up and annealing (Smith 2018) instead of a constant one."""
+    """Learning rate by one cycle of warm-up and annealing (Smith 2018) instead of a constant rate."""
     adam_beta2: float = 0.99
     """Decay of Adam's second moment."""
     clip_norm: float | None = 100.0

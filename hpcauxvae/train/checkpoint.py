@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there, and which of a run's are kept.
 
-One safetensors file holds the tensors and, in its header, everything else as JSON with a checksum over both. Reading
-one never unpickles. It is written under a temporary name, synced and renamed.
+A checkpoint is a safetensors file: the tensors and, in its header, everything else as JSON with a checksum over both.
+Reading it never unpickles. It is written under a temporary name, synced and renamed.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ FOLDER = "checkpoints"
 
 
 class Damaged(InputError):
-    """The file is not whole; an older one may be."""
+    """The file is not whole; an older checkpoint may be."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ class Checkpoints:
         self.keep_last, self.permanent = keep_last, permanent
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Writes the checkpoint of state["step"], then lets older ones go. state["best"] names the best one's step.
+        """Writes the checkpoint of state["step"], then lets older ones go. state["best"] names the step of the best.
 
         Raises InputError if the disk does not take it; all earlier ones are then still there.
         """
@@ -118,9 +118,9 @@ class Checkpoints:
                 self._point(name, to)
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint, with a warning for each damaged one that it passes; None if there are none.
+        """The newest whole checkpoint, with a warning for each damaged file that it passes; None without any.
 
-        Raises InputError where there are some and none is whole, or where one is of another format version.
+        Raises InputError where none of those there is whole, or where a file is of another format version.
         """
         for step in self.steps():
             try:

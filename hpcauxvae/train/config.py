@@ -1,4 +1,4 @@
-"""What one training run is: the fields of `python -m hpcauxvae.train`, saved whole as config.json with the run."""
+"""What a training run is: the fields of `python -m hpcauxvae.train`, saved whole as config.json with the run."""
 
 import ast
 import dataclasses
@@ -56,7 +56,7 @@ class TrainConfig:
     """aux-vae, beta-vae, idvae or idvae-x (IDVAE with an encoder that sees the image alone); or a model of your own, a
     subclass of hpcauxvae.models.base.Model, as my_package.my_module:MyVAE."""
     aux: str = ""
-    """Auxiliary variables, comma-separated names of factors; the first one guides latent 1, and so on. beta-vae does
+    """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
     objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
     """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py)."""
@@ -89,7 +89,7 @@ class TrainConfig:
     compile: bool = False
     """Compile the model with torch.compile: a minute at the start, then faster steps."""
     cuda_graph: bool = False
-    """On a GPU, replay the forward and backward pass as one CUDA graph: much faster at small batches. Not yet
+    """On a GPU, replay the forward and backward pass as a CUDA graph: much faster at small batches. Not yet
     tried on several GPUs."""
     in_memory: Literal["auto", "yes", "no"] = "auto"
     """Hold the images in the memory of the device, or read them from the file as they are needed. auto: where they take
@@ -105,7 +105,7 @@ class TrainConfig:
     checkpoint_minutes: float | None = None
     """Save within an epoch too, this long after the last save."""
     timeout_minutes: float = 10.0
-    """End all processes with exit code 1 if one gives no sign of life, or none makes a step, for this time."""
+    """End all processes with exit code 1 if a process gives no sign of life, or none makes a step, for this time."""
     keep_last: int = 3
     """Keep this many of the newest checkpoints, beside the best by validation."""
     keep_every: int = 10

@@ -1,4 +1,4 @@
-"""The gradient of one global batch: at once, in parts that fit in memory, or as a CUDA graph.
+"""The gradient of a global batch: at once, in parts that fit in memory, or as a CUDA graph.
 
 Each is called with this rank's batch, its noise (B, Z) and how the global mean is made, leaves the gradients in the
 parameters, and returns this rank's loss terms, detached; their mean over ranks is the global value. Shape legend in
@@ -36,7 +36,7 @@ class AtOnce:
         with self.autocast(batch):
             terms = self.parallel(batch, *arguments)
         loss = torch.stack(list(terms.values())).sum()
-        loss.backward(1 + 0 * loss.detach())  # one rank's infinite loss makes the gradient of all ranks NaN
+        loss.backward(1 + 0 * loss.detach())  # a rank's infinite loss makes the gradient of all NaN
         return {name: value.detach() for name, value in terms.items()}
 
     def autocast(self, batch: Batch) -> torch.autocast:
@@ -63,7 +63,7 @@ class PartOfBatch(nn.Module):
 
 
 class Accumulated:
-    """The same gradient from parts of the batch, one after the other, for the memory of one part.
+    """The same gradient from parts of the batch in turn, for the memory of a single part.
 
     Terms of the whole batch come first: all codes without a graph, the terms of these, and their derivatives with
     respect to the codes, which each part's backward pass then takes up (GradCache, Gao et al. 2021). It costs a second
@@ -110,15 +110,15 @@ class Accumulated:
 
 
 class Graphed:
-    """The forward and backward pass as one CUDA graph: at small batches launching kernels takes longer than they do.
+    """The forward and backward pass as a CUDA graph: at small batches launching kernels takes longer than running them.
 
-    The first steps run as they are, then one is captured, and from then on the graph is replayed on the same memory.
-    Adam's step follows outside, as the one launch that it is when fused: one cycle gives it another beta1 each time,
-    which a graph would not see.
+    The first steps run as they are; then a step is captured, and from there on replayed on the same memory. Adam's step
+    follows outside, a single launch when fused: the learning-rate cycle gives it another beta1 each time, which a graph
+    would not see.
     """
 
     def __init__(self, at_once: AtOnce, stream: torch.cuda.Stream) -> None:
-        """stream: the one on which DDP was built."""
+        """stream: that on which DDP was built."""
         self.at_once, self.stream = at_once, stream
         self.eager_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -139,7 +139,7 @@ class Graphed:
             kept.copy_(given)
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            # Other threads may go on: one reads images into pinned memory meanwhile.
+            # Other threads may go on: the reader fills pinned memory meanwhile.
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.terms = self.at_once(*self.inputs, reduction)
         self.graph.replay()

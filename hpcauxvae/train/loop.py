@@ -122,7 +122,7 @@ class Loop:
         return self.requests.agreed_now().stop
 
     def _save(self) -> None:
-        """Writes a checkpoint, unless the step has one. Raises InputError on all ranks where the disk is full."""
+        """Writes the checkpoint of the step, unless it is there. Raises InputError, on all ranks, for a full disk."""
         trainer = self.trainer
         trainer.check()
         if (trainer.epoch, trainer.epoch_step) != self.saved:

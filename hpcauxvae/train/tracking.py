@@ -20,9 +20,9 @@ _CELL = 16  # pixels of one correlation in the picture
 
 
 def history(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, one an epoch (`EpochLog.write`); none where it has no such file.
+    """The rows of a run's metrics.jsonl, a row an epoch (`EpochLog.write`); none without such a file.
 
-    A last line that a kill or a full disk cut short is left out. Raises InputError where another one is damaged.
+    A last line that a kill or a full disk cut short is left out. Raises InputError where another line is damaged.
     """
     path = run / LOG
     lines = path.read_text().splitlines() if path.exists() else []
@@ -37,7 +37,7 @@ def history(run: Path) -> list[dict[str, Any]]:
 
 
 class EpochLog:
-    """One line of each kind an epoch."""
+    """What is written and printed at the end of each epoch."""
 
     def __init__(self, folder: Path, epochs: int, done: int) -> None:
         """Rows of epochs after `done` belong to a run that was killed before it could save them, and go.

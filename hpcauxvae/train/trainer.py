@@ -40,7 +40,7 @@ class Diverged(ArithmeticError):
 
 
 class Trainer:
-    """One run, seen from one of its processes."""
+    """A run, seen from one of its processes."""
 
     def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
         self.config = config
@@ -209,7 +209,7 @@ class Trainer:
         return Reduction(n, self.processes.group)
 
     def train_step(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
-        """One update. Returns this rank's terms; their mean over ranks is the global value.
+        """An update. Returns this rank's terms; their mean over ranks is the global value.
 
         If the loss or its gradient is not finite on any rank, no weight changes on any, in this step and all later
         ones, and `check` raises Diverged. The host does not wait for the device.
@@ -224,7 +224,7 @@ class Trainer:
         return terms
 
     def _update(self, norm: Tensor) -> None:
-        """Adam's step, unless this or an earlier one has diverged."""
+        """Adam's step, unless this or an earlier step has diverged."""
         torch.maximum(self._diverged, (~norm.isfinite()).to(self._diverged), out=self._diverged)
         self._good_steps += 1 - self._diverged
         self.optimizer.found_inf = self._diverged  # type: ignore[attr-defined]  # as torch's GradScaler sets it
@@ -299,7 +299,7 @@ class Trainer:
         if not self.columns:
             return scores, None
         index_N, *rows = (self._gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
-        order_N = index_N.argsort()  # ranks come in another one than a single process, and draws of z go by row
+        order_N = index_N.argsort()  # ranks come in another order than a single process has, and draws of z go by row
         mean_NZ, logvar_NZ, aux_ND = (values[order_N] for values in rows)
         codes = Codes(
             mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=aux_ND, hidden_NH=aux_ND[:, :0],
