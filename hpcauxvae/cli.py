@@ -19,16 +19,16 @@ COMMANDS = {
     "data": ("hpcauxvae.data.command", "check a data set, or make one of Cars3D or dSprites"),
     "train": ("hpcauxvae.train.command", "train a model on labelled images"),
     "search": ("hpo.search", "search for hyperparameters, asynchronously"),
-    "encode": ("hpcauxvae.evaluate.encode", "posterior means, log-variances and image scores of a whole data set"),
-    "evaluate": ("hpcauxvae.evaluate.scores", "score a run and draw its pictures"),
-    "generate": ("hpcauxvae.evaluate.generate", "draw images for factors in physical units from a trained model"),
-    "sensitivity": ("hpcauxvae.evaluate.sensitivity", "Sobol indices of pixel statistics over the factors"),
+    "encode": ("hpcauxvae.evaluate.command:encode", "codes and image scores of a whole data set"),
+    "evaluate": ("hpcauxvae.evaluate.command:evaluate", "score a run and draw its pictures"),
+    "generate": ("hpcauxvae.evaluate.command:generate", "draw images for given factors from a trained model"),
+    "sensitivity": ("hpcauxvae.evaluate.command:sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.command", "tables and figures of the paper from evaluated runs"),
     "submit": ("hpcauxvae.cluster.submit", "a job script into the queue of a cluster"),
     "preflight": ("hpcauxvae.cluster.preflight", "what would fail in hours, found in seconds, on every rank of a job"),
     "doctor": ("hpcauxvae.cluster.doctor", "what works on this machine, and what mends the rest"),
 }
-"""Module with a `main(argv) -> exit code`, and what it does."""
+"""MODULE:FUNCTION of (arguments) that returns the exit code, main if no function is named; and what it does."""
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -92,7 +92,8 @@ def _dispatch(arguments: list[str]) -> int:
     usage += "\n".join(f"  {name:12}{text}" for name, (_, text) in COMMANDS.items())
     match arguments:
         case [name, *rest] if name in COMMANDS:
-            return importlib.import_module(COMMANDS[name][0]).main(rest)
+            module, _, function = COMMANDS[name][0].partition(":")
+            return getattr(importlib.import_module(module), function or "main")(rest)
         case ["-"]:
             return _each(json.load(sys.stdin))
         case ["-h" | "--help", *_]:

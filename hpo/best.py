@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.evaluate.scores import EvaluateConfig, check_noiseless, evaluate, write_json
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import check_noiseless, evaluate, write_json
 from hpcauxvae.paper.recipes import GALAXY_EPOCHS
 from hpcauxvae.runtime.children import Minder, new_mark
 from hpcauxvae.train.config import TrainConfig

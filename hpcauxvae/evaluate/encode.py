@@ -5,13 +5,12 @@ folder OUT.h5.parts; when all are there, rank 0 copies them into OUT.h5 in the o
 on any number of ranks, encodes what is missing. Shape legend in types.py.
 """
 
-import dataclasses
 import hashlib
 import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,10 +19,11 @@ from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
+from hpcauxvae.evaluate.command import EncodeConfig
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
-from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watch
@@ -36,24 +36,6 @@ CHUNK = 4096
 """Samples encoded and stored at once."""
 _TIMEOUT_MINUTES = 10.0
 _MADE_OF = ("weights", "data_fingerprint", "hpcauxvae")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodeConfig:
-    """An encoding."""
-
-    run: Path
-    """Folder of a training run."""
-    data: Path
-    """HDF5 file of labelled images (docs/data-format.md), of the shape that the run was trained on."""
-    out: Path
-    """HDF5 file to make: mean and logvar (N, Z), and ssim and mse (N,), in the order of the data. Must not exist."""
-    checkpoint: Literal["last", "best"] = "last"
-    """Which weights of the run."""
-    image_scores: bool = True
-    """Decode the means and compare: SSIM, at each image's own range, and MSE, of images over the training maximum."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
 
 
 class Encoder:
@@ -206,17 +188,8 @@ def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch:
                 line.say({}, CHUNK * world.world_size)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae encode`, also `python -m hpcauxvae encode`."""
-    import tyro
-
-    world = find_world()
-    config = tyro.cli(
-        EncodeConfig,
-        args=argv,
-        prog="hpcauxvae encode",
-        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
-    )
+def run(config: EncodeConfig, world: World) -> int:
+    """Makes the file on the ranks of a launcher, or alone; says what came of it, and returns the exit code."""
     try:
         # A rank may wait for hours for the others; the watch sees who hangs.
         code = encode(config, start(world, config.device, timedelta(days=30)))

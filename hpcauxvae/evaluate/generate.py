@@ -3,7 +3,6 @@
 Controlled generation (Ganguli et al., contribution ii). Shape legend in types.py; R other latents, Z - D of them.
 """
 
-import dataclasses
 import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data import hdf5
 from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
@@ -24,26 +24,6 @@ _BATCH = 512
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
 _FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twice
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    """Draws images from a trained model for auxiliary factors in physical units."""
-
-    run: Path
-    """Folder of a training run with auxiliary variables."""
-    out: Path = Path("generated.png")
-    """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
-    paths are escaped there as in a Python string."""
-    set: tuple[str, ...] = ()
-    """Factors held at a value, NAME=VALUE in the factor's unit; those not named stand at the middle of their range."""
-    sweep: tuple[str, ...] = ()
-    """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last one varying fastest."""
-    like: str | None = None
-    """FILE.h5:NUMBER: give the image of this sample new factors; the other latents keep what they hold of it.
-    Without it they are 0, the mean of their prior."""
-    data: Path | None = None
-    """Where the run's data set lies now; the recorded path if not given."""
 
 
 class Generator:
@@ -236,17 +216,3 @@ def generate(config: GenerateConfig) -> int:
     provenance |= {name: given[name] for name in ("image_unit", "image_origin") if name in given}
     WRITERS[config.out.suffix](config.out, images, u_ND, generator, provenance)
     return len(images)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae generate`, also `python -m hpcauxvae generate`."""
-    import tyro
-
-    config = tyro.cli(
-        GenerateConfig,
-        args=argv,
-        prog="hpcauxvae generate",
-        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction),
-    )
-    print(f"{config.out}: {generate(config)} images")
-    return 0

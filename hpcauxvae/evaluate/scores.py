@@ -17,6 +17,7 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.runtime.collectives import device_of
@@ -29,37 +30,6 @@ from hpcauxvae.types import InputError
 _BATCH = 512
 _SHOWN = 8
 _TRAVERSAL_STEPS = 9
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """An evaluation."""
-
-    run: Path
-    """Folder of a training run."""
-    data: Path | None = None
-    """Where its data set lies now; the recorded path if not given."""
-    fresh: Path | None = None
-    """A further data set, drawn independently, all of it scored: small test splits hide small dependences."""
-    noiseless: tuple[Path, ...] = ()
-    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors, and
-    one without such a set is refused."""
-    out: Path | None = None
-    """Folder for metrics.json, codes and pictures; that of the run if not given."""
-    seed: int = 0
-    """Seed of the draws of z and of the intervals."""
-    images: int = 32_768
-    """Score at most this many images of a set by SSIM and MSE."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    pictures: bool = True
-    """Draw the pictures, which take longer than the scores of a small set."""
-
-    def __post_init__(self) -> None:
-        if self.images < 2:
-            raise InputError(f"images = {self.images}; allowed: at least 2, an interval needs them")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed = {self.seed}; allowed: 0 to {2**32 - 1}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -355,21 +325,3 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         pictures.training_curves(rows, folder / "training.png")
     write_json(out / "metrics.json", metrics)
     return metrics
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae evaluate`, also `python -m hpcauxvae.evaluate`."""
-    import tyro
-
-    config = tyro.cli(
-        EvaluateConfig,
-        args=argv,
-        prog="hpcauxvae evaluate",
-        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
-    )
-    metrics = evaluate(config)
-    print(table(metrics["sets"]))
-    out = config.out or config.run
-    drawn = f" and the pictures in {out}/pictures/" if config.pictures else ""
-    print(f"written: {out}/metrics.json, codes-*.h5{drawn}")
-    return 0

@@ -4,46 +4,18 @@ Sobol indices of pixel statistics over the factor space, with the trained decode
 al., contribution ii). Shape legend in types.py; I inputs.
 """
 
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, sobol_indices, uniform
 
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.evaluate.scores import write_json
 from hpcauxvae.train.run import data_path, load_run
-from hpcauxvae.types import InputError
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")
 Indices = dict[str, dict[str, dict[str, float]]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SensitivityConfig:
-    """Which factor decides what is seen: Sobol indices of pixel statistics for a trained model, into sensitivity.json.
-
-    Of each statistic's variance, the share that an input causes alone (first) and with all others (total). Inputs: the
-    auxiliary variables over their ranges, the other latents by N(0, 1). Statistics: sum and peak of the pixels, size
-    (root of half the trace of their second moments, in pixels), and ellipticity e1, e2.
-    """
-
-    run: Path
-    """Folder of a training run with auxiliary variables."""
-    samples: int = 1024
-    """Base samples, a power of 2; images decoded: this number times (latents + 2)."""
-    seed: int = 0
-    """Seed of the quasi-random points."""
-    data: Path | None = None
-    """Where the run's data set lies now; the recorded path if not given."""
-
-    def __post_init__(self) -> None:
-        if self.samples < 2 or self.samples & (self.samples - 1):
-            raise InputError(f"samples = {self.samples}; allowed: powers of 2")
-        if self.seed < 0:
-            raise InputError(f"seed = {self.seed}; allowed: at least 0")
 
 
 def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
@@ -108,17 +80,11 @@ def table(indices: Indices) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae sensitivity`, also `python -m hpcauxvae sensitivity`."""
-    import tyro
-
-    config = tyro.cli(
-        SensitivityConfig, args=argv, prog="hpcauxvae sensitivity", config=(tyro.conf.PositionalRequiredArgs,)
-    )
+def sensitivity(config: SensitivityConfig) -> str:
+    """Writes sensitivity.json into the folder of the run; returns its table. Raises InputError."""
     trained = load_run(config.run)
     generator = Generator(trained, open_set(data_path(trained, config.data)))
     indices = sobol(generator, samples=config.samples, seed=config.seed)
     out = config.run / "sensitivity.json"
     write_json(out, {"samples": config.samples, "seed": config.seed, "indices": indices})
-    print(f"{table(indices)}\nwritten: {out}")
-    return 0
+    return f"{table(indices)}\nwritten: {out}"

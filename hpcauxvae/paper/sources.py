@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
-from hpcauxvae.evaluate.scores import EvaluateConfig, Evaluator, Scored
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.paper.runs import METRICS, Found, codes_file, select
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import InputError

@@ -14,6 +14,7 @@ from helpers.ranks import ends, start_ranks
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.evaluate import encode
+from hpcauxvae.evaluate.command import EncodeConfig
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.run import load_run
@@ -24,9 +25,9 @@ ALONE = start(find_world({}), "cpu")
 PROGRAM = """
 import sys
 from hpcauxvae import cli
-from hpcauxvae.evaluate import encode
+from hpcauxvae.evaluate import command, encode
 encode.CHUNK = 50
-cli.run(lambda: encode.main(sys.argv[1:]))
+cli.run(lambda: command.encode(sys.argv[1:]))
 """
 
 
@@ -42,8 +43,8 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(encode, "CHUNK", 50)
 
 
-def settings(run: Path, out: Path, **fields) -> encode.EncodeConfig:
-    return encode.EncodeConfig(**({"run": run, "data": run.parent / "blobs.h5", "out": out, "device": "cpu"} | fields))
+def settings(run: Path, out: Path, **fields) -> EncodeConfig:
+    return EncodeConfig(**({"run": run, "data": run.parent / "blobs.h5", "out": out, "device": "cpu"} | fields))
 
 
 def content(path: Path) -> dict[str, np.ndarray]:

@@ -16,7 +16,8 @@ from skimage.metrics import structural_similarity
 
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, split, write
-from hpcauxvae.evaluate.scores import EvaluateConfig, Evaluator, evaluate, table, write_codes
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import Evaluator, evaluate, table, write_codes
 from hpcauxvae.paper.runs import find, galaxy_run, needed
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError

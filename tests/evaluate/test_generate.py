@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, validate
-from hpcauxvae.evaluate import generate, sensitivity
-from hpcauxvae.evaluate.generate import GenerateConfig
+from hpcauxvae.evaluate import command, generate, sensitivity
+from hpcauxvae.evaluate.command import GenerateConfig, SensitivityConfig
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import Factor, InputError
 
@@ -45,7 +45,7 @@ def decoded(folder: Path, u: list[float], like: int | None = None) -> NDArray:
 def test_a_grid_of_two_factors_into_the_data_format(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "grid.h5"
     arguments = [str(folder / "run"), "--out", str(out), "--sweep", "g1=-.3:.3:4", "--sweep", "radius=0.2:1:3"]
-    assert generate.main([*arguments, "--like", f"{folder / 'blobs.h5'}:7"]) == 0
+    assert command.generate([*arguments, "--like", f"{folder / 'blobs.h5'}:7"]) == 0
     assert validate(out) == []
     data = open_set(out)
     assert [f.name for f in data.factors] == ["radius", "g1"] and len(data) == 12
@@ -222,22 +222,23 @@ def test_indices_of_a_sum_and_a_product() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "more"), [(sensitivity, ()), (generate, ("--set", "radius=0.5", "--out", "x.png"))]
+    ("of_command", "more"),
+    [(command.sensitivity, ()), (command.generate, ("--set", "radius=0.5", "--out", "x.png"))],
 )
-def test_data_that_lie_elsewhere_can_be_named(folder: Path, command: Any, more: tuple[str, ...]) -> None:
+def test_data_that_lie_elsewhere_can_be_named(folder: Path, of_command: Any, more: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match=r"no\.h5: no such file; where the data set of .* lies now, --data FILE tells"):
-        command.main([str(folder / "run"), *more, "--data", str(folder / "no.h5")])
+        of_command([str(folder / "run"), *more, "--data", str(folder / "no.h5")])
 
 
 def test_the_command_writes_every_index(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    assert sensitivity.main([str(folder / "run"), "--samples", "8"]) == 0
+    assert command.sensitivity([str(folder / "run"), "--samples", "8"]) == 0
     written = json.loads((folder / "run" / "sensitivity.json").read_text())
     assert set(written["indices"]) == set(sensitivity.STATISTICS)
     assert list(written["indices"]["size"])[:3] == ["radius", "g1", "z3"]
     assert "radius" in capsys.readouterr().out
     with pytest.raises(InputError, match="samples = 10; allowed: powers of 2"):
-        sensitivity.SensitivityConfig(run=folder, samples=10)
+        SensitivityConfig(run=folder, samples=10)
     with pytest.raises(InputError, match="seed = -1; allowed: at least 0"):
-        sensitivity.SensitivityConfig(run=folder, seed=-1)
+        SensitivityConfig(run=folder, seed=-1)

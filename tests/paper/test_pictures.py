@@ -13,7 +13,8 @@ from helpers.trainings import alone, config
 from hpcauxvae.data import dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.data.hdf5 import write
-from hpcauxvae.evaluate.scores import EvaluateConfig, Evaluator, write_codes, write_json
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import Evaluator, write_codes, write_json
 from hpcauxvae.metrics import score_images
 from hpcauxvae.paper import attack, command, figures, generated, perturbation, tsne
 from hpcauxvae.paper.items import ITEMS

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.trainings import alone, blobs, config
 from hpcauxvae.evaluate import generate, pictures
-from hpcauxvae.evaluate.generate import GenerateConfig
+from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.evaluate.scores import write_json
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.simulate.command import main as simulate

@@ -1,0 +1,157 @@
+"""The commands that use a trained run: evaluate, encode, generate, sensitivity.
+
+Here are their options; what they do is in the module of that name (evaluate: scores.py), imported once the options are
+read and the run is there.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.types import InputError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """An evaluation."""
+
+    run: Path
+    """Folder of a training run."""
+    data: Path | None = None
+    """Where its data set lies now; the recorded path if not given."""
+    fresh: Path | None = None
+    """A further data set, drawn independently, all of it scored: small test splits hide small dependences."""
+    noiseless: tuple[Path, ...] = ()
+    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors, and
+    one without such a set is refused."""
+    out: Path | None = None
+    """Folder for metrics.json, codes and pictures; that of the run if not given."""
+    seed: int = 0
+    """Seed of the draws of z and of the intervals."""
+    images: int = 32_768
+    """Score at most this many images of a set by SSIM and MSE."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    pictures: bool = True
+    """Draw the pictures, which take longer than the scores of a small set."""
+
+    def __post_init__(self) -> None:
+        if self.images < 2:
+            raise InputError(f"images = {self.images}; allowed: at least 2, an interval needs them")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed = {self.seed}; allowed: 0 to {2**32 - 1}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """An encoding."""
+
+    run: Path
+    """Folder of a training run."""
+    data: Path
+    """HDF5 file of labelled images (docs/data-format.md), of the shape that the run was trained on."""
+    out: Path
+    """HDF5 file to make: mean and logvar (N, Z), and ssim and mse (N,), in the order of the data. Must not exist."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the run."""
+    image_scores: bool = True
+    """Decode the means and compare: SSIM, at each image's own range, and MSE, of images over the training maximum."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Draws images from a trained model for auxiliary factors in physical units."""
+
+    run: Path
+    """Folder of a training run with auxiliary variables."""
+    out: Path = Path("generated.png")
+    """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
+    paths are escaped there as in a Python string."""
+    set: tuple[str, ...] = ()
+    """Factors held at a value, NAME=VALUE in the factor's unit; those not named stand at the middle of their range."""
+    sweep: tuple[str, ...] = ()
+    """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last of them varying fastest."""
+    like: str | None = None
+    """FILE.h5:NUMBER: give the image of this sample new factors; the other latents keep what they hold of it.
+    Without it they are 0, the mean of their prior."""
+    data: Path | None = None
+    """Where the run's data set lies now; the recorded path if not given."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SensitivityConfig:
+    """Which factor decides what is seen: Sobol indices of pixel statistics for a trained model, into sensitivity.json.
+
+    Of each statistic's variance, the share that an input causes alone (first) and with all others (total). Inputs: the
+    auxiliary variables over their ranges, the other latents by N(0, 1). Statistics: sum and peak of the pixels, size
+    (root of half the trace of their second moments, in pixels), and ellipticity e1, e2.
+    """
+
+    run: Path
+    """Folder of a training run with auxiliary variables."""
+    samples: int = 1024
+    """Base samples, a power of 2; images decoded: this number times (latents + 2)."""
+    seed: int = 0
+    """Seed of the quasi-random points."""
+    data: Path | None = None
+    """Where the run's data set lies now; the recorded path if not given."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.samples & (self.samples - 1):
+            raise InputError(f"samples = {self.samples}; allowed: powers of 2")
+        if self.seed < 0:
+            raise InputError(f"seed = {self.seed}; allowed: at least 0")
+
+
+def evaluate(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae evaluate`, also `python -m hpcauxvae.evaluate`."""
+    config = _of_a_run(EvaluateConfig, "evaluate", argv)
+    from hpcauxvae.evaluate import scores
+
+    print(scores.table(scores.evaluate(config)["sets"]))
+    out = config.out or config.run
+    drawn = f" and the pictures in {out}/pictures/" if config.pictures else ""
+    print(f"written: {out}/metrics.json, codes-*.h5{drawn}")
+    return 0
+
+
+def encode(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae encode`: its exit code."""
+    config = _of_a_run(EncodeConfig, "encode", argv)
+    from hpcauxvae.evaluate.encode import run
+
+    return run(config, find_world())
+
+
+def generate(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae generate`."""
+    config = _of_a_run(GenerateConfig, "generate", argv)
+    from hpcauxvae.evaluate import generate
+
+    print(f"{config.out}: {generate.generate(config)} images")
+    return 0
+
+
+def sensitivity(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae sensitivity`."""
+    config = _of_a_run(SensitivityConfig, "sensitivity", argv)
+    from hpcauxvae.evaluate import sensitivity
+
+    print(sensitivity.sensitivity(config))
+    return 0
+
+
+def _of_a_run(fields: type[T], name: str, argv: list[str] | None) -> T:
+    """The options of a command. Raises InputError where the folder of the run is not there."""
+    import tyro
+
+    style = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
+    config: Any = tyro.cli(fields, args=argv, prog=f"hpcauxvae {name}", config=style)
+    if find_world().world_size == 1 and not config.run.is_dir():  # several ranks agree on it later
+        raise InputError(f"{config.run}: no such folder; allowed: that of a training run")
+    return config
