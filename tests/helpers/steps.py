@@ -1,10 +1,5 @@
-"""Program for test_train.py: 20 training steps in float64 of each of CASES, on the processes its launcher starts, and
-the validation after them.
+"""20 training steps in float64 of each of CASES, on the ranks of the environment, and the validation."""
 
-torchrun --nproc-per-node N steps.py DATA.h5 OUT.npz
-"""
-
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +22,6 @@ CASES = {
     "reference 11": {"objective": "reference", "batch_size": 11},
     "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},
 }
-trainer_module._VALIDATION_BATCH = 10  # of 32 samples: four batches, the last of 2, of which a third rank gets none
 
 
 def endless(trainer):
@@ -37,13 +31,20 @@ def endless(trainer):
         trainer.finish_epoch(0.0)
 
 
-def main() -> None:
-    """Holds the last references to the processes and the trainers, so that gloo can end before Python does."""
-    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+def record(data: Path) -> dict[str, np.ndarray]:
+    """By case and name; the first gradients, all losses, the last weights, and what validation returns."""
+    found = _record(data)
+    stop()  # once no trainer is left: gloo must end before Python does
+    return found
+
+
+def _record(data: Path) -> dict[str, np.ndarray]:
+    # Of 32 samples: four batches, the last of 2, of which a third rank gets none.
+    trainer_module._VALIDATION_BATCH = 10
     processes = start(find_world(), "cpu")
     record = {}
     for case, fields in CASES.items():
-        config = TrainConfig(data=data, out=out, aux="radius,g1", latents=4, dtype="float64", **fields)
+        config = TrainConfig(data=data, out=data.parent, aux="radius,g1", latents=4, dtype="float64", **fields)
         trainer = Trainer(config, processes, open_set(data))
         trainer.connect()
         losses = []
@@ -60,9 +61,4 @@ def main() -> None:
         record |= {f"{case}/validation/{name}": np.array(value) for name, value in scores.items()}
         for name in ("mean_NZ", "logvar_NZ", "aux_ND"):
             record[f"{case}/validation/{name}"] = getattr(codes, name)
-    if processes.world.rank == 0:
-        np.savez(out, **record)
-
-
-main()
-stop()
+    return record

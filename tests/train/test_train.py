@@ -2,44 +2,34 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import torch
 
-from helpers.places import ROOT
+from helpers import forked, steps
+from helpers.forked import on_ranks
+from helpers.ranks import ends, start_ranks
 from helpers.trainings import alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, split
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.command import main
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blobs(tmp_path_factory.mktemp("data") / "blobs.h5")
-
-
-def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | env,
-        timeout=240,
-    )
 
 
 def test_pixels_below_zero_are_spoken_of(tmp_path, capsys):
     path = blobs(tmp_path / "counts.h5")
     alone(config(path, tmp_path / "a", epochs=1))
     assert "below 0" not in capsys.readouterr().err
-    import h5py
-
     with h5py.File(path, "r+") as file:
         file["images"][:] -= 20
     alone(config(path, tmp_path / "b", epochs=1))
@@ -50,8 +40,6 @@ def test_pixels_below_zero_are_spoken_of(tmp_path, capsys):
 
 def test_a_factor_is_measured_where_the_decoder_start_is_not(tmp_path, monkeypatch):
     """Scale and prior come from all training samples, not from those of the mean image."""
-    import h5py
-
     from hpcauxvae.train import trainer
 
     monkeypatch.setattr(trainer, "_PREPARE_SAMPLES", 8)
@@ -74,20 +62,14 @@ def test_a_factor_is_measured_where_the_decoder_start_is_not(tmp_path, monkeypat
         alone(config(path, tmp_path / "none", epochs=1))
 
 
-def steps(data: Path, out: Path, processes: int) -> dict[str, np.ndarray]:
-    program = ROOT / "tests" / "helpers" / "steps.py"
-    done = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, program, data, out)
-    assert done.returncode == 0, done.stderr
-    return dict(np.load(out))
-
-
 @pytest.fixture(scope="module")
-def recorded(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
+def recorded(blobs_file: Path) -> dict[int, dict[str, np.ndarray]]:
     """By the number of processes; one is plain autograd without collectives."""
-    folder = tmp_path_factory.mktemp("steps")
-    return {processes: steps(data, folder / f"{processes}.npz", processes) for processes in (1, 2, 3)}
+    return {processes: on_ranks(processes, steps.record, blobs_file)[0] for processes in (1, 2, 3)}
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_twenty_steps_are_the_same_on_one_two_and_three_processes(recorded):
     """The cases of steps.py have batches that divide unevenly."""
     for processes in (2, 3):
@@ -102,7 +84,9 @@ def test_twenty_steps_are_the_same_on_one_two_and_three_processes(recorded):
                 assert np.linalg.norm(together[name] - value) <= 1e-9 * np.linalg.norm(value), name
 
 
-def test_validation_is_the_same_on_one_two_and_three_processes(data, recorded):
+@pytest.mark.slow
+@pytest.mark.processes
+def test_validation_is_the_same_on_one_two_and_three_processes(blobs_file, recorded):
     """Every field of it, also where the split is of several batches, of which some ranks have no part."""
     found = {name: value for name, value in recorded[1].items() if "/validation/" in name}
     scores = {name.removeprefix("tuned 12/validation/") for name in found if name.startswith("tuned 12/")}
@@ -111,14 +95,14 @@ def test_validation_is_the_same_on_one_two_and_three_processes(data, recorded):
         for name, value in found.items():
             assert np.linalg.norm(recorded[processes][name] - value) <= 1e-9 * np.linalg.norm(value), name
     _, validation, _ = split(160, 0)
-    expected = np.sort(open_set(data).scaled()[validation][:, :2], 0)
+    expected = np.sort(open_set(blobs_file).scaled()[validation][:, :2], 0)
     np.testing.assert_allclose(np.sort(found["tuned 12/validation/aux_ND"], 0), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("model", ["aux-vae", "beta-vae"])
 @pytest.mark.parametrize("network", ["conv", "mlp"])
-def test_training_lowers_the_loss(data, tmp_path, model, network):
-    alone(config(data, tmp_path / "run", model=model, network=network, epochs=8))
+def test_training_lowers_the_loss(blobs_file, tmp_path, model, network):
+    alone(config(blobs_file, tmp_path / "run", model=model, network=network, epochs=8))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["train"]["loss"] < 0.5 * rows[0]["train"]["loss"]
     assert rows[-1]["validation"]["loss"] < rows[0]["validation"]["loss"]
@@ -126,9 +110,6 @@ def test_training_lowers_the_loss(data, tmp_path, model, network):
     loaded = load_run(tmp_path / "run")
     assert loaded.state["epoch"] == 8
     assert loaded.config.model == model
-
-
-COMMAND = ("-m", "hpcauxvae.train")
 
 
 @pytest.mark.parametrize(
@@ -145,20 +126,26 @@ COMMAND = ("-m", "hpcauxvae.train")
         (["--aux", "radius", "--bucket-mb", "inf"], "bucket_mb = inf; allowed: at most 1000000"),
     ],
 )
-def test_bad_arguments_are_one_line_and_exit_code_2(data, tmp_path, arguments, message):
-    done = run(*COMMAND, data, "--out", tmp_path / "run", *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_arguments_are_refused(blobs_file, tmp_path, arguments, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        main([str(blobs_file), "--out", str(tmp_path / "run"), *arguments])
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_truncated_and_broken_data_are_refused(data, tmp_path):
-    truncated = tmp_path / "truncated.h5"
-    truncated.write_bytes(data.read_bytes()[:-200_000])
-    broken = blobs(tmp_path / "broken.h5")
-    import h5py
+@pytest.mark.processes
+@pytest.mark.smoke
+def test_bad_arguments_are_one_line_and_exit_code_2(blobs_file, tmp_path):
+    command = [sys.executable, "-m", "hpcauxvae.train", blobs_file, "--out", tmp_path / "run", "--aux", "radius,size"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {blobs_file}: factor 'size' is unknown; known are radius, g1, flux\n"
+    assert not (tmp_path / "run").exists()
 
+
+def test_missing_truncated_and_broken_data_are_refused(blobs_file, tmp_path):
+    truncated = tmp_path / "truncated.h5"
+    truncated.write_bytes(blobs_file.read_bytes()[:-200_000])
+    broken = blobs(tmp_path / "broken.h5")
     with h5py.File(broken, "r+") as file:
         file["images"][5, 0, 1, 2] = np.inf
     for path, message in (
@@ -166,30 +153,48 @@ def test_missing_truncated_and_broken_data_are_refused(data, tmp_path):
         (truncated, "truncated"),
         (broken, "inf in sample 5, channel 0, pixel (1, 2)"),
     ):
-        done = run(*COMMAND, path, "--out", tmp_path / "run", "--aux", "radius")
+        done = forked.run("-m", "hpcauxvae.train", path, "--out", tmp_path / "run", "--aux", "radius")
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_in_use_is_refused_and_left_as_it_is(data, tmp_path):
+def test_a_folder_in_use_is_refused_and_left_as_it_is(blobs_file, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds thesis\.txt already"):
-        alone(config(data, folder))
+        alone(config(blobs_file, folder))
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
     lock = RunLock(tmp_path / "other")
     lock.acquire()
-    done = run(*COMMAND, data, "--out", tmp_path / "other", "--aux", "radius", "--resume", "auto")
+    other = tmp_path / "other"
+    done = forked.run("-m", "hpcauxvae.train", blobs_file, "--out", other, "--aux", "radius", "--resume", "auto")
     assert done.returncode == 2
     assert f"in use by process {os.getpid()}" in done.stderr
     lock.release()
     assert not lock.path.exists()
 
 
-def test_a_launcher_that_started_singletons_is_refused(data, tmp_path):
-    done = run(*COMMAND, data, "--out", tmp_path / "run", "--aux", "radius", MPI_LOCALNRANKS="4")
-    assert done.returncode == 2
-    assert "world size 1 (alone), but MPI_LOCALNRANKS=4" in done.stderr
+def test_a_launcher_that_started_singletons_is_refused(blobs_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPI_LOCALNRANKS", "4")
+    with pytest.raises(InputError, match=r"world size 1 \(alone\), but MPI_LOCALNRANKS=4"):
+        main([str(blobs_file), "--out", str(tmp_path / "run"), "--aux", "radius"])
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.mark.processes
+@pytest.mark.smoke
+def test_a_training_by_torchrun_ends_as_ranks_without_a_launcher_do(blobs_file, tmp_path):
+    settings = [blobs_file, "--aux", "radius", "--batch-size", 16, "--epochs", 1, "--device", "cpu", "--out"]
+    command = [*TORCHRUN, "-m", "hpcauxvae.train", *settings, tmp_path / "torchrun"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    codes, errors = ends(start_ranks(2, *settings, tmp_path / "ranks"))
+    assert codes == [0, 0], errors
+    found, expected = (checkpoint.read(tmp_path / name / checkpoint.LAST)[0] for name in ("torchrun", "ranks"))
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
