@@ -14,9 +14,10 @@ import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.command import EvaluateConfig
-from hpcauxvae.evaluate.scores import check_noiseless, evaluate, write_json
+from hpcauxvae.evaluate.scores import check_noiseless, evaluate
 from hpcauxvae.paper.recipes import GALAXY_EPOCHS
 from hpcauxvae.runtime.children import Minder, new_mark
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import pools

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 from hpo.problem import Objectives, Point
 
@@ -117,7 +117,7 @@ class Logbook:
         self._append(row.to_json())
         if row.state == "interrupted":
             return
-        write_whole(self.folder / TABLE, table(self.rows))
+        write_text(self.folder / TABLE, table(self.rows))
 
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps(event) + "\n"
@@ -149,9 +149,3 @@ def table(rows: Iterable[Row]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """In one step, forced to disk: a reader finds the old file or the new one. Raises InputError."""
-    with whole(path) as part:
-        part.write_text(text)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import whole, write_text
 from hpcauxvae.types import Interval
 from hpo import figures
 from hpo.best import CLAIM
-from hpo.logbook import Logbook, Row, write_whole
+from hpo.logbook import Logbook, Row
 from hpo.problem import Space
 from hpo.results import chosen, front, papers_choice
 from hpo.settings import SearchConfig
@@ -72,7 +72,7 @@ def write(folder: Path) -> Path:
     pictures = figures.of_search(logbook, space, config)
     (folder / "pictures").mkdir(exist_ok=True)
     encoded = {name: _png(picture, folder / "pictures" / f"{name}.png") for name, picture in pictures.items()}
-    write_whole(folder / "report.html", page(config, logbook, space, encoded))
+    write_text(folder / "report.html", page(config, logbook, space, encoded))
     return folder / "report.html"
 
 

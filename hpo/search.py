@@ -14,12 +14,13 @@ from typing import Any
 import hpcauxvae
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.runtime.children import MINDER_SECONDS, Minder, kill_marked, new_mark
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import mpi_started_several, refuse_singletons, speaks
 from hpcauxvae.runtime.lock import RunLock, held_elsewhere
 from hpcauxvae.runtime.stop_requests import MORE_TO_DO, StopListener
 from hpcauxvae.types import InputError
 from hpo import best, pools, report
-from hpo.logbook import SETTINGS, Logbook, Row, write_whole
+from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Point, Space
 from hpo.progress import Progress
 from hpo.settings import SearchConfig
@@ -132,7 +133,7 @@ def open_logbook(config: SearchConfig) -> Logbook:
     saved = {"hpcauxvae": hpcauxvae.__version__, "settings": config.to_json(), "data": data.fingerprint}
     if logbook.sessions and (then := json.loads((config.out / SETTINGS).read_text()).get("data")) != data.fingerprint:
         raise InputError(f"{config.data}: is not the data set that the search was started on ({then})")
-    write_whole(config.out / SETTINGS, json.dumps(saved, indent=2) + "\n")
+    write_json(config.out / SETTINGS, saved)
     logbook.repair()
     for session in logbook.sessions:
         kill_marked(session["mark"])

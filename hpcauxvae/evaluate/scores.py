@@ -4,7 +4,6 @@ Shape legend in types.py. Scores are those of hpcauxvae/metrics; each one stands
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.runtime.collectives import device_of
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
@@ -269,12 +268,6 @@ def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) ->
             file[name] = values
         file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]
         file.attrs["data"] = str(scored.data.path)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """In one step: a reader finds the old file or the new one. Raises InputError where the disk does not take it."""
-    with whole(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def table(sets: dict[str, Any]) -> str:

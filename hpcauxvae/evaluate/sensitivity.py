@@ -11,7 +11,7 @@ from scipy.stats import norm, sobol_indices, uniform
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
-from hpcauxvae.evaluate.scores import write_json
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.train.run import data_path, load_run
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")

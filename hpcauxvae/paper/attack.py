@@ -22,11 +22,12 @@ from torch import Tensor
 
 from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.evaluate.scores import Evaluator, Scored, image_unit, upright, write_json
+from hpcauxvae.evaluate.scores import Evaluator, Scored, image_unit, upright
 from hpcauxvae.metrics.intervals import Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.paper.runs import Found, needed
 from hpcauxvae.paper.sources import about, galaxies_by, opened
+from hpcauxvae.runtime.files import write_json, write_text
 
 IMAGES = 1000
 """Test images, as in the paper."""
@@ -150,7 +151,7 @@ def figure_8(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     labels = [[f"ε = {epsilon:g}" for epsilon in EPSILONS]] * len(rows)
     pictures.traversal(np.stack(rows), names, labels, paths[1], unit=unit)
     write_json(paths[2], {"epsilon": EPSILONS, "unit": "brightest training pixel", "models": used})
-    paths[3].write_text(table(found))
+    write_text(paths[3], table(found))
     return paths
 
 

@@ -13,7 +13,7 @@ from hpcauxvae.metrics.pareto import choose, paper_products
 from hpcauxvae.paper.recipes import BETA
 from hpcauxvae.paper.runs import Data, Found, last_epoch, of_one_setting, select
 from hpcauxvae.paper.table1 import METHODS
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 
 _HEAD = """# The beta of beta-VAE and IDVAE
@@ -38,8 +38,7 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     if not rows:
         raise InputError(f"{folder}: fewer than 2 evaluated trials of one model; hpcauxvae paper betas makes them")
     path = out / "betas.md"
-    with whole(path) as part:
-        part.write_text(_HEAD + "\n".join(rows) + "\n")
+    write_text(path, _HEAD + "\n".join(rows) + "\n")
     return [path]
 
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.generate import Generator
-from hpcauxvae.evaluate.scores import image_unit, upright, write_json
+from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.metrics.intervals import NORMAL_95, Array, Score, mean_score
 from hpcauxvae.paper.runs import Found, needed
 from hpcauxvae.paper.sources import about, check_scored, data_of
+from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import Factor, InputError
 
@@ -194,7 +195,7 @@ def figure(runs: list[Found], folder: Path, out: Path) -> list[Path]:
         names=("GalSim, noiseless", "generated"),
     )
     write_json(paths[2], report)
-    paths[3].write_text(table(report))
+    write_text(paths[3], table(report))
     return paths
 
 

@@ -17,6 +17,7 @@ from hpcauxvae.metrics.pareto import choose, dominated_by, paper_products, stand
 from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.paper.recipes import PAPER_GRID
 from hpcauxvae.paper.runs import Found, last_epoch, of_one_setting, select
+from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 
 CASE = 2
@@ -113,7 +114,7 @@ def figure_16(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     """Writes fig16.md, a row for each trial, and fig16.png."""
     grid = grid_of(runs, folder)
     table, picture = out / "fig16.md", out / "fig16.png"
-    table.write_text(_table(grid))
+    write_text(table, _table(grid))
     _picture(grid, picture)
     return [table, picture]
 
@@ -131,11 +132,12 @@ def table_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
         own = (default.beta, default.lambda1, default.lambda2)
         rows.append(f"| {name} | {_weights(point)} | {ours[0]} | {ours[1]} | {_weights(own)} |")
     path = out / "table4.md"
-    path.write_text(
+    write_text(
+        path,
         "# Table 4: β, λ1, λ2\n\n"
         + "\n".join(rows)
         + f"\n\nGrid: {_what(grid)}. The default is of another objective, whose "
-        "likelihood is summed over pixels with its own variance: its weights do not compare with the others.\n"
+        "likelihood is summed over pixels with its own variance: its weights do not compare with the others.\n",
     )
     return [path]
 

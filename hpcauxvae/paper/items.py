@@ -5,7 +5,7 @@ from pathlib import Path
 import hpcauxvae
 from hpcauxvae.paper import attack, betas, figures, generated, grid, perturbation, table1, tsne
 from hpcauxvae.paper.runs import Entry, Found, Wants
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import write_text
 
 _GALAXIES = Wants(data=("galaxies",))
 _OTHERS = Wants(data=("cars3d", "dsprites"))
@@ -49,6 +49,5 @@ def draw(name: str, found: list[Found], runs: Path, out: Path, command: str) -> 
         f"files: {', '.join(path.name for path in paths)}",
         *(f"run: {run.folder}" for run in found),
     ]
-    with whole(out / f"{name}.txt") as part:
-        part.write_text("\n".join(lines) + "\n")
+    write_text(out / f"{name}.txt", "\n".join(lines) + "\n")
     return paths

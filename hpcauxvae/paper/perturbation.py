@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.evaluate.scores import image_unit, upright, write_json
+from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.paper.runs import Found, needed
 from hpcauxvae.paper.sources import about, galaxies_by, opened
+from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.types import InputError
 
 IMAGES = 1000
@@ -147,7 +148,7 @@ def figure_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     draw(found, paths[0])
     pictures.traversal(np.stack(rows), names, labels, paths[1], unit=unit)
     write_json(paths[2], report)
-    paths[3].write_text(table({case: summary(perturbation) for case, perturbation in found.items()}))
+    write_text(paths[3], table({case: summary(perturbation) for case, perturbation in found.items()}))
     return paths
 
 

@@ -16,14 +16,13 @@ import h5py
 import numpy as np
 
 from hpcauxvae.data import cars3d, dsprites, galaxies
-from hpcauxvae.evaluate.scores import write_json
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.dci import dci
 from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.paper.recipes import Variant
 from hpcauxvae.paper.runs import METRICS, Data, Found, codes_file, select, setting
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.types import Factor, InputError
 
 METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
@@ -208,8 +207,7 @@ def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: no evaluated run of Table 1; hpcauxvae paper table1 makes them")
     table, numbers = out / "table1.md", out / "table1.json"
-    with whole(table) as part:
-        part.write_text("\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
+    write_text(table, "\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
     write_json(numbers, {"lines": [_plain(line) for line in found]})
     for run in runs:
         record = out / "table1" / run.folder.name

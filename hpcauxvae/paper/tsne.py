@@ -23,10 +23,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.evaluate.scores import write_json
 from hpcauxvae.metrics.intervals import Array
 from hpcauxvae.paper.runs import Data, Found, needed, select
 from hpcauxvae.paper.sources import StoredCodes, about, galaxies_by, stored_codes
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.types import Factor, InputError
 
 MOST = 2000

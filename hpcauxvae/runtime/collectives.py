@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from hpcauxvae.runtime.files import file_fault
+from hpcauxvae.runtime.files import attempt
 from hpcauxvae.runtime.launchers import World, rendezvous
 from hpcauxvae.types import InputError
 
@@ -114,7 +114,7 @@ def on_first_rank(action: Callable[[], T], processes: Processes) -> T:
     """
     outcome: list[tuple[T | None, str | None]] = [(None, None)]
     if processes.world.rank == 0:
-        outcome = [_attempt(action)]
+        outcome = [attempt(action)]
     if processes.group is not None:
         dist.broadcast_object_list(outcome, src=0, group=processes.group, device=processes.device)
     result, failure = outcome[0]
@@ -128,7 +128,7 @@ def on_each_rank(action: Callable[[], T], processes: Processes) -> T:
 
     So is an OSError of a file or a full disk, as an InputError.
     """
-    result, failure = _attempt(action)
+    result, failure = attempt(action)
     failures = [failure]
     if processes.group is not None:
         failures = [None] * processes.world.world_size
@@ -137,16 +137,3 @@ def on_each_rank(action: Callable[[], T], processes: Processes) -> T:
         if message is not None:
             raise InputError(message, reported=processes.world.rank != rank)
     return result  # type: ignore[return-value]
-
-
-def _attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What `action` returned, and in words what was wrong."""
-    try:
-        return action(), None
-    except InputError as error:
-        return None, str(error)
-    except OSError as error:
-        fault = file_fault(error)
-        if fault is None:
-            raise
-        return None, fault

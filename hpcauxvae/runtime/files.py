@@ -1,12 +1,16 @@
-"""Files on disk: what was wrong with one in words, and how to be sure that it is there. Imports nothing heavy."""
+"""Files on disk: written whole or not at all, and what was wrong with one in words. Imports nothing heavy."""
 
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hpcauxvae.types import InputError
+
+T = TypeVar("T")
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _OF_PROCESSES = (ChildProcessError, ProcessLookupError, InterruptedError)
@@ -23,6 +27,22 @@ def file_fault(error: OSError) -> str | None:
     if error.filename is not None:
         return f"{error.filename}: {os.strerror(error.errno)}"
     return os.strerror(error.errno) if error.errno in _OF_THE_DISK else None
+
+
+def attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What `action` returned, and in words what was wrong with its input, a file or the disk: for the other ranks.
+
+    Any other failure is raised.
+    """
+    try:
+        return action(), None
+    except InputError as error:
+        return None, str(error)
+    except OSError as error:
+        fault = file_fault(error)
+        if fault is None:
+            raise
+        return None, fault
 
 
 def sync(path: Path) -> None:
@@ -51,3 +71,22 @@ def whole(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file as `whole` does."""
+    with whole(path) as part:
+        part.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces a file as `whole` does, by this value as indented JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def point(link: Path, target: Path) -> None:
+    """Lets a symbolic link name a target, relative to the link's folder, in one step. Raises OSError."""
+    part = link.with_name(f".{link.name}.part")
+    part.unlink(missing_ok=True)
+    part.symlink_to(target.relative_to(link.parent))
+    part.rename(link)

@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import scipy
 
 import hpcauxvae
+from hpcauxvae.runtime.files import whole, write_json
 from hpcauxvae.simulate.journal import SUFFIX, Rows
 from hpcauxvae.simulate.scene import Scene
 from hpcauxvae.types import Factor, InputError
@@ -128,21 +127,9 @@ class Plan:
                         "finish that run, or remove the folder"
                     )
             return
-        _write(self.values_path, lambda file: np.save(file, values))
-        _write(record, lambda file: file.write(json.dumps(identity, indent=1).encode()))
-
-
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        with whole(self.values_path) as part, open(part, "wb") as file:
+            np.save(file, values)
+        write_json(record, identity)
 
 
 def intervals(numbers: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hpcauxvae.runtime.files import attempt
 from hpcauxvae.runtime.launchers import mpi_started_several, refuse_singletons
 from hpcauxvae.types import InputError
 
@@ -38,7 +39,7 @@ class Ranks:
 
     def first(self, work: Callable[[], T]) -> T:
         """Rank 0 works; every rank gets what it returned, or the InputError that it raised."""
-        result, error = _attempt(work) if self.rank == 0 else (None, None)
+        result, error = attempt(work) if self.rank == 0 else (None, None)
         if self.comm:
             result, error = self.comm.bcast((result, error))
         if error:
@@ -47,7 +48,7 @@ class Ranks:
 
     def deal(self, work: Callable[[], list[T]]) -> T:
         """Rank 0 makes one thing for each rank, and each gets its own; an InputError there is raised on all."""
-        parts, error = _attempt(work) if self.rank == 0 else (None, None)
+        parts, error = attempt(work) if self.rank == 0 else (None, None)
         error = self.comm.bcast(error) if self.comm else error
         if error:
             raise InputError(error)
@@ -58,7 +59,7 @@ class Ranks:
 
         An InputError of any is raised on all, once all are through.
         """
-        result, error = _attempt(work)
+        result, error = attempt(work)
         errors = self.comm.allgather(error) if self.comm else [error]
         for rank, error in enumerate(errors):
             if error:
@@ -72,16 +73,6 @@ class Ranks:
         sys.stderr.flush()
         if self.comm:
             self.comm.Abort(1)
-
-
-def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What `work` returned, and in words what was wrong."""
-    try:
-        return work(), None
-    except InputError as error:
-        return None, str(error)
-    except OSError as error:
-        return None, f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 FIRST_SHARE = 2

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hpcauxvae.runtime.files import sync
+from hpcauxvae.runtime.files import point, whole
 from hpcauxvae.types import InputError
 
 FORMAT_VERSION = 2
@@ -37,16 +37,11 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(state)
     header = {"format_version": str(FORMAT_VERSION), "state": text, "sha256": _checksum(tensors, text)}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(tensors, part, header)
-        sync(part)
-        part.rename(path)
-        sync(path.parent)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part:
+        try:
+            save_file(tensors, part, header)
+        except safetensors.SafetensorError as error:
+            raise InputError(f"{path}: cannot be written: {error}") from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -115,7 +110,7 @@ class Checkpoints:
         """Lets `last` and `best` name these steps where they have a checkpoint: a kill may have come before that."""
         for name, to in ((LAST, step), (BEST, int(best["step"]) if best else None)):
             if to is not None and self._path(to).exists():
-                self._point(name, to)
+                point(self.run / name, self._path(to))
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint, with a warning for each damaged file that it passes; None without any.
@@ -138,9 +133,3 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}.safetensors"
-
-    def _point(self, name: str, step: int) -> None:
-        part = self.run / f".{name}.part"
-        part.unlink(missing_ok=True)
-        part.symlink_to(self._path(step).relative_to(self.run))
-        part.rename(self.run / name)

@@ -1,6 +1,5 @@
 """The loop around the steps of a training: epochs, checkpoints, requests to stop, and what is told to the user."""
 
-import json
 import sys
 import time
 from datetime import timedelta
@@ -10,6 +9,7 @@ import torch
 from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
@@ -53,7 +53,7 @@ class Loop:
         out = self.config.out
         self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
-        (out / "config.json").write_text(json.dumps(self.config.to_json(), indent=2) + "\n")
+        write_json(out / "config.json", self.config.to_json())
         (out / STATUS).unlink(missing_ok=True)
 
     def to_the_end(self) -> int:
@@ -139,7 +139,7 @@ class Loop:
         trainer = self.trainer
         reason = "finished" if code == FINISHED else self.requests.reason or "asked on another rank"
         status = {"exit_code": code, "reason": reason, "step": trainer.step, "steps": self.steps}
-        (self.config.out / STATUS).write_text(json.dumps(status) + "\n")
+        write_json(self.config.out / STATUS, status)
         if code == MORE_TO_DO:
             print(
                 f"stopped ({reason}) after step {trainer.step} of {self.steps}; the same command with --resume auto "

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 
 LOG = "metrics.jsonl"
@@ -42,14 +43,12 @@ class EpochLog:
     def __init__(self, folder: Path, epochs: int, done: int) -> None:
         """Rows of epochs after `done` belong to a run that was killed before it could save them, and go.
 
-        Raises InputError where a row before the last is damaged, OSError where the folder cannot be written.
+        Raises InputError where a row before the last is damaged, or where the folder cannot be written.
         """
         self.epochs = epochs
         self.path = folder / LOG
         rows = history(folder) if done else []
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
-        part.rename(self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
         from torch.utils.tensorboard import SummaryWriter  # half a second, which only the first rank spends
 
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)

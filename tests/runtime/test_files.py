@@ -1,9 +1,10 @@
 """Files of every kind are whole or not there: where the disk is full, and where the writer is killed."""
 
+import errno
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +14,9 @@ import pytest
 from helpers.trainings import alone, blobs, config
 from hpcauxvae.evaluate import generate, pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.evaluate.scores import write_json
-from hpcauxvae.runtime.files import whole
+from hpcauxvae.runtime.files import attempt, file_fault, point, whole, write_json, write_text
 from hpcauxvae.simulate.command import main as simulate
 from hpcauxvae.types import InputError
-from hpo import journal
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def picture(path: Path) -> None:
 WRITERS = {
     "picture.png": picture,
     "metrics.json": lambda path: write_json(path, {"scores": list(range(5000))}),
-    "results.csv": lambda path: journal.write_whole(path, "1,2,3\n" * 5000),
+    "results.csv": lambda path: write_text(path, "1,2,3\n" * 5000),
 }
 
 
@@ -93,3 +92,57 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
     with whole(path) as part:
         part.write_text("content")
     assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
+def test_a_link_names_the_old_target_until_it_names_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("1", "2"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        (tmp_path / "there" / name).write_text(name)
+    (tmp_path / ".last.part").symlink_to("nowhere")  # left by a kill
+    point(tmp_path / "last", tmp_path / "there" / "1")
+    moved = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda own, to: (moved.append(to.read_text()), rename(own, to)))
+    point(tmp_path / "last", tmp_path / "there" / "2")
+    assert moved == ["1"] and (tmp_path / "last").read_text() == "2"
+    assert (tmp_path / "last").readlink() == Path("there/2"), "else the folder could not move"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("--n 0: allowed is 1 or more"), "--n 0: allowed is 1 or more"),
+        (FileNotFoundError(errno.ENOENT, "?", "x.h5"), "x.h5: No such file or directory"),
+        (OSError(errno.ENOSPC, "?"), "No space left on device"),
+        (OSError(errno.ENOSPC, "?", "x.h5"), "x.h5: No space left on device"),
+    ],
+    ids=repr,
+)
+def test_what_is_wrong_with_input_a_file_or_the_disk_is_told_to_the_other_ranks(error: Exception, words: str) -> None:
+    assert attempt(raising(error)) == (None, words)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(errno.ECONNRESET, "of another rank"),
+        ChildProcessError(errno.ECHILD, "no children", "worker"),
+        TimeoutError(errno.ETIMEDOUT, "?"),
+        OSError("without a number"),
+        OSError(errno.EINVAL, "without a file"),
+        RuntimeError("of the program"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_fault_of_a_file_is_no_bad_input(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        attempt(raising(error))
+    if isinstance(error, OSError):
+        assert file_fault(error) is None
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
