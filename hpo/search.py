@@ -9,17 +9,19 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.runtime.children import MINDER_SECONDS, Minder, kill_marked, new_mark
+from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import mpi_started_several, refuse_singletons, speaks
 from hpcauxvae.runtime.lock import RunLock, held_elsewhere
 from hpcauxvae.runtime.stop_requests import MORE_TO_DO, StopListener
 from hpcauxvae.types import InputError
-from hpo import best, pools, report
+from hpo import pools
 from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Point, Space
 from hpo.progress import Progress
@@ -32,6 +34,10 @@ _HOPELESS = 10
 succeeded: a node that can start nothing would use up the search."""
 
 
+Said = Callable[[Logbook, int], None]
+"""Tells the user how far the search is, when so many trials run."""
+
+
 class Hopeless(RuntimeError):
     """Every trial fails."""
 
@@ -40,13 +46,7 @@ class Search:
     """A search in its folder."""
 
     def __init__(
-        self,
-        setup: Setup,
-        logbook: Logbook,
-        strategy: Strategy,
-        pool: pools.Pool,
-        progress: Callable[[Logbook, int], None],
-        max_evals: int,
+        self, setup: Setup, logbook: Logbook, strategy: Strategy, pool: pools.Pool, progress: Said, max_evals: int
     ) -> None:
         self.setup, self.logbook, self.strategy, self.pool = setup, logbook, strategy, pool
         self.progress, self.max_evals = progress, max_evals
@@ -168,6 +168,8 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
         logbook.session(mark=mark, workers=pool.workers, time=time.time())
         with Progress(config.trials, pool.workers, len(logbook.rows)) as progress:
             Search(setup, logbook, strategy, pool, progress, config.trials).run()
+        from hpo import report  # matplotlib, which no trial waits for
+
         report.write(config.out)
         print(progress.summary(logbook, config.out))
         if logbook.running or pools.STOP.is_set():
@@ -229,20 +231,11 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m hpo.search`, with `best` and `report` as its first word for a search that is there."""
-    import tyro
-
     match sys.argv[1:] if argv is None else argv:
-        case ["best", *rest]:
-            return best.main(rest)
-        case ["report", *rest]:
-            return report.main(rest)
-    config = tyro.cli(
-        SearchConfig,
-        args=argv,
-        prog="python -m hpo.search",
-        description="A search for hyperparameters. Afterwards: python -m hpo.search report FOLDER, and best FOLDER.",
-        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction),
-    )
+        case ["best" | "report" as then, *rest]:
+            return import_module(f"hpo.{then}").main(rest)
+    about = "A search for hyperparameters. Afterwards: python -m hpo.search report FOLDER, and best FOLDER."
+    config = parse(SearchConfig, argv, "python -m hpo.search", quiet=not speaks(), description=about)
     try:
         return launch(config)
     except Hopeless as error:

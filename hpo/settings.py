@@ -37,8 +37,8 @@ class SearchConfig:
     """HDF5 file of labelled images (docs/data-format.md)."""
     out: Path = Path("search")
     """Folder of the search: journal.jsonl, results.csv, report.html, and the run of every trial in trials/."""
-    model: Literal["aux-vae", "beta-vae", "idvae", "idvae-x"] = "aux-vae"
-    """Which model to train."""
+    model: str = "aux-vae"
+    """Which model to train, by name, or a model of your own as my_package.my_module:MyVAE."""
     aux: str = ""
     """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
     objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
@@ -68,7 +68,7 @@ class SearchConfig:
     launcher: Literal["auto", "local", "mpi", "slurm"] = "auto"
     """Where trials run: on this machine; on MPI ranks, each where it is; as srun steps of this Slurm allocation."""
     early_stopping: bool = True
-    """Whether a trial is stopped that as many others beat at an epoch as beat the median one (hpo/stopping.py)."""
+    """Stop a trial early if, at the same epoch, at least as many trials beat it as beat the median trial."""
     max_minutes: float | None = None
     """Stop the search after so long; running trials are saved, and --resume goes on with them. Exit code 75."""
     trial_minutes: float | None = None
