@@ -64,6 +64,8 @@ def other_set(data: Path, path: Path, step: int = 1, **changes) -> Path:
     return path
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_two_seeds_are_trained_and_scored_beside_their_ceilings(data, search, capsys):
     fresh = other_set(data, search.parent / "fresh.h5")
     assert retrain(search, "--fresh", fresh) == 0

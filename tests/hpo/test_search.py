@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.outside import NAME, package
 from helpers.searches import arguments, command_line, lines, own_processes, start, until
 from hpcauxvae.data.hdf5 import open_set, split
 from hpcauxvae.runtime.children import MARK
@@ -27,6 +28,8 @@ from hpo.settings import SearchConfig
 from hpo.trials import Setup, Slot, trial_environment
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_failures_are_rows_with_reasons_and_the_others_finish(data, tmp_path, capsys):
     """Diverging, out of memory, wrong: each by a real hyperparameter. The good point has the scores of its own run."""
     out = tmp_path / "search"
@@ -46,6 +49,21 @@ def test_failures_are_rows_with_reasons_and_the_others_finish(data, tmp_path, ca
         load_run(run.parent)
 
 
+@pytest.mark.processes
+@pytest.mark.slow
+def test_a_model_of_another_package_is_searched(data, tmp_path, monkeypatch):
+    """Its trials are processes that find the package where the search did: by PYTHONPATH or in the working folder."""
+    monkeypatch.chdir(package(tmp_path))
+    out = tmp_path / "search"
+    given = [data, "--out", out, "--aux", "radius", "--model", NAME, "--strategy", "random", "--epochs", 1]
+    given += ["--max-evals", 2, "--workers", 2, "--fix", "batch_size=32", "--device", "cpu"]
+    assert main([str(word) for word in given]) == 0
+    rows = Logbook(out).rows
+    assert [(row.state, list(row.point)) for row in rows] == [("finished", ["beta"])] * 2
+    assert json.loads((out / "trials" / "0001" / "config.json").read_text())["model"] == NAME
+    assert type(load_run(out / "trials" / "0001").model).__name__ == "StarVAE"
+
+
 def validation_mse(data: Path, run: Path) -> float:
     """By numpy, from the weights of the run."""
     import torch
@@ -59,6 +77,8 @@ def validation_mse(data: Path, run: Path) -> float:
     return float(np.mean(((decoded - images) / train.max()) ** 2))
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
     """kill -9 of the search amid DDP trials; then, resumed, of a trial's torchrun. torchrun's workers outlive it."""
     out = tmp_path / "search"
@@ -76,12 +96,13 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
 
     second = start(data, out, *settings, "--resume")
     assert until(lambda: Logbook(out).rows, 200)
-    assert until(lambda: lines(out / "trials" / "0001"), 200)
-    torchrun = next(pid for pid in own_processes(out) if b"torch.distributed.run" in command_line(pid))
+    assert until(lambda: len(trial_processes(out, "0001")) == 3, 100), "torchrun and two ranks"
+    torchrun = next(pid for pid in trial_processes(out, "0001") if b"torch.distributed.run" in command_line(pid))
     os.kill(torchrun, signal.SIGKILL)
     assert until(lambda: len(Logbook(out).rows) == 2, 100)
-    left = [pid for pid in own_processes(out) if b"hpcauxvae.train" in command_line(pid)]
-    assert not left, "a row is written when nothing of its trial is left; the minder would find it later"
+    assert not trial_processes(out, "0001"), (
+        "a row is written when nothing of its trial is left; the minder would find it later"
+    )
     printed = second.communicate(timeout=200)[0]
     assert second.returncode == 0, printed
     assert not own_processes(out)
@@ -91,6 +112,10 @@ def test_kills_lose_no_row_repeat_no_point_and_leave_no_process(data, tmp_path):
     assert after.rows[0].objectives and after.rows[0].epochs == 60
     assert [row["epoch"] for row in lines(out / "trials" / "0000")] == list(range(1, 61)), "went on, not anew"
     assert after.rows[1].reason == "killed by SIGKILL"
+
+
+def trial_processes(out: Path, trial: str) -> list[int]:
+    return [pid for pid in own_processes(out) if f"trials/{trial}".encode() in command_line(pid)]
 
 
 def test_a_trial_has_its_share_of_the_machine_and_its_mark(tmp_path, monkeypatch):

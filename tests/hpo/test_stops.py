@@ -40,7 +40,7 @@ def on_ranks() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started = []
 
     def start(*given: object) -> "subprocess.Popen[str]":
-        command = [str(MPIRUN), "-n", "3", sys.executable, "-m", "hpo.search", *map(str, given)]
+        command = [str(MPIRUN), "-n", "3", sys.executable, "-c", PROGRAM, *map(str, given)]
         own = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own))
         return started[-1]
@@ -51,13 +51,38 @@ def on_ranks() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         process.wait()
 
 
+TRAINING = """
+import itertools, json, pathlib, sys, time
+run = pathlib.Path(sys.argv[1])
+run.mkdir(parents=True, exist_ok=True)
+scores = {"mse": 1e-6, "lds": 0.5, "lds_attainable": 0.9}
+with open(run / "metrics.jsonl", "a") as file:
+    for epoch in itertools.count(1):
+        print(json.dumps({"epoch": epoch, "validation": scores}), file=file, flush=True)
+        time.sleep(0.05)
+"""
+
+PROGRAM = f"""
+import sys
+from hpcauxvae.cli import run
+from hpo import trials
+from hpo.search import main
+TRAINING = {TRAINING!r}
+trials.command = lambda setup, _, trial, slot: [sys.executable, "-c", TRAINING, str(setup.run_folder(trial))]
+run(main)
+"""
+"""A search whose trials do nothing but write epochs for ever."""
+
+
+@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside python")
 def test_time_and_failure_of_the_first_rank_reach_the_trials_of_the_others(data, tmp_path, on_ranks):
     """--max-minutes stops running trials; where the logbook cannot be written, they end too, with exit code 2."""
     out = tmp_path / "search"
     axes = ["--strategy", "grid", "--vary", "beta=1,2", "--epochs", 1_000_000, "--no-early-stopping", "--resume"]
     began = time.monotonic()
-    search = on_ranks(*arguments(data, out, *axes, "--max-minutes", 0.4))
+    search = on_ranks(*arguments(data, out, *axes, "--max-minutes", 0.05))
     printed = search.communicate(timeout=240)[0]
     assert (search.returncode, time.monotonic() - began < 200) == (75, True), printed
     assert set(Logbook(out).running) == {0, 1}, "interrupted, not failed"
@@ -106,7 +131,7 @@ def row(trial: int, state: str) -> Row:
     )  # fmt: skip
 
 
-TRAINING = """
+UNEVEN = """
 import json, pathlib, sys, time
 trial, run = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 while trial == 2:
@@ -117,6 +142,8 @@ run.mkdir(parents=True)
 """
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_others(
     data,
     tmp_path,
@@ -124,7 +151,7 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     calm,
 ):
     def command(setup: Setup, point: Point, trial: int, slot: Slot) -> list[str]:
-        return [sys.executable, "-c", TRAINING, str(trial), str(setup.run_folder(trial))]
+        return [sys.executable, "-c", UNEVEN, str(trial), str(setup.run_folder(trial))]
 
     monkeypatch.setattr(trials, "command", command)
     out = tmp_path / "search"
@@ -178,6 +205,8 @@ def test_whatever_goes_wrong_with_a_trial_is_its_failed_row(tmp_path, monkeypatc
         row_of("true")
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun beside python")
 def test_what_one_rank_cannot_do_ends_all_of_them(data, tmp_path):
     """The others would wait for it until the job's time is over."""

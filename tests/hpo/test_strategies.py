@@ -42,6 +42,7 @@ def play(strategy, trials: int) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 def test_bayesian_points_find_the_front_and_avoid_failures():
     found, chance = [], []
     for seed in range(2):
@@ -114,6 +115,22 @@ def test_a_resumed_search_weighs_uncertainty_as_one_that_was_not_interrupted():
     resumed.tell(rows)
     assert resumed.search._opt.acq_func_kwargs == strategy.search._opt.acq_func_kwargs
     assert resumed.search._opt.acq_func_kwargs["kappa"] < 1.9
+
+
+def test_deephypers_private_names_are_where_the_search_uses_them():
+    """Where this fails: hpo/strategies.py has to learn the new names, and pyproject.toml the version that has them."""
+    from deephyper.hpo import CBO, HpProblem
+
+    problem = HpProblem()
+    problem.add_hyperparameter((0.1, 1.0), "beta")
+    problem.add_hyperparameter([1, 2], "degree")
+    search = CBO(problem, checkpoint_history_to_csv=False, random_state=0, surrogate_model="ET", n_initial_points=5)
+    search._setup_optimizer()
+    assert (search._num_asked, search._opt.sampled) == (0, [])
+    points = search.ask(2)
+    names = search._problem.hyperparameter_names
+    assert search._num_asked == 2, "the weight of the uncertainty goes by this count"
+    assert search._opt.sampled == [[point[name] for name in names] for point in points]
 
 
 def test_a_stopped_trial_is_told_as_what_it_would_have_come_to():

@@ -169,7 +169,8 @@ with alone_in(folder) as lock:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent died")
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform != "linux", reason="marks are read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_outlives_a_kill(steps: Path, number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(steps)], stdout=subprocess.DEVNULL)
