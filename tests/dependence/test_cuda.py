@@ -5,7 +5,6 @@ Needs no more than torch, numpy, pytest and hypothesis. On a machine with a GPU:
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from helpers import moments_cases as cases
 from helpers.native_build import cuda_on_host
 from helpers.regularizers import assert_matches
-from helpers.regularizers_on_ranks import COUNTS, assert_equal_to_one_process, on_ranks
+from helpers.regularizers_on_ranks import COUNTS, assert_equal_to_one_process, losses_on_ranks
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments
 from hpcauxvae.dependence.regularizers import regularizer, terms
@@ -39,7 +38,7 @@ def on(device: torch.device, tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device).copy_(tensor)
 
 
-@pytest.fixture(params=["cpu threads", "gpu"])
+@pytest.fixture(params=[pytest.param("cpu threads", marks=pytest.mark.native), "gpu"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     if request.param == "gpu":
         if why_no_gpu():
@@ -133,10 +132,12 @@ def test_graph_of_torch_compile(device: torch.device) -> None:
         assert torch.allclose(grad, want, rtol=1e-14, atol=0)
 
 
-def test_ranks(tmp_path: Path) -> None:
+@pytest.mark.native
+@pytest.mark.processes
+def test_ranks() -> None:
     """Three gloo processes, their kernels on CPU threads."""
     cuda_on_host()
-    ranks = on_ranks(tmp_path, COUNTS[3], ("compiled", "running"), on_host=True)
+    ranks = losses_on_ranks(COUNTS[3], ("compiled", "running"), on_host=True)
     for name in ("compiled", "running"):
         assert_equal_to_one_process(ranks, name)
 

@@ -11,6 +11,8 @@ import pytest
 from helpers.places import ROOT
 from hpcauxvae.dependence import moments
 
+pytestmark = pytest.mark.native
+
 
 def registers_script():
     spec = importlib.util.spec_from_file_location("registers", ROOT / "benchmarks" / "registers.py")

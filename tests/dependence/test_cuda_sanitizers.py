@@ -8,6 +8,8 @@ import pytest
 
 from helpers.native_build import sanitized
 
+pytestmark = [pytest.mark.native, pytest.mark.slow]
+
 
 def run(kind: str, *fault: str) -> tuple[int, str]:
     """Exit code and all that the program and the sanitizer say. ThreadSanitizer wants addresses that are not random."""

@@ -41,7 +41,8 @@ def test_the_best_one_serves() -> None:
 
 
 @pytest.mark.skipif(shutil.which(ARM) is None, reason=f"{ARM} is not installed")
-@pytest.mark.parametrize("source", ["moments_cpu.cpp", "moments_simd.cpp"])
+@pytest.mark.native
+@pytest.mark.parametrize("source", [pytest.param("moments_cpu.cpp", marks=pytest.mark.smoke), "moments_simd.cpp"])
 def test_compiles_for_arm(tmp_path: Path, source: str) -> None:
     command = [ARM, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Wno-psabi", "-Werror", "-DHPCAUXVAE_VARIANT=baseline"]
     subprocess.run([*command, "-c", str(CSRC / source), "-o", str(tmp_path / "out.o")], check=True, timeout=250)

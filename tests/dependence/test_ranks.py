@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from helpers.regularizers_on_ranks import COUNTS, LOSSES, alone, assert_equal_to_one_process, on_ranks
+from helpers.regularizers_on_ranks import COUNTS, LOSSES, alone, assert_equal_to_one_process, losses_on_ranks
+
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module", params=COUNTS)
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list:
-    return on_ranks(tmp_path_factory.mktemp("ranks"), COUNTS[request.param], tuple(LOSSES))
+def ranks(request: pytest.FixtureRequest) -> list:
+    return losses_on_ranks(COUNTS[request.param], tuple(LOSSES))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -136,6 +136,7 @@ def test_threads_do_not_change_a_bit() -> None:
 
 
 @needs_core
+@pytest.mark.slow
 def test_compiled_graph_gives_the_same() -> None:
     u, codes, var = cases.draw(9, 64, 3, 6, spread=True)
     assert var is not None

@@ -1,6 +1,8 @@
 """Builds the test programs in C++: the CUDA kernels on CPU threads (csrc/cuda_on_host.h), as a module for Python and,
-beside the CPU passes, as a program under sanitizers. They lie in build/tests; a changed source builds them again."""
+beside the CPU passes, as a program under sanitizers. They lie in build/tests, by a hash of the sources."""
 
+import fcntl
+import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -31,26 +33,29 @@ def _run(*command: str | Path) -> None:
 
 
 def build(name: str, sources: list[Path], flags: list[str], link: list[str]) -> Path:
-    """build/tests/NAME, compiled with these flags beside FLAGS."""
+    """A file of this name in a folder of build/tests, compiled with these flags beside FLAGS, once."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ on the PATH")
-    target = BUILD / name
-    newest = max(path.stat().st_mtime for path in [*CSRC.iterdir(), *sources, Path(__file__)])
-    if target.exists() and target.stat().st_mtime > newest:
-        return target
-    folder = BUILD / f"{name}.objects"
+    digest = hashlib.sha256(repr([name, flags, link]).encode())
+    for path in sorted({*CSRC.iterdir(), *sources, Path(__file__)}):
+        digest.update(path.read_bytes())
+    folder = BUILD / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    objects = [folder / f"{source.stem}.o" for source in sources]
-    with ThreadPoolExecutor(2) as pool:
-        list(
-            pool.map(
-                lambda pair: _run(compiler, *FLAGS, *DEFINITIONS, *flags, "-x", "c++", "-c", pair[0], "-o", pair[1]),
-                zip(sources, objects, strict=True),
-            )
-        )
-    _run(compiler, *link, *objects, "-pthread", "-o", target)
-    return target
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / name).exists():
+            objects = [folder / f"{source.stem}.o" for source in sources]
+            compile_one = [compiler, *FLAGS, *DEFINITIONS, *flags, "-x", "c++", "-c"]
+            with ThreadPoolExecutor(2) as pool:
+                list(
+                    pool.map(
+                        lambda pair: _run(*compile_one, pair[0], "-o", pair[1]), zip(sources, objects, strict=True)
+                    )
+                )
+            _run(compiler, *link, *objects, "-pthread", "-o", folder / "part")
+            (folder / "part").rename(folder / name)
+    return folder / name
 
 
 @cache

@@ -1,15 +1,14 @@
 """Loss and gradients of the regularizers on gloo processes, whose batches are uneven or empty, and on one process."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
+from helpers.forked import on_ranks
 from helpers.native_build import cuda_on_host
 from hpcauxvae.dependence import moments, native
 from hpcauxvae.dependence.moments import PolynomialMoments
@@ -90,12 +89,13 @@ def gradients(loss_of: Loss, rows: slice, group: dist.ProcessGroup | None, ranks
     }
 
 
-def rank_program(rank: int, folder: Path, counts: list[int], names: tuple[str, ...], on_host: bool) -> None:
-    """One rank: loss and gradients of its rows into a file, by every implementation, with and without the exchange."""
+def rank_program(counts: list[int], names: tuple[str, ...], on_host: bool) -> dict[str, np.ndarray]:
+    """Loss and gradients of this rank's rows, by every implementation, with and without the exchange."""
     torch.set_num_threads(1)
     if on_host:
         take_cuda_on_host()
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(counts))
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
     record = {}
     for fault in (False, True):
@@ -105,14 +105,13 @@ def rank_program(rank: int, folder: Path, counts: list[int], names: tuple[str, .
             for name in names:
                 result = gradients(LOSSES[name], rows, dist.group.WORLD, len(counts))
                 record |= {f"{name}/{fault}/{key}": value for key, value in result.items()}
-    np.savez(folder / f"{rank}.npz", **record)
     dist.destroy_process_group()
+    return record
 
 
-def on_ranks(folder: Path, counts: list[int], names: tuple[str, ...], on_host: bool = False) -> list:
-    """What the ranks of one world wrote; on_host: by the CUDA kernels on CPU threads."""
-    mp.spawn(rank_program, (folder, counts, names, on_host), nprocs=len(counts))
-    return [np.load(folder / f"{rank}.npz") for rank in range(len(counts))]
+def losses_on_ranks(counts: list[int], names: tuple[str, ...], on_host: bool = False) -> list:
+    """What the ranks of a world found; on_host: by the CUDA kernels on CPU threads."""
+    return on_ranks(len(counts), rank_program, counts, names, on_host)
 
 
 def alone(name: str) -> dict[str, np.ndarray]:
