@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import forked
 from helpers.places import ROOT
 from hpcauxvae.runtime.collectives import device_of, slice_of, start
 from hpcauxvae.runtime.launchers import (
@@ -257,12 +258,16 @@ TORCHRUN_COMMAND = (sys.executable, "-m", "torch.distributed.run", "--standalone
 
 @pytest.mark.parametrize(
     ("command", "size", "launcher"),
-    [((sys.executable,), 1, "alone"), (MPIRUN, 3, "mpi"), (TORCHRUN_COMMAND, 3, "torchrun")],
+    [
+        ((), 1, "alone"),
+        pytest.param(MPIRUN, 3, "mpi", marks=[pytest.mark.processes, pytest.mark.smoke]),
+        pytest.param(TORCHRUN_COMMAND, 3, "torchrun", marks=[pytest.mark.processes, pytest.mark.slow]),
+    ],
 )
 def test_processes_agree_with_one(tmp_path: Path, command: tuple[str, ...], size: int, launcher: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    done = launch(*command, str(program), str(tmp_path))
+    done = launch(*command, str(program), str(tmp_path)) if command else forked.run(program, tmp_path)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
     assert [rank["world"] for rank in ranks] == [[r, size, r, size, launcher] for r in range(size)]
@@ -279,6 +284,7 @@ def test_processes_agree_with_one(tmp_path: Path, command: tuple[str, ...], size
         assert rank["threads"] == [], "a thread that outlives its group can abort the process at its end"
 
 
+@pytest.mark.processes
 def test_singletons_under_mpirun_are_refused() -> None:
     alone = [
         f"{name}={value}"
