@@ -2,12 +2,6 @@
 # Evaluates a run on one GPU: scores beside their ceilings, codes and pictures, into the folder of the run.
 #
 #   hpcauxvae submit jobs/evaluate.sh --site perlmutter RUN=runs/case2 FRESH=fresh.h5
-#
-# RUN               folder of the run
-# DATA              its data set, where that was staged to the nodes or has moved since
-# FRESH             a data set drawn independently, scored too
-# DEVICE            cuda
-# EVALUATE_OPTIONS  further options of `hpcauxvae evaluate`
 #SBATCH --job-name=hpcauxvae-evaluate
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -18,15 +12,19 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-: "${RUN:?is not set: the folder of the run}"
-OUT=${RUN%/}
-LOGS=${LOGS:-logs/${OUT//\//-}-evaluate}
+SETTINGS='
+RUN!              folder of the run
+DATA              its data set, where that was staged to the nodes or has moved since
+FRESH             a data set drawn independently, scored too
+DEVICE=cuda       where it runs
+EVALUATE_OPTIONS  further options of hpcauxvae evaluate
+'
+OUT=${RUN:-} OWN_LOGS=-evaluate
 source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
-DEVICE=${DEVICE:-cuda}
 
 describe
 preflight --out "$OUT" --device "$DEVICE"
 # shellcheck disable=SC2086  # the options are words
 launch python -m hpcauxvae.evaluate "$RUN" ${DATA:+--data "$DATA"} ${FRESH:+--fresh "$FRESH"} --device "$DEVICE" \
-    ${EVALUATE_OPTIONS:-}
+    $EVALUATE_OPTIONS
 finish "the evaluation"

@@ -1,13 +1,11 @@
 # shellcheck shell=bash
-# What the job scripts have in common. A script sources this first and then calls, in this order:
+# What the job scripts have in common. A script declares SETTINGS, sources this, and calls its job: simulate, train or
+# search below, or these in turn:
 #   describe                what runs where, with which code
-#   preflight OPTION...     what would fail later fails now: python -m hpcauxvae preflight on every rank
+#   preflight OPTION...     what would fail later fails now: hpcauxvae preflight on every rank
 #   stage FILE              FILE on each node's own disk, where STAGE names one: sets STAGED
 #   launch COMMAND...       the command on every rank, by srun, mpiexec or mpirun: sets status
 #   finish MARK             ends the job with that status, or puts it back into the queue
-# Settings, from the command line or the site file: SITE, VENV, STAGE, SPACE_GB, PREFLIGHT_OPTIONS, SRUN_OPTIONS,
-# CPU_BIND, CORES_PER_NODE, REVERSE_GPUS, NCCL_SITE, NCCL_SETTINGS, NCCL_LIBRARIES, MAX_STUCK, LOGS, RESUBMIT; and
-# PREDECESSOR, the number of the job that this one goes on for: its lock is taken over.
 
 say() { printf '%s  %s\n' "$(date '+%F %T')" "$*"; }
 
@@ -25,6 +23,7 @@ else
     SCHEDULER=none JOB=$$
 fi
 export JOBS=${JOBS:-$PWD/jobs}
+source "$JOBS/settings.sh"
 NCCL_SETTINGS=()
 if [ -n "${SITE:-}" ]; then
     set -a # its settings reach the ranks
@@ -32,10 +31,31 @@ if [ -n "${SITE:-}" ]; then
     source "$JOBS/sites/$SITE.env"
     set +a
 fi
-OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}}
+settings "$SETTINGS"
+settings '
+SITE               settings of a cluster: sites/SITE.env
+VENV               folder of the virtual environment; .venv beside jobs/
+RANKS=1            processes, where there is no scheduler
+STAGE              folder on each node itself, to which the data are copied
+SPACE_GB           room that the disk must have
+PREFLIGHT_OPTIONS  further options of hpcauxvae preflight
+SRUN_OPTIONS       further options of srun
+SRUN_MPI=pmi2      its --mpi, for simulations; pmi2 is what MPICH of pip wants
+CPU_BIND=cores     its --cpu-bind
+CORES_PER_NODE     to share out, with PBS on a Cray
+REVERSE_GPUS       GPUs of a node, where the first cores are nearest to the last GPU
+NCCL_SITE=on       off: without the NCCL_SETTINGS and NCCL_LIBRARIES of the site
+NCCL_LIBRARIES     folders for LD_LIBRARY_PATH
+MASTER_ADDR        node where the ranks meet, with PBS
+MAX_STUCK=3        starts without progress, after which the job is given up
+LOGS               folder of the logs; logs/OUT
+RESUBMIT           command that submits a successor, with PBS
+PREDECESSOR        number of the job that this one goes on for: its lock is taken over
+'
+OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}${OWN_LOGS:-}}
 export LOGS
 mkdir -p "$LOGS"
-if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] && [ -z "${PREDECESSOR:-}" ]; then rm -f "$LOGS/marks"; fi # of an earlier job
+if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] && [ -z "$PREDECESSOR" ]; then rm -f "$LOGS/marks"; fi # of an earlier job
 
 case $SCHEDULER in
 slurm)
@@ -44,7 +64,7 @@ slurm)
     export MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since Slurm 22.05 srun takes it from here alone
     # A minute for the others to end when one has; killed at once, they could not save.
-    LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=${CPU_BIND:-cores} ${SRUN_OPTIONS:-}"
+    LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=$CPU_BIND $SRUN_OPTIONS"
     ON_EACH_NODE="srun --ntasks=$NODES --ntasks-per-node=1"
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     # Some clusters call their nodes by names that Slurm alone can resolve.
@@ -56,11 +76,11 @@ pbs)
     NODES=$(sort -u "$PBS_NODEFILE" | wc -l) RANKS=$((NODES * PER_NODE))
     LAUNCHER="mpiexec -n $RANKS --ppn $PER_NODE"
     # PALS, the mpiexec of Cray machines, then gives each rank its share of the cores.
-    [ -z "${CORES_PER_NODE:-}" ] || LAUNCHER+=" --envall --depth=$((CORES_PER_NODE / PER_NODE)) --cpu-bind depth"
+    [ -z "$CORES_PER_NODE" ] || LAUNCHER+=" --envall --depth=$((CORES_PER_NODE / PER_NODE)) --cpu-bind depth"
     ON_EACH_NODE="mpiexec -n $NODES --ppn 1"
     ;;
 none)
-    NODES=1 RANKS=${RANKS:-1}
+    NODES=1
     LAUNCHER="mpirun -n $RANKS" ON_EACH_NODE=
     export MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 12000))
     ;;
@@ -73,11 +93,11 @@ VENV=${VENV:-$JOBS/../.venv}
 if [ -f "$VENV/bin/activate" ]; then source "$VENV/bin/activate"; fi
 set -u
 export PYTHONSAFEPATH=1 # the package as it is installed, not the folder of that name where the job runs
-if [ "${NCCL_SITE:-on}" = on ]; then
+if [ "$NCCL_SITE" = on ]; then
     for setting in "${NCCL_SETTINGS[@]}"; do
         [ -v "${setting%%=*}" ] || export "${setting?}"
     done
-    [ -z "${NCCL_LIBRARIES:-}" ] || export LD_LIBRARY_PATH="$NCCL_LIBRARIES:${LD_LIBRARY_PATH:-}"
+    [ -z "$NCCL_LIBRARIES" ] || export LD_LIBRARY_PATH="$NCCL_LIBRARIES:${LD_LIBRARY_PATH:-}"
 fi
 
 describe() {
@@ -93,7 +113,7 @@ describe() {
 
 preflight() {
     # shellcheck disable=SC2086  # the options are words
-    launch python -m hpcauxvae preflight --ranks "$RANKS" --space-gb "${SPACE_GB:-1}" ${PREFLIGHT_OPTIONS:-} "$@"
+    launch python -m hpcauxvae preflight --ranks "$RANKS" --space-gb "${SPACE_GB:-1}" $PREFLIGHT_OPTIONS "$@"
     case $status in
     0) ;;
     1 | 2) say "the preflight failed: not requeued" && exit "$status" ;;
@@ -103,7 +123,7 @@ preflight() {
 
 stage() {
     STAGED=$1
-    [ -n "${STAGE:-}" ] || return 0
+    [ -n "$STAGE" ] || return 0
     local ask='import h5py, sys; sys.exit(not h5py.File(sys.argv[1], locking=False)["images"].is_virtual)'
     if python -c "$ask" "$1" 2>/dev/null; then
         say "not staged: the images of $1 lie in other files (python -m hpcauxvae.simulate merge makes one)"
@@ -164,7 +184,9 @@ time_left() {
 }
 
 # The time that PBS leaves to a run, less five minutes to save in, or half of it; Slurm sends a signal instead.
-time_limit() { time_left | awk '{ print "--max-minutes", ($1 > 600 ? $1 - 300 : $1 / 2) / 60 }'; }
+time_limit() {
+    [ "$SCHEDULER" != pbs ] || time_left | awk '{ print "--max-minutes", ($1 > 600 ? $1 - 300 : $1 / 2) / 60 }'
+}
 
 # Whether PBS ends the job for its time: a minute of it may be gone before the script starts.
 time_is_up() { [ "$(time_left | awk '{ print ($1 < 60) }')" = 1 ]; }
@@ -178,7 +200,7 @@ last_words() {
 
 # MARK tells how far the work is: a job that ended at the same mark in MAX_STUCK starts is not tried again.
 finish() {
-    local mark=$1 same limit=${MAX_STUCK:-3}
+    local mark=$1 same limit=$MAX_STUCK
     case $status in
     0) rm -f "$LOGS/marks" && say "finished" && exit 0 ;;
     2) say "bad input, see above: not requeued" && exit 2 ;;
@@ -193,7 +215,7 @@ finish() {
         requeue
     elif [ "$SCHEDULER" = pbs ] && [ "$stop_asked" = yes ] && ! time_is_up; then
         say "stopped before its time, as by qdel: not submitted again"
-    elif [ -n "${RESUBMIT:-}" ] && export PREDECESSOR="${PBS_JOBID:-}" && eval "$RESUBMIT"; then
+    elif [ -n "$RESUBMIT" ] && export PREDECESSOR="${PBS_JOBID:-}" && eval "$RESUBMIT"; then
         say "submitted again"
     else
         say "submit again: it goes on from here"
@@ -211,4 +233,36 @@ requeue() {
     else
         say "requeue refused; submit again: it goes on from here"
     fi
+}
+
+# shellcheck disable=SC2086  # the options are words
+simulate() {
+    describe
+    [ "$SCHEDULER" != slurm ] || LAUNCHER+=" --mpi=$SRUN_MPI"
+    # 4.4 kB a galaxy, twice while the file is put together. Simulation itself checks that its ranks have met.
+    python -m hpcauxvae preflight --ranks 1 --out "$OUT" --space-gb "${SPACE_GB:-$((1 + N * 9 / 1000000))}" \
+        --without-kernel
+    launch python -m hpcauxvae.simulate "$OUT" --n "$N" --seed "$SEED" $SIMULATE_OPTIONS
+    finish "$(size_of "$OUT")"
+}
+
+# shellcheck disable=SC2046,SC2086  # the options are words
+train() {
+    describe
+    preflight --data "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE"
+    stage "$DATA"
+    launch python -m hpcauxvae.train "$STAGED" --aux "$AUX" --out "$OUT" --device "$DEVICE" --resume auto \
+        $(time_limit) $TRAIN_OPTIONS
+    finish "$(last_checkpoint "$OUT")"
+}
+
+# shellcheck disable=SC2046,SC2086  # the options are words
+search() {
+    describe
+    preflight --data "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE"
+    unset REVERSE_GPUS # the search hands the GPUs of a node to its trials
+    [ "$SCHEDULER" != slurm ] || LAUNCHER= # the search stays on this node: it starts its trials with srun
+    launch python -m hpo.search "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE" --resume \
+        $(time_limit) $SEARCH_OPTIONS
+    finish "$(all_lines "$OUT/results.csv") rows, $(all_lines "$OUT"/trials/*/metrics.jsonl) epochs in $OUT"
 }

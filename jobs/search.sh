@@ -3,12 +3,6 @@
 # step of one GPU (or of `--processes` GPUs). Near its time limit it stops, requeues itself and goes on with every row.
 #
 #   hpcauxvae submit jobs/search.sh --site perlmutter DATA=galaxies.h5 AUX=radius,g1,g2 OUT=searches/x -- --nodes=4
-#
-# DATA            HDF5 file of labelled images
-# AUX             its factors that guide the first latents
-# OUT             folder of the search
-# DEVICE          cuda
-# SEARCH_OPTIONS  further options of `python -m hpo.search`, such as --max-evals 400
 #SBATCH --job-name=hpcauxvae-search
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=4
@@ -20,15 +14,13 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-: "${DATA:?is not set: the HDF5 file of labelled images}" "${AUX:?is not set: the factors that guide latents}"
-: "${OUT:?is not set: the folder of the search}"
+SETTINGS='
+DATA!           HDF5 file of labelled images
+AUX!            its factors that guide the first latents
+OUT!            folder of the search
+DEVICE=cuda     where it trains
+SEARCH_OPTIONS  further options of hpcauxvae search, such as --max-evals 400
+'
 source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
-DEVICE=${DEVICE:-cuda}
-
-describe
-preflight --data "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE"
-LAUNCHER= # the search itself stays here: it starts its trials with srun
-# shellcheck disable=SC2086  # the options are words
-launch python -m hpo.search "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE" --launcher slurm --resume \
-    ${SEARCH_OPTIONS:-}
-finish "$(all_lines "$OUT/results.csv") lines of $OUT/results.csv, $(all_lines "$OUT"/trials/*/metrics.jsonl) epochs"
+SEARCH_OPTIONS="--launcher slurm $SEARCH_OPTIONS"
+search

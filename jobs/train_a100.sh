@@ -4,12 +4,6 @@
 #
 #   hpcauxvae submit jobs/train_a100.sh --site perlmutter DATA=galaxies.h5 AUX=radius,g1,g2 OUT=runs/case2 -- --nodes=2
 #   DATA=galaxies.h5 AUX=radius,g1,g2 OUT=runs/case2 sbatch --account=m1234 jobs/train_a100.sh
-#
-# DATA           HDF5 file of labelled images
-# AUX            its factors that guide the first latents
-# OUT            folder of the run
-# DEVICE         cuda
-# TRAIN_OPTIONS  further options of `hpcauxvae train`
 #SBATCH --job-name=hpcauxvae-train
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=4
@@ -21,14 +15,12 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-: "${DATA:?is not set: the HDF5 file of labelled images}" "${AUX:?is not set: the factors that guide latents}"
-: "${OUT:?is not set: the folder of the run}"
+SETTINGS='
+DATA!          HDF5 file of labelled images
+AUX!           its factors that guide the first latents
+OUT!           folder of the run
+DEVICE=cuda    where it trains
+TRAIN_OPTIONS  further options of hpcauxvae train
+'
 source "${JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/lib.sh"
-DEVICE=${DEVICE:-cuda}
-
-describe
-preflight --data "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE"
-stage "$DATA"
-# shellcheck disable=SC2086  # the options are words
-launch python -m hpcauxvae.train "$STAGED" --aux "$AUX" --out "$OUT" --device "$DEVICE" --resume auto ${TRAIN_OPTIONS:-}
-finish "$(last_checkpoint "$OUT")"
+train

@@ -5,6 +5,7 @@ replaces an earlier one. Shows what will be submitted, checks it, and submits it
 to standard output.
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -12,25 +13,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hpcauxvae.types import InputError
 
-USAGE = """usage: hpcauxvae submit JOB [--site SITE] [--dry-run] [NAME=VALUE ...] [-- OPTION ...]
-
-JOB         a job script, such as jobs/train_a100.sh; its first lines say what it needs
---site      settings of a cluster: the file SITE.env beside the script, in sites/
---dry-run   show and check, do not submit
-NAME=VALUE  a setting that the script, lib.sh or the site file reads
--- OPTION   anything that sbatch or qsub takes; it replaces the script's directive and the site's option
-"""
 # Read by the programs that a job starts, not by the scripts.
 _TOOLS = ("NCCL_", "OMP_", "MKL_", "TORCH_", "CUDA_", "FI_", "HDF5_", "MPICH_", "MPIR_")
-_SHARED = ("lib.sh", "each_rank.sh")
-# Read by the scripts, but set by a machine or a scheduler: no settings of a job.
-_MACHINE = re.compile(r"(SLURM|PBS|PALS|PMI|MPI|OMPI)_|(PWD|LD_LIBRARY_PATH|LOADEDMODULES|CUDA_VISIBLE_DEVICES)$")
+_SHARED = ("lib.sh", "settings.sh", "each_rank.sh")
 _LONG = {
     "-A": "--account", "-C": "--constraint", "-N": "--nodes", "-a": "--array", "-p": "--partition", "-q": "--qos",
     "-t": "--time",
@@ -43,20 +33,18 @@ _SECONDS = 60
 Scheduler = Literal["slurm", "pbs", "none"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """The command line."""
 
     script: Path
-    site: str | None = None
-    dry_run: bool = False
-    settings: dict[str, str] = field(default_factory=dict)
-    options: list[str] = field(default_factory=list)
+    site: str | None
+    dry_run: bool
+    settings: dict[str, str]
+    options: list[str]
     """Of sbatch or qsub, above all others."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Submission:
+class Submission(NamedTuple):
     """What goes to the scheduler."""
 
     scheduler: Scheduler
@@ -66,43 +54,34 @@ class Submission:
     options: list[str]
     """Of the command, which replace directives."""
     settings: dict[str, str]
-    """Variables of the job."""
+    """Variables of the job, in the environment of `command`."""
     command: list[str]
-    """What is run, with `settings` in its environment."""
-
-    @property
-    def line(self) -> str:
-        """The command and the settings, to be typed."""
-        return shlex.join([*(f"{name}={value}" for name, value in self.settings.items()), *self.command])
 
 
-def parse(arguments: Sequence[str]) -> Request | None:
-    """The command line; None where the usage is wanted. Raises InputError."""
+def parse(arguments: Sequence[str]) -> Request:
+    """The command line. Raises InputError."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    own, options = list(arguments[:at]), list(arguments[at + 1 :])
-    site, dry_run, script, settings = None, False, None, {}
-    while own:
-        match own.pop(0):
-            case "-h" | "--help":
-                return None
-            case "--dry-run":
-                dry_run = True
-            case "--site" if own:
-                site = own.pop(0)
-            case word if word.startswith("--site="):
-                site = word.removeprefix("--site=")
-            case word if re.match(r"[A-Z][A-Z0-9_]*=", word):
-                name, _, value = word.partition("=")
-                settings[name] = value
-            case word if script is None and not word.startswith("-"):
-                script = Path(word)
-            case word:
-                raise InputError(f"{word!r} is not understood; options of sbatch and qsub stand behind --; see --help")
-    if script is None:
+    parser = argparse.ArgumentParser(
+        prog="hpcauxvae submit",
+        usage="%(prog)s JOB [--site SITE] [--dry-run] [NAME=VALUE ...] [-- OPTION ...]",
+        epilog="OPTION is one of sbatch or qsub; it replaces the script's directive and the site's option.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "job", nargs="*", help="a job script, such as jobs/train_a100.sh, and settings that it declares"
+    )
+    parser.add_argument("--site", help="settings of a cluster: the file SITE.env beside the script, in sites/")
+    parser.add_argument("--dry-run", action="store_true", help="show and check, do not submit")
+    given, unknown = parser.parse_known_intermixed_args(arguments[:at])
+    settings = [word.split("=", 1) for word in given.job if re.match(r"[A-Z][A-Z0-9_]*=", word)]
+    scripts = [word for word in given.job if not re.match(r"[A-Z][A-Z0-9_]*=", word)]
+    if wrong := [*unknown, *scripts[1:]]:
+        raise InputError(f"{wrong[0]!r} is not understood; options of sbatch and qsub stand behind --; see --help")
+    if not scripts:
         raise InputError("no job script is given; allowed: one of jobs/*.sh and jobs/*.pbs")
-    if not script.is_file():
+    if not (script := Path(scripts[0])).is_file():
         raise InputError(f"{script}: no such job script")
-    return Request(script=script, site=site, dry_run=dry_run, settings=settings, options=options)
+    return Request(script, given.site, given.dry_run, dict(settings), list(arguments[at + 1 :]))
 
 
 def prepare(request: Request) -> Submission:
@@ -121,10 +100,15 @@ def prepare(request: Request) -> Submission:
     if other == "none":
         check_runs_here(request, directives, text)
         scheduler = "none"
-    kind = "SUBMIT_GPU" if "gpu" in " ".join(directives) or "DEVICE:-cuda" in text else "SUBMIT_CPU"
-    options = [*_words(f"{site.get('SUBMIT_OPTIONS', '')} {site.get(kind, '')}", request.site), *request.options]
-    known = known_names(request, text)
-    check_settings(request, text, site, known)
+    known = check_settings(request, site)
+    on_gpus = "gpu" in " ".join(directives) or "DEVICE" in declared(request.script)
+    of_site = f"{site.get('SUBMIT_OPTIONS', '')} {site.get('SUBMIT_GPU' if on_gpus else 'SUBMIT_CPU', '')}"
+    try:
+        options = [*shlex.split(of_site), *request.options]
+    except ValueError as error:
+        raise InputError(
+            f"site {request.site}: the options {of_site.strip()} are no words of a shell: {error}"
+        ) from error
     given = " ".join([*directives, *options, *(_subject(option) for option in as_written(options))])
     for word in site.get("NEEDED", "").split():
         if word not in given:
@@ -137,25 +121,18 @@ def prepare(request: Request) -> Submission:
     settings = {**request.settings, "JOBS": str(folder.absolute())}
     if request.site:
         settings["SITE"] = request.site
+    words = [*options, str(request.script)]
     match scheduler:
         case "slurm":
-            command = ["sbatch", "--parsable", "--export=ALL", *options, str(request.script)]
+            command = ["sbatch", "--parsable", "--export=ALL", *words]
         case "pbs":  # it hands on what -v names; a job cannot put itself back: it submits a successor by RESUBMIT
-            own = {name: os.environ[name] for name in known if name in os.environ and not _MACHINE.match(name)}
-            settings = own | settings
-            names, rest = dict.fromkeys([*settings, "RESUBMIT"]), [*options, str(request.script)]
-            command = ["qsub", "-v", ",".join(names), *rest]
-            settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *rest])
+            settings = {name: os.environ[name] for name in known if name in os.environ} | settings
+            names = dict.fromkeys([*settings, "RESUBMIT"])
+            command = ["qsub", "-v", ",".join(names), *words]
+            settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *words])
         case "none":
             command = ["bash", str(request.script)]
-    return Submission(
-        scheduler=scheduler,
-        script=request.script,
-        directives=directives,
-        options=options,
-        settings=settings,
-        command=command,
-    )
+    return Submission(scheduler, request.script, directives, options, settings, command)
 
 
 def check_runs_here(request: Request, directives: Sequence[str], text: str) -> None:
@@ -170,54 +147,62 @@ def check_runs_here(request: Request, directives: Sequence[str], text: str) -> N
             raise InputError(f"{request.script}: cannot run on site {request.site}, without a scheduler: {reason}")
 
 
-def _words(options: str, site: str | None) -> list[str]:
-    try:
-        return shlex.split(options)
-    except ValueError as error:
-        raise InputError(f"site {site}: the options {options.strip()} are no words of a shell: {error}") from error
-
-
 def read_site(folder: Path, site: str, settings: dict[str, str]) -> dict[str, str]:
     """The variables that a site file sets, as bash sees them, where these settings are given. Raises InputError."""
     path = folder / "sites" / f"{site}.env"
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.env"))
         raise InputError(f"--site {site}: unknown; allowed: {', '.join(known)}, or write {path} (docs/clusters.md)")
-    program = 'set -eua; NCCL_SETTINGS=(); source "$1"; env --null'
+    program = 'set -eua; NCCL_SETTINGS=(); source "$1/settings.sh"; source "$2"; env --null'
     done = subprocess.run(
-        ["bash", "-c", program, "bash", str(path)], env={**os.environ, **settings}, capture_output=True, text=True
+        ["bash", "-c", program, "bash", str(folder), str(path)],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
     )
     if done.returncode != 0:
         raise InputError(f"{path}: bash cannot read it: {done.stderr.strip().splitlines()[-1]}")
     return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if "=" in entry)
 
 
-def known_names(request: Request, text: str) -> list[str]:
-    """The variables that the script, what it shares and the site file read. Raises InputError where it stands alone."""
+class Setting(NamedTuple):
+    """A line of a declaration (jobs/settings.sh)."""
+
+    needed: bool
+    meaning: str
+
+
+def declared(path: Path) -> dict[str, Setting]:
+    """The settings that a script, lib.sh or a site file declares, by name."""
+    blocks = re.findall(r"^(?:SETTINGS=|settings )'\n(.*?)^'", path.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.partition(" ") for line in "".join(blocks).splitlines()]
+    return {re.split("[!=]", word)[0]: Setting(word.endswith("!"), meaning.strip()) for word, _, meaning in lines}
+
+
+def check_settings(request: Request, site: dict[str, str]) -> list[str]:
+    """The names of all settings that the job reads.
+
+    Raises InputError for a given setting that nothing reads, and for a needed setting that nobody gives.
+    """
     folder = request.script.parent
-    sources = [text]
     for name in _SHARED:
         if not (folder / name).is_file():
             raise InputError(
                 f"{request.script}: {name} is not beside it; allowed: a script in jobs/, or in a copy of all"
             )
-        sources.append((folder / name).read_text())
+    own, shared = declared(request.script), declared(folder / "lib.sh")
     if request.site:
-        sources.append((folder / "sites" / f"{request.site}.env").read_text())
-    return sorted({name for source in sources for name in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", source)})
-
-
-def check_settings(request: Request, text: str, site: dict[str, str], known: Sequence[str]) -> None:
-    """Raises InputError for a setting that nothing reads, and for one that the script needs and nobody gives."""
+        shared |= declared(folder / "sites" / f"{request.site}.env")
     for name in request.settings:
-        if name not in known and not name.startswith(_TOOLS):
-            own = sorted(set(re.findall(r"^# ([A-Z][A-Z0-9_]*)  ", text, re.MULTILINE)))
+        if name not in own | shared and not name.startswith(_TOOLS):
             raise InputError(
-                f"{name}: {request.script} does not read it; it reads {', '.join(own)}, and those of lib.sh"
+                f"{name}: {request.script} does not read it; it reads {', '.join(sorted(own))}; allowed in every job: "
+                f"{', '.join(sorted(shared))}, and what begins with {', '.join(_TOOLS)}"
             )
-    for name, why in re.findall(r"\$\{([A-Z][A-Z0-9_]*):\?([^}]*)\}", text):
-        if not (request.settings.get(name) or site.get(name) or os.environ.get(name)):
-            raise InputError(f"{name} {why}; say {name}=... behind {request.script}")
+    for name, (needed, meaning) in own.items():
+        if needed and not (request.settings.get(name) or site.get(name) or os.environ.get(name)):
+            raise InputError(f"{name} is not set: {meaning}; say {name}=... behind {request.script}")
+    return sorted(own | shared)
 
 
 def as_written(words: Sequence[str]) -> list[str]:
@@ -248,8 +233,9 @@ def describe(submission: Submission) -> str:
             lines.append(f"    {directive}" + (f"   replaced by {by}" if by not in (None, directive) else ""))
         new = {_subject(directive) for directive in submission.directives}
         lines += [f"    {option}" for option in options if _subject(option) not in new]
-    lines += ["settings"] + [f"    {name}={value}" for name, value in submission.settings.items()]
-    return "\n".join([*lines, f"command   {submission.line}"])
+    settings = [f"{name}={value}" for name, value in submission.settings.items()]
+    lines += ["settings", *(f"    {setting}" for setting in settings)]
+    return "\n".join([*lines, f"command   {shlex.join([*settings, *submission.command])}"])
 
 
 class NoAnswer(InputError):
@@ -275,9 +261,6 @@ def check_with_slurm(submission: Submission) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `hpcauxvae submit`. Exit code 0, that of sbatch or qsub, or 2 with one line on stderr."""
     request = parse(sys.argv[1:] if argv is None else argv)
-    if request is None:
-        print(USAGE, end="")
-        return 0
     submission = prepare(request)
     print(describe(submission), file=sys.stderr)
     if submission.scheduler == "slurm" and shutil.which("sbatch"):

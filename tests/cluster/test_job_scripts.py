@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.places import ROOT
+from hpcauxvae.cluster.submit import declared
 from hpcauxvae.data.hdf5 import open_set
 
 JOBS = ROOT / "jobs"
@@ -29,7 +30,7 @@ def directives(script: Path) -> list[str]:
 def test_scripts_are_short_and_strict(script: Path) -> None:
     text = script.read_text()
     assert all(len(line) <= 120 for line in text.splitlines())
-    if script.name != "lib.sh":
+    if script.name not in ("lib.sh", "settings.sh"):
         assert len(text.splitlines()) <= 60
         assert "set -euo pipefail" in text
         assert os.access(script, os.X_OK)
@@ -61,6 +62,36 @@ def test_directives_keep_the_rules_of_polaris(script: Path) -> None:
         assert any(re.fullmatch(needed, line) for line in found), needed
     assert any(line.startswith("-l filesystems=home:") for line in found)
     assert re.search(r'source "\$\{JOBS:-\$PBS_O_WORKDIR/jobs\}/lib.sh"', script.read_text())
+
+
+# Given by a machine or a scheduler, or one script to another.
+NO_SETTING = (
+    r"(SLURM|PBS|PALS|PMI|MPI|OMPI)_\w+|PWD|SECONDS|BASH_SOURCE|LD_LIBRARY_PATH|LOADEDMODULES|CUDA_VISIBLE_DEVICES"
+    "|JOBS|SETTINGS|OWN_LOGS"
+)
+
+
+def test_settings_that_are_read_are_declared_and_those_that_are_declared_are_read() -> None:
+    """Of all scripts together, whatever they assign themselves left out; pipeline.sh is no job."""
+    files = [path for path in SCRIPTS if path.name != "pipeline.sh"]
+    text = "\n".join(path.read_text() for path in files)
+    code = re.sub(r"^\s*#.*|^(?:SETTINGS=|settings )'\n[^']*'", "", text, flags=re.MULTILINE)
+    read = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", code))
+    names = {name for path in files for name in declared(path)}
+    own = set(re.findall(r"(?:^|\s)([A-Z][A-Z0-9_]*)=", code))
+    assert {name for name in read - own if not re.fullmatch(NO_SETTING, name)} <= names
+    assert names - {"PREDECESSOR"} <= read  # which training itself reads, too
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [({}, 2, "error: DATA is not set: HDF5 file of images\n"), ({"DATA": "a b", "N": "3"}, 0, "a b,3,cuda,\n")],
+)
+def test_settings_are_given_or_have_defaults(given: dict[str, str], code: int, said: str) -> None:
+    block = "DATA!  HDF5 file of images\nN=7  galaxies\nDEVICE=cuda\nCASES  may be empty\n"
+    program = f"source settings.sh; settings '\n{block}'; echo \"$DATA,$N,$DEVICE,$CASES\""
+    done = subprocess.run(["bash", "-euc", program], cwd=JOBS, env=given, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (code, said)
 
 
 @pytest.fixture
@@ -119,7 +150,7 @@ def lib(env: dict[str, str], program: str, **settings: str) -> subprocess.Comple
     (tools / "qstat").write_text(f'#!/bin/bash\necho "    Resource_List.walltime = {walltime}"\n')
     (tools / "qstat").chmod(0o755)
     whole = env | {"OUT": "runs/x", "PATH": f"{tools}:{env['PATH']}"} | settings
-    command = ["bash", "-euo", "pipefail", "-c", f'source "$JOBS/lib.sh"\n{program}']
+    command = ["bash", "-euo", "pipefail", "-c", f'SETTINGS=; source "$JOBS/lib.sh"\n{program}']
     return subprocess.run(command, env=whole, capture_output=True, text=True)
 
 

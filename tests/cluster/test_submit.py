@@ -1,16 +1,16 @@
 """`hpcauxvae submit`: what it shows is what the scheduler gets, and what cannot work is said before it is queued."""
 
-import os
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from helpers.places import ROOT
-from hpcauxvae.cluster.submit import as_written, check_with_slurm, parse, prepare
+from hpcauxvae.cluster.submit import as_written, check_with_slurm, main, parse, prepare
 from hpcauxvae.types import InputError
 
 JOBS = ROOT / "jobs"
@@ -20,21 +20,14 @@ NEEDED = {
     "search": ["DATA=g.h5", "AUX=radius,g1,g2", "OUT=searches/x"],
     "evaluate": ["RUN=runs/x"],
 }
+Submit = Callable[..., subprocess.CompletedProcess[str]]
 SITES = sorted(path.stem for path in (JOBS / "sites").glob("*.env"))
 
 
 def scripts(suffix: str) -> list[Path]:
     """The jobs themselves, without what they share and what submits them."""
-    shared = ("lib.sh", "each_rank.sh", "copy_checked.sh", "pipeline.sh")
+    shared = ("settings.sh", "lib.sh", "each_rank.sh", "copy_checked.sh", "pipeline.sh")
     return sorted(path for path in JOBS.glob(f"*{suffix}") if path.name not in shared)
-
-
-def submit(*arguments: str, path: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """The command with these programs to be found."""
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    env = {name: value for name, value in env.items() if name not in ("DATA", "OUT", "AUX", "RUN", "ACCOUNT", "SITE")}
-    command = [sys.executable, "-m", "hpcauxvae", "submit", *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture
@@ -47,19 +40,39 @@ def tools(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def submit(tools: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Submit:
+    """The command in this process, typed in the repository, with these programs to be found."""
+    for name in ("DATA", "OUT", "AUX", "RUN", "ACCOUNT", "SITE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.chdir(ROOT)
+
+    def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        try:
+            code = main(arguments)
+        except InputError as error:
+            code = 2
+            print(f"error: {error}", file=sys.stderr)
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return typed
+
+
 def put_scheduler(tools: Path, name: str, body: str) -> None:
     (tools / name).write_text(f"#!/bin/bash\n{body}\n")
     (tools / name).chmod((tools / name).stat().st_mode | stat.S_IXUSR)
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_dry_run_of_every_job_that_a_site_can_run(site: str, tools: Path) -> None:
+def test_dry_run_of_every_job_that_a_site_can_run(site: str, submit: Submit) -> None:
     for script in scripts(".pbs" if site == "polaris" else ".sh"):
         if site == "workstation" and script.name in ("search.sh", "train_array.sh"):
             continue
         needed = next(settings for kind, settings in NEEDED.items() if script.name.startswith(kind))
         account = ["ACCOUNT=mine"] if "ACCOUNT" in (JOBS / "sites" / f"{site}.env").read_text() else []
-        done = submit(str(script), "--site", site, "--dry-run", *needed, *account, path=str(tools))
+        done = submit(str(script), "--site", site, "--dry-run", *needed, *account)
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
         command = done.stderr.splitlines()[-1]
@@ -68,10 +81,10 @@ def test_dry_run_of_every_job_that_a_site_can_run(site: str, tools: Path) -> Non
         assert ("mine" in command) == bool(account)
 
 
-def test_what_is_shown_is_what_slurm_gets(tools: Path, tmp_path: Path) -> None:
+def test_what_is_shown_is_what_slurm_gets(tools: Path, submit: Submit, tmp_path: Path) -> None:
     put_scheduler(tools, "sbatch", f'echo "$@" >>{tmp_path}/said; env >>{tmp_path}/said; echo 42')
     arguments = ["--site", "perlmutter", "ACCOUNT=m1", "DATA=a b.h5", "AUX=g1,g2", "OUT=runs/x", "--", "--nodes=2"]
-    done = submit("jobs/train_a100.sh", *arguments, path=str(tools))
+    done = submit("jobs/train_a100.sh", *arguments)
     assert done.returncode == 0 and done.stdout == "42\n"
     tested, given = (line for line in (tmp_path / "said").read_text().splitlines() if "train_a100" in line)
     options = "--export=ALL --account=m1 --qos=regular --constraint=gpu --cpus-per-task=32 --nodes=2 jobs/train_a100.sh"
@@ -82,10 +95,10 @@ def test_what_is_shown_is_what_slurm_gets(tools: Path, tmp_path: Path) -> None:
     assert "'DATA=a b.h5' AUX=g1,g2 OUT=runs/x" in done.stderr
 
 
-def test_what_pbs_gets(tools: Path, tmp_path: Path) -> None:
+def test_what_pbs_gets(tools: Path, submit: Submit, tmp_path: Path) -> None:
     put_scheduler(tools, "qsub", f'printf "%s\\n" "$@" >{tmp_path}/said; env >{tmp_path}/env; echo 7.polaris')
     arguments = ["--site", "polaris", "ACCOUNT=mine", "DATA=g.h5", "AUX=g1,g2", "OUT=runs/x"]
-    done = submit("jobs/train_polaris.pbs", *arguments, "--", "-l", "select=4:system=polaris", path=str(tools))
+    done = submit("jobs/train_polaris.pbs", *arguments, "--", "-l", "select=4:system=polaris")
     assert done.returncode == 0 and done.stdout == "7.polaris\n"
     said = (tmp_path / "said").read_text().splitlines()
     names = "ACCOUNT,DATA,AUX,OUT,JOBS,SITE,RESUBMIT"
@@ -95,21 +108,21 @@ def test_what_pbs_gets(tools: Path, tmp_path: Path) -> None:
     assert again == f"RESUBMIT=qsub {' '.join(said)}".replace(",RESUBMIT", ",RESUBMIT,PREDECESSOR")
 
 
-def test_pbs_gets_what_is_set_in_the_environment(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pbs_gets_what_is_set_in_the_environment(submit: Submit, monkeypatch: pytest.MonkeyPatch) -> None:
     """qsub hands on what -v names, and nothing else; of settings, not of what the machine has."""
     for name in ("TRAIN_OPTIONS", "QUEUE", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PBS_O_WORKDIR"):
         monkeypatch.setenv(name, f"my {name}")
     arguments = ["--site", "polaris", "--dry-run", "ACCOUNT=mine", "DATA=g.h5", "AUX=g1,g2", "OUT=runs/x", "QUEUE=prod"]
-    done = submit("jobs/train_polaris.pbs", *arguments, path=str(tools))
+    done = submit("jobs/train_polaris.pbs", *arguments)
     assert done.returncode == 0, done.stderr
     assert "qsub -v QUEUE,TRAIN_OPTIONS,ACCOUNT,DATA,AUX,OUT,JOBS,SITE,RESUBMIT -A mine -q prod " in done.stderr
     settings = done.stderr.split("\nsettings\n")[1].split("\ncommand")[0]
     assert "    TRAIN_OPTIONS=my TRAIN_OPTIONS\n    ACCOUNT=mine\n" in settings and "QUEUE=prod" in settings
 
 
-def test_slurm_that_would_refuse(tools: Path) -> None:
+def test_slurm_that_would_refuse(tools: Path, submit: Submit) -> None:
     put_scheduler(tools, "sbatch", 'echo "allocation failure: Invalid qos specification" >&2; exit 1')
-    done = submit("jobs/simulate.sh", "OUT=g.h5", path=str(tools))
+    done = submit("jobs/simulate.sh", "OUT=g.h5")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "error: Slurm would refuse the job: allocation failure: Invalid qos specification"
@@ -123,12 +136,12 @@ def test_slurm_that_would_refuse(tools: Path) -> None:
         "sbatch: fatal: Could not establish a configuration source",
     ],
 )
-def test_slurm_that_is_not_there(said: str, tools: Path) -> None:
+def test_slurm_that_is_not_there(said: str, tools: Path, submit: Submit) -> None:
     """A dry run is good without, a submission is not."""
     put_scheduler(tools, "sbatch", f'echo "{said}" >&2; exit 1')
-    done = submit("jobs/simulate.sh", "OUT=g.h5", "--dry-run", path=str(tools))
+    done = submit("jobs/simulate.sh", "OUT=g.h5", "--dry-run")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, f"not checked: no answer from Slurm: {said}")
-    done = submit("jobs/simulate.sh", "OUT=g.h5", path=str(tools))
+    done = submit("jobs/simulate.sh", "OUT=g.h5")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"error: no answer from Slurm: {said}")
 
 
@@ -137,7 +150,6 @@ def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("hpcauxvae.cluster.submit._SECONDS", 0.2)
     monkeypatch.setenv("PATH", str(tools))
     request = parse([str(JOBS / "simulate.sh"), "OUT=g.h5"])
-    assert request is not None
     with pytest.raises(InputError, match=r"no answer from Slurm in 0\.2 s"):
         check_with_slurm(prepare(request))
 
@@ -178,23 +190,31 @@ def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (["jobs/simulate.sh", "OUT=g.h5"], "there is no sbatch here; submit from a login node of the cluster"),
     ],
 )
-def test_refused_before_it_is_queued(arguments: list[str], message: str, tools: Path) -> None:
-    done = submit(*arguments, path=str(tools))
+def test_refused_before_it_is_queued(arguments: list[str], message: str, submit: Submit) -> None:
+    done = submit(*arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith("error: ") and message in done.stderr
 
 
 def test_settings_of_tools_are_taken_and_a_site_is_overridden() -> None:
     request = parse(["jobs/simulate.pbs", "--site=polaris", "OUT=g", "ACCOUNT=a", "QUEUE=prod", "NCCL_DEBUG=INFO"])
-    assert request is not None
     assert prepare(request).options == ["-A", "a", "-q", "prod", "-l", "filesystems=home:eagle"]
+
+
+def test_an_unknown_setting_is_named_with_those_that_are_allowed(submit: Submit) -> None:
+    """Of the script, of every job, of the site; a comment or a variable of its own is no setting."""
+    said = submit("jobs/train_polaris.pbs", "--site", "polaris", "NODES=2").stderr.splitlines()[-1]
+    of_script, of_every_job = said.removeprefix("error: NODES: jobs/train_polaris.pbs does not read it; ").split("; ")
+    assert of_script == "it reads AUX, DATA, DEVICE, OUT, PER_NODE, TRAIN_OPTIONS"
+    for name in ("SPACE_GB", "STAGE", "QUEUE", "NCCL_"):
+        assert f" {name}" in of_every_job
+    assert "NEEDED" not in said
 
 
 def test_a_site_file_that_bash_cannot_read(tmp_path: Path) -> None:
     shutil.copytree(JOBS, tmp_path / "jobs")
     (tmp_path / "jobs/sites/bad.env").write_text("ACCOUNT='m1\n")
     request = parse([str(tmp_path / "jobs/simulate.sh"), "--site", "bad", "OUT=g.h5"])
-    assert request is not None
     with pytest.raises(InputError, match=r"bad\.env: bash cannot read it: .*unexpected EOF"):
         prepare(request)
 
@@ -202,16 +222,15 @@ def test_a_site_file_that_bash_cannot_read(tmp_path: Path) -> None:
 def test_a_copy_of_one_script_elsewhere(tmp_path: Path) -> None:
     shutil.copy(JOBS / "simulate.sh", tmp_path)
     request = parse([str(tmp_path / "simulate.sh"), "OUT=g.h5"])
-    assert request is not None
     with pytest.raises(InputError, match=r"simulate\.sh: lib\.sh is not beside it; allowed: a script in jobs/"):
         prepare(request)
 
 
-def test_short_options_are_known(tools: Path) -> None:
+def test_short_options_are_known(submit: Submit) -> None:
     """Those that a site needs, and those that replace a directive."""
     for account in (["-A", "mine"], ["-Amine"]):
         arguments = ["jobs/simulate.sh", "OUT=g.h5", "--site", "swing", "--dry-run", "--", *account, "-t10", "-N", "2"]
-        done = submit(*arguments, path=str(tools))
+        done = submit(*arguments)
         assert done.returncode == 0, done.stderr
         shown = {line.strip() for line in done.stderr.splitlines()}
         assert {"--time=01:00:00   replaced by -t10", "--nodes=1   replaced by -N 2", " ".join(account)} <= shown
@@ -224,7 +243,6 @@ def test_pbs_jobs_say_whether_they_want_gpus(tmp_path: Path) -> None:
     for script in scripts(".pbs"):
         needed = next(settings for kind, settings in NEEDED.items() if script.name.startswith(kind))
         request = parse([str(tmp_path / "jobs" / script.name), "--site=x", *needed])
-        assert request is not None
         wanted = "select=1:ncpus=64" if "simulate" in script.name else "select=1:ngpus=4"
         assert prepare(request).options == ["-l", wanted]
 
@@ -233,9 +251,9 @@ def test_options_and_their_values_stay_together() -> None:
     assert as_written(["-l", "select=2", "--time", "3:00", "-N2"]) == ["-l select=2", "--time 3:00", "-N2"]
 
 
-def test_workstation_runs_at_once(tools: Path, tmp_path: Path) -> None:
+def test_workstation_runs_at_once(submit: Submit, tmp_path: Path) -> None:
     script = tmp_path / "jobs" / "hello.sh"
     shutil.copytree(JOBS, tmp_path / "jobs")
-    script.write_text('#!/bin/bash\n#SBATCH --nodes=1\n: "${OUT:?is not set}"\necho "$OUT $SITE"; exit 75\n')
-    done = submit(str(script), "--site", "workstation", "OUT=x", path=str(tools))
+    script.write_text("#!/bin/bash\n#SBATCH --nodes=1\nSETTINGS='\nOUT!  a word\n'\necho $OUT $SITE; exit 75\n")
+    done = submit(str(script), "--site", "workstation", "OUT=x")
     assert (done.returncode, done.stdout) == (75, "x workstation\n")
