@@ -38,7 +38,7 @@ def compiled(nvcc: str, arch: int, degrees: tuple[int, ...]) -> Iterator[Kernel]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "csrc"
         shutil.copytree(CSRC, copy)
-        shared = copy / "moments_cuda.h"  # where the degrees are listed that are compiled
+        shared = copy / "moments_math.h"  # where the degrees are listed that are compiled
         left_out = "".join(str(degree) for degree in DEGREES if degree not in degrees)
         if left_out:
             shared.write_text(re.sub(rf".*case [{left_out}]: return call.*\n", "", shared.read_text()))

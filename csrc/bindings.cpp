@@ -49,75 +49,60 @@ double* buffer_from(const std::string& name, const BufferArgument& argument, siz
     return reinterpret_cast<double*>(address);
 }
 
-struct Inputs {
-    Shape shape;
-    Rows u, mean, var;
-    bool has_var;
+Inputs inputs_from(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
+                   const std::optional<RowsArgument>& var) {
+    const Shape shape = shape_from(dimensions);
+    return {shape, rows_from<Rows>("u", u, shape.n), rows_from<Rows>("codes", mean, shape.n),
+            var ? rows_from<Rows>("var", *var, shape.n) : Rows{}};
+}
 
-    Inputs(const Dimensions& dimensions, const RowsArgument& u_argument, const RowsArgument& mean_argument,
-           const std::optional<RowsArgument>& var_argument)
-        : shape(shape_from(dimensions)),
-          u(rows_from<Rows>("u", u_argument, shape.n)),
-          mean(rows_from<Rows>("codes", mean_argument, shape.n)),
-          var{nullptr, 0, Type::f64},
-          has_var(var_argument.has_value()) {
-        if (var_argument) var = rows_from<Rows>("var", *var_argument, shape.n);
-    }
-};
+Gradients gradients_from(const RowsArgument& d_mean, const std::optional<RowsArgument>& d_var, const Inputs& in,
+                         bool has_var) {
+    require(d_var.has_value() == has_var, "d_var given", d_var.has_value(), "exactly where var is given");
+    return {rows_from<OutRows>("d_codes", d_mean, in.shape.n),
+            d_var ? rows_from<OutRows>("d_var", *d_var, in.shape.n) : OutRows{}};
+}
 
-struct Outputs {
-    OutRows mean, var;
-
-    Outputs(const RowsArgument& d_mean, const std::optional<RowsArgument>& d_var, const Inputs& in)
-        : mean(rows_from<OutRows>("d_codes", d_mean, in.shape.n)), var{nullptr, 0, Type::f64} {
-        require(d_var.has_value() == in.has_var, "d_var given", d_var.has_value(), "exactly where var is given");
-        if (d_var) var = rows_from<OutRows>("d_var", *d_var, in.shape.n);
-    }
-};
+double* moments_from(const BufferArgument& moments, const Shape& shape) {
+    return buffer_from("moments", moments, Layout(shape).size());
+}
 
 // Two numbers and the slopes.
 using TermsArgument = std::tuple<BufferArgument, BufferArgument, BufferArgument>;
 
-struct Terms {
-    double *intra, *inter, *slopes;
-
-    Terms(const TermsArgument& argument, const Shape& shape)
-        : intra(buffer_from("intra", std::get<0>(argument), 1)),
-          inter(buffer_from("inter", std::get<1>(argument), 1)),
-          slopes(buffer_from("slopes", std::get<2>(argument), slopes_size(shape))) {}
-};
+Terms terms_from(const TermsArgument& argument, const Shape& shape) {
+    const auto& [intra, inter, slopes] = argument;
+    return {buffer_from("intra", intra, 1), buffer_from("inter", inter, 1),
+            buffer_from("slopes", slopes, slopes_size(shape))};
+}
 
 // With `terms` what finalize makes of the moments, too: one call less where no reduction stands between.
 void statistics_of(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
                    const std::optional<RowsArgument>& var, const BufferArgument& moments,
                    const std::optional<TermsArgument>& terms, int threads) {
-    const Inputs in(dimensions, u, mean, var);
-    double* const out = buffer_from("moments", moments, Layout(in.shape).size());
-    std::optional<Terms> to;
-    if (terms) to.emplace(*terms, in.shape);
+    const Inputs in = inputs_from(dimensions, u, mean, var);
+    double* const out = moments_from(moments, in.shape);
+    const Terms to = terms ? terms_from(*terms, in.shape) : Terms{};
     const py::gil_scoped_release release;
-    statistics(in.shape, in.u, in.mean, in.var, threads, out);
-    if (to) finalize(in.shape, out, to->intra, to->inter, to->slopes);
+    statistics(in, threads, out);
+    if (terms) finalize(in.shape, out, to);
 }
 
 void finalize_of(const Dimensions& dimensions, const BufferArgument& moments, const TermsArgument& terms) {
     const Shape shape = shape_from(dimensions);
-    const double* const from = buffer_from("moments", moments, Layout(shape).size());
-    const Terms to(terms, shape);
-    finalize(shape, from, to.intra, to.inter, to.slopes);
+    finalize(shape, moments_from(moments, shape), terms_from(terms, shape));
 }
 
 void gradient_of(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
                  const std::optional<RowsArgument>& var, const BufferArgument& moments, const BufferArgument& slopes,
                  const std::tuple<double, double>& scales, int threads, const RowsArgument& d_mean,
                  const std::optional<RowsArgument>& d_var) {
-    const Inputs in(dimensions, u, mean, var);
-    const double* const from = buffer_from("moments", moments, Layout(in.shape).size());
+    const Inputs in = inputs_from(dimensions, u, mean, var);
+    const double* const from = moments_from(moments, in.shape);
     const double* const with = buffer_from("slopes", slopes, slopes_size(in.shape));
-    const Outputs to(d_mean, d_var, in);
+    const Gradients to = gradients_from(d_mean, d_var, in, var.has_value());
     const py::gil_scoped_release release;
-    gradient(in.shape, in.u, in.mean, in.var, from, with, std::get<0>(scales), std::get<1>(scales), threads, to.mean,
-             to.var);
+    gradient(in, from, with, std::get<0>(scales), std::get<1>(scales), threads, to);
 }
 
 #if HPCAUXVAE_CUDA
@@ -135,36 +120,28 @@ void cuda_statistics(const Dimensions& dimensions, const RowsArgument& u, const 
                      const std::optional<RowsArgument>& var, const BufferArgument& moments,
                      const std::optional<TermsArgument>& terms, const BufferArgument& workspace,
                      const QueueArgument& where) {
-    const Inputs in(dimensions, u, mean, var);
-    double* const memory = buffer_from("workspace", workspace, cuda::workspace_size(in.shape));
-    double* const out = buffer_from("moments", moments, Layout(in.shape).size());
-    const cuda::Queue queue = queue_from(where);
-    if (terms) {
-        const Terms to(*terms, in.shape);
-        cuda::statistics(in.shape, in.u, in.mean, in.var, memory, out, to.intra, to.inter, to.slopes, queue);
-    } else {
-        cuda::statistics(in.shape, in.u, in.mean, in.var, memory, out, nullptr, nullptr, nullptr, queue);
-    }
+    const Inputs in = inputs_from(dimensions, u, mean, var);
+    cuda::statistics(in, buffer_from("workspace", workspace, cuda::workspace_size(in.shape)),
+                     moments_from(moments, in.shape), terms ? terms_from(*terms, in.shape) : Terms{},
+                     queue_from(where));
 }
 
 void cuda_finalize(const Dimensions& dimensions, const BufferArgument& moments, const TermsArgument& terms,
                    const BufferArgument& workspace, const QueueArgument& where) {
     const Shape shape = shape_from(dimensions);
-    const double* const from = buffer_from("moments", moments, Layout(shape).size());
-    double* const memory = buffer_from("workspace", workspace, cuda::workspace_size(shape));
-    const Terms to(terms, shape);
-    cuda::finalize(shape, from, memory, to.intra, to.inter, to.slopes, queue_from(where));
+    cuda::finalize(shape, moments_from(moments, shape),
+                   buffer_from("workspace", workspace, cuda::workspace_size(shape)), terms_from(terms, shape),
+                   queue_from(where));
 }
 
 void cuda_gradient(const Dimensions& dimensions, const RowsArgument& u, const RowsArgument& mean,
                    const std::optional<RowsArgument>& var, const BufferArgument& moments, const BufferArgument& slopes,
                    const BufferArgument& scale_intra, const BufferArgument& scale_inter, const RowsArgument& d_mean,
                    const std::optional<RowsArgument>& d_var, const QueueArgument& where) {
-    const Inputs in(dimensions, u, mean, var);
-    const Outputs to(d_mean, d_var, in);
-    cuda::gradient(in.shape, in.u, in.mean, in.var, buffer_from("moments", moments, Layout(in.shape).size()),
-                   buffer_from("slopes", slopes, slopes_size(in.shape)), buffer_from("d_intra", scale_intra, 1),
-                   buffer_from("d_inter", scale_inter, 1), to.mean, to.var, queue_from(where));
+    const Inputs in = inputs_from(dimensions, u, mean, var);
+    cuda::gradient(in, moments_from(moments, in.shape), buffer_from("slopes", slopes, slopes_size(in.shape)),
+                   buffer_from("d_intra", scale_intra, 1), buffer_from("d_inter", scale_inter, 1),
+                   gradients_from(d_mean, d_var, in, var.has_value()), queue_from(where));
 }
 #endif
 

@@ -36,17 +36,27 @@ struct Shape {
 
 enum class Type { f32, f64, bf16 };
 
+HPCAUXVAE_HD constexpr int size_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : 2; }
+
 // Row n starts `stride` elements after row n - 1; columns are adjacent.
-struct Rows {
-    const void* data;
-    int64_t stride;
-    Type type;
+template <class Pointer>
+struct RowsAt {
+    Pointer data = nullptr;
+    int64_t stride = 0;
+    Type type = Type::f64;
+};
+using Rows = RowsAt<const void*>;
+using OutRows = RowsAt<void*>;
+
+// u: (N, D). mean, var: (N, Z); var.data may be null, for variance 0.
+struct Inputs {
+    Shape shape;
+    Rows u, mean, var;
 };
 
-struct OutRows {
-    void* data;
-    int64_t stride;
-    Type type;
+// d/d mean, d/d var: (N, Z); var.data is null exactly where that of the inputs is.
+struct Gradients {
+    OutRows mean, var;
 };
 
 // The moments, one block after the other, in an array of `size()` doubles. The first three become a sum over ranks as
@@ -69,16 +79,19 @@ struct Layout {
 // term, every other column to the second, so one array serves both.
 HPCAUXVAE_HD inline size_t slopes_size(const Shape& shape) { return (shape.d + shape.p()) * shape.q(); }
 
-// mean, var: (N, Z); var.data may be null, for variance 0. Same bits for every number of threads.
-void statistics(const Shape&, const Rows& u, const Rows& mean, const Rows& var, int threads, double* moments);
-
 // intra = sum over j of R1(u_j, z_j) + R0(u_j, z_aux without j); inter = R0(u, z_recon).
-void finalize(const Shape&, const double* moments, double* intra, double* inter, double* slopes);
+struct Terms {
+    double *intra = nullptr, *inter = nullptr, *slopes = nullptr;
+};
 
-// scale_intra, scale_inter: upstream gradients of the two terms. d_var.data is null exactly where var.data is.
-void gradient(const Shape&, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-              const double* slopes, double scale_intra, double scale_inter, int threads, const OutRows& d_mean,
-              const OutRows& d_var);
+// Same bits for every number of threads.
+void statistics(const Inputs&, int threads, double* moments);
+
+void finalize(const Shape&, const double* moments, const Terms&);
+
+// scale_intra, scale_inter: upstream gradients of the two terms.
+void gradient(const Inputs&, const double* moments, const double* slopes, double scale_intra, double scale_inter,
+              int threads, const Gradients&);
 
 // The same three steps on a GPU: all pointers are to its memory, and so are the two terms and their upstream gradients.
 // Nothing waits, nothing is allocated; every result has the same bits in every run.
@@ -92,16 +105,13 @@ struct Queue {
 // Doubles that `statistics` and `finalize` may overwrite.
 size_t workspace_size(const Shape&);
 
-// With `intra` the terms and slopes too, in the same launch; null, with `inter` and `slopes`: the moments only.
-void statistics(const Shape&, const Rows& u, const Rows& mean, const Rows& var, double* workspace, double* moments,
-                double* intra, double* inter, double* slopes, const Queue&);
+// The terms are made in the same launch, where their pointers are not null.
+void statistics(const Inputs&, double* workspace, double* moments, const Terms&, const Queue&);
 
-void finalize(const Shape&, const double* moments, double* workspace, double* intra, double* inter, double* slopes,
-              const Queue&);
+void finalize(const Shape&, const double* moments, double* workspace, const Terms&, const Queue&);
 
-void gradient(const Shape&, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-              const double* slopes, const double* scale_intra, const double* scale_inter, const OutRows& d_mean,
-              const OutRows& d_var, const Queue&);
+void gradient(const Inputs&, const double* moments, const double* slopes, const double* scale_intra,
+              const double* scale_inter, const Gradients&, const Queue&);
 
 // GPUs that the driver offers; 0 without a driver.
 int device_count();

@@ -38,19 +38,24 @@ std::vector<const Passes*> supported() {
 
 std::atomic<const Passes*> chosen{supported().front()};
 
-const Passes& passes() { return *chosen; }
+struct Free {
+    void operator()(double* memory) const { std::free(memory); }
+};
+using Memory = std::unique_ptr<double, Free>;
+
+Memory aligned(size_t doubles) {
+    Memory memory(static_cast<double*>(std::aligned_alloc(64, (doubles * sizeof(double) + 63) / 64 * 64)));
+    if (!memory) throw std::bad_alloc();
+    return memory;
+}
 
 // Grows and stays: a step of training asks for the same memory every time.
 double* scratch(size_t doubles) {
-    struct Free {
-        void operator()(double* memory) const { std::free(memory); }
-    };
-    thread_local std::unique_ptr<double, Free> memory;
+    thread_local Memory memory;
     thread_local size_t capacity = 0;
     if (doubles > capacity) {
         capacity = 0;
-        memory.reset(static_cast<double*>(std::aligned_alloc(64, (doubles * sizeof(double) + 63) / 64 * 64)));
-        if (!memory) throw std::bad_alloc();
+        memory = aligned(doubles);
         capacity = doubles;
     }
     return memory.get();
@@ -62,7 +67,7 @@ void expect_writes(const Shape& shape, const OutRows& rows) {
 #ifdef __linux__
     constexpr uintptr_t kSmallest = 8 << 20, kPage = 4096;
     if (!rows.data || rows.stride != shape.z) return;
-    const uintptr_t bytes = shape.n * shape.z * (rows.type == Type::f64 ? 8 : rows.type == Type::f32 ? 4 : 2);
+    const uintptr_t bytes = shape.n * shape.z * size_of(rows.type);
     const uintptr_t begin = (reinterpret_cast<uintptr_t>(rows.data) + kPage - 1) / kPage * kPage;
     if (bytes >= kSmallest) madvise(reinterpret_cast<void*>(begin), (bytes - kPage) / kPage * kPage, MADV_HUGEPAGE);
 #endif
@@ -82,19 +87,18 @@ struct Plan {
 // work(part, memory of its thread) for every part.
 template <class Work>
 void run(const Plan& plan, size_t doubles, const Work& work) {
-    std::vector<std::unique_ptr<double[]>> memory(plan.threads - 1);
-    for (auto& one : memory) one.reset(new double[doubles + 8]);
+    std::vector<Memory> memory;
+    for (int t = 1; t < plan.threads; ++t) memory.push_back(aligned(doubles));
     const auto share = [&](int thread, double* own) {
         for (int part = thread; part < plan.parts; part += plan.threads) work(part, own);
     };
     std::vector<std::thread> threads;
     for (int t = 1; t < plan.threads; ++t) {
-        const auto address = reinterpret_cast<uintptr_t>(memory[t - 1].get());
-        const auto aligned = reinterpret_cast<double*>((address + 63) / 64 * 64);
+        double* const own = memory[t - 1].get();
         try {
-            threads.emplace_back(share, t, aligned);
+            threads.emplace_back(share, t, own);
         } catch (const std::system_error&) {  // no more threads to be had here
-            share(t, aligned);
+            share(t, own);
         }
     }
     share(0, scratch(doubles));
@@ -103,56 +107,55 @@ void run(const Plan& plan, size_t doubles, const Work& work) {
 
 }  // namespace
 
-const char* instruction_set() { return passes().name; }
+const char* instruction_set() { return chosen.load()->name; }
 
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
-    for (const Passes* one : supported()) names.push_back(one->name);
+    for (const Passes* set : supported()) names.push_back(set->name);
     return names;
 }
 
 bool use_instruction_set(const std::string& name) {
-    for (const Passes* one : supported())
-        if (one->name == name) {
-            chosen = one;
+    for (const Passes* set : supported())
+        if (set->name == name) {
+            chosen = set;
             return true;
         }
     return false;
 }
 
-void statistics(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int threads, double* moments) {
-    const Passes& pass = passes();
+void statistics(const Inputs& in, int threads, double* moments) {
+    const Passes& pass = *chosen;
+    const Shape& shape = in.shape;
     const Plan plan(shape, threads);
     const Layout layout(shape);
     std::vector<double> rest(layout.size() * (plan.parts - 1));
     const auto result = [&](int part) { return part == 0 ? moments : &rest[layout.size() * (part - 1)]; };
     run(plan, pass.workspace(shape), [&](int part, double* memory) {
-        pass.statistics(shape, u, mean, var, plan.begin(shape.n, part), plan.begin(shape.n, part + 1), memory,
-                        result(part));
+        pass.statistics(in, plan.begin(shape.n, part), plan.begin(shape.n, part + 1), memory, result(part));
     });
     for (int part = 1; part < plan.parts; ++part)
         for (int j = 0; j < shape.d; ++j)
             merge(factor(moments, layout, j, shape.k), factor(result(part), layout, j, shape.k), shape.k, layout.q);
 }
 
-void finalize(const Shape& shape, const double* moments, double* intra, double* inter, double* slopes) {
+void finalize(const Shape& shape, const double* moments, const Terms& to) {
     const Layout layout(shape);
-    const int d = shape.d, z = shape.z, k = shape.k;
+    const int d = shape.d, k = shape.k;
     const size_t q = layout.q;
     const double *n = moments + layout.n(), *mean_u = moments + layout.mean_u(), *m2_u = moments + layout.m2_u();
     const double *mean_c = moments + layout.mean_c(), *m2_c = moments + layout.m2_c();
     const double *within = moments + layout.within(), *cross = moments + layout.cross();
-    double *slope_total = slopes, *slope_cross = slopes + d * q;
-    const double own = -1.0 / k, other = d > 1 ? 1.0 / (k * (d - 1.0)) : 0.0;
-    const double residual = z > d ? 1.0 / (double(k) * d * (z - d)) : 0.0;
-    *intra = double(d) * k;
-    *inter = 0;
+    double *slope_total = to.slopes, *slope_cross = to.slopes + d * q;
+    const Weights weights(d, shape.z, k);
+    *to.intra = double(d) * k;
+    *to.inter = 0;
     for (int j = 0; j < d; ++j) {
         double root_u[kMaxDegree];
         for (int a = 0; a < k; ++a) root_u[a] = inverse_root(m2_u[j * k + a], 0, mean_u[j * k + a], n[j], a + 1);
-        for (int c = 0; c < z; ++c) {
-            const double weight = c >= d ? residual : c == j ? own : other;
-            double* const term = c < d ? intra : inter;
+        for (int c = 0; c < shape.z; ++c) {
+            const double weight = weights.of(j, c);
+            double* const term = c < d ? to.intra : to.inter;
             for (int b = 0; b < k; ++b) {
                 const size_t column = size_t(c) * k + b, at = j * q + column;
                 const double root_c = inverse_root(m2_c[at], within[at], mean_c[at], n[j], b + 1);
@@ -170,20 +173,19 @@ void finalize(const Shape& shape, const double* moments, double* intra, double* 
     }
 }
 
-void gradient(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-              const double* slopes, double scale_intra, double scale_inter, int threads, const OutRows& d_mean,
-              const OutRows& d_var) {
-    const Passes& pass = passes();
+void gradient(const Inputs& in, const double* moments, const double* slopes, double scale_intra, double scale_inter,
+              int threads, const Gradients& to) {
+    const Passes& pass = *chosen;
+    const Shape& shape = in.shape;
     const Plan plan(shape, threads);
     const size_t q = shape.q(), aux = shape.p();
     std::vector<double> scaled(slopes_size(shape));
-    for (const OutRows& rows : {d_mean, d_var}) expect_writes(shape, rows);
+    for (const OutRows& rows : {to.mean, to.var}) expect_writes(shape, rows);
     for (size_t row = 0; row < shape.d + shape.p(); ++row)
         for (size_t column = 0; column < q; ++column)
             scaled[row * q + column] = slopes[row * q + column] * (column < aux ? scale_intra : scale_inter);
     run(plan, pass.workspace(shape), [&](int part, double* memory) {
-        pass.gradient(shape, u, mean, var, moments, scaled.data(), plan.begin(shape.n, part),
-                      plan.begin(shape.n, part + 1), memory, d_mean, d_var);
+        pass.gradient(in, moments, scaled.data(), plan.begin(shape.n, part), plan.begin(shape.n, part + 1), memory, to);
     });
 }
 

@@ -53,15 +53,14 @@ struct Problem {
     Rows u, mean, var;
     double *parts, *groups, *tile_terms;
     unsigned* counters;
-    double *moments, *intra, *inter, *slopes;  // intra null: moments only
+    double* moments;
+    Terms to;  // to.intra null: moments only
 
-    Problem(const Shape& s, const Rows& u, const Rows& mean, const Rows& var, double* workspace, double* moments,
-            double* intra, double* inter, double* slopes)
-        : shape(s), plan(s), u(u), mean(mean), var(var), parts(workspace),
+    Problem(const Inputs& in, double* workspace, double* moments, const Terms& to)
+        : shape(in.shape), plan(shape), u(in.u), mean(in.mean), var(in.var), parts(workspace),
           groups(parts + plan.tiles * plan.blocks * plan.slot),
           tile_terms(groups + plan.tiles * plan.groups * plan.slot),
-          counters(reinterpret_cast<unsigned*>(tile_terms + 2 * plan.tiles)), moments(moments), intra(intra),
-          inter(inter), slopes(slopes) {}
+          counters(reinterpret_cast<unsigned*>(tile_terms + 2 * plan.tiles)), moments(moments), to(to) {}
 };
 
 // The factors and latents of one tile, with the layout of their moments.
@@ -242,15 +241,14 @@ __device__ HPCAUXVAE_ONCE void exchange(const Shape& shape, const Tile& tile, bo
 // Terms and slopes of a tile, from its moments; the last tile adds the terms up.
 template <int K>
 __device__ HPCAUXVAE_ONCE void finalize_tile(const Problem& p, const Tile& tile, double* moments, double* work) {
-    const int d = p.shape.d, z = p.shape.z;
-    const double own = -1.0 / K, other = d > 1 ? 1.0 / (K * (d - 1.0)) : 0.0;
-    const double residual = z > d ? 1.0 / (double(K) * d * (z - d)) : 0.0;
+    const int d = p.shape.d;
+    const Weights weights(d, p.shape.z, K);
     const size_t q = p.shape.q();
     double terms[2] = {};
 #pragma unroll 1
     for (int i = threadIdx.x; i < tile.d * tile.dz; i += kThreads) {
         const int j = i / tile.dz, c = i % tile.dz, global_j = tile.j + j, global_c = tile.z + c;
-        const double weight = global_c >= d ? residual : global_c == global_j ? own : other;
+        const double weight = weights.of(global_j, global_c);
         const FactorMoments m = factor(moments, tile.at, j, K);
         double root_u[K], total = 0;
         for (int a = 0; a < K; ++a) root_u[a] = inverse_root(m.m2_u[a], 0, m.mean_u[a], *m.n, a + 1);
@@ -262,11 +260,11 @@ __device__ HPCAUXVAE_ONCE void finalize_tile(const Problem& p, const Tile& tile,
             for (int a = 0; a < K; ++a) {
                 const double scale = root_u[a] * root_c, correlation = m.cross[a * tile.at.q + column] * scale;
                 strength += fabs(correlation);
-                p.slopes[(d + size_t(global_j) * K + a) * q + global_c * K + b] =
+                p.to.slopes[(d + size_t(global_j) * K + a) * q + global_c * K + b] =
                     correlation == 0 ? 0.0 : copysign(weight * scale, correlation * weight);
             }
             total += strength;
-            p.slopes[global_j * q + global_c * K + b] = -0.5 * weight * strength * root_c * root_c;
+            p.to.slopes[global_j * q + global_c * K + b] = -0.5 * weight * strength * root_c * root_c;
         }
         terms[global_c >= d] += weight * total;
     }
@@ -280,7 +278,7 @@ __device__ HPCAUXVAE_ONCE void finalize_tile(const Problem& p, const Tile& tile,
             for (int term = 0; term < 2; ++term) terms[term] += __ldcg(p.tile_terms + 2 * i + term);
         block_sum(terms, work);
     }
-    if (threadIdx.x == 0) *p.intra = double(d) * K + terms[0], *p.inter = terms[1];
+    if (threadIdx.x == 0) *p.to.intra = double(d) * K + terms[0], *p.to.inter = terms[1];
 }
 
 template <int K, bool SPREAD>
@@ -312,7 +310,7 @@ __global__ void __launch_bounds__(kThreads, 3) statistics_kernel(const __grid_co
         }
     }
     exchange<K>(p.shape, tile, false, moments, p.moments);
-    if (p.intra) finalize_tile<K>(p, tile, moments, work);
+    if (p.to.intra) finalize_tile<K>(p, tile, moments, work);
 }
 
 template <int K>
@@ -334,23 +332,20 @@ namespace cuda {
 
 size_t workspace_size(const Shape& shape) { return Plan(shape).workspace(); }
 
-void statistics(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, double* workspace,
-                double* moments, double* intra, double* inter, double* slopes, const Queue& queue) {
+void statistics(const Inputs& in, double* workspace, double* moments, const Terms& to, const Queue& queue) {
     const On on(queue);
-    const Problem p(shape, u, mean, var, workspace, moments, intra, inter, slopes);
+    const Problem p(in, workspace, moments, to);
     if (p.plan.blocks > 1 || p.plan.tiles > 1) clear_counters(p, queue);
     const dim3 grid(p.plan.blocks, p.plan.tiles);
-    for_degree(shape.k, [&](auto k) {
+    for_degree(in.shape.k, [&](auto k) {
         constexpr int K = decltype(k)::value;
-        launch(var.data ? statistics_kernel<K, true> : statistics_kernel<K, false>, grid, p.plan.shared(K), queue, p);
+        launch(in.var.data ? statistics_kernel<K, true> : statistics_kernel<K, false>, grid, p.plan.shared(K), queue, p);
     });
 }
 
-void finalize(const Shape& shape, const double* moments, double* workspace, double* intra, double* inter,
-              double* slopes, const Queue& queue) {
+void finalize(const Shape& shape, const double* moments, double* workspace, const Terms& to, const Queue& queue) {
     const On on(queue);
-    const Rows none{nullptr, 0, Type::f64};
-    const Problem p(shape, none, none, none, workspace, const_cast<double*>(moments), intra, inter, slopes);
+    const Problem p({shape, {}, {}, {}}, workspace, const_cast<double*>(moments), to);
     if (p.plan.tiles > 1) clear_counters(p, queue);
     for_degree(shape.k, [&](auto k) {
         launch(finalize_kernel<decltype(k)::value>, dim3(1, p.plan.tiles), p.plan.slot + 2 * kThreads, queue, p);

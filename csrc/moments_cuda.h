@@ -19,8 +19,6 @@ constexpr int kThreads = 128, kWarps = kThreads / 32;
 #define HPCAUXVAE_ONCE __attribute__((noinline))  // for what is not in a loop over samples: small code starts faster
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-__device__ inline int size_of(Type type) { return type == Type::f64 ? 8 : type == Type::f32 ? 4 : 2; }
-
 __device__ inline const char* address(const Rows& rows, int64_t n, int column) {
     return static_cast<const char*>(rows.data) + (n * rows.stride + column) * size_of(rows.type);
 }
@@ -30,8 +28,8 @@ struct Bits {
     unsigned low = 0, high = 0;
 };
 
-// Three loads, of which one is done, into one pair of registers: nothing waits for the number before it is decoded, so
-// that many can be on their way at once.
+// Reads a number of 4, 8 or 2 bytes into one pair of registers: of the three loads the one that fits the type is carried
+// out. Nothing waits for the number before it is decoded, so that many can be on their way at once.
 __device__ inline Bits fetch(const char* from, Type type) {
     Bits bits;
 #ifdef HPCAUXVAE_CUDA_ON_HOST
@@ -138,19 +136,6 @@ void launch(void (*kernel)(Problem), dim3 grid, size_t shared, [[maybe_unused]] 
     kernel<<<grid, kThreads, shared * sizeof(double), static_cast<cudaStream_t>(queue.stream)>>>(problem);
 #endif
     check(cudaGetLastError());
-}
-
-// call(K) with the degree as a compile-time constant.
-template <class Call>
-void for_degree(int k, const Call& call) {
-    switch (k) {
-        case 1: return call(std::integral_constant<int, 1>());
-        case 2: return call(std::integral_constant<int, 2>());
-        case 3: return call(std::integral_constant<int, 3>());
-        case 4: return call(std::integral_constant<int, 4>());
-        case 5: return call(std::integral_constant<int, 5>());
-        case 6: return call(std::integral_constant<int, 6>());
-    }
 }
 
 }  // namespace

@@ -16,10 +16,9 @@ constexpr int kMostBlocks = 1024, kPieces = 2, kWarpSamples = 8 * kPieces;
 HPCAUXVAE_HD constexpr int latents_per_lane(int k) { return k == 1 ? 8 : k == 2 ? 4 : k == 3 ? 3 : 2; }
 
 struct GradientProblem {
-    Shape shape;
-    Rows u, mean, var;
+    Inputs in;
     const double *moments, *slopes, *scale_intra, *scale_inter;
-    OutRows d_mean, d_var;
+    Gradients to;
 };
 
 // What does not depend on the sample where all factors are known: d loss / d c_q = sum over p as above
@@ -30,14 +29,14 @@ struct Columns {
 
 template <int K>
 __device__ HPCAUXVAE_ONCE void set_columns(const GradientProblem& p, int first, int count, const Columns& columns) {
-    const Layout layout(p.shape);
+    const Layout layout(p.in.shape);
     const double* const mean_c = p.moments + layout.mean_c();
     for (int i = threadIdx.x; i < count; i += kThreads) {
         const size_t b = first + i;
         double within = 0, offset = 0;
         const double centre = b < layout.q ? mean_c[b] : 0.0;
 #pragma unroll 4
-        for (int j = 0; b < layout.q && j < p.shape.d; ++j) {
+        for (int j = 0; b < layout.q && j < p.in.shape.d; ++j) {
             const double slope = p.slopes[j * layout.q + b];
             within += slope;
             offset += 2 * slope * (centre - mean_c[j * layout.q + b]);
@@ -49,11 +48,11 @@ __device__ HPCAUXVAE_ONCE void set_columns(const GradientProblem& p, int first, 
 
 // Within and offset of column b, over the factors that sample n has.
 __device__ HPCAUXVAE_ONCE double2 of_known(const GradientProblem& p, int64_t n, size_t b, double centre) {
-    const Layout layout(p.shape);
+    const Layout layout(p.in.shape);
     double within = 0, offset = 0;
 #pragma unroll 1
-    for (int j = 0; j < p.shape.d; ++j) {
-        if (isnan(load(p.u, n, j))) continue;
+    for (int j = 0; j < p.in.shape.d; ++j) {
+        if (isnan(load(p.in.u, n, j))) continue;
         const double slope = p.slopes[j * layout.q + b];
         within += slope;
         offset += 2 * slope * (centre - p.moments[layout.mean_c() + j * layout.q + b]);
@@ -73,24 +72,24 @@ class WarpGradient {
 #pragma unroll
             for (int l = 0; l < kLatents; ++l)
                 if (holds(f, l)) {
-                    mean_[f][l] = fetch(address(p.mean, n_ + 8 * f, z_ + l), p.mean.type);
-                    if (SPREAD) var_[f][l] = fetch(address(p.var, n_ + 8 * f, z_ + l), p.var.type);
+                    mean_[f][l] = fetch(address(p.in.mean, n_ + 8 * f, z_ + l), p.in.mean.type);
+                    if (SPREAD) var_[f][l] = fetch(address(p.in.var, n_ + 8 * f, z_ + l), p.in.var.type);
                 }
     }
 
     // first: column of slot 0 of the lane that this lane supplies with slopes.
     __device__ void multiply(int first) {
-        const int across = threadIdx.x % 4, rows = int(p_.shape.p());
-        const Layout layout(p_.shape);
-        const double *const mean_u = p_.moments + layout.mean_u(), *const cross = p_.slopes + p_.shape.d * layout.q;
+        const int across = threadIdx.x % 4, rows = int(p_.in.shape.p());
+        const Layout layout(p_.in.shape);
+        const double *const mean_u = p_.moments + layout.mean_u(), *const cross = p_.slopes + p_.in.shape.d * layout.q;
 #pragma unroll 2
         for (int top = 0; top < rows; top += 4) {
             const int row = top + across;
             double a[kPieces] = {};
             if (row < rows)
                 for (int f = 0; f < kPieces; ++f)
-                    if (n_ + 8 * f < p_.shape.n) {
-                        const double x = load(p_.u, n_ + 8 * f, row / K);
+                    if (n_ + 8 * f < p_.in.shape.n) {
+                        const double x = load(p_.in.u, n_ + 8 * f, row / K);
                         double power = x;
                         for (int k = 1; k < K; ++k) power = k <= row % K ? power * x : power;
                         missing_ |= isnan(x);
@@ -115,9 +114,9 @@ class WarpGradient {
             for (int l = 0; l < kLatents; ++l) {
                 if (!holds(f, l)) continue;
                 double m[K + 1], in_c[K + 1], in_v[K + 1], d_mean, d_var;
-                const double var = SPREAD ? decode(var_[f][l], p_.var.type) : 0.0;
-                power_means<K, SPREAD>(decode(mean_[f][l], p_.mean.type), var, m);
-                const double scale = z_ + l < p_.shape.d ? scale_intra : scale_inter;
+                const double var = SPREAD ? decode(var_[f][l], p_.in.var.type) : 0.0;
+                power_means<K, SPREAD>(decode(mean_[f][l], p_.in.mean.type), var, m);
+                const double scale = z_ + l < p_.in.shape.d ? scale_intra : scale_inter;
                 const int first = (z_ - z0) * K + l * K;  // among the block's columns
                 double2 own[K];                           // within, offset
                 for (int k = 0; k < K; ++k) own[k] = make_double2(columns.within[first + k], columns.offset[first + k]);
@@ -132,14 +131,14 @@ class WarpGradient {
                     in_v[k] = scale * own[k - 1].x;
                 }
                 chain<K, SPREAD>(m, var, in_c, in_v, d_mean, d_var);
-                store(d_mean, p_.d_mean, n_ + 8 * f, z_ + l);
-                if (SPREAD) store(d_var, p_.d_var, n_ + 8 * f, z_ + l);
+                store(d_mean, p_.to.mean, n_ + 8 * f, z_ + l);
+                if (SPREAD) store(d_var, p_.to.var, n_ + 8 * f, z_ + l);
             }
     }
 
    private:
     __device__ bool holds(int piece, int latent) const {
-        return n_ + 8 * piece < p_.shape.n && z_ + latent < p_.shape.z;
+        return n_ + 8 * piece < p_.in.shape.n && z_ + latent < p_.in.shape.z;
     }
 
     const GradientProblem& p_;
@@ -160,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 3) gradient_kernel(const __grid_cons
     const double scale_intra = *p.scale_intra, scale_inter = *p.scale_inter;
     const int64_t stride = int64_t(gridDim.x) * kWarps * kWarpSamples;
     int64_t start = (int64_t(blockIdx.x) * kWarps + threadIdx.x / 32) * kWarpSamples;
-    for (; start < p.shape.n; start += stride) {
+    for (; start < p.in.shape.n; start += stride) {
         WarpGradient<K, SPREAD> warp(p, start + lane / 4, z0 + lane % 4 * latents_per_lane(K));
         warp.multiply((z0 + lane / 8 * latents_per_lane(K)) * K);
         warp.finish(columns, z0, scale_intra, scale_inter);
@@ -171,17 +170,17 @@ __global__ void __launch_bounds__(kThreads, 3) gradient_kernel(const __grid_cons
 
 namespace cuda {
 
-void gradient(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-              const double* slopes, const double* scale_intra, const double* scale_inter, const OutRows& d_mean,
-              const OutRows& d_var, const Queue& queue) {
+void gradient(const Inputs& in, const double* moments, const double* slopes, const double* scale_intra,
+              const double* scale_inter, const Gradients& to, const Queue& queue) {
+    const Shape& shape = in.shape;
     if (shape.n == 0) return;
     const On on(queue);
-    const GradientProblem p{shape, u, mean, var, moments, slopes, scale_intra, scale_inter, d_mean, d_var};
+    const GradientProblem p{in, moments, slopes, scale_intra, scale_inter, to};
     const int64_t wanted = (shape.n + kWarps * kWarpSamples - 1) / (kWarps * kWarpSamples);
     for_degree(shape.k, [&](auto k) {
         constexpr int K = decltype(k)::value, kLatents = 4 * latents_per_lane(K);
         const dim3 grid(unsigned(wanted < kMostBlocks ? wanted : kMostBlocks), (shape.z + kLatents - 1) / kLatents);
-        launch(var.data ? gradient_kernel<K, true> : gradient_kernel<K, false>, grid, 3 * kLatents * K, queue, p);
+        launch(in.var.data ? gradient_kernel<K, true> : gradient_kernel<K, false>, grid, 3 * kLatents * K, queue, p);
     });
 }
 

@@ -10,15 +10,24 @@
 
 namespace hpcauxvae {
 
+// call(K) with the degree as a compile-time constant.
+template <class Call>
+static void for_degree(int k, const Call& call) {
+    switch (k) {
+        case 1: return call(std::integral_constant<int, 1>());
+        case 2: return call(std::integral_constant<int, 2>());
+        case 3: return call(std::integral_constant<int, 3>());
+        case 4: return call(std::integral_constant<int, 4>());
+        case 5: return call(std::integral_constant<int, 5>());
+        case 6: return call(std::integral_constant<int, 6>());
+    }
+}
+
 // i! C(k, i)^2, the weights in Var(z^k).
 HPCAUXVAE_HD static constexpr double spread_weight(int k, int i) {
 #ifdef __CUDACC__  // which does not turn the loop into constants
-    constexpr double weights[][6] = {{1},
-                                     {4, 2},
-                                     {9, 18, 6},
-                                     {16, 72, 96, 24},
-                                     {25, 200, 600, 600, 120},
-                                     {36, 450, 2400, 5400, 4320, 720}};
+    constexpr double weights[kMaxDegree][kMaxDegree] = {
+        {1}, {4, 2}, {9, 18, 6}, {16, 72, 96, 24}, {25, 200, 600, 600, 120}, {36, 450, 2400, 5400, 4320, 720}};
     return weights[k - 1][i - 1];
 #else
     double weight = 1;
@@ -107,6 +116,17 @@ HPCAUXVAE_HD static inline double inverse_root(double m2, double within, double 
     const double smallest = floors[k - 1] > rounding * rounding ? floors[k - 1] : rounding * rounding;
     return m2 <= n * smallest ? 0.0 : 1 / std::sqrt(m2 + within);
 }
+
+// What a strength, the sum of |correlations| of factor j and latent c, weighs in its term of (9).
+struct Weights {
+    int d;
+    double own, other, residual;
+
+    HPCAUXVAE_HD Weights(int d, int z, int k)
+        : d(d), own(-1.0 / k), other(d > 1 ? 1.0 / (k * (d - 1.0)) : 0.0),
+          residual(z > d ? 1.0 / (double(k) * d * (z - d)) : 0.0) {}
+    HPCAUXVAE_HD double of(int j, int c) const { return c >= d ? residual : c == j ? own : other; }
+};
 
 // Moments of one factor over one set of samples: K powers of u, q = Z K columns of codes.
 struct FactorMoments {

@@ -18,7 +18,6 @@
 
 #include "moments_math.h"
 #include "simd_block.h"
-#include "simd_powers.h"
 
 namespace hpcauxvae {
 namespace {
@@ -52,46 +51,24 @@ void multiply(size_t p, size_t q, int length, Real* a, Real* b, int pitch, doubl
         }
 }
 
-// Means, squares and spread of the codes, and their powers as rows of the block.
-template <int K, bool SPREAD, class Real>
-void measure_codes(const Shape& shape, int first, int length, double n, const double* weight, Block<Real>& block,
-                   const Sums& sums, const FactorMoments& to) {
-    for (int c = 0; c < shape.z; ++c) {
-        const Real *z = block.mean + c * block.pitch, *s = block.var + c * block.pitch;
-        const Extent mean = extent(z, block.weight, first, length, n);
-        const Extent var = SPREAD ? extent(s, block.weight, first, length, n) : Extent{0, 0};
-        const double scale = unit(std::max(mean.size, std::sqrt(var.size)));
-        const Column<K, double> column = column_at<K, SPREAD, double>(scale, mean.mean, var.mean);
-        const size_t at = size_t(c) * K;
-        raise<K, SPREAD>(column, z, s, weight, n, length, block, block.powers_c + at * block.pitch, to.mean_c + at,
-                         to.m2_c + at);
-        if (SPREAD) add_spread<K>(Real(scale), z, s, block.weight, length, to.within + at);
-        double back = 1;
-        for (int k = 0; k < K; ++k) {
-            sums.back_c[at + k] = back /= scale;
-            to.mean_c[at + k] *= back;
-            to.m2_c[at + k] *= back * back;
-            to.within[at + k] = SPREAD ? to.within[at + k] * back * back : 0;
-        }
-    }
-}
-
-// The same of factor j, the f-th of its group.
-template <int K, class Real>
-void measure_factor(int j, int f, int first, int length, double n, const double* weight, Block<Real>& block,
-                    const Sums& sums, const FactorMoments& to) {
-    const double* const x = block.u + j * block.pitch;
-    const Extent mean = extent(x, weight, first, length, n);
-    const double scale = unit(mean.size);
-    raise<K, false>(column_at<K, false, double>(scale, mean.mean, 0), x, x, weight, n, length, block,
-                    block.powers_u + f * K * block.pitch, to.mean_u, to.m2_u);
-    double back = 1;
+// Means, squares and spread of K powers of one column over the n samples of weight 1, the first of which is `first`, and
+// their rows; back: what brings each power back to the caller's units. s, spread: of codes that have variances.
+template <int K, bool SPREAD, class From, class Real>
+void measure(const From* x, const From* s, const From* weight_x, const double* weight, int first, int length, double n,
+             const Block<Real>& block, Real* rows, double* means, double* squares, double* spread, double* back) {
+    const Extent mean = extent(x, weight_x, first, length, n);
+    const Extent var = SPREAD ? extent(s, weight_x, first, length, n) : Extent{0, 0};
+    const double scale = unit(std::max(mean.size, std::sqrt(var.size)));
+    raise<K, SPREAD>(column_at<K, SPREAD, double>(scale, mean.mean, var.mean), x, s, weight, n, length, block, rows,
+                     means, squares);
+    if constexpr (SPREAD) add_spread<K>(Real(scale), x, s, weight_x, length, spread);
+    double inverse = 1;
     for (int k = 0; k < K; ++k) {
-        sums.back_u[f * K + k] = back /= scale;
-        to.mean_u[k] *= back;
-        to.m2_u[k] *= back * back;
+        back[k] = inverse /= scale;
+        means[k] *= inverse;
+        squares[k] *= inverse * inverse;
+        if (spread) spread[k] = SPREAD ? spread[k] * inverse * inverse : 0;
     }
-    *to.n = n;
 }
 
 // Merges a block's d factors, the first of which is number j, into the moments; `part` has room for their own.
@@ -106,9 +83,17 @@ void accumulate(const Shape& shape, int j, int d, int length, Block<Real>& block
     const Layout layout(shape);
     const size_t q = layout.q;
     const FactorMoments codes = factor(part, layout, j, K);
-    measure_codes<K, SPREAD>(shape, first, length, n, weight, block, sums, codes);
-    for (int f = 0; f < d; ++f)
-        measure_factor<K>(j + f, f, first, length, n, weight, block, sums, factor(part, layout, j + f, K));
+    for (size_t c = 0; c < size_t(shape.z); ++c)
+        measure<K, SPREAD>(block.mean + c * block.pitch, block.var + c * block.pitch, block.weight, weight, first, length,
+                           n, block, block.powers_c + c * K * block.pitch, codes.mean_c + c * K, codes.m2_c + c * K,
+                           codes.within + c * K, sums.back_c + c * K);
+    for (int f = 0; f < d; ++f) {
+        const FactorMoments own = factor(part, layout, j + f, K);
+        const double* const x = block.u + (j + f) * block.pitch;
+        measure<K, false>(x, x, weight, weight, first, length, n, block, block.powers_u + f * K * block.pitch,
+                          own.mean_u, own.m2_u, nullptr, sums.back_u + f * K);
+        *own.n = n;
+    }
     multiply(size_t(d) * K, q, length, block.powers_u, block.powers_c, block.pitch, sums.cross);
     for (int f = 0; f < d; ++f) {
         FactorMoments from = factor(part, layout, j + f, K);
@@ -123,8 +108,8 @@ void accumulate(const Shape& shape, int j, int d, int length, Block<Real>& block
 }
 
 template <int K, bool SPREAD, class Real>
-void statistics_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int64_t begin, int64_t end,
-                   Arena& arena, double* moments) {
+void statistics_of(const Inputs& in, int64_t begin, int64_t end, Arena& arena, double* moments) {
+    const Shape& shape = in.shape;
     const Layout layout(shape);
     Block<Real> block(shape, arena);
     double* const part = arena.take<double>(layout.size());
@@ -133,7 +118,7 @@ void statistics_of(const Shape& shape, const Rows& u, const Rows& mean, const Ro
     for (int64_t start = begin; start < end; start += kBlock<Real>) {
         const int count = int(std::min<int64_t>(end - start, kBlock<Real>));
         const int length = int(round_up(count, kLanes<Real>));
-        const bool complete = block.read(shape, u, mean, var, start, count, length);
+        const bool complete = block.read(in, start, count, length);
         const double* const all = block.weight_u + shape.d * block.pitch;
         if (complete) accumulate<K, SPREAD>(shape, 0, shape.d, length, block, all, sums, part, moments);
         for (int j = 0; !complete && j < shape.d; ++j)
@@ -250,16 +235,16 @@ void add_gradient(const Shape& shape, int length, const Slopes<K, Real>& s, Bloc
 }
 
 template <int K, bool SPREAD, class Real>
-void gradient_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-                 const double* slopes, int64_t begin, int64_t end, Arena& arena, const OutRows& d_mean,
-                 const OutRows& d_var) {
+void gradient_of(const Inputs& in, const double* moments, const double* slopes, int64_t begin, int64_t end,
+                 Arena& arena, const Gradients& to) {
+    const Shape& shape = in.shape;
     Block<Real> block(shape, arena);
     const Slopes<K, Real> together(shape, 0, shape.d, arena), alone(shape, 0, 1, arena);
     prepare<K, SPREAD>(shape, moments, slopes, together);
     for (int64_t start = begin; start < end; start += kBlock<Real>) {
         const int count = int(std::min<int64_t>(end - start, kBlock<Real>));
         const int length = int(round_up(count, kLanes<Real> * kMostWide));
-        const bool complete = block.read(shape, u, mean, var, start, count, length);
+        const bool complete = block.read(in, start, count, length);
         for (int c = 0; c < shape.z; ++c) {
             std::memset(block.d_mean + c * block.pitch, 0, length * sizeof(Real));
             if (SPREAD) std::memset(block.d_var + c * block.pitch, 0, length * sizeof(Real));
@@ -273,8 +258,8 @@ void gradient_of(const Shape& shape, const Rows& u, const Rows& mean, const Rows
             std::copy_n(block.weight_u + j * block.pitch, length, block.weight);
             add_gradient<K, SPREAD>(shape, length, one, block, block.weight);
         }
-        store(block.d_mean, start, count, shape.z, d_mean, block.pitch);
-        if (SPREAD) store(block.d_var, start, count, shape.z, d_var, block.pitch);
+        store(block.d_mean, start, count, shape.z, to.mean, block.pitch);
+        if (SPREAD) store(block.d_var, start, count, shape.z, to.var, block.pitch);
     }
 }
 
@@ -290,35 +275,30 @@ size_t workspace_of(const Shape& shape) {
 
 size_t workspace_size(const Shape& shape) { return std::max(workspace_of<float>(shape), workspace_of<double>(shape)); }
 
-// call<K, spread, Real>() for the degree and the types at hand.
-template <int K, class Call>
-void choose(const Shape& shape, const Rows& mean, const Rows& var, const Call& call) {
-    if constexpr (K <= kMaxDegree) {
-        if (shape.k != K) return choose<K + 1>(shape, mean, var, call);
-        const bool wide = mean.type == Type::f64 || (var.data && var.type == Type::f64);
-        using Degree = std::integral_constant<int, K>;
-        if (var.data)
-            wide ? call(Degree{}, std::true_type{}, double{}) : call(Degree{}, std::true_type{}, float{});
+// call(K, whether there are variances, a Real) for the degree and the types at hand.
+template <class Call>
+void choose(const Inputs& in, const Call& call) {
+    const bool wide = in.mean.type == Type::f64 || (in.var.data && in.var.type == Type::f64);
+    for_degree(in.shape.k, [&](auto degree) {
+        if (in.var.data)
+            wide ? call(degree, std::true_type{}, double{}) : call(degree, std::true_type{}, float{});
         else
-            wide ? call(Degree{}, std::false_type{}, double{}) : call(Degree{}, std::false_type{}, float{});
-    }
-}
-
-void statistics_pass(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, int64_t begin, int64_t end,
-                     double* workspace, double* moments) {
-    Arena arena(workspace);
-    choose<1>(shape, mean, var, [&](auto degree, auto spread, auto real) {
-        statistics_of<degree(), spread(), decltype(real)>(shape, u, mean, var, begin, end, arena, moments);
+            wide ? call(degree, std::false_type{}, double{}) : call(degree, std::false_type{}, float{});
     });
 }
 
-void gradient_pass(const Shape& shape, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-                   const double* slopes, int64_t begin, int64_t end, double* workspace, const OutRows& d_mean,
-                   const OutRows& d_var) {
+void statistics_pass(const Inputs& in, int64_t begin, int64_t end, double* workspace, double* moments) {
     Arena arena(workspace);
-    choose<1>(shape, mean, var, [&](auto degree, auto spread, auto real) {
-        gradient_of<degree(), spread(), decltype(real)>(shape, u, mean, var, moments, slopes, begin, end, arena, d_mean,
-                                                        d_var);
+    choose(in, [&](auto degree, auto spread, auto real) {
+        statistics_of<degree(), spread(), decltype(real)>(in, begin, end, arena, moments);
+    });
+}
+
+void gradient_pass(const Inputs& in, const double* moments, const double* slopes, int64_t begin, int64_t end,
+                   double* workspace, const Gradients& to) {
+    Arena arena(workspace);
+    choose(in, [&](auto degree, auto spread, auto real) {
+        gradient_of<degree(), spread(), decltype(real)>(in, moments, slopes, begin, end, arena, to);
     });
 }
 

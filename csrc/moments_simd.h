@@ -9,12 +9,10 @@ struct Passes {
     const char* name;
     size_t (*workspace)(const Shape&);  // doubles that each pass may overwrite, 64-byte aligned
     // Moments of samples begin..end-1; overwrites `moments`.
-    void (*statistics)(const Shape&, const Rows& u, const Rows& mean, const Rows& var, int64_t begin, int64_t end,
-                       double* workspace, double* moments);
+    void (*statistics)(const Inputs&, int64_t begin, int64_t end, double* workspace, double* moments);
     // d/d mean and d/d var of the same samples; `slopes` already carries the upstream gradients.
-    void (*gradient)(const Shape&, const Rows& u, const Rows& mean, const Rows& var, const double* moments,
-                     const double* slopes, int64_t begin, int64_t end, double* workspace, const OutRows& d_mean,
-                     const OutRows& d_var);
+    void (*gradient)(const Inputs&, const double* moments, const double* slopes, int64_t begin, int64_t end,
+                     double* workspace, const Gradients&);
 };
 
 extern const Passes passes_baseline;

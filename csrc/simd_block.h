@@ -1,5 +1,6 @@
-// One block of samples in a thread's memory: vectors, conversion from and to the caller's rows, sums. Included by
-// moments_simd.cpp alone, in whose unnamed namespace all of it lives.
+// One block of samples in a thread's memory: vectors, conversion from and to the caller's rows, and columns with their
+// powers, as deviations from the powers of an origin. Included by moments_simd.cpp alone, in whose unnamed namespace all
+// of it lives.
 //
 // Real is the type of the panels: float for float32 and bfloat16 codes, double for float64.
 #pragma once
@@ -7,8 +8,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
-#include "moments.h"
+#include "moments_math.h"
 
 namespace hpcauxvae {
 namespace {
@@ -153,39 +155,39 @@ int store_quads(const Real* from, int count, int columns, T* out, int64_t stride
     return i;
 }
 
-template <class T, class Real>
-void load_as(const Rows& rows, int64_t begin, int count, int columns, Real* out, int pitch) {
-    const T* const from = static_cast<const T*>(rows.data) + begin * rows.stride;
-    int i = 0;
-    if constexpr (sizeof(T) >= sizeof(float)) i = load_quads(from, rows.stride, count, columns, out, pitch);
-    for (; i < count; ++i)
-        for (int c = 0; c < columns; ++c) out[c * pitch + i] = Real(to_double(from[i * rows.stride + c]));
+// call(a number of that type; uint16_t for bfloat16).
+template <class Call>
+void for_type(Type type, const Call& call) {
+    if (type == Type::f32) call(float{});
+    if (type == Type::f64) call(double{});
+    if (type == Type::bf16) call(uint16_t{});
 }
 
 // `count` samples into rows of `length`, the rest zero.
 template <class Real>
 void load(const Rows& rows, int64_t begin, int count, int length, int columns, Real* out, int pitch) {
-    if (rows.type == Type::f32) load_as<float>(rows, begin, count, columns, out, pitch);
-    if (rows.type == Type::f64) load_as<double>(rows, begin, count, columns, out, pitch);
-    if (rows.type == Type::bf16) load_as<uint16_t>(rows, begin, count, columns, out, pitch);
+    for_type(rows.type, [&](auto type) {
+        using T = decltype(type);
+        const T* const from = static_cast<const T*>(rows.data) + begin * rows.stride;
+        int i = 0;
+        if constexpr (sizeof(T) >= sizeof(float)) i = load_quads(from, rows.stride, count, columns, out, pitch);
+        for (; i < count; ++i)
+            for (int c = 0; c < columns; ++c) out[c * pitch + i] = Real(to_double(from[i * rows.stride + c]));
+    });
     if (count < length)
         for (int c = 0; c < columns; ++c) std::memset(out + c * pitch + count, 0, (length - count) * sizeof(Real));
 }
 
-template <class T, class Real>
-void store_as(const Real* from, int64_t begin, int count, int columns, const OutRows& rows, int pitch) {
-    T* const out = static_cast<T*>(rows.data) + begin * rows.stride;
-    int i = 0;
-    if constexpr (sizeof(T) >= sizeof(float)) i = store_quads(from, count, columns, out, rows.stride, pitch);
-    for (; i < count; ++i)
-        for (int c = 0; c < columns; ++c) from_double(from[c * pitch + i], out[i * rows.stride + c]);
-}
-
 template <class Real>
 void store(const Real* from, int64_t begin, int count, int columns, const OutRows& rows, int pitch) {
-    if (rows.type == Type::f32) store_as<float>(from, begin, count, columns, rows, pitch);
-    if (rows.type == Type::f64) store_as<double>(from, begin, count, columns, rows, pitch);
-    if (rows.type == Type::bf16) store_as<uint16_t>(from, begin, count, columns, rows, pitch);
+    for_type(rows.type, [&](auto type) {
+        using T = decltype(type);
+        T* const out = static_cast<T*>(rows.data) + begin * rows.stride;
+        int i = 0;
+        if constexpr (sizeof(T) >= sizeof(float)) i = store_quads(from, count, columns, out, rows.stride, pitch);
+        for (; i < count; ++i)
+            for (int c = 0; c < columns; ++c) from_double(from[c * pitch + i], out[i * rows.stride + c]);
+    });
 }
 
 // Hands out a thread's memory, 64-byte aligned.
@@ -226,11 +228,11 @@ struct Block {
     }
 
     // False: some factor is missing somewhere, and the missing values have become 0.
-    bool read(const Shape& shape, const Rows& u_rows, const Rows& mean_rows, const Rows& var_rows, int64_t begin,
-              int count, int length) {
-        load(u_rows, begin, count, length, shape.d, u, pitch);
-        load(mean_rows, begin, count, length, shape.z, mean, pitch);
-        if (var_rows.data) load(var_rows, begin, count, length, shape.z, var, pitch);
+    bool read(const Inputs& in, int64_t begin, int count, int length) {
+        const Shape& shape = in.shape;
+        load(in.u, begin, count, length, shape.d, u, pitch);
+        load(in.mean, begin, count, length, shape.z, mean, pitch);
+        if (in.var.data) load(in.var, begin, count, length, shape.z, var, pitch);
         double* const present = weight_u + size_t(shape.d) * pitch;
         for (int i = 0; i < length; ++i) present[i] = i < count;
         int missing = 0;
@@ -246,6 +248,123 @@ struct Block {
         return false;
     }
 };
+
+// A column in a unit of its own, a power of two, and about an origin: scaled mean and variance near the samples'.
+template <int K, class Real>
+struct Column {
+    Real scale, mean, var;
+    Real power[K + 1];  // E[z^k] at the origin
+};
+
+// Power of two that brings `size` near 1.
+inline double unit(double size) {
+    if (!(size > 0 && size < 1e300)) return 1;  // zero, or not finite: no unit mends that
+    int exponent;
+    std::frexp(size, &exponent);
+    return std::ldexp(1.0, std::clamp(-exponent, -60, 60));
+}
+
+template <int K, bool SPREAD, class Real>
+Column<K, Real> column_at(double scale, double mean, double var) {
+    Column<K, Real> column;
+    column.scale = Real(scale), column.mean = Real(scale * mean), column.var = Real(scale * scale * var);
+    power_means<K, SPREAD>(column.mean, column.var, column.power);
+    return column;
+}
+
+template <class Vec>
+inline Vec magnitude(Vec v) {
+    using Bits = decltype(v < v);
+    return (Vec)((Bits)v & std::numeric_limits<typename ScalarOf<Bits>::type>::max());
+}
+
+// Mean of a row, and the order of its largest values.
+struct Extent {
+    double mean, size;
+};
+
+template <class Real>
+Extent extent(const Real* row, const Real* weight, int first, int length, double n) {
+    const Real start = row[first];
+    VecOf<Real> total{}, distance{};
+    for (int i = 0; i < length; i += kLanes<Real>) {
+        const VecOf<Real> gap = (at(row + i) - start) * at(weight + i);
+        total += gap;
+        distance += magnitude(gap);
+    }
+    return {start + sum_of<Real>(total) / n, std::abs(double(start)) + 8 * sum_of<Real>(distance) / n};
+}
+
+inline DoubleVec widened(const double* p) { return at(p); }
+inline DoubleVec widened(const float* p) {
+    return __builtin_convertvector(*reinterpret_cast<const NarrowVec*>(p), DoubleVec);
+}
+
+template <class Real>
+inline void put(Real* to, DoubleVec v) {
+    using Converted = typename Lanes<Real>::Converted;
+    *reinterpret_cast<Converted*>(to) = __builtin_convertvector(v, Converted);
+}
+
+// Rows of E[x^1]..E[x^K] less their means over the n samples of weight 1, in the column's unit; 0 elsewhere. In double
+// until they are centred, because a power may vary much less than the values do: the square of values near a and -a.
+template <int K, bool SPREAD, class From, class Real>
+void raise(const Column<K, double>& of, const From* x, const From* s, const double* weight, double n, int length,
+           const Block<Real>& block, Real* rows, double* means, double* squares) {
+    const Column<K, double> column = of;  // a copy, which the stores below cannot change
+    const int pitch = block.pitch;
+    double* const deviations = block.deviations;
+    DoubleVec total[K + 1] = {};
+    for (int i = 0; i < length; i += kLanes<double>) {
+        const DoubleVec w = at(weight + i), mean = widened(x + i) * column.scale, gap = (mean - column.mean) * w;
+        const DoubleVec var = SPREAD ? widened(s + i) * column.scale * column.scale : DoubleVec{};
+        DoubleVec out[K + 1];
+        power_deviations<K, SPREAD>(mean, gap, var, (var - column.var) * w, column.power, out);
+        for (int k = 1; k <= K; ++k) {
+            total[k] += out[k];
+            at(deviations + (k - 1) * pitch + i) = out[k];
+        }
+    }
+    for (int k = 1; k <= K; ++k) {
+        const double mean = sum_of<double>(total[k]) / n;
+        DoubleVec square{};
+        for (int i = 0; i < length; i += kLanes<double>) {
+            const DoubleVec centred = (at(deviations + (k - 1) * pitch + i) - mean) * at(weight + i);
+            square += centred * centred;
+            put(rows + (k - 1) * pitch + i, centred);
+        }
+        means[k - 1] = column.power[k] + mean;
+        squares[k - 1] = sum_of<double>(square);
+    }
+}
+
+// Sums of Var(z^1)..Var(z^K) over the samples of weight 1, in the column's unit.
+template <int K, class Real>
+void add_spread(Real scale, const Real* z, const Real* s, const Real* weight, int length, double* sums) {
+    using Vec = VecOf<Real>;
+    Vec total[K + 1] = {};
+    for (int i = 0; i < length; i += kLanes<Real>) {
+        const Vec var = at(s + i) * scale * scale;
+        Vec m[K + 1], v[K + 1];
+        power_means<K, true>(at(z + i) * scale, var, m);
+        power_variances<K>(m, var, v);
+        for (int k = 1; k <= K; ++k) total[k] += v[k] * at(weight + i);
+    }
+    for (int k = 1; k <= K; ++k) sums[k - 1] = sum_of<Real>(total[k]);
+}
+
+// Rows of x^k - mean of x^k for the gradient: deviations from the origin, and the origin's from the mean.
+template <int K, class Real>
+void lower_factor(const Column<K, double>& of, const double* x, const double* shift, int length, Real* rows,
+                  int pitch) {
+    const Column<K, double> column = of;
+    for (int i = 0; i < length; i += kLanes<double>) {
+        const DoubleVec value = at(x + i) * column.scale;
+        DoubleVec out[K + 1];
+        power_deviations<K, false>(value, value - column.mean, DoubleVec{}, DoubleVec{}, column.power, out);
+        for (int k = 1; k <= K; ++k) put(rows + (k - 1) * pitch + i, out[k] + shift[k - 1]);
+    }
+}
 
 }  // namespace
 }  // namespace hpcauxvae

@@ -1,5 +1,5 @@
 """The CUDA kernels on the samples of every device: on a GPU where there is one, and everywhere on CPU threads
-(csrc/cuda_on_host.h), where native.py takes tensors of the CPU for those of a GPU.
+(tests/native/cuda_on_host.h), where native.py takes tensors of the CPU for those of a GPU.
 
 Needs no more than torch, numpy, pytest and hypothesis. On a machine with a GPU: make gpu-check.
 """

@@ -1,5 +1,5 @@
-"""Builds the test programs in C++: the CUDA kernels on CPU threads (csrc/cuda_on_host.h), as a module for Python and,
-beside the CPU passes, as a program under sanitizers. They lie in build/tests, by a hash of the sources."""
+"""Builds the test programs in C++: the CUDA kernels on CPU threads (tests/native/cuda_on_host.h), as a module for
+Python and, beside the CPU passes, as a program under sanitizers. They lie in build/tests, by a hash of the sources."""
 
 import fcntl
 import hashlib
@@ -17,12 +17,14 @@ import pytest
 from helpers.places import ROOT
 
 CSRC = ROOT / "csrc"
+NATIVE = ROOT / "tests" / "native"
 BUILD = ROOT / "build" / "tests"
 PASSES = [
     CSRC / name for name in ("moments_cpu.cpp", "moments_simd.cpp", "moments_cuda.cu", "moments_cuda_gradient.cu")
 ]
 # The kernels are written for nvcc, whose pragmas g++ does not know.
-FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", f"-I{CSRC}"]
+FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", f"-I{CSRC}", f"-I{NATIVE}"]
+FLAGS += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas"]
 DEFINITIONS = ["-DHPCAUXVAE_CUDA_ON_HOST", "-DHPCAUXVAE_CUDA=1", "-DHPCAUXVAE_VARIANT=baseline"]
 
 
@@ -38,7 +40,7 @@ def build(name: str, sources: list[Path], flags: list[str], link: list[str]) -> 
     if compiler is None:
         pytest.skip("no g++ on the PATH")
     digest = hashlib.sha256(repr([name, flags, link]).encode())
-    for path in sorted({*CSRC.iterdir(), *sources, Path(__file__)}):
+    for path in sorted({*CSRC.iterdir(), *NATIVE.iterdir(), *sources, Path(__file__)}):
         digest.update(path.read_bytes())
     folder = BUILD / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,4 +78,4 @@ def cuda_on_host() -> ModuleType:
 def sanitized(kind: str) -> Path:
     """tests/native/passes.cpp under -fsanitize=KIND."""
     flags = ["-O0", f"-fsanitize={kind}", "-fno-sanitize-recover=all"]
-    return build(f"passes-{kind}", [ROOT / "tests" / "native" / "passes.cpp", *PASSES], flags, flags)
+    return build(f"passes-{kind}", [NATIVE / "passes.cpp", *PASSES], flags, flags)

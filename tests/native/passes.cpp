@@ -38,16 +38,18 @@ struct Results {
 
     explicit Results(const Shape& s)
         : moments(Layout(s).size()), slopes(slopes_size(s)), d_mean(s.n * s.z), d_var(s.n * s.z) {}
-    OutRows rows(std::vector<double>& of, int columns) { return {of.data(), columns, Type::f64}; }
+    Terms terms() { return {&intra, &inter, slopes.data()}; }
+    Gradients gradients(int columns, bool spread) {
+        return {{d_mean.data(), columns, Type::f64}, {spread ? d_var.data() : nullptr, columns, Type::f64}};
+    }
 };
 
 Results on_cpu(const Samples& in, const Rows& u, const Rows& mean, const Rows& var) {
     Results out(in.shape);
-    statistics(in.shape, u, mean, var, 3, out.moments.data());
-    finalize(in.shape, out.moments.data(), &out.intra, &out.inter, out.slopes.data());
-    gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), 0.7, 1.3, 3,
-             out.rows(out.d_mean, in.shape.z),
-             var.data ? out.rows(out.d_var, in.shape.z) : OutRows{nullptr, 0, Type::f64});
+    const Inputs inputs{in.shape, u, mean, var};
+    statistics(inputs, 3, out.moments.data());
+    finalize(in.shape, out.moments.data(), out.terms());
+    gradient(inputs, out.moments.data(), out.slopes.data(), 0.7, 1.3, 3, out.gradients(in.shape.z, var.data));
     return out;
 }
 
@@ -55,15 +57,12 @@ Results with_cuda(const Samples& in, const Rows& u, const Rows& mean, const Rows
     Results out(in.shape);
     std::vector<double> workspace(cuda::workspace_size(in.shape));
     const cuda::Queue queue{0, nullptr};
-    cuda::statistics(in.shape, u, mean, var, workspace.data(), out.moments.data(), in_one ? &out.intra : nullptr,
-                     in_one ? &out.inter : nullptr, in_one ? out.slopes.data() : nullptr, queue);
-    if (!in_one)
-        cuda::finalize(in.shape, out.moments.data(), workspace.data(), &out.intra, &out.inter, out.slopes.data(),
-                       queue);
+    const Inputs inputs{in.shape, u, mean, var};
+    cuda::statistics(inputs, workspace.data(), out.moments.data(), in_one ? out.terms() : Terms{}, queue);
+    if (!in_one) cuda::finalize(in.shape, out.moments.data(), workspace.data(), out.terms(), queue);
     const double scale_intra = 0.7, scale_inter = 1.3;
-    cuda::gradient(in.shape, u, mean, var, out.moments.data(), out.slopes.data(), &scale_intra, &scale_inter,
-                   out.rows(out.d_mean, in.shape.z),
-                   var.data ? out.rows(out.d_var, in.shape.z) : OutRows{nullptr, 0, Type::f64}, queue);
+    cuda::gradient(inputs, out.moments.data(), out.slopes.data(), &scale_intra, &scale_inter,
+                   out.gradients(in.shape.z, var.data), queue);
     return out;
 }
 
@@ -79,7 +78,7 @@ bool near(const std::vector<double>& a, const std::vector<double>& b, double tol
 bool agree(const Shape& shape, bool spread, double missing, bool in_one, double tolerance) {
     const Samples in(shape, missing);
     const Rows u = in.rows(in.u, shape.d), mean = in.rows(in.mean, shape.z);
-    const Rows var = spread ? in.rows(in.var, shape.z) : Rows{nullptr, 0, Type::f64};
+    const Rows var = spread ? in.rows(in.var, shape.z) : Rows{};
     const Results a = on_cpu(in, u, mean, var), b = with_cuda(in, u, mean, var, in_one);
     const bool good = near(a.moments, b.moments, tolerance) && near(a.slopes, b.slopes, 100 * tolerance) &&
                       near({a.intra, a.inter}, {b.intra, b.inter}, tolerance) &&

@@ -1,4 +1,4 @@
-// Lets the CUDA sources run on CPU threads, for tests only: compiled by a C++20 compiler with HPCAUXVAE_CUDA_ON_HOST,
+// Lets the CUDA sources of csrc run on CPU threads: compiled by a C++20 compiler with HPCAUXVAE_CUDA_ON_HOST,
 // one std::thread for each CUDA thread, two blocks at a time. Sanitizers then see what the kernels do.
 //
 // Two faults can be planted, to see that the sanitizers catch them.
