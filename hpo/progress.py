@@ -1,45 +1,40 @@
 """What a search says while it runs: a bar on a terminal, a line for each trial that ended in a log."""
 
 import shlex
-import sys
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
+from hpcauxvae.runtime.progress import Progress
 from hpo.logbook import Logbook, Row
 from hpo.results import chosen, front
 
 
-class Progress:
+class SearchProgress:
     """Called after each trial that ended."""
 
     def __init__(self, max_evals: int, workers: int, ended: int) -> None:
         """ended: trials of earlier sessions."""
-        self.max_evals, self.workers, self.shown = max_evals, workers, ended
-        self.bar = tqdm(total=max_evals, initial=ended, unit="trial", disable=not sys.stderr.isatty())
+        print(f"{max_evals} trials, {workers} at a time, {ended} ended before", flush=True)
+        self.progress = Progress(max_evals, "trial", done=ended, every_s=0)
 
-    def __enter__(self) -> "Progress":
-        self.bar.write(f"{self.max_evals} trials, {self.workers} at a time, {self.shown} ended before", file=sys.stdout)
-        sys.stdout.flush()
+    def __enter__(self) -> "SearchProgress":
+        self.progress.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    def __exit__(self, *error: Any) -> None:
+        self.progress.__exit__(*error)
 
     def __call__(self, logbook: Logbook, running: int) -> None:
         rows = logbook.rows
-        failed = sum(row.state == "failed" for row in rows)
+        ended = len(rows) - self.progress.done
+        self.progress.advance(ended)
         best = chosen(rows)
-        state = f"{running} running, {failed} failed"
-        if sys.stderr.isatty():
-            scores = f", #{best.trial} {_scores(best, short=True)}" if best else ""
-            self.bar.set_postfix_str(state + scores, refresh=False)
-            self.bar.update(len(rows) - self.bar.n)
-        elif len(rows) > self.shown:
+        state = f"{running} running, {sum(row.state == 'failed' for row in rows)} failed"
+        if self.progress.has_bar:
+            self.progress.say(state + (f", #{best.trial} {_scores(best, short=True)}" if best else ""))
+        elif ended:
             scores = f"chosen so far #{best.trial} {_scores(best)}" if best else "none finished yet"
-            left = _left(rows, self.max_evals, self.workers)
-            print(f"{len(rows)}/{self.max_evals}  {describe(rows[-1])};  {state}, {scores};  left {left}", flush=True)
-        self.shown = len(rows)
+            self.progress.say(f"{describe(rows[-1])};  {state}, {scores}")
 
     def summary(self, logbook: Logbook, out: Path) -> str:
         """The end of a session, as lines of text."""
@@ -73,11 +68,3 @@ def _scores(row: Row, short: bool = False) -> str:
     if short:  # a terminal has 80 columns
         return f"MSE {row.objectives.mse:.2g} gap {row.objectives.gap:.3f}"
     return f"MSE {row.objectives.mse:.3g}, 1-LDS/attainable {row.objectives.gap:.3f}"
-
-
-def _left(rows: list[Row], max_evals: int, workers: int) -> str:
-    if not rows:
-        return "unknown"
-    mean = sum(row.ended - row.started for row in rows) / len(rows)
-    left = mean * max(0, max_evals - len(rows)) / workers
-    return f"about {left / 60:.0f} min" if left > 90 else f"about {left:.0f} s"

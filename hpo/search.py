@@ -24,7 +24,7 @@ from hpcauxvae.types import InputError
 from hpo import pools
 from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Point, Space
-from hpo.progress import Progress
+from hpo.progress import SearchProgress
 from hpo.settings import SearchConfig
 from hpo.strategies import Bayesian, Grid, Random, Strategy
 from hpo.trials import Setup, cancel_steps
@@ -166,7 +166,7 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
         )
         (setup.out / "trials").mkdir(exist_ok=True)
         logbook.session(mark=mark, workers=pool.workers, time=time.time())
-        with Progress(config.trials, pool.workers, len(logbook.rows)) as progress:
+        with SearchProgress(config.trials, pool.workers, len(logbook.rows)) as progress:
             Search(setup, logbook, strategy, pool, progress, config.trials).run()
         from hpo import report  # matplotlib, which no trial waits for
 

@@ -25,11 +25,11 @@ from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run
-from hpcauxvae.train.tracking import StepLine
 from hpcauxvae.types import Factor, InputError
 
 CHUNK = 4096
@@ -177,15 +177,15 @@ def encode(config: EncodeConfig, processes: Processes) -> int:
 def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch: Watch) -> None:
     world = encoder.processes.world
     own = missing[world.rank :: world.world_size]
-    with StepLine("encoding", len(own), 0, speaks=world.rank == 0) as line:
+    with Progress(len(own), "chunk", title="encoding", speaks=world.rank == 0) as progress:
         for chunk in own:
             if requests.reason:
                 return
             encoder.encode(chunk)
             watch.mark()
-            line.advance()
-            if line.is_due():
-                line.say({}, CHUNK * world.world_size)
+            progress.advance()
+            if progress.is_due():
+                progress.say(f"{progress.rate * CHUNK * world.world_size:.0f} images/s")
 
 
 def run(config: EncodeConfig, world: World) -> int:

@@ -8,19 +8,18 @@ the seed and its number in the design alone.
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from hpcauxvae.data.hdf5 import refuse_existing
 from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.simulate import journal
 from hpcauxvae.simulate.journal import SUFFIX, Found, Journal
 from hpcauxvae.simulate.painter import Painter, painter_of
@@ -160,20 +159,23 @@ def _draw(plan: Plan, missing: Missing, ranks: Ranks, name: str) -> _Drawn:
     values = np.load(plan.values_path, mmap_mode="r")
     painter = painter_of(plan.scene, plan.seed, plan.device)
     dealer = Dealer(ranks, len(missing))
-    progress = _Progress(dealer, plan)
     stored: Journal | None = None
     began = time.monotonic()
     try:
-        with closing(dealer.grants()) as grants:
+        with (
+            closing(dealer.grants()) as grants,
+            Progress(dealer.total * plan.chunk, "galaxy", speaks=ranks.rank == 0, every_s=_LINE_EVERY_S) as progress,
+        ):
             for position in grants:
                 chunk = missing[position]
                 stored = stored or Journal(plan.parts / f"{name}-{ranks.rank:06d}{SUFFIX}")
                 stored.append(chunk, _paint(plan, painter, values, chunk, dealer))
                 dealer.done[ranks.rank] += 1
-                progress.show()
+                progress.advance(int(dealer.done.sum()) * plan.chunk - progress.done)
+                if progress.is_due():
+                    progress.say(f"{progress.rate:.0f} a second")
             seconds = time.monotonic() - began
     finally:
-        progress.close()
         if stored:
             stored.close()
     records = np.array(stored.records if stored else [], np.int64).reshape(-1, 3)
@@ -186,30 +188,3 @@ def _paint(plan: Plan, painter: Painter, values: np.ndarray, chunk: int, dealer:
     stamps = np.empty((len(rows), *plan.scene.shape), "<f4")
     painter(np.asarray(values[rows.start : rows.stop]), plan.start + rows.start, stamps, dealer.serve)
     return stamps.tobytes()
-
-
-class _Progress:
-    """On rank 0: a bar on a terminal, else a line at intervals, from what it has heard of the others."""
-
-    def __init__(self, dealer: Dealer, plan: Plan) -> None:
-        self.dealer, self.chunk = dealer, plan.chunk
-        self.started = self.said = time.monotonic()
-        speaks = dealer.rank == 0
-        self.lines = speaks and not sys.stderr.isatty()
-        self.bar = tqdm(total=dealer.total * self.chunk, unit=" stamps", disable=not speaks or self.lines)
-
-    def show(self) -> None:
-        """After every chunk."""
-        if not self.bar.disable:
-            self.bar.update(int(self.dealer.done.sum()) * self.chunk - self.bar.n)
-        now = time.monotonic()
-        if self.lines and now - self.said > _LINE_EVERY_S:
-            self.said = now
-            done, total = (count * self.chunk for count in (int(self.dealer.done.sum()), self.dealer.total))
-            rate = done / (now - self.started)
-            left = (total - done) / rate
-            print(f"{done} of {total} stamps, {rate:.0f} a second, {left:.0f} s left", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.bar.close()

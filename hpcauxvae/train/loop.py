@@ -12,12 +12,13 @@ from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_fir
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watch
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.train.tracking import EpochLog, StepLine
+from hpcauxvae.train.tracking import EpochLog
 from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
 from hpcauxvae.types import InputError
 
@@ -68,7 +69,9 @@ class Loop:
         """The steps that are left of an epoch; False if asked to stop among them."""
         trainer, before, began = self.trainer, self.trainer.seconds, time.perf_counter()
         title = f"epoch {trainer.epoch + 1}/{self.config.epochs}"
-        with StepLine(title, trainer.steps_per_epoch, trainer.epoch_step, speaks=self.log is not None) as line:
+        with Progress(
+            trainer.steps_per_epoch, "step", title=title, done=trainer.epoch_step, speaks=self.log is not None
+        ) as progress:
             for batch, noise_BZ in trainer.batches():
                 self.watch.mark()
                 asked = self.requests.agreed(trainer.step)
@@ -78,11 +81,12 @@ class Loop:
                         return False
                     self._save()
                 trainer.train_step(batch, noise_BZ)
-                line.advance()
+                progress.advance()
                 if trainer.epoch_step % CHECK_EVERY == 0:
                     trainer.check()
-                    if line.is_due():
-                        line.say(trainer.own_means(), trainer.batch_size)
+                    if progress.is_due():
+                        means = ", ".join(f"{name} {value:.4g}" for name, value in trainer.own_means().items())
+                        progress.say(f"{means}, {progress.rate * trainer.batch_size:.0f} images/s")
             trainer.check()
         trainer.seconds = before + time.perf_counter() - began
         return not self._asked_to_stop()

@@ -1,21 +1,17 @@
-"""What a run says of itself: metrics.jsonl, TensorBoard, and lines for whoever watches."""
+"""What a run says of itself: metrics.jsonl, TensorBoard, and a line an epoch."""
 
 import json
-import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.runtime.files import write_text
+from hpcauxvae.runtime.progress import time_left
 from hpcauxvae.types import InputError
 
 LOG = "metrics.jsonl"
-_LINE_EVERY_S = 60.0
 _PICTURES = 20  # of the correlations in a run
 _CELL = 16  # pixels of one correlation in the picture
 
@@ -76,53 +72,13 @@ class EpochLog:
         train, validation = row["train"], row["validation"]
         terms = ", ".join(f"{name} {value:.4g}" for name, value in train.items() if name != "loss")
         score = f"  LDS {validation['lds']:.3f} of {validation['lds_attainable']:.3f}" if "lds" in validation else ""
-        left = round((self.epochs - epoch) * row["seconds"])
         print(
             f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}  loss {train['loss']:.4g} ({terms})  "
             f"validation {validation['loss']:.4g}{score}  {row['images_per_s']:.0f} images/s  "
-            f"left {left // 60}:{left % 60:02} min",
+            f"{time_left((self.epochs - epoch) * row['seconds'])}",
             flush=True,
         )
 
     def close(self) -> None:
         """Finishes what is still being written."""
         self.board.close()
-
-
-class StepLine:
-    """Where an epoch stands: a bar on a terminal, a line a minute in a batch log, nothing where it does not speak."""
-
-    def __init__(self, title: str, total: int, done: int, speaks: bool) -> None:
-        self.title, self.total, self.step, self.speaks = title, total, done, speaks
-        self.first, self.began = done, time.monotonic()
-        self.said = self.began
-        shown = speaks and sys.stderr.isatty()
-        self.bar = tqdm(desc=title, total=total, initial=done, unit="step", leave=False, disable=not shown)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.close()
-
-    def advance(self) -> None:
-        """One more step is done."""
-        self.step += 1
-        self.bar.update()
-
-    def is_due(self) -> bool:
-        """Whether `say` would now be seen."""
-        return self.speaks and (not self.bar.disable or time.monotonic() - self.said > _LINE_EVERY_S)
-
-    def say(self, means: dict[str, float], batch_size: int) -> None:
-        """Shows the mean of each quantity over the epoch so far, and the rate."""
-        now = time.monotonic()
-        text = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-        text += f", {(self.step - self.first) * batch_size / (now - self.began):.0f} images/s"
-        if not self.bar.disable:
-            self.bar.set_postfix_str(text, refresh=False)
-        else:
-            self.said = now
-            print(f"{self.title}  step {self.step}/{self.total}  {text}", flush=True)
