@@ -27,7 +27,7 @@ from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
-from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import Factor, InputError
@@ -118,7 +118,7 @@ class Encoder:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.processes.device, self.dtype)
 
-    def merge(self, watch: Watch) -> None:
+    def merge(self, watch: Watchdog) -> None:
         """All chunks into the one file; then their folder goes."""
         rows = len(self.data)
         first = checkpoint.read(self._path(0))[0].values()
@@ -162,7 +162,7 @@ def encode(config: EncodeConfig, processes: Processes) -> int:
     if on_first_rank(claim, processes):
         return FINISHED
     try:
-        with Requests(processes, None, None) as requests, Watch(processes, _TIMEOUT_MINUTES, lock.release) as watch:
+        with Requests(processes, None, None) as requests, Watchdog(processes, _TIMEOUT_MINUTES, lock.release) as watch:
             missing = on_first_rank(encoder.missing, processes)
             on_each_rank(lambda: _own_chunks(encoder, missing, requests, watch), processes)
             if requests.agreed_now().stop:
@@ -174,7 +174,7 @@ def encode(config: EncodeConfig, processes: Processes) -> int:
     return FINISHED
 
 
-def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch: Watch) -> None:
+def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch: Watchdog) -> None:
     world = encoder.processes.world
     own = missing[world.rank :: world.world_size]
     with Progress(len(own), "chunk", title="encoding", speaks=world.rank == 0) as progress:

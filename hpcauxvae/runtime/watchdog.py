@@ -25,7 +25,7 @@ _SILENT_BEATS = 5
 """Beats that a rank may miss once a collective has failed."""
 
 
-class Watch:
+class Watchdog:
     """Inside its `with`, ends this process with exit code 1 when some rank gives no sign for the timeout: says which.
 
     A rank is silent when its process is dead, stopped or cut off; when all live and none has come further in that time,
@@ -45,8 +45,8 @@ class Watch:
         self._answered = time.monotonic()  # when the store last did
         self._store: Store | None = None
         # Two threads, because a store whose process is stopped keeps the one that asks it waiting for ever.
-        self._talker = threading.Thread(target=self._talk, daemon=True, name="watch-talk")
-        self._judge = threading.Thread(target=self._run, daemon=True, name="watch")
+        self._talker = threading.Thread(target=self._talk, daemon=True, name="watchdog-talk")
+        self._judge = threading.Thread(target=self._run, daemon=True, name="watchdog")
         if processes.group is None:
             return
         host = rendezvous(self.world)[0]

@@ -14,7 +14,7 @@ from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
-from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
@@ -28,7 +28,7 @@ STATUS = "status.json"
 class Loop:
     """A training from its data, or its newest checkpoint, to its last epoch or a request to stop."""
 
-    def __init__(self, config: TrainConfig, processes: Processes, requests: Requests, watch: Watch) -> None:
+    def __init__(self, config: TrainConfig, processes: Processes, requests: Requests, watch: Watchdog) -> None:
         """Reads the data and, with resume = auto, the newest whole checkpoint. Raises InputError, on all ranks."""
         self.config, self.processes, self.requests, self.watch = config, processes, requests, watch
         data = on_each_rank(lambda: open_set(config.data), processes)
@@ -161,7 +161,7 @@ def train(config: TrainConfig, processes: Processes) -> int:
     with Requests(processes, config.max_minutes, config.checkpoint_minutes) as requests:
         on_first_rank(lambda: _claim(config, lock), processes)
         try:
-            with Watch(processes, config.timeout_minutes, lock.release) as watch:
+            with Watchdog(processes, config.timeout_minutes, lock.release) as watch:
                 loop = Loop(config, processes, requests, watch)
                 code = loop.to_the_end()
                 on_first_rank(lambda: loop.close(code), processes)

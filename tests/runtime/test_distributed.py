@@ -28,7 +28,7 @@ from hpcauxvae.runtime.launchers import (
     speaks,
 )
 from hpcauxvae.runtime.stop_requests import FAILED
-from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.types import InputError
 
 ALONE = World(0, 1, 0, 1, "alone")
@@ -212,7 +212,7 @@ import torch
 from hpcauxvae.runtime import collectives as distributed
 from hpcauxvae.runtime.stop_requests import FAILED
 from hpcauxvae.types import InputError, Reduction
-from hpcauxvae.runtime.watchdog import Watch
+from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.runtime.launchers import find_world
 
 def fail():
@@ -306,7 +306,7 @@ def test_a_rank_ends_though_its_last_duty_fails(monkeypatch: pytest.MonkeyPatch)
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", ended)
-    watch = Watch(start(ALONE, "cpu"), 1 / 600, fails)
+    watch = Watchdog(start(ALONE, "cpu"), 1 / 600, fails)
     watch._verdict = "rank 0 is gone"
     with pytest.raises(SystemExit) as end:
         watch._run()
