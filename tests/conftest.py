@@ -66,11 +66,12 @@ def blobs_file(once: Callable) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_run(once: Callable, blobs_file: Path) -> Path:
-    """An Aux-VAE of blobs_file guided by radius and g1, two epochs, seed 0. To read; see run_copy."""
+    """An Aux-VAE guided by radius and g1, two epochs of blobs.h5 beside it, seed 0. To read; see run_copy."""
     from helpers.trainings import alone, config
 
     def train(folder: Path) -> None:
-        assert alone(config(blobs_file, folder / "run", epochs=2)) == 0
+        os.link(blobs_file, folder / "blobs.h5")
+        assert alone(config(folder / "blobs.h5", folder / "run", epochs=2)) == 0
 
     return once("trained", train) / "run"
 

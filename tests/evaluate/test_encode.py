@@ -11,7 +11,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from helpers.ranks import ends, start_ranks
-from helpers.trainings import FACTORS, alone, blobs, config
+from helpers.trainings import FACTORS, blobs
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.evaluate import encode
 from hpcauxvae.evaluate.command import EncodeConfig
@@ -31,11 +31,9 @@ cli.run(lambda: command.encode(sys.argv[1:]))
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("encode")
-    alone(config(blobs(folder / "blobs.h5"), folder / "run", epochs=1))
-    return folder / "run"
+@pytest.fixture
+def run(trained_run: Path) -> Path:
+    return trained_run
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +68,7 @@ def test_codes_and_scores_stand_in_the_order_of_the_data(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
 
 
+@pytest.mark.processes
 def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
     encode.encode(settings(run, tmp_path / "whole.h5"), ALONE)
     config = settings(run, tmp_path / "codes.h5")

@@ -12,21 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from helpers.simulations import N, assert_refused, hashes, here, launcher, make_alone, refuse, simulate
+from helpers.simulations import N, assert_refused, hashes, here, launcher, refuse, simulate
 from hpcauxvae.data.hdf5 import validate
 
 pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
 
+pytestmark = pytest.mark.processes
 CHUNK_BYTES = 64 * 33 * 33 * 4
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """N galaxies of seed 7, drawn without MPI."""
-    return make_alone(tmp_path_factory.mktemp("alone") / "set.h5")
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.smoke), 3])
 def test_same_data_for_any_number_of_ranks(alone: Path, tmp_path: Path, ranks: int) -> None:
     ended = simulate(tmp_path / "set.h5", "--n", str(N), "--seed", "7", ranks=ranks)
     assert ended.returncode == 0, ended.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.simulations import N, assert_refused, hashes, here, images, make_alone, refuse, simulate
+from helpers.simulations import N, assert_refused, hashes, here, images, refuse, simulate
 from hpcauxvae.data.galaxies import FACTORS
 from hpcauxvae.data.hdf5 import open_set, validate, write
 from hpcauxvae.types import Factor
@@ -23,15 +23,9 @@ SCENE = Scene()
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """N galaxies of seed 7, drawn without MPI."""
-    return make_alone(tmp_path_factory.mktemp("alone") / "set.h5")
-
-
-@pytest.fixture(scope="module")
-def expected(alone: Path) -> Path:
+def expected(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same galaxies without noise."""
-    path = alone.with_name("noiseless.h5")
+    path = tmp_path_factory.mktemp("expected") / "noiseless.h5"
     assert here(path, "--like", alone, "--noiseless") == 0
     return path
 
