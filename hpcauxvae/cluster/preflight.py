@@ -1,11 +1,9 @@
-"""`python -m hpcauxvae preflight --ranks N ...` on every rank of a job: what would fail later fails now, in one line.
+"""`python -m hpcauxvae preflight --ranks N ...` on every rank of a job: what would fail later fails now, with a line.
 
-Every rank looks at its own part (number of ranks, kernel, GPU; one rank a node reads the data; rank 0 writes to the
-disk), then all meet: a finding of any of them is printed by rank 0 and ends them all. Last comes the all-reduce that
-training will use.
+Every rank looks at its own part: number of ranks, kernel, GPU; the first rank of a node reads the data, rank 0 writes
+to the disk. Then all meet; rank 0 prints what any of them found wrong, and all end. Last comes training's all-reduce.
 """
 
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -13,7 +11,6 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,7 @@ _PROBED_SAMPLES = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Checks what a job needs, on all its ranks. Exit code 0; 2 with one line of what is wrong; 1 if ranks are late."""
+    """Checks what a job needs, on all its ranks. Exit code 0; 2 with a line of what is wrong; 1 if ranks are late."""
 
     ranks: int
     """How many ranks the job was given."""
@@ -174,26 +171,23 @@ class _Clock:
         self.timer = threading.Timer(seconds, self._late)
         self.timer.daemon = True
 
+    def __enter__(self) -> "_Clock":
+        self.timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.timer.cancel()
+
     def _late(self) -> None:
         print(f"error: preflight not through in {self.seconds:g} s: still {self.doing}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
-@contextlib.contextmanager
-def _clock(seconds: float) -> Iterator[_Clock]:
-    clock = _Clock(seconds)
-    clock.timer.start()
-    try:
-        yield clock
-    finally:
-        clock.timer.cancel()
-
-
 def preflight(options: Options) -> str:
-    """One line of what was found good, the same on every rank. Raises InputError, on every rank."""
+    """What was found good, the same line on every rank. Raises InputError, on every rank."""
     world = find_world()
     check_ranks(world, options.ranks)
-    with _clock(options.seconds) as clock:
+    with _Clock(options.seconds) as clock:
         own = look(options, world)
         seen = [own]
         if world.world_size > 1:

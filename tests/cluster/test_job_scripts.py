@@ -116,6 +116,8 @@ def start(script: str, env: dict[str, str], **settings: str) -> subprocess.Popen
     )  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.timeout(400)
 def test_pbs_jobs_from_simulation_to_a_run_that_is_stopped_and_goes_on(pbs: dict[str, str]) -> None:
     work = Path(pbs["PBS_O_WORKDIR"])
@@ -221,6 +223,8 @@ def test_an_array_larger_than_its_cases(pbs: dict[str, str]) -> None:
     assert task.returncode == 2 and said.rstrip().endswith("CASES has no line 3: cases"), said
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_an_evaluation_has_logs_of_its_own(pbs: dict[str, str]) -> None:
     """A training of the same folder may go on meanwhile, and counts its starts there."""
     env = {name: value for name, value in pbs.items() if not name.startswith("PBS_")}

@@ -108,6 +108,8 @@ def start(rank: int, size: int, *arguments: str, port: int) -> subprocess.Popen[
     return subprocess.Popen(command, env=whole, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_finding_of_one_rank_ends_both_with_one_line(data: Path, tmp_path: Path) -> None:
     arguments = ["--ranks", "2", "--out", str(tmp_path), "--seconds", "60"]
     good = [start(rank, 2, *arguments, "--data", str(data), port=28_713) for rank in range(2)]
@@ -121,6 +123,8 @@ def test_a_finding_of_one_rank_ends_both_with_one_line(data: Path, tmp_path: Pat
         assert err.count("\n") == 1 and "data.h5x: no such file (rank 0 on " in err
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_rank_that_waits_for_nobody() -> None:
     started = time.monotonic()
     process = start(0, 2, "--ranks", "2", "--seconds", "3", port=28_715)
