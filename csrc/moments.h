@@ -118,10 +118,10 @@ int device_count();
 
 }  // namespace cuda
 
-// Instruction set that the two passes on the CPU use: the best one of this machine, unless another was asked for.
+// Instruction set that the two passes on the CPU use: the best of this machine, unless another was asked for.
 const char* instruction_set();
 
-// Those of this machine, the best one first.
+// Those of this machine, the best first.
 std::vector<std::string> instruction_sets();
 
 // False: this machine has none of that name, and nothing changes. For tests and measurements.

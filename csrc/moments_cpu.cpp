@@ -25,7 +25,7 @@ constexpr int kParts = 16;
 // Multiply-adds below which starting threads costs more than it gives.
 constexpr double kWorthThreads = 2e7;
 
-// Those that this machine can run, the best one first.
+// Those that this machine can run, the best first.
 std::vector<const Passes*> supported() {
     std::vector<const Passes*> all;
 #ifdef HPCAUXVAE_X86_VARIANTS

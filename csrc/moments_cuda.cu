@@ -7,7 +7,7 @@
 // and a constant column gives exactly 0. The block that finishes last merges the parts, in the order of their numbers,
 // and computes the terms. gradient: every warp takes 16 samples at a time.
 //
-// A block first takes all its factors as known. Where one is not, it starts again and takes them one by one.
+// A block first takes all its factors as known. Where a factor is missing it starts again and takes them singly.
 
 #include "moments_cuda_sums.h"
 

@@ -50,7 +50,7 @@ MASTER_ADDR        node where the ranks meet, with PBS
 MAX_STUCK=3        starts without progress, after which the job is given up
 LOGS               folder of the logs; logs/OUT
 RESUBMIT           command that submits a successor, with PBS
-PREDECESSOR        number of the job that this one goes on for: its lock is taken over
+PREDECESSOR        number of the job that this job goes on for: its lock is taken over
 '
 OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}${OWN_LOGS:-}}
 export LOGS
@@ -63,7 +63,7 @@ slurm)
     # UCX's addresses arrive damaged through Slurm's PMI2; MPICH of pip would take it first.
     export MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since Slurm 22.05 srun takes it from here alone
-    # A minute for the others to end when one has; killed at once, they could not save.
+    # When a rank has ended, a minute for the others to end; killed at once, they could not save.
     LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=$CPU_BIND $SRUN_OPTIONS"
     ON_EACH_NODE="srun --ntasks=$NODES --ntasks-per-node=1"
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

@@ -8,6 +8,7 @@ from helpers.places import ROOT
 from hpcauxvae.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 FILE_NAME = r"[\w.-]+\.(?:py|md|cpp|cu|h|sh)\b"
 
 
@@ -66,9 +67,13 @@ def test_commands_exist() -> None:
         <= set(re.findall(r"(?:^    |[;`] ?)make ([\w-]+)", README, re.MULTILINE))
         <= targets
     )
-    assert set(re.findall(r"(?:^    |`)hpcauxvae (\w+)", README, re.MULTILINE)) <= set(COMMANDS)
-    for module in re.findall(r"-m (hpcauxvae[\w.]*)", README):
-        assert importlib.util.find_spec(module), module
+    for page in [*PAGES, *(ROOT / "jobs").glob("*.*"), ROOT / "Makefile"]:
+        text = page.read_text()
+        assert set(re.findall(r"(?:^    |`|-m )hpcauxvae (\w+)", text, re.MULTILINE)) <= set(COMMANDS), page.name
+        for module in re.findall(r"-m ((?:hpcauxvae|hpo)[\w.]*)", text):
+            assert importlib.util.find_spec(module), f"{page.name}: {module}"
+            if module not in ("hpcauxvae", "hpo.search"):
+                assert importlib.util.find_spec(f"{module}.__main__"), f"{page.name}: {module} cannot be run"
 
 
 def test_ci_runs_the_tests_as_the_readme_does() -> None:
@@ -77,7 +82,7 @@ def test_ci_runs_the_tests_as_the_readme_does() -> None:
 
 
 def test_every_document_that_is_named_exists() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for path in re.findall(r"`((?:docs|tests|hpcauxvae|csrc|jobs|benchmarks)/[\w./-]+\w)`", page.read_text()):
             if "NAME" not in path:
                 assert (ROOT / path).exists(), f"{page.name} names {path}"
