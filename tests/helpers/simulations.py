@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import forked
 from hpcauxvae.data.hdf5 import open_set
 
 N = 1400  # 21 whole chunks and a part of one
@@ -20,6 +21,9 @@ MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}
 def simulate(
     *arguments: str | Path, ranks: int | None = None, env: Mapping[str, str] = os.environ
 ) -> subprocess.CompletedProcess[str]:
+    """The command, by mpirun on so many ranks, or without it in a forked process."""
+    if ranks is None:
+        return forked.run("-m", "hpcauxvae.simulate", *arguments, env=env)
     command = [*launcher(ranks), sys.executable, "-m", "hpcauxvae.simulate", *map(str, arguments)]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
 

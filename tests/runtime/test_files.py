@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.trainings import alone, blobs, config
 from hpcauxvae.evaluate import generate, pictures
 from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.runtime.files import attempt, file_fault, point, whole, write_json, write_text
@@ -55,10 +54,9 @@ def test_an_old_file_stands_until_the_new_one_is_whole(tmp_path: Path, name: str
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_no_half_fits_file_keeps_a_second_start_out(tmp_path: Path) -> None:
-    alone(config(blobs(tmp_path / "blobs.h5"), tmp_path / "run", epochs=1))
+def test_no_half_fits_file_keeps_a_second_start_out(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    asked = GenerateConfig(run=tmp_path / "run", out=tmp_path / "new" / "x.fits", sweep=("g1=0:0.2:200",))
+    asked = GenerateConfig(run=trained_run, out=tmp_path / "new" / "x.fits", sweep=("g1=0:0.2:200",))
     with full_disk(10_000), pytest.raises(InputError, match=r"x.fits: cannot be written"):
         generate.generate(asked)
     assert list((tmp_path / "new").iterdir()) == []
