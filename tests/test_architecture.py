@@ -38,6 +38,14 @@ DOORS = {
     "hpcauxvae.dependence._core": ("dependence",),
 }
 
+# Where code may know a kind of device by name: elsewhere torch.accelerator and the device of the tensors tell.
+KNOWS_CUDA = {
+    "hpcauxvae/dependence/native.py",  # the kernel
+    "hpcauxvae/train/gradients.py",  # the CUDA graph
+    "hpcauxvae/cluster/doctor.py",  # what a driver left behind that torch cannot use
+}
+KINDS = {"cuda", "hip", "nccl", "xpu", "xccl"}
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SEARCHERS = sorted(SEARCH.rglob("*.py"))
 SOURCES = [
@@ -98,6 +106,16 @@ def test_heavy_packages_have_one_door(path: Path) -> None:
         for package, doors in DOORS.items():
             if module == package or module.startswith(f"{package}."):
                 assert part in (*doors, "cluster"), f"{part} imports {module}; only {' and '.join(doors)} may"
+
+
+@pytest.mark.parametrize("path", MODULES + SEARCHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_any_accelerator_serves(path: Path) -> None:
+    if str(path.relative_to(ROOT)) in KNOWS_CUDA:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="torch"), attr=kind) | ast.Constant(value=str(kind)):
+                assert kind not in KINDS, f"line {node.lineno} says {kind}: torch.accelerator serves others too"
 
 
 def test_training_loads_neither_mpi_nor_galsim() -> None:

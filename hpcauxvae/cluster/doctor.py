@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 _SECONDS = 60
 _OLDEST_PYTHON = (3, 11)
@@ -34,6 +34,27 @@ size = MPI.COMM_WORLD.allreduce(1)
 if MPI.COMM_WORLD.rank == 0:
     print(f"world size {size};", " ".join(MPI.Get_library_version().strip("\\0").splitlines()[0].split()))
 """
+
+
+class _Gpu(NamedTuple):
+    """GPUs whose driver is there even where torch cannot use it."""
+
+    name: str
+    file: str
+    """that the driver makes"""
+    field: str
+    """of torch.version"""
+    mend: str
+    """the command that brings a torch for it"""
+    asks: str
+    """a command that asks the driver"""
+
+
+_TORCH = "pip install --force-reinstall torch"
+_GPUS = (
+    _Gpu("CUDA", "/dev/nvidiactl", "cuda", _TORCH, "nvidia-smi"),
+    _Gpu("ROCm", "/dev/kfd", "hip", f"{_TORCH} --index-url https://download.pytorch.org/whl/rocm6.4", "rocminfo"),
+)
 
 
 class Missing(Exception):
@@ -124,16 +145,30 @@ def _compiled_module() -> str:
     return f"compiled for CPU ({core.instruction_set}) and {cuda}"
 
 
-def _cuda() -> str:
+def _accelerator() -> str:
+    """What torch finds, and what serves it."""
     torch = importlib.import_module("torch")
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return f"{len(names)} of {', '.join(sorted(set(names)))}; CUDA {torch.version.cuda}"
-    if not Path("/dev/nvidiactl").exists():
-        raise Absent("no NVIDIA GPU on this machine: the CPU serves")
-    if torch.version.cuda is None:
-        raise Broken(f"there is an NVIDIA GPU, but torch {torch.__version__} is built without CUDA")
-    raise Broken(f"there is an NVIDIA GPU, but torch with CUDA {torch.version.cuda} cannot use it", "nvidia-smi")
+    device, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
+    if device is None or count == 0:
+        raise _no_accelerator(torch)
+    name_of = getattr(torch.get_device_module(device), "get_device_name", lambda index: device.type)
+    names = ", ".join(sorted({name_of(index) for index in range(count)}))
+    versions = {gpu.name: getattr(torch.version, gpu.field, None) for gpu in _GPUS}
+    built = "".join(f", {name} {version}" for name, version in versions.items() if version)
+    reason = importlib.import_module("hpcauxvae.dependence.native").why_not(torch.device(device.type, 0))
+    serves = f"the torch reference serves, more slowly: {reason}" if reason else "the native kernel serves"
+    return f"{count} x {device.type} ({names}{built}); {serves}"
+
+
+def _no_accelerator(torch: Any) -> Exception:
+    """Whether there is none, or one that this torch cannot use: the driver's device file tells."""
+    for gpu in _GPUS:
+        if Path(gpu.file).exists():
+            version = getattr(torch.version, gpu.field, None)
+            if version is None:
+                return Broken(f"there is a GPU, but torch {torch.__version__} is built without {gpu.name}", gpu.mend)
+            return Broken(f"there is a GPU, but torch with {gpu.name} {version} cannot use it", gpu.asks)
+    return Absent("none that torch can use: the CPU serves")
 
 
 def _hdf5() -> str:
@@ -198,7 +233,7 @@ PROBES: Sequence[Probe] = (
     Probe(name="scikit-image", serves="training", look=_scikit_image, mend="pip install scikit-image", needed=True),
     Probe(name="commands", serves="training", look=_commands, mend="pip install -e .", needed=True),
     Probe(name="native kernel", serves="speed", look=_compiled_module, mend=_REBUILD),
-    Probe(name="CUDA", serves="speed", look=_cuda, mend="pip install --force-reinstall torch"),
+    Probe(name="accelerator", serves="speed", look=_accelerator, mend=_TORCH),
     Probe(name="MPI", serves="simulation on many ranks", look=_mpi, mend="pip install mpich mpi4py"),
     Probe(name="GalSim", serves="simulation", look=_galsim, mend="pip install galsim"),
     Probe(name="Slurm", serves="jobs on a cluster", look=_slurm, mend="apt-get install -y slurm-client"),

@@ -20,14 +20,16 @@ import torch
 import torch.distributed as dist
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.dependence import moments, native
-from hpcauxvae.runtime.collectives import Apart, device_of, start, stop
+from hpcauxvae.dependence import native
+from hpcauxvae.runtime.collectives import Apart, start, stop
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.devices import backend_of, device_of, use
 from hpcauxvae.runtime.launchers import World, find_world
 from hpcauxvae.types import InputError
 
 _PROBE_BYTES = 1 << 20
 _PROBED_SAMPLES = 64
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Options:
     space_gb: float = 1.0
     """How much room, in GB (1e9 bytes)."""
     device: str = "auto"
-    """auto, cpu or cuda: with cuda, each rank must have a GPU for itself."""
+    """auto, cpu, or an accelerator such as cuda or xpu, which each rank must have for itself."""
     without_kernel: bool = False
     """Go on without the compiled kernel of the device: the torch reference serves, more slowly."""
     seconds: float = 30.0
@@ -61,30 +63,31 @@ def check_ranks(world: World, expected: int) -> None:
         )
 
 
-def check_kernel(device: str) -> None:
-    """Raises InputError where the kernel does not serve the device of this process, of this kind, cpu or cuda."""
-    mend = "build it where there is a compiler (docs/clusters.md), or go on without: PREFLIGHT_OPTIONS=--without-kernel"
-    if moments.core is None:
-        raise InputError(f"the kernel is not compiled, or cannot be loaded here; {mend}")
-    if device == "cuda" and not moments.core.cuda_compiled:
-        raise InputError(f"the kernel is compiled without CUDA; {mend}")
-    if device == "cuda" and not native.serves(torch.device("cuda")):
-        raise InputError(
-            "the kernel cannot run on this GPU: it is older than an A100, or its driver than the CUDA "
-            f"that built the kernel; {mend}"
-        )
+def check_kernel(device: torch.device) -> None:
+    """Raises InputError where the kernel does not serve the device of this process."""
+    if reason := native.why_not(device):
+        mend = "build it where there is a compiler (docs/clusters.md), or go on without"
+        raise InputError(f"{reason}; {mend}: PREFLIGHT_OPTIONS=--without-kernel")
 
 
-def gpu_of(world: World, request: str) -> str:
-    """A name by which this rank's GPU is known on all ranks, or empty for the CPU. Raises InputError without one."""
+def own_device(world: World, request: str) -> torch.device:
+    """The device of this rank, in use. Raises InputError, with what is visible, where it cannot have the device."""
     try:
         device = device_of(world, request)
     except InputError as error:
-        raise InputError(f"{error} (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')})") from error
-    if device.type != "cuda":
+        visible = [f"{name}={os.environ[name]}" for name in _VISIBLE if name in os.environ]
+        raise InputError(f"{error} ({', '.join(visible) or 'no variable restricts what is visible'})") from error
+    use(device)
+    return device
+
+
+def name_of(device: torch.device) -> str:
+    """A name by which an accelerator is known on all ranks, or empty for the CPU and what has no such name."""
+    if device.type == "cpu":
         return ""
-    torch.cuda.set_device(device)
-    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+    properties = getattr(torch.get_device_module(device), "get_device_properties", None)
+    uuid = getattr(properties(device), "uuid", None) if properties else None
+    return f"{socket.gethostname()} {uuid}" if uuid else ""
 
 
 def check_data(path: Path, aux: str) -> str:
@@ -122,9 +125,10 @@ def look(options: Options, world: World) -> dict[str, Any]:
     host = os.environ.get("SLURMD_NODENAME", socket.gethostname())
     seen: dict[str, Any] = {"host": host, "error": None, "gpu": "", "fingerprint": None}
     try:
-        seen["gpu"] = gpu_of(world, options.device)
+        device = own_device(world, options.device)
+        seen["gpu"] = name_of(device)
         if not options.without_kernel:
-            check_kernel("cuda" if seen["gpu"] else "cpu")
+            check_kernel(device)
         if options.data and world.local_rank == 0:
             seen["fingerprint"] = check_data(options.data, options.aux)
         if options.out and world.rank == 0:
@@ -156,7 +160,7 @@ def judge(seen: list[dict[str, Any]]) -> str | None:
 def check_all_reduce(options: Options, world: World) -> None:
     """Raises InputError where the sum over all ranks of rank + 1, on the device of training, is wrong."""
     device = device_of(world, options.device)
-    group = dist.new_group(backend="nccl" if device.type == "cuda" else "gloo")
+    group = dist.new_group(backend=backend_of(device))
     total = torch.tensor(float(world.rank + 1), device=device)
     dist.all_reduce(total, group=group)
     if total.item() != world.world_size * (world.world_size + 1) / 2:
@@ -211,7 +215,7 @@ def preflight(options: Options) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m hpcauxvae preflight`."""
-    options = parse(Options, argv, "hpcauxvae preflight")
+    options = parse(Options, argv, "hpcauxvae preflight", positional=False)
     try:
         print(preflight(options))
     finally:

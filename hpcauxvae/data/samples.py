@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.runtime.devices import float64_device, free_memory
 from hpcauxvae.types import Batch
 
 _BLOCK_BYTES = 4 << 20  # of images fetched at once
@@ -27,6 +28,7 @@ class Samples:
         """Of a file that is mapped, what is not held in memory costs no memory of its own."""
         self.data, self.device, self.dtype = data, device, dtype
         self.factors = torch.from_numpy(data.scaled()).to(device, dtype)
+        self._pinned = free_memory(device) is not None
         self._image_bytes = int(np.prod(data.shape)) * data.images.dtype.itemsize
         self.images: Tensor | None = None
         self._mapped: Tensor | None = None
@@ -72,19 +74,20 @@ class Samples:
         return Batch(images.to(self.device, non_blocking=True).to(self.dtype), self.factors[index_B], index_B)
 
     def _read(self, index_B: Tensor) -> Tensor:
-        """From the file, into memory from which a GPU copies by itself."""
+        """From the file, into memory from which an accelerator copies by itself."""
         if self._mapped is not None:
             images = self._mapped.index_select(0, index_B)
         else:
             images = torch.from_numpy(self.data.images[index_B.numpy()])
-        return images.pin_memory() if self.device.type == "cuda" else images
+        return images.pin_memory() if self._pinned else images
 
 
 def fits_in_memory(data: ImageSet, device: torch.device, processes_here: int) -> bool:
-    """Whether the images take at most half of a GPU's free memory, or a quarter of this machine's for all processes."""
+    """Whether the images take at most half of an accelerator's free memory, or, where it has none of its own, a quarter
+    of this machine's for all processes."""
     size = int(np.prod(data.images.shape)) * data.images.dtype.itemsize
-    if device.type == "cuda":
-        return size <= torch.cuda.mem_get_info(device)[0] // 2
+    if (free := free_memory(device)) is not None:
+        return size <= free // 2
     return size * processes_here <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
@@ -99,10 +102,11 @@ def noise(index_B: Tensor, latents: int, dtype: torch.dtype, *key: int) -> Tenso
     A number depends on the key, the sample's number and the latent alone, so that each process makes its own part:
     SplitMix64 (Steele, Lea & Flood 2014) at the counter (sample, latent), then Box and Muller (1958).
     """
+    device, index_B = index_B.device, index_B.to(float64_device(index_B.device))
     counter = index_B[..., None] * _COORDINATES + torch.arange(1, latents + 1, device=index_B.device)
     bits = split_mix(_signed(_integer(*key)), counter)
     radius = (-2 * ((_shifted(bits, 32).double() + 0.5) * 2.0**-32).log()).sqrt()
-    return (radius * ((bits & 0xFFFFFFFF).double() * (2 * torch.pi * 2.0**-32)).cos()).to(dtype)
+    return (radius * ((bits & 0xFFFFFFFF).double() * (2 * torch.pi * 2.0**-32)).cos()).to(dtype).to(device)
 
 
 def random_bits(index_B: Tensor, *key: int) -> Tensor:

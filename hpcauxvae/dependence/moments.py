@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hpcauxvae.runtime.devices import in_float64
 from hpcauxvae.types import InputError
 
 
@@ -120,7 +121,8 @@ def _inverse_root(m2: Tensor, within: Tensor | None, mean: Tensor, n_D: Tensor) 
 class PolynomialMoments:
     """Counts, means and centred second moments of u^1..u^K and c^1..c^K over the samples where each factor is known.
 
-    All float64. Second moments are sums, not averages, so that they merge (`__add__`, `all_reduce`).
+    All float64, on the device of the codes or, where that has no float64, on the CPU. Second moments are sums, not
+    averages, so that they merge (`__add__`, `all_reduce`).
     """
 
     n_D: Tensor
@@ -146,8 +148,8 @@ class PolynomialMoments:
         or None for codes without spread. degree: K, 1 to 6. Raises InputError for arguments that do not fit.
         """
         check_inputs(u_BD, codes_BZ, var_BZ, degree)
-        u_BD, mean_BZ = u_BD.detach().double(), codes_BZ.double()
-        spread_BZ = torch.zeros_like(mean_BZ) if var_BZ is None else var_BZ.double()
+        u_BD, mean_BZ = in_float64(u_BD.detach()), in_float64(codes_BZ)
+        spread_BZ = torch.zeros_like(mean_BZ) if var_BZ is None else in_float64(var_BZ)
         known_DB = (~u_BD.isnan()).T.double()
         n_D = known_DB.sum(1)
         u_DB = torch.where(u_BD.isnan(), 0.0, u_BD).T

@@ -23,10 +23,23 @@ _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
 def serves(device: torch.device) -> bool:
-    """Whether the compiled module serves tensors on this device."""
+    """Whether the compiled module serves tensors on this device: the CPU, or a GPU by NVIDIA."""
     if core is None or device.type not in ("cpu", "cuda"):
         return False
-    return device.type == "cpu" or (core.cuda_compiled and _serves_gpu(device.index))
+    return device.type == "cpu" or (not torch.version.hip and core.cuda_compiled and _serves_gpu(device.index))
+
+
+def why_not(device: torch.device) -> str:
+    """Why the compiled module does not serve this device; empty where it does."""
+    if serves(device):
+        return ""
+    if core is None:
+        return "the kernel is not compiled, or cannot be loaded here"
+    if device.type != "cuda" or torch.version.hip:
+        return f"the kernel is for CPUs and GPUs by NVIDIA, not for {'ROCm' if torch.version.hip else device.type}"
+    if not core.cuda_compiled:
+        return "the kernel is compiled without CUDA"
+    return "the kernel cannot run on this GPU: it is older than an A100, or its driver than the CUDA of the kernel"
 
 
 @torch.compiler.assume_constant_result

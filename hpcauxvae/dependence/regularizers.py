@@ -1,5 +1,7 @@
 """The dependence regularizers of (9): R0 (7) and R1 (8), from correlations of powers.
 
+For a device without float64 they are computed on the CPU, and come back in float32.
+
 Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree.
 """
 
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments, check_inputs
+from hpcauxvae.runtime.devices import float64_device
 from hpcauxvae.types import InputError
 
 
@@ -36,6 +39,13 @@ def _check(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int) -
         raise InputError(f"u_BD has {u_BD.shape[1]} columns; allowed: at most those of codes_BZ, {codes_BZ.shape[1]}")
 
 
+def _beside(codes_BZ: Tensor, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor]:
+    """Two terms on the device of the codes: in float32 where it has no float64."""
+    if float64_device(codes_BZ.device) == codes_BZ.device:
+        return intra, inter
+    return intra.float().to(codes_BZ.device), inter.float().to(codes_BZ.device)
+
+
 def regularizer(
     u_BD: Tensor,
     codes_BZ: Tensor,
@@ -57,7 +67,7 @@ def regularizer(
         intra, inter = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
         return intra, inter
     moments = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
-    return terms(moments.correlation())
+    return _beside(codes_BZ, *terms(moments.correlation()))
 
 
 def authors_regularizer(
@@ -86,7 +96,7 @@ def authors_regularizer(
     own_D = aux_DD.diagonal()
     intra = (1 - own_D).sum() + aux_DD.abs().sum() - own_D.abs().sum()
     powers, products = correlation[:d, :, d:], correlation[d:, 0, d:, 0]
-    return intra, (powers.abs().sum() + products.abs().sum()) / max(dz - d, 1)
+    return _beside(means_BZ, intra, (powers.abs().sum() + products.abs().sum()) / max(dz - d, 1))
 
 
 class RunningRegularizer(nn.Module):

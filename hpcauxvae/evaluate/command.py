@@ -34,7 +34,7 @@ class EvaluateConfig:
     images: int = 32_768
     """Score at most this many images of a set by SSIM and MSE."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     pictures: bool = True
     """Draw the pictures, which take longer than the scores of a small set."""
 
@@ -60,7 +60,7 @@ class EncodeConfig:
     image_scores: bool = True
     """Decode the means and compare: SSIM, at each image's own range, and MSE, of images over the training maximum."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from hpcauxvae.evaluate.command import EncodeConfig
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
+from hpcauxvae.runtime.devices import place
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
@@ -48,7 +49,8 @@ class Encoder:
         run = load_run(config.run, name)
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
-        self.model = run.model.to(processes.device)
+        self.model = run.model
+        place(self.model, processes.device)
         known = {factor.name for factor in data.factors}
         self.labels_ND: np.ndarray | None = None
         if known >= set(run.config.aux_names):  # most encoders do without

@@ -19,7 +19,7 @@ from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.metrics import score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
-from hpcauxvae.runtime.collectives import device_of
+from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
@@ -56,7 +56,8 @@ class Evaluator:
         self.config = config
         self.run: Run = load_run(config.run)
         self.device = device_of(find_world(), config.device)
-        self.model = self.run.model.to(self.device)
+        self.model = self.run.model
+        place(self.model, self.device)
         self.dtype = next(self.model.parameters()).dtype
         self.data = open_set(data_path(self.run, config.data))
         check_pixels(self.data)
@@ -84,7 +85,7 @@ class Evaluator:
             self.model.encode(self._tensor(images[i : i + _BATCH]), self._tensor(u_ND[i : i + _BATCH]))
             for i in range(0, len(images), _BATCH)
         ]
-        mean_NZ, logvar_NZ = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
+        mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
         return mean_NZ, logvar_NZ
 
     @torch.no_grad()

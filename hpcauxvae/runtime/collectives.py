@@ -5,7 +5,6 @@ here: MPI and forked data workers do not mix.
 """
 
 import gc
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +13,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from hpcauxvae.runtime.devices import backend_of, device_of, use
 from hpcauxvae.runtime.files import attempt
 from hpcauxvae.runtime.launchers import World, rendezvous
 from hpcauxvae.types import InputError
@@ -38,38 +38,14 @@ class Processes:
     """how long a collective waits for the others"""
 
 
-def device_of(world: World, request: str = "auto") -> torch.device:
-    """The device of this process: one GPU each, by local rank, or the CPU. "auto" takes GPUs where there are any.
-
-    Raises InputError for an unknown device, for "cuda" without a GPU, and for more processes than GPUs on a machine.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", request):
-        raise InputError(f"device {request!r}: must be auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count()
-    if request == "cpu" or (request == "auto" and count == 0):
-        return torch.device("cpu")
-    if ":" in request and world.world_size > 1:
-        raise InputError(f"device {request!r}: must be auto, cpu or cuda for {world.world_size} processes")
-    # A cluster may show each task its own GPU only, which is then number 0 for all of them.
-    bound = count == 1 and world.launcher in ("mpi", "slurm")
-    index = int(request.split(":")[1]) if ":" in request else 0 if bound else world.local_rank
-    if index >= count:
-        raise InputError(
-            f"device {request!r}: process {world.local_rank} of {world.local_world_size} on this machine wants "
-            f"GPU {index}, but {count} can be seen"
-        )
-    return torch.device("cuda", index)
-
-
 def start(world: World, device: str = "auto", timeout: timedelta = timedelta(minutes=10)) -> Processes:
-    """Join the processes of `world`: NCCL between GPUs, gloo otherwise, nothing for one alone. End with `stop`.
+    """Join the processes of `world`, by the backend of their devices; one alone joins nothing. End with `stop`.
 
     A process that waits longer than `timeout` for the others fails. Raises InputError where the port is taken, Apart if
     they do not meet.
     """
     own = device_of(world, device)
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
+    use(own)
     if world.world_size == 1:
         return Processes(world=world, device=own, group=None, patience=timeout)
     host, port = rendezvous(world)
@@ -77,9 +53,9 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
     where = "env://" if world.launcher == "torchrun" else f"tcp://{host}:{port}"
     try:
         dist.init_process_group(
-            "nccl" if own.type == "cuda" else "gloo",
+            backend_of(own),
             init_method=where, rank=world.rank, world_size=world.world_size, timeout=timeout,
-            device_id=own if own.type == "cuda" else None,
+            device_id=None if own.type == "cpu" else own,
         )  # fmt: skip
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         kind = InputError if "EADDRINUSE" in str(error) else Apart

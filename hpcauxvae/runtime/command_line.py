@@ -10,11 +10,20 @@ from hpcauxvae.types import InputError
 T = TypeVar("T")
 
 
-def parse(fields: type[T], argv: Sequence[str] | None, prog: str, *, quiet: bool = False, **about: Any) -> T:
-    """The dataclass (or union of them) that a command line fills; fields without a default are positional.
+def parse(
+    fields: type[T],
+    argv: Sequence[str] | None,
+    prog: str,
+    *,
+    quiet: bool = False,
+    positional: bool = True,
+    **about: Any,
+) -> T:
+    """The dataclass (or union of them) that a command line fills.
 
-    argv: None for that of the process. quiet: this is not the first rank, which says what is wrong for all. Raises
-    InputError where a value is not allowed; SystemExit for --help (0) and a line that cannot be read (2).
+    argv: None for that of the process. quiet: this is not the first rank, which says what is wrong for all. positional:
+    fields without a default are given by their place, else by name. Raises InputError where a value is not allowed;
+    SystemExit for --help (0) and a line that cannot be read (2).
     """
     import tyro  # not on every machine that trains by calling train()
 
@@ -22,7 +31,8 @@ def parse(fields: type[T], argv: Sequence[str] | None, prog: str, *, quiet: bool
         if quiet:
             for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
                 silence.enter_context(redirect(io.StringIO()))
-        style = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
+        style = [tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction]
+        style += [tyro.conf.PositionalRequiredArgs] if positional else []
         try:
             return tyro.cli(fields, args=argv, prog=prog, config=style, **about)
         except InputError as error:

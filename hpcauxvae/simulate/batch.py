@@ -116,7 +116,7 @@ class Renderer:
     def __init__(self, scene: Scene, device: str = "cpu") -> None:
         """Raises InputError where there is no such device."""
         torch.set_num_threads(1)
-        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
         try:
             self.device = torch.device(device)
             torch.empty(1, device=self.device)

@@ -75,7 +75,7 @@ class TrainConfig:
     chance: left-right, up-down, transpose, each with the factors whose sign it changes, as `left-right:g2 up-down:g2
     transpose:g1` for galaxies."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and images; the moments are in float64 always."""
     resume: Literal["no", "auto"] = "no"

@@ -6,6 +6,7 @@ types.py.
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -109,6 +110,22 @@ class Accumulated:
         return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else contextlib.nullcontext()
 
 
+@contextlib.contextmanager
+def graph_stream(wanted: bool, device: torch.device) -> Iterator[torch.cuda.Stream | None]:
+    """A stream, made the current one, to build DDP on: a graph can be captured on no other. None where there is none.
+
+    wanted: whether the configuration asks for a graph, which only devices of type cuda have.
+    """
+    if not wanted or device.type != "cuda":
+        yield None
+        return
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())  # which has prepared the weights
+    with torch.cuda.stream(stream):
+        yield stream
+    torch.cuda.current_stream().wait_stream(stream)
+
+
 class Graphed:
     """The forward and backward pass as a CUDA graph: at small batches launching kernels takes longer than running them.
 
@@ -118,7 +135,7 @@ class Graphed:
     """
 
     def __init__(self, at_once: AtOnce, stream: torch.cuda.Stream) -> None:
-        """stream: that on which DDP was built."""
+        """stream: of `graph_stream`."""
         self.at_once, self.stream = at_once, stream
         self.eager_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None

@@ -4,11 +4,10 @@ import sys
 import time
 from datetime import timedelta
 
-import torch
-
 from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
+from hpcauxvae.runtime.devices import peak_memory
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
@@ -110,8 +109,8 @@ class Loop:
             "train": {"loss": sum(means.values())} | means,
             "validation": validation,
         }
-        if self.processes.device.type == "cuda":
-            row["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+        if (peak := peak_memory(self.processes.device)) is not None:
+            row["gpu_memory_gb"] = round(peak / 1e9, 3)
 
         def record() -> None:
             if self.log is not None:

@@ -22,8 +22,9 @@ from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
+from hpcauxvae.runtime.devices import float64_device, in_float64, place
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch
+from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.run import build_model
 from hpcauxvae.types import Batch, InputError, LossTerms, Reduction
 
@@ -57,8 +58,6 @@ class Trainer:
                 f"batch_size = {self.batch_size} for {len(self.train_index)} training samples in "
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
-        self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
-        self._mirrors = Mirrors(parse(config.symmetries), data, processes.device)
         self.about = {
             "image_shape": list(data.shape),
             "columns": self.columns,
@@ -66,7 +65,10 @@ class Trainer:
             "factors": [list(factor) for factor in data.factors],
             "fingerprint": data.fingerprint,
         }
-        self.model = build_model(config, self.about).to(processes.device)
+        self.model = build_model(config, self.about)
+        place(self.model, processes.device)
+        self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
+        self._mirrors = Mirrors(parse(config.symmetries), data, processes.device)
         if config.accumulate > 1 and not self.model.overrides("sample_terms"):
             raise InputError(
                 f"accumulate = {config.accumulate}: {config.model} has its loss as a whole (forward); allowed: 1, or a "
@@ -88,7 +90,7 @@ class Trainer:
         self.seconds = 0.0
         """Time spent on these steps."""
         self.totals: dict[str, Tensor] = {}
-        """Sums of each quantity over these steps: float64 scalars on the device, whose means over ranks count."""
+        """Sums of each quantity over these steps: float64 scalars on the device or the CPU; means over ranks count."""
         self._diverged = torch.zeros((), device=processes.device)
         self._good_steps = torch.zeros((), device=processes.device)  # of those since the last check
         self._checked_at = 0
@@ -156,23 +158,16 @@ class Trainer:
         if not self._restored:
             self._prepare(mark)
         parallel: nn.Module = PartOfBatch(self.model) if config.accumulate > 1 else self.model
-        # A graph can be captured only on the stream on which DDP was built.
-        graphed = config.cuda_graph and self.processes.device.type == "cuda"
-        stream = torch.cuda.Stream() if graphed else None
-        if stream is not None:
-            stream.wait_stream(torch.cuda.current_stream())  # which has prepared the weights
         if config.compile:
             parallel.compile()
-        if self.processes.group is not None:
-            with warnings.catch_warnings(), torch.cuda.stream(stream):
+        with graph_stream(config.cuda_graph, self.processes.device) as stream, warnings.catch_warnings():
+            if self.processes.group is not None:
                 # torch 2.13 has another name for broadcast_buffers, which torch 2.9 does not know.
                 warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
                 parallel = DistributedDataParallel(
                     parallel, broadcast_buffers=False, gradient_as_bucket_view=True,
                     bucket_cap_mb=config.bucket_mb, static_graph=config.accumulate == 1,
                 )  # fmt: skip
-        if stream is not None:
-            torch.cuda.current_stream().wait_stream(stream)
         at_once = AtOnce(parallel, config.bf16)
         self.gradient = at_once
         if config.accumulate > 1:
@@ -219,7 +214,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
         self._update(norm)
         for name, value in (terms | {"gradient_norm": norm}).items():
-            self.totals[name] = self.totals.get(name, 0) + value.double()
+            self.totals[name] = self.totals.get(name, 0) + in_float64(value)
         self.epoch_step += 1
         return terms
 
@@ -311,15 +306,15 @@ class Trainer:
     def _gather(self, values_NX: Tensor) -> np.ndarray:
         """The rows of all ranks, in any order but the same for every tensor."""
         if self.processes.group is None:
-            return values_NX.double().cpu().numpy()
+            return values_NX.cpu().double().numpy()
         parts: list[Any] = [None] * self.world.world_size
-        torch.distributed.all_gather_object(parts, values_NX.double().cpu().numpy(), self.processes.group)
+        torch.distributed.all_gather_object(parts, values_NX.cpu().double().numpy(), self.processes.group)
         return np.concatenate(parts)
 
     def _mean_over_ranks(self, terms: LossTerms) -> dict[str, float]:
         if not terms:
             return {}
-        stacked = torch.stack([value.detach().double() for value in terms.values()])
+        stacked = torch.stack([in_float64(value.detach()) for value in terms.values()])
         if self.processes.group is not None:
             torch.distributed.all_reduce(stacked, group=self.processes.group)
         return dict(zip(terms, (stacked / self.world.world_size).tolist(), strict=True))
@@ -368,7 +363,7 @@ class Trainer:
         self.epoch, self.epoch_step, self.best = state["epoch"], state["epoch_step"], state["best"]
         self.seconds = state["seconds"]
         self.totals = {
-            name: torch.tensor(total, dtype=torch.float64, device=self.processes.device)
+            name: torch.tensor(total, dtype=torch.float64, device=float64_device(self.processes.device))
             for name, total in state["totals"].items()
         }
         self._checked_at = self.step

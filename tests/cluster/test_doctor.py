@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from helpers.places import ROOT
 from hpcauxvae.cluster.doctor import _IMPORTS, PROBES, Finding, examine, report
+from hpcauxvae.dependence import native
 
 # Runs the doctor where module NAME cannot be found (AWAY) or fails as it loads (BROKEN).
 PROGRAM = """
@@ -66,15 +69,15 @@ def test_with_everything_that_the_tests_install() -> None:
 @pytest.mark.parametrize(
     ("module", "error", "gone", "state", "mend"),
     [
-        ("torch", AWAY, {"torch", "commands", "CUDA"}, "missing", "pip install 'torch>=2.9'"),
-        ("torch", BROKEN, {"torch", "commands", "CUDA"}, "broken", "pip install 'torch>=2.9'"),
+        ("torch", AWAY, {"torch", "commands", "accelerator"}, "missing", "pip install 'torch>=2.9'"),
+        ("torch", BROKEN, {"torch", "commands", "accelerator"}, "broken", "pip install 'torch>=2.9'"),
         ("h5py", AWAY, {"HDF5", "commands", "GalSim"}, "missing", "pip install h5py"),  # GalSim imports h5py
     ],
     ids=["torch", "torch broken", "h5py"],
 )
 def test_a_module_taken_away_hides_no_other(module: str, error: str, gone: set[str], state: str, mend: str) -> None:
     code, states, output = doctor(module, error)
-    optional = {"CUDA", "Slurm", "DeepHyper", "native kernel"} - gone  # there or not, as this machine has them
+    optional = {"accelerator", "Slurm", "DeepHyper", "native kernel"} - gone  # there or not, as this machine has them
     assert {name: found for name, found in states.items() if found != "ok" and name not in optional} == dict.fromkeys(
         gone, state
     )
@@ -174,20 +177,42 @@ def test_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert finding.detail == "sinfo: Unable to contact slurm controller"
 
 
-def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    device_file = [False]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(Path, "exists", lambda path: device_file[0])
-    monkeypatch.setattr(torch.version, "cuda", None)
-    assert (found("CUDA").state, found("CUDA").mend) == ("missing", "")
-    device_file[0] = True
-    assert (found("CUDA").state, found("CUDA").mend) == ("broken", "pip install --force-reinstall torch")
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert (found("CUDA").state, found("CUDA").mend) == ("broken", "nvidia-smi")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA A100")
-    assert found("CUDA").detail == "4 of NVIDIA A100; CUDA 13.0"
+@pytest.mark.parametrize(
+    ("file", "field", "asks"), [("/dev/nvidiactl", "cuda", "nvidia-smi"), ("/dev/kfd", "hip", "rocminfo")]
+)
+def test_an_accelerator_that_torch_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, file: str, field: str, asks: str
+) -> None:
+    files: list[str] = []
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) in files)
+    monkeypatch.setattr(torch.version, field, None)
+    assert (found("accelerator").state, found("accelerator").mend) == ("missing", "")
+    files.append(file)
+    assert found("accelerator").state == "broken"
+    assert found("accelerator").mend.startswith("pip install --force-reinstall torch")
+    monkeypatch.setattr(torch.version, field, "13.0")
+    assert (found("accelerator").state, found("accelerator").mend) == ("broken", asks)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "says"),
+    [
+        ("xpu", torch.xpu, "2 x xpu (Max 1550); the torch reference serves, more slowly: the kernel is for CPUs and"),
+        ("mps", torch.mps, "2 x mps (mps); the torch reference serves"),
+        ("cuda", torch.cuda, "2 x cuda (Max 1550, CUDA 13.0); the native kernel serves"),
+    ],
+)
+def test_what_serves_an_accelerator(monkeypatch: pytest.MonkeyPatch, kind: str, module: Any, says: str) -> None:
+    core = SimpleNamespace(cuda_compiled=True, cuda_device_count=lambda: 2)
+    monkeypatch.setattr(native, "core", core)
+    monkeypatch.setattr(native, "_known_gpu", lambda index: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(kind))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.version, "cuda", "13.0" if kind == "cuda" else None)
+    if kind != "mps":
+        monkeypatch.setattr(module, "get_device_name", lambda index: "Max 1550")
+    assert found("accelerator").detail.startswith(says)
 
 
 def test_an_old_torch(monkeypatch: pytest.MonkeyPatch) -> None:

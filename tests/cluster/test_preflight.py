@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hpcauxvae.cluster.preflight import Options, check_data, check_kernel, check_ranks, check_space, judge, preflight
 from hpcauxvae.data.hdf5 import write
-from hpcauxvae.dependence import moments
+from hpcauxvae.dependence import native
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.types import Factor, InputError
 
@@ -67,20 +68,20 @@ def test_space(tmp_path: Path) -> None:
 
 
 def test_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "core", None)
+    monkeypatch.setattr(native, "core", None)
     with pytest.raises(InputError, match=r"is not compiled, or cannot be loaded here; .*--without-kernel"):
-        check_kernel("cpu")
+        check_kernel(torch.device("cpu"))
 
 
 def test_kernel_for_gpus_only_where_it_is_compiled_for_them() -> None:
     core = pytest.importorskip("hpcauxvae.dependence._core")
-    check_kernel("cpu")
+    check_kernel(torch.device("cpu"))
     if not core.cuda_compiled:
         with pytest.raises(InputError, match=r"compiled without CUDA; .* PREFLIGHT_OPTIONS=--without-kernel"):
-            check_kernel("cuda")
+            check_kernel(torch.device("cuda"))
     elif not core.cuda_device_count():
         with pytest.raises(InputError, match=r"cannot run on this GPU: .* PREFLIGHT_OPTIONS=--without-kernel"):
-            check_kernel("cuda")
+            check_kernel(torch.device("cuda"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 from helpers import forked
 from helpers.places import ROOT
-from hpcauxvae.runtime.collectives import device_of, slice_of, start
+from hpcauxvae.runtime.collectives import slice_of, start
 from hpcauxvae.runtime.launchers import (
     World,
     find_job,
@@ -168,23 +168,6 @@ def test_rendezvous_is_where_the_allocation_begins(tmp_path: Path) -> None:
     assert len(set(ports)) == len(ports), "jobs and steps at the same time meet at different ports"
     assert ports[0] == rendezvous(one_node, slurm)[1], "variables that differ between ranks do not count"
     assert all(1024 < port < 32768 for port in ports)
-
-
-def test_one_gpu_for_each_process_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    second = World(5, 8, 1, 4, "torchrun")
-
-    def device(count: int, world: World, request: str) -> str:
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        return str(device_of(world, request))
-
-    assert device(0, second, "auto") == "cpu"
-    assert device(4, second, "cpu") == "cpu"
-    assert device(4, second, "auto") == "cuda:1"
-    assert device(4, ALONE, "cuda:3") == "cuda:3"
-    assert device(1, World(5, 8, 1, 4, "slurm"), "cuda") == "cuda:0", "a task that sees its own GPU only"
-    for count, world, request in [(0, ALONE, "cuda"), (1, second, "auto"), (4, second, "cuda:1"), (4, ALONE, "tpu")]:
-        with pytest.raises(InputError, match=f"device '{request}'"):
-            device(count, world, request)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
