@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "data", "out", "device", "max_evals", "workers", "launcher", "max_minutes", "trial_minutes", "resume",
 )  # fmt: skip
 """What a search may be resumed with that it was not started with."""
+_DEVICES = ("auto", "cpu", "cuda", "xpu", "mps")  # which of several it is, a worker says
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class SearchConfig:
     seed: int = 0
     """Seed of the search, and of every trial."""
     device: str = "auto"
-    """auto, cpu, or a kind of accelerator such as cuda or xpu, for every trial."""
+    """auto, cpu, cuda (ROCm too), xpu or mps, for every trial."""
     strategy: Literal["cbo", "random", "grid"] = "cbo"
     """Bayesian optimisation by DeepHyper, random points, or every point of a grid."""
     grid: Literal["paper"] | None = None
@@ -89,9 +90,8 @@ class SearchConfig:
             raise InputError(f"grid = {self.grid} and vary = {' '.join(self.vary)}; allowed: one of the two")
         if self.strategy == "grid" and not (self.grid or self.vary):
             raise InputError("strategy = grid needs --grid paper, or --vary NAME=VALUE,VALUE,... for each axis")
-        if not self.device.isalpha():
-            allowed = "auto, cpu or a kind of accelerator such as cuda, without a number: each worker has its own"
-            raise InputError(f"device = {self.device}; allowed: {allowed}")
+        if self.device not in _DEVICES:
+            raise InputError(f"device = {self.device}; allowed: {', '.join(_DEVICES)}")
         space = self.space()
         check_space(space, self.train_config())
         if self.strategy == "grid":

@@ -60,11 +60,12 @@ def data_path(run: Run, given: Path | None = None) -> Path:
     return path
 
 
-def load_run(folder: Path, name: str = LAST) -> Run:
+def load_run(folder: str | Path, name: str = LAST) -> Run:
     """The last checkpoint of a run, or its BEST.
 
     Raises InputError where it is missing, damaged or from an incompatible version.
     """
+    folder = Path(folder)
     tensors, state = read(folder / name)
     try:
         config = TrainConfig.from_json(state["config"])
