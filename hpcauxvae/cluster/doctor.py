@@ -1,4 +1,4 @@
-"""`hpcauxvae doctor`: what works on this machine, and for each thing that does not the one command that mends it.
+"""`hpcauxvae doctor`: what works on this machine, and for each thing that does not the command that mends it.
 
 Every probe stands alone and runs the thing it asks about, so that one broken component hides no other. Nothing but the
 standard library is imported outside a probe.

@@ -152,8 +152,8 @@ def judge(seen: list[dict[str, Any]]) -> str | None:
         if own["fingerprint"]:
             prints.setdefault(own["fingerprint"], rank)
     if len(prints) > 1:
-        (one, rank), (other, another) = list(prints.items())[:2]
-        return f"the data set differs: fingerprint {one} on {seen[rank]['host']}, {other} on {seen[another]['host']}"
+        (here, rank), (there, other) = list(prints.items())[:2]
+        return f"the data set differs: fingerprint {here} on {seen[rank]['host']}, {there} on {seen[other]['host']}"
     return None
 
 
