@@ -94,6 +94,31 @@ def test_settings_are_given_or_have_defaults(given: dict[str, str], code: int, s
     assert (done.returncode, done.stdout + done.stderr) == (code, said)
 
 
+def test_pipeline_submits_each_job_after_those_that_it_needs(tmp_path: Path) -> None:
+    """With a Python that writes down what it is given and numbers the jobs."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/bash\necho "${{*: 4}}" >>{tmp_path}/said; echo "$(wc -l <{tmp_path}/said);cluster"\n')
+    python.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    words = [f"FOLDER={tmp_path}", "AUX=g1", "SITE=swing", "N=400", "TRAIN_SBATCH=--nodes=4 -t9"]
+    pipeline = ["bash", str(JOBS / "pipeline.sh")]
+    done = subprocess.run([*pipeline, *words], env=env, capture_output=True, text=True)
+    assert done.stdout == "simulate 1, simulate to judge by 2, train 3, evaluate 4\n", done.stderr
+    said = (tmp_path / "said").read_text().replace(f"{JOBS}/", "").replace(f"{tmp_path}/", "").splitlines()
+    assert said == [
+        "simulate.sh --site swing OUT=galaxies.h5 N=400 SEED=7 --",
+        "simulate.sh --site swing OUT=fresh.h5 N=32768 SEED=8 --",
+        "train_a100.sh --site swing DATA=galaxies.h5 AUX=g1 OUT=run -- --nodes=4 -t9 --dependency=afterok:1 "
+        "--kill-on-invalid-dep=yes",
+        "evaluate.sh --site swing RUN=run DATA=galaxies.h5 FRESH=fresh.h5 -- --dependency=afterok:3:2 "
+        "--kill-on-invalid-dep=yes",
+    ]
+    refused = subprocess.run([*pipeline, *words[:1]], env=env, capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (
+        2, "error: AUX is not set: the factors that guide the first latents\n"
+    )  # fmt: skip
+
+
 @pytest.fixture
 def pbs(tmp_path: Path) -> dict[str, str]:
     """What a PBS job of one node finds: little, and a working directory that is not its own."""
