@@ -45,7 +45,7 @@ def pareto(rows: Sequence[Row], has_first: bool) -> Figure:
         label = f"{state} ({len(points)})" + (", at its last epoch" if state == "stopped" else "")
         face = MAROON if state == "finished" else "none"
         if points:
-            ax.scatter(*zip(*points, strict=True), 22, facecolors=face, edgecolors=STATES[state], label=label)
+            ax.scatter(*zip(*points, strict=True), s=22, facecolors=face, edgecolors=STATES[state], label=label)
     corners = [row.objectives for row in front(rows) if row.objectives]
     ax.step(*zip(*corners, strict=True), where="post", color=MAROON, linewidth=1, label="Pareto front")
     first = next((row for row in finished(rows) if row.trial == 0 and has_first), None)
@@ -53,7 +53,7 @@ def pareto(rows: Sequence[Row], has_first: bool) -> Figure:
              (first, "s", 75, "trial 0"))  # fmt: skip
     for row, marker, size, label in named:
         if row is not None and row.objectives:
-            ax.scatter(*row.objectives, size, marker=marker, facecolors="none", edgecolors=INK, label=label)
+            ax.scatter(*row.objectives, s=size, marker=marker, facecolors="none", edgecolors=INK, label=label)
     for row in front(rows):
         at = row.objectives or (0, 0)
         ax.annotate(f"{row.trial}", at, (5, 4), textcoords="offset points", fontsize=8, color=INK)
