@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         case ["best" | "report" as then, *rest]:
             return import_module(f"hpo.{then}").main(rest)
     about = "A search for hyperparameters. Afterwards: python -m hpo.search report FOLDER, and best FOLDER."
-    config = parse(SearchConfig, argv, "python -m hpo.search", quiet=not speaks(), description=about)
+    config = parse(SearchConfig, argv, "python -m hpo.search", quiet=not speaks(), append=True, description=about)
     try:
         return launch(config)
     except Hopeless as error:

@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.types import InputError
 
@@ -130,7 +131,7 @@ def encode(argv: list[str] | None = None) -> int:
 
 def generate(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae generate`."""
-    config = _of_a_run(GenerateConfig, "generate", argv)
+    config = _of_a_run(GenerateConfig, "generate", argv, append=True)
     from hpcauxvae.evaluate import generate
 
     print(f"{config.out}: {generate.generate(config)} images")
@@ -146,12 +147,9 @@ def sensitivity(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _of_a_run(fields: type[T], name: str, argv: list[str] | None) -> T:
+def _of_a_run(fields: type[T], name: str, argv: list[str] | None, append: bool = False) -> T:
     """The options of a command. Raises InputError where the folder of the run is not there."""
-    import tyro
-
-    style = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
-    config: Any = tyro.cli(fields, args=argv, prog=f"hpcauxvae {name}", config=style)
+    config: Any = parse(fields, argv, f"hpcauxvae {name}", append=append)
     if find_world().world_size == 1 and not config.run.is_dir():  # several ranks agree on it later
         raise InputError(f"{config.run}: no such folder; allowed: that of a training run")
     return config

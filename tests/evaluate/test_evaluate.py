@@ -16,6 +16,8 @@ from skimage.metrics import structural_similarity
 
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.evaluate import command as commands
+from hpcauxvae.evaluate import generate, scores
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, evaluate, table, write_codes
 from hpcauxvae.paper.runs import find, galaxy_run, needed
@@ -85,6 +87,24 @@ def test_the_noiseless_ceiling_belongs_to_the_set_with_its_factors(metrics):
     assert "noiseless" not in metrics["sets"]["test"]
     ceiling = metrics["sets"]["fresh"]["noiseless"]["ssim"]["value"]
     assert metrics["sets"]["fresh"]["images"]["ssim"]["value"] < ceiling < 1
+
+
+def test_several_noiseless_sets_follow_one_option_and_each_factor_has_its_own(tmp_path, monkeypatch):
+    """As the paper command writes the one, and the README the other."""
+    seen: list = []
+
+    def look(config):
+        seen.append(config)
+        raise InputError("seen")
+
+    monkeypatch.setattr(scores, "evaluate", look)
+    monkeypatch.setattr(generate, "generate", look)
+    with pytest.raises(InputError, match="seen"):
+        commands.evaluate([str(tmp_path), "--noiseless", "a.h5", "b.h5"])
+    with pytest.raises(InputError, match="seen"):
+        commands.generate([str(tmp_path), "--set", "a=1", "--set", "b=2"])
+    assert seen[0].noiseless == (Path("a.h5"), Path("b.h5"))
+    assert seen[1].set == ("a=1", "b=2")
 
 
 def test_a_noiseless_set_that_belongs_to_no_set_scored_is_refused(folder, tmp_path):
