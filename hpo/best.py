@@ -17,12 +17,12 @@ from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import check_noiseless, evaluate
 from hpcauxvae.paper.recipes import GALAXY_EPOCHS
 from hpcauxvae.runtime.children import Minder, new_mark
+from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import pools
 from hpo.logbook import Logbook, Row
-from hpo.progress import describe
 from hpo.results import chosen, front, papers_choice
 from hpo.settings import SearchConfig
 from hpo.trials import Setup
@@ -31,7 +31,7 @@ CLAIM = Path("best") / "chosen.json"
 """In the folder of a search: what the test split was used for, written before the first look."""
 _STARTED = "started.json"
 """Beside it: what the trainings there are of, scored or not."""
-_CEILINGS = {"lds": "attainable", "lds_d": "attainable", "sap": None}
+_SCORES = (("codes", "lds"), ("codes", "lds_d"), ("codes", "sap"), ("images", "ssim"), ("images", "mse"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
     if best is None:
         raise InputError(f"{search.out}: no trial finished yet")
     for row in front(rows):
-        print(f"{'chosen' if row is best else 'front '} {describe(row)}")
+        print(f"{'chosen' if row is best else 'front '} {row}")
     assert papers is not None
-    print(f"paper's rule, for comparison: {describe(papers)}")
+    print(f"paper's rule, for comparison: {papers}")
     chosen_run = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs, "resume": "auto"}
     print(f"python -m hpcauxvae.train {shlex.join(TrainConfig(**chosen_run).arguments())}")
     return best
@@ -80,14 +80,13 @@ def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
 def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, Any]:
     """Trains and evaluates; what is done already stays. Returns what best/scores.json holds."""
     claim = {"trial": best.trial, "point": best.point, "epochs": config.epochs}
-    chosen_file = config.search / CLAIM
-    folder = chosen_file.parent
+    folder = (config.search / CLAIM).parent
     check_claim(folder, claim)
     check_sets(config, search)
     folder.mkdir(exist_ok=True)
     write_json(folder / _STARTED, claim)
     runs = trained(config, search, best)
-    write_json(chosen_file, claim)
+    write_json(config.search / CLAIM, claim)
     scores = {"chosen": claim, "sets": summary([scored(run, config) for run in runs])}
     write_json(folder / "scores.json", scores)
     return scores
@@ -111,8 +110,7 @@ def check_claim(folder: Path, claim: dict[str, Any]) -> None:
 
 def check_sets(config: BestConfig, search: SearchConfig) -> None:
     """That all sets can be opened and fit together, before days of training. Raises InputError."""
-    data = open_set(search.data)
-    fresh = [] if config.fresh is None else [open_set(config.fresh)]
+    data, fresh = open_set(search.data), [open_set(path) for path in (config.fresh,) if path]
     for other in fresh:
         if other.shape != data.shape:
             raise InputError(f"{other.path}: images of {other.shape}; allowed: those of {data.path}, {data.shape}")
@@ -140,7 +138,7 @@ def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
     with Minder(mark), pools.thread_pool(slots) as pool:
         for future in as_completed([pool.submit(setup, seed, {**best.point, "seed": seed}) for seed in seeds]):
             row = future.result()
-            print(describe(row), flush=True)
+            print(row, flush=True)
             if row.state != "finished":
                 raise InputError(f"seed {row.trial} {row.reason or 'was interrupted'}; start again")
     return [setup.run_folder(seed) for seed in seeds]
@@ -148,42 +146,32 @@ def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
 
 def scored(run: Path, config: BestConfig) -> dict[str, Any]:
     """metrics.json of a run; evaluated now unless it is there, with the sets that are asked for."""
-    path = run / "metrics.json"
-    if path.exists():
-        found = json.loads(path.read_text())
-        settings = found["settings"]
-        asked_fresh = config.fresh is None or settings["fresh"] == str(config.fresh)
-        if asked_fresh and {str(noiseless) for noiseless in config.noiseless} <= set(settings["noiseless"]):
+    if (run / "metrics.json").exists():
+        found = json.loads((run / "metrics.json").read_text())
+        has_fresh = config.fresh is None or found["settings"]["fresh"] == str(config.fresh)
+        if has_fresh and set(map(str, config.noiseless)) <= set(found["settings"]["noiseless"]):
             return found
     return evaluate(EvaluateConfig(run=run, fresh=config.fresh, noiseless=config.noiseless))
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """Set -> score -> mean and standard deviation over the runs, each value, and the ceiling where there is one.
+    """Of each set that every run was scored on, by score: mean, standard deviation and values over the runs.
 
-    Sets that every run was scored on.
+    And the ceiling, of those scores that have one.
     """
     sets: dict[str, Any] = {}
-    for name in metrics[0]["sets"]:
-        if not all(name in each["sets"] for each in metrics):
-            continue
+    for name in [name for name in metrics[0]["sets"] if all(name in each["sets"] for each in metrics)]:
         blocks = [each["sets"][name] for each in metrics]
-        table = {}
-        for score, ceiling in _CEILINGS.items():
-            table[score] = _over_runs([block["codes"][score] for block in blocks], ceiling)
-        for score in ("ssim", "mse"):
-            table[score] = _over_runs([block["images"][score] for block in blocks], None)
-            if "noiseless" in blocks[0]:
-                table[score]["ceiling"] = blocks[0]["noiseless"][score]["value"]
-        sets[name] = table
+        first = blocks[0]
+        ceilings = {score: first["codes"][score]["attainable"] for score in ("lds", "lds_d")}
+        ceilings |= {score: entry["value"] for score, entry in first.get("noiseless", {}).items()}
+        sets[name] = {}
+        for kind, score in _SCORES:
+            values = [block[kind][score]["value"] for block in blocks]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            sets[name][score] = {"mean": float(np.mean(values)), "sd": spread, "values": values}
+            sets[name][score] |= {"ceiling": ceilings[score]} if score in ceilings else {}
     return sets
-
-
-def _over_runs(scores: list[dict[str, Any]], ceiling: str | None) -> dict[str, Any]:
-    values = [score["value"] for score in scores]
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    entry = {"mean": float(np.mean(values)), "sd": spread, "values": values}
-    return entry | ({"ceiling": scores[0][ceiling]} if ceiling else {})
 
 
 def lines(scores: dict[str, Any]) -> str:
@@ -200,14 +188,7 @@ def lines(scores: dict[str, Any]) -> str:
 
 def main(argv: list[str]) -> int:
     """The command `python -m hpo.search best`."""
-    import tyro
-
-    config = tyro.cli(
-        BestConfig,
-        args=argv,
-        prog="python -m hpo.search best",
-        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
-    )
+    config = parse(BestConfig, argv, "python -m hpo.search best")
     search = SearchConfig.load(config.search)
     best = show(search, Logbook(config.search).rows, config.epochs)
     if config.retrain:

@@ -20,8 +20,7 @@ from hpo.settings import SearchConfig
 
 MSE_LABEL = "validation MSE  [(training maximum)²]"
 GAP_LABEL = "1 − LDS / attainable, validation"
-STATES = {"finished": MAROON, "stopped": BLUE, "failed": GREY}
-SPANS = STATES | {"failed": INK, "interrupted": PALE}
+COLOURS = {"finished": MAROON, "stopped": BLUE, "failed": INK, "interrupted": PALE}
 FEWEST = 10
 """Finished trials without which importance is not drawn."""
 
@@ -45,9 +44,11 @@ def pareto(rows: Sequence[Row], has_first: bool) -> Figure:
         label = f"{state} ({len(points)})" + (", at its last epoch" if state == "stopped" else "")
         face = MAROON if state == "finished" else "none"
         if points:
-            ax.scatter(*zip(*points, strict=True), s=22, facecolors=face, edgecolors=STATES[state], label=label)
+            mse, gap = zip(*points, strict=True)
+            ax.scatter(mse, gap, s=22, facecolors=face, edgecolors=COLOURS[state], label=label)
     corners = [row.objectives for row in front(rows) if row.objectives]
-    ax.step(*zip(*corners, strict=True), where="post", color=MAROON, linewidth=1, label="Pareto front")
+    mse, gap = zip(*corners, strict=True)
+    ax.step(mse, gap, where="post", color=MAROON, linewidth=1, label="Pareto front")
     first = next((row for row in finished(rows) if row.trial == 0 and has_first), None)
     named = ((chosen(rows), "*", 190, "chosen"), (papers_choice(rows), "D", 60, "the paper's rule, for comparison"),
              (first, "s", 75, "trial 0"))  # fmt: skip
@@ -176,13 +177,13 @@ def workers(rows: Sequence[Row], sessions: Sequence[dict[str, Any]]) -> Figure:
     made, ax = figure(6.4, 0.3 * len(names) + 1.1)
     for row in rows:
         span = [((row.started - began) / 60, (row.ended - row.started) / 60)]
-        ax.broken_barh(span, (names.index(row.worker) - 0.4, 0.8), facecolors=SPANS[row.state], edgecolors="white")
+        ax.broken_barh(span, (names.index(row.worker) - 0.4, 0.8), facecolors=COLOURS[row.state], edgecolors="white")
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="minutes since the first trial", ylabel="worker", ylim=(len(names) - 0.4, -0.6))
     if len(own) > 2 * last["workers"]:
         busy = utilisation(own, last["workers"])
         ax.set_title(f"busy {busy:.3f} of the time, from the first to the last start of the last session")
-    patches = [mpl.patches.Patch(color=colour, label=state) for state, colour in SPANS.items()]
+    patches = [mpl.patches.Patch(color=colour, label=state) for state, colour in COLOURS.items()]
     made.legend(handles=patches, loc="outside lower right", ncols=4)
     return made
 

@@ -17,7 +17,7 @@ from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 from hpo.problem import Objectives, Point
 
-JOURNAL, SETTINGS, TABLE = "journal.jsonl", "search.json", "results.csv"
+SETTINGS = "search.json"
 
 State = Literal["finished", "stopped", "failed", "interrupted"]
 
@@ -48,17 +48,31 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         event = "interrupted" if self.state == "interrupted" else "ended"
-        return {"event": event, **dataclasses.asdict(self)} | {
-            "objectives": None if self.objectives is None else self.objectives._asdict()
-        }
+        return {"event": event, **dataclasses.asdict(self), "objectives": self.objectives and self.objectives._asdict()}
 
     @classmethod
     def from_json(cls, event: dict[str, Any]) -> "Row":
         """The inverse."""
         fields = {name: event[name] for name in cls.__dataclass_fields__}
-        if fields["objectives"] is not None:
-            fields["objectives"] = Objectives(**fields["objectives"])
-        return cls(**fields)
+        return cls(**fields | {"objectives": fields["objectives"] and Objectives(**fields["objectives"])})
+
+    def scores(self, *, short: bool = False) -> str:
+        """Its objectives in words, which it must have; short: for a terminal of 80 columns."""
+        assert self.objectives is not None
+        mse, gap = self.objectives
+        return f"MSE {mse:.2g} gap {gap:.3f}" if short else f"MSE {mse:.3g}, 1-LDS/attainable {gap:.3f}"
+
+    def values(self, digits: str = "g") -> dict[str, str]:
+        """The values of its point in words."""
+        return {name: f"{v:{digits}}" if isinstance(v, float) else str(v) for name, v in self.point.items()}
+
+    def __str__(self) -> str:
+        """All of it in a line."""
+        point = " ".join(f"{name}={value}" for name, value in self.values().items())
+        reason = f" ({self.reason})" if self.reason else ""
+        ended = f"after {self.epochs} epoch{'s' * (self.epochs != 1)}, {self.ended - self.started:.0f} s"
+        scores = f" {self.scores()}" if self.objectives else ""
+        return f"#{self.trial} {self.state}{reason} {ended}:{scores} {point}"
 
 
 class Logbook:
@@ -67,7 +81,7 @@ class Logbook:
     def __init__(self, folder: Path) -> None:
         """Reads what is there; nothing is written. Raises InputError where a whole line is damaged."""
         self.folder = folder
-        self.path = folder / JOURNAL
+        self.path = folder / "journal.jsonl"
         self.rows: list[Row] = []
         self.interrupted: list[Row] = []
         self.asked: dict[int, Point] = {}
@@ -115,9 +129,8 @@ class Logbook:
     def end(self, row: Row) -> None:
         """A trial ended, and results.csv is made anew; or it was interrupted, and only its time is written down."""
         self._append(row.to_json())
-        if row.state == "interrupted":
-            return
-        write_text(self.folder / TABLE, table(self.rows))
+        if row.state != "interrupted":
+            write_text(self.folder / "results.csv", table(self.rows))
 
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps(event) + "\n"

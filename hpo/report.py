@@ -20,7 +20,7 @@ from hpo import figures
 from hpo.best import CLAIM
 from hpo.logbook import Logbook, Row
 from hpo.problem import Space
-from hpo.results import chosen, front, papers_choice
+from hpo.results import STATES, chosen, front, papers_choice
 from hpo.settings import SearchConfig
 
 _CAPTIONS = {
@@ -102,7 +102,7 @@ def page(config: SearchConfig, logbook: Logbook, space: Space, encoded: dict[str
 
 def _about(config: SearchConfig, logbook: Logbook, space: Space) -> str:
     rows = logbook.rows
-    counts = ", ".join(f"{sum(r.state == state for r in rows)} {state}" for state in figures.STATES)
+    counts = ", ".join(f"{sum(r.state == state for r in rows)} {state}" for state in STATES)
     epochs = sum(row.epochs for row in rows if row.state != "failed")
     planned = sum(config.epochs for row in rows if row.state != "failed")
     facts = {
@@ -115,11 +115,8 @@ def _about(config: SearchConfig, logbook: Logbook, space: Space) -> str:
     if planned and config.early_stopping:
         facts["early stopping"] = f"{1 - epochs / planned:.0%} of the epochs saved"
     if best := chosen(rows):
-        assert best.objectives is not None
-        point = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                          for name, value in best.point.items())  # fmt: skip
-        scores = f"MSE {best.objectives.mse:.3g}, 1 − LDS/attainable {best.objectives.gap:.3f}"
-        facts["chosen"] = f"trial {best.trial}: {point}; {scores}"
+        point = ", ".join(f"{name} {value}" for name, value in best.values(".4g").items())
+        facts["chosen"] = f"trial {best.trial}: {point}; {best.scores()}"
     lines = "".join(f"<tr><th class=text>{k}<td class=text style='white-space:normal'>{html.escape(str(v))}"
                     for k, v in facts.items())  # fmt: skip
     made = time.strftime("%F %T %Z")
@@ -147,9 +144,8 @@ def _table(rows: Sequence[Row], space: Space) -> str:
     body = []
     for row in sorted(rows, key=lambda row: row.trial):
         mse, gap = ("", "") if row.objectives is None else (f"{row.objectives.mse:.3g}", f"{row.objectives.gap:.3f}")
-        values = [row.point[name] for name in space]
-        cells = [mse, gap, *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)]
-        cells += [f"{row.epochs}", f"{row.ended - row.started:.0f}"]
+        values = row.values(".4g")
+        cells = [mse, gap, *(values[name] for name in space), f"{row.epochs}", f"{row.ended - row.started:.0f}"]
         marks = {"chosen": row is best, "the paper's rule": row is papers, "front": row.trial in on_front}
         state = "; ".join([row.state, *(mark for mark in marks if marks[mark]), *filter(None, [row.reason])])
         kind = "chosen" if row is best else "front" if row.trial in on_front else ""

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from hpcauxvae.metrics.pareto import choose, dominated_by, hypervolume, paper_products
 from hpo.logbook import Row
 
+STATES = ("finished", "stopped", "failed")
+"""Of a trial that ended."""
+
 
 def finished(rows: Sequence[Row]) -> list[Row]:
     """Those that count: all their epochs done."""

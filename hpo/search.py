@@ -23,6 +23,7 @@ from hpcauxvae.runtime.stop_requests import MORE_TO_DO, StopListener
 from hpcauxvae.types import InputError
 from hpo import pools
 from hpo.logbook import SETTINGS, Logbook, Row
+from hpo.pools import Pool
 from hpo.problem import Point, Space
 from hpo.progress import SearchProgress
 from hpo.settings import SearchConfig
@@ -34,10 +35,6 @@ _HOPELESS = 10
 succeeded: a node that can start nothing would use up the search."""
 
 
-Said = Callable[[Logbook, int], None]
-"""Tells the user how far the search is, when so many trials run."""
-
-
 class Hopeless(RuntimeError):
     """Every trial fails."""
 
@@ -46,16 +43,16 @@ class Search:
     """A search in its folder."""
 
     def __init__(
-        self, setup: Setup, logbook: Logbook, strategy: Strategy, pool: pools.Pool, progress: Said, max_evals: int
+        self, setup: Setup, logbook: Logbook, strategy: Strategy, pool: Pool, show: Callable[[int], None], trials: int
     ) -> None:
         self.setup, self.logbook, self.strategy, self.pool = setup, logbook, strategy, pool
-        self.progress, self.max_evals = progress, max_evals
+        self.show, self.trials = show, trials
         self.waiting: dict[Any, int] = {}
         self.unfinished = dict(logbook.running)
         self.before = len(logbook.rows)
 
     def run(self) -> None:
-        """Until max_evals trials ended, the strategy has no point left, a stop is asked for, or the time is up."""
+        """Until all trials ended, the strategy has no point left, a stop is asked for, or the time is up."""
         while True:
             self._hand_out()
             if not self.waiting:
@@ -82,7 +79,7 @@ class Search:
         if self.unfinished:
             trial = min(self.unfinished)
             return trial, self.unfinished.pop(trial)
-        if len(self.logbook.asked) >= self.max_evals:
+        if len(self.logbook.asked) >= self.trials:
             return -1, None
         trial, point = len(self.logbook.asked), self.strategy.ask()
         if point is not None:
@@ -93,7 +90,7 @@ class Search:
         self.logbook.end(row)
         if row.state != "interrupted":
             self.strategy.tell([row])
-        self.progress(self.logbook, min(len(self.waiting), self.pool.workers))
+        self.show(min(len(self.waiting), self.pool.workers))
         rows = self.logbook.rows
         last = rows[max(self.before, len(rows) - 2 * _HOPELESS) :]
         many = len(last) >= (2 * _HOPELESS if any(row.state != "failed" for row in rows) else _HOPELESS)
@@ -147,7 +144,7 @@ def open_logbook(config: SearchConfig) -> Logbook:
     return logbook
 
 
-def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
+def run_session(config: SearchConfig, pool: Pool, mark: str) -> int:
     """One session of a search: until it is done (0) or stopped (75)."""
     lock = RunLock(config.out)
     lock.acquire()
@@ -166,12 +163,12 @@ def run_session(config: SearchConfig, pool: pools.Pool, mark: str) -> int:
         )
         (setup.out / "trials").mkdir(exist_ok=True)
         logbook.session(mark=mark, workers=pool.workers, time=time.time())
-        with SearchProgress(config.trials, pool.workers, len(logbook.rows)) as progress:
-            Search(setup, logbook, strategy, pool, progress, config.trials).run()
+        with SearchProgress(logbook, config.trials, pool.workers) as progress:
+            Search(setup, logbook, strategy, pool, progress.show, config.trials).run()
         from hpo import report  # matplotlib, which no trial waits for
 
         report.write(config.out)
-        print(progress.summary(logbook, config.out))
+        print(progress.summary(config.out))
         if logbook.running or pools.STOP.is_set():
             return MORE_TO_DO
         if all(row.state == "failed" for row in logbook.rows):
@@ -225,7 +222,7 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
         if executor is None:
             return 0
-        with pools.Pool(executor, workers, pools.run_on_rank) as pool:
+        with Pool(executor, workers, pools.run_on_rank) as pool:
             return run_session(config, pool, mark)
 
 
