@@ -56,11 +56,10 @@ class BestConfig:
     """Noiseless draws of the same samples, for the ceiling of SSIM."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "processes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)}; allowed: at least 1")
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"workers = {self.workers}; allowed: at least 1")
+        for name in ("seeds", "epochs", "processes", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} = {value}; allowed: at least 1")
 
 
 def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:

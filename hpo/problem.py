@@ -128,9 +128,7 @@ def check_space(space: Space, config: TrainConfig) -> None:
     """
     own = model_class(config.model).SEARCHED
     others = {name for model in MODELS for name in model_class(model).SEARCHED} - own.keys()
-    if config.model not in MODELS:
-        others = set()  # it may read whatever an objective has
-    if unread := [name for name in space if name in others]:
+    if (unread := [name for name in space if name in others]) and config.model in MODELS:  # others may read anything
         raise InputError(
             f"{', '.join(unread)} in the space: {config.model} has no such hyperparameter, its trials would repeat; "
             f"allowed: {', '.join(own)}, and settings that are no model's own, such as network"
@@ -147,15 +145,13 @@ def check_space(space: Space, config: TrainConfig) -> None:
 
 def check_field(name: str, text: str) -> None:
     """Raises InputError unless `name` is a field of TrainConfig that the search may set."""
-    allowed = sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
-    if name in SEARCH_SETS and name != "data":
-        option = f"--{name.replace('_', '-')}"
-        raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {option} of the search itself")
-    if name not in allowed:
-        near = [f"perhaps {close}, of " for close in difflib.get_close_matches(name, allowed, 1)]
-        raise InputError(
-            f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {''.join(near)}{', '.join(allowed)}"
-        )
+    fields = sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
+    if name not in fields:
+        near = [f"perhaps {close}, of " for close in difflib.get_close_matches(name, fields, 1)]
+        allowed = "".join(near) + ", ".join(fields)
+        if name in SEARCH_SETS and name != "data":
+            allowed = f"--{name.replace('_', '-')} of the search itself"
+        raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {allowed}")
 
 
 def _value(name: str, value: str, whole: str) -> Any:

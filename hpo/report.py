@@ -14,6 +14,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import whole, write_text
 from hpcauxvae.types import Interval
 from hpo import figures
@@ -156,10 +157,5 @@ def _table(rows: Sequence[Row], space: Space) -> str:
 
 def main(argv: list[str]) -> int:
     """The command `python -m hpo.search report`."""
-    import tyro
-
-    config = tyro.cli(
-        ReportConfig, args=argv, prog="python -m hpo.search report", config=(tyro.conf.PositionalRequiredArgs,)
-    )
-    print(f"written: {write(config.search)}")
+    print(f"written: {write(parse(ReportConfig, argv, 'python -m hpo.search report').search)}")
     return 0

@@ -101,17 +101,11 @@ class Search:
 
 def strategy_of(config: SearchConfig, space: Space, logbook: Logbook) -> Strategy:
     """The strategy, told of every earlier trial."""
-    known = list(logbook.asked.values())
-    first = config.first()
-    strategy: Strategy
-    match config.strategy:
-        case "grid":
-            strategy = Grid(space, known)
-        case "random":
-            strategy = Random(space, known, config.seed, first)
-        case "cbo":
-            initial = min(2 * len(space) + 1, max(5, config.trials // 4))
-            strategy = Bayesian(space, known, config.seed, first, initial)
+    known, first = list(logbook.asked.values()), config.first()
+    strategy: Strategy = Grid(space, known) if config.strategy == "grid" else Random(space, known, config.seed, first)
+    if config.strategy == "cbo":
+        initial = min(2 * len(space) + 1, max(5, config.trials // 4))
+        strategy = Bayesian(space, known, config.seed, first, initial)
     strategy.tell(logbook.rows)
     return strategy
 

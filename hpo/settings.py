@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Interval
 from hpo.logbook import SETTINGS
 from hpo.problem import (
     GRIDS,
@@ -93,6 +93,8 @@ class SearchConfig:
         if self.device not in _DEVICES:
             raise InputError(f"device = {self.device}; allowed: {', '.join(_DEVICES)}")
         space = self.space()
+        if not space:
+            raise InputError(f"{self.model}: no hyperparameter is left to search; allowed: --vary NAME=LOW:HIGH")
         check_space(space, self.train_config())
         if self.strategy == "grid":
             grid_points(space)
@@ -113,10 +115,12 @@ class SearchConfig:
 
     def space(self) -> Space:
         """The axes of the search. Raises InputError where they are wrong."""
-        if self.strategy == "grid" or self.vary:
-            space = dict(GRIDS[self.grid]) if self.grid else named_once("vary", map(parse_axis, self.vary))
+        if self.vary:
+            space = named_once("vary", map(parse_axis, self.vary))
         elif self.grid:
-            space = {name: _box(values) for name, values in GRIDS[self.grid].items()}
+            grid = GRIDS[self.grid]
+            boxes: Space = {name: Interval(min(values), max(values), log=True) for name, values in grid.items()}
+            space = dict(grid) if self.strategy == "grid" else boxes
         else:
             space = declared_space(self.train_config())
         fixed = self.fixed().keys()
@@ -163,9 +167,3 @@ class SearchConfig:
         for name in now:
             if name not in MAY_CHANGE and now[name] != then[name]:
                 raise InputError(f"{self.out}: the search there has {name} = {then[name]}, now {now[name]}")
-
-
-def _box(values: Any) -> Any:
-    from hpcauxvae.types import Interval
-
-    return Interval(min(values), max(values), log=True)

@@ -7,7 +7,7 @@ that raises, returns NaN or is killed, and its files lose rows until the first s
 import itertools
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +19,18 @@ from hpo.stopping import expected
 _TRIES = 1000
 
 
-class Strategy(Protocol):
+class Strategy:
     """Proposes points and hears what became of them."""
 
     def ask(self) -> Point | None:
         """The next point, never one it gave or was told before; None when there is none left."""
+        raise NotImplementedError
 
     def tell(self, rows: Sequence[Row]) -> None:
-        """Trials that ended."""
+        """Trials that ended; nothing to learn from, for most strategies."""
 
 
-class Grid:
+class Grid(Strategy):
     """Every combination of the listed values, in order."""
 
     def __init__(self, space: Space, known: Sequence[Point]) -> None:
@@ -39,11 +40,8 @@ class Grid:
     def ask(self) -> Point | None:
         return self.left.pop(0) if self.left else None
 
-    def tell(self, rows: Sequence[Row]) -> None:
-        pass
 
-
-class Random:
+class Random(Strategy):
     """Independent points, uniform on each axis (or on its logarithm); `first` comes before them."""
 
     def __init__(self, space: Space, known: Sequence[Point], seed: int, first: Point | None) -> None:
@@ -54,11 +52,8 @@ class Random:
     def ask(self) -> Point | None:
         return fresh(self.first, self.space, self.seen, self.rng)
 
-    def tell(self, rows: Sequence[Row]) -> None:
-        pass
 
-
-class Bayesian:
+class Bayesian(Strategy):
     """DeepHyper's CBO: extremely randomised trees, scalarised anew at random with every trial that ends (Chebyshev).
 
     Failed trials count as the worst that was seen, so that the region around them is avoided; stopped ones as what

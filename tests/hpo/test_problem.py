@@ -169,6 +169,7 @@ def test_wrong_axes_are_refused(text, message):
         ({"vary": ("accumulate=2,4", "likelihood=gaussian,optimal")}, "accumulate = 2 with likelihood optimal"),
         ({"vary": ("gamma=1:5",)}, "gamma in the space: aux-vae has no such hyperparameter.*; allowed: beta, sigma"),
         ({"model": "beta-vae", "grid": "paper", "strategy": "grid"}, "lambda1, lambda2 in the space: beta-vae has no"),
+        ({"grid": "paper", "fix": ("beta=1", "lambda1=1", "lambda2=1")}, "no hyperparameter is left to search"),
         ({"model": "beta-vae", "grid": "paper"}, "lambda1, lambda2 in the space: beta-vae has no"),
     ],
 )
