@@ -15,7 +15,7 @@ import numpy as np
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import check_noiseless, evaluate
-from hpcauxvae.paper.recipes import GALAXY_EPOCHS
+from hpcauxvae.paper.experiments import GALAXY_EPOCHS
 from hpcauxvae.runtime.children import Minder, new_mark
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import write_json

@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from hpcauxvae.models import MODELS, model_class
-from hpcauxvae.paper.recipes import PAPER_GRID
+from hpcauxvae.paper.experiments import PAPER_GRID
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Around, InputError, Interval
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from hpcauxvae.data import hdf5
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.types import Factor, InputError
@@ -138,7 +137,7 @@ def _write_fits(
     primary = fits.PrimaryHDU(images_NCHW)
     for name, value in provenance.items():
         primary.header[f"HIERARCH {name}"] = _ascii(value) if isinstance(value, str) else value
-    if unit := image_unit(generator.data):
+    if unit := pictures.image_unit(generator.data):
         primary.header["BUNIT"] = _fits_unit(unit)
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
@@ -169,8 +168,8 @@ def _write_png(
     rows = images_NCHW.reshape(-1, wide, *images_NCHW.shape[1:])
     labels = [_named(generator.factors[across], value) for value in u_ND[:wide, across]]
     names = ["\n".join(_named(generator.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
-    shown = upright(rows, generator.data)
-    pictures.traversal(shown, names, [labels] * len(rows), path, unit=image_unit(generator.data))
+    shown = pictures.upright(rows, generator.data)
+    pictures.traversal(shown, names, [labels] * len(rows), path, unit=pictures.image_unit(generator.data))
 
 
 def _named(factor: Factor, value: float) -> str:

@@ -19,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.lds import LdsScore
 from hpcauxvae.runtime.files import whole
@@ -252,6 +253,16 @@ def correlation_map(
         ax.spines[:].set_visible(False)
         _colour_bar(figure, axes, norm, CORRELATIONS, "|correlation|")
         save(figure, path)
+
+
+def upright(images: NDArray, data: ImageSet) -> NDArray:
+    """Images (..., H, W) as they are drawn, first row on top: turned over where the file has its first row below."""
+    return images[..., ::-1, :] if data.provenance.get("image_origin") == "lower" else images
+
+
+def image_unit(data: ImageSet) -> str:
+    """Unit of the pixels, where the file tells."""
+    return str(data.provenance.get("image_unit", ""))
 
 
 def latent_name(column: int, aux_names: Sequence[str]) -> str:

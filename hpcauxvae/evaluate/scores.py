@@ -171,10 +171,10 @@ class Evaluator:
         )
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         pictures.reconstructions(
-            upright(scored.originals[shown], data),
-            upright(scored.reconstructions[shown], data),
+            pictures.upright(scored.originals[shown], data),
+            pictures.upright(scored.reconstructions[shown], data),
             folder / f"reconstructions-{scored.name}.png",
-            unit=image_unit(data),
+            unit=pictures.image_unit(data),
         )
         groups: dict[str, np.ndarray] = {self.run.config.model: per_image["ssim"]}
         ceiling = None
@@ -183,9 +183,8 @@ class Evaluator:
             groups[ceiling] = per_image["ssim_noiseless"]
         pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
         images, row_names, labels = self.traversal(scored)
-        pictures.traversal(
-            upright(images, data), row_names, labels, folder / f"traversal-{scored.name}.png", unit=image_unit(data)
-        )
+        path, unit = folder / f"traversal-{scored.name}.png", pictures.image_unit(data)
+        pictures.traversal(pictures.upright(images, data), row_names, labels, path, unit=unit)
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
@@ -244,16 +243,6 @@ def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> 
 
 def _same_samples(one: ImageSet, other: ImageSet) -> bool:
     return np.array_equal(one.values, other.values, equal_nan=True)
-
-
-def upright(images: np.ndarray, data: ImageSet) -> np.ndarray:
-    """Images (..., H, W) as they are drawn, first row on top: turned over where the file has its first row below."""
-    return images[..., ::-1, :] if data.provenance.get("image_origin") == "lower" else images
-
-
-def image_unit(data: ImageSet) -> str:
-    """Unit of the pixels, where the file tells."""
-    return str(data.provenance.get("image_unit", ""))
 
 
 def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:

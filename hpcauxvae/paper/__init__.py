@@ -1,1 +1,1 @@
-"""The tables and figures of Ganguli et al., from finished runs. To add one: a file here, and a line in __main__.py."""
+"""The tables and figures of Ganguli et al.: items.py says for each where it is drawn, and from which runs."""

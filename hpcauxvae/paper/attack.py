@@ -20,28 +20,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.evaluate.scores import Evaluator, Scored, image_unit, upright
+from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.metrics.intervals import Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
-from hpcauxvae.paper.runs import Found, needed
-from hpcauxvae.paper.sources import about, galaxies_by, opened
+from hpcauxvae.paper.experiments import METHODS
+from hpcauxvae.paper.runs import Runs
 from hpcauxvae.runtime.files import write_json, write_text
 
 IMAGES = 1000
 """Test images, as in the paper."""
 EPSILONS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """In units of the brightest training pixel."""
-MODELS = {
-    "beta-vae": ("β-VAE", pictures.GREY),
-    "idvae": ("IDVAE", pictures.BLUE),
-    "idvae-x": ("IDVAE-x", "#5aa38a"),
-    "aux-vae": ("Aux-VAE", pictures.MAROON),
-}
+COLOURS = dict(zip(METHODS, (pictures.GREY, pictures.BLUE, "#5aa38a", pictures.MAROON), strict=True))
 _BATCH = 500
 ALL = 0
-"""The case under which β-VAE stands, which trains on no label: one run serves for all."""
+"""The case under which β-VAE stands: it trains on no label, so that its run serves for all."""
 Curves = dict[str, list[Score]]
 """Mean SSIM for each epsilon: `ssim`, of the attacked image's reconstruction with the clean image;
 `ssim_reconstruction`, with the clean image's reconstruction; `ssim_random`, as the first for random signs."""
@@ -114,7 +108,7 @@ def table(found: Mapping[tuple[int, str], Curves]) -> str:
     for (case, model), curves in found.items():
         pairs = zip(curves["ssim"], curves["ssim_random"], strict=True)
         cells = [f"{pictures.with_interval(attack)} ({chance['value']:.3f})" for attack, chance in pairs]
-        lines.append([str(case or "all"), MODELS[model][0], *cells])
+        lines.append([str(case or "all"), METHODS[model], *cells])
     return (
         "Mean SSIM of the attacked image's reconstruction with the clean image, its 95 % interval, and in brackets the "
         "mean for random signs. IDVAE is told the clean image's labels; IDVAE-x sees the attacked image alone.\n\n"
@@ -122,31 +116,26 @@ def table(found: Mapping[tuple[int, str], Curves]) -> str:
     )
 
 
-def figure_8(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes fig8.png, fig8-examples.png, fig8.json and fig8.md from the galaxy runs there are."""
+def figure_8(name: str, runs: Runs, out: Path) -> list[Path]:
+    """Writes fig8.png, fig8-examples.png, fig8.json and fig8.md."""
     found: dict[tuple[int, str], Curves] = {}
     used: dict[str, Any] = {}
     rows: list[NDArray] = []
     names: list[str] = []
-    unit = ""
-    for case, model in ((ALL, "beta-vae"), *((case, model) for case in CASES for model in [*MODELS][1:])):
-        run = galaxies_by(runs, model, case or None)
-        if run is None:
-            continue
-        label = MODELS[model][0] + (f", case {case}" if case else "")
-        evaluator, scored = opened(run, IMAGES)
+    for label, run in runs.items():
+        model = run.config.model
+        case = (run.case if model != "beta-vae" else None) or ALL
+        evaluator, scored = run.opened(IMAGES)
         target = Target(evaluator, scored)
         signs = target.signs()
         found[case, model] = target.curves(signs)
-        used[label] = about(run) | found[case, model]
+        used[label] = run.about | found[case, model]
         if case in (ALL, 2) or not rows:
             names += [f"{label}:\nattacked", "reconstruction"]
             both = [target.under(signs, epsilon) for epsilon in EPSILONS]
-            rows += [np.stack([upright(pair[side][0], scored.data) for pair in both]) for side in (0, 1)]
-            unit = image_unit(scored.data)
-    if not found:
-        needed(runs, folder, 1)
-    paths = [out / name for name in ("fig8.png", "fig8-examples.png", "fig8.json", "fig8.md")]
+            rows += [np.stack([pictures.upright(pair[side][0], scored.data) for pair in both]) for side in (0, 1)]
+            unit = pictures.image_unit(scored.data)
+    paths = [out / f"{name}{end}" for end in (".png", "-examples.png", ".json", ".md")]
     draw(found, paths[0])
     labels = [[f"ε = {epsilon:g}" for epsilon in EPSILONS]] * len(rows)
     pictures.traversal(np.stack(rows), names, labels, paths[1], unit=unit)
@@ -161,20 +150,20 @@ def draw(found: Mapping[tuple[int, str], Curves], path: Path) -> None:
     with mpl.rc_context(pictures.STYLE):
         figure, axes = pictures.sheet(1, len(cases), 2.9 * len(cases) + 0.6, 3.0, sharey=True)
         for ax, case in zip(axes[0], cases, strict=True):
-            for model, (label, colour) in MODELS.items():
+            for model, colour in COLOURS.items():
                 curves = found.get((ALL if model == "beta-vae" else case, model), {})
                 for name, style in (("ssim", "-"), ("ssim_random", "--")):
                     scores = curves.get(name, [])
                     places = range(len(scores))
-                    ax.plot(places, [s["value"] for s in scores], style, color=colour, linewidth=1.3, label=label)
+                    ax.plot(places, [s["value"] for s in scores], style, color=colour, linewidth=1.3)
                     low, high = ([s[end] for s in scores] for end in ("low", "high"))
                     ax.fill_between(places, low, high, color=colour, alpha=0.25, linewidth=0)
             ax.set(title=f"case {case}" if case else "", xlabel="ε  [brightest training pixel]")
             ax.set_xticks(range(len(EPSILONS)), [f"{epsilon:g}" for epsilon in EPSILONS], fontsize=7)
             ax.yaxis.grid(True, color=pictures.PALE, linewidth=0.5)
         axes[0, 0].set_ylabel("SSIM of reconstruction\nwith clean image")
-        drawn = [MODELS[model] for model in MODELS if any(model == other for _, other in found)]
-        lines = [mpl.lines.Line2D([], [], color=colour, label=label) for label, colour in drawn]
+        drawn = [model for model in METHODS if any(model == other for _, other in found)]
+        lines = [mpl.lines.Line2D([], [], color=COLOURS[model], label=METHODS[model]) for model in drawn]
         lines.append(mpl.lines.Line2D([], [], color=pictures.INK, linestyle="--", label="random signs"))
         figure.legend(handles=lines, loc="outside upper left", ncols=4)
         pictures.save(figure, path)

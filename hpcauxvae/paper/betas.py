@@ -5,14 +5,12 @@ Suffix N: trials.
 
 import itertools
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from hpcauxvae.metrics.pareto import choose, paper_products
-from hpcauxvae.paper.recipes import BETA
-from hpcauxvae.paper.runs import Data, Found, last_epoch, of_one_setting, select
-from hpcauxvae.paper.table1 import METHODS
+from hpcauxvae.paper.experiments import BETA, LABELS, METHODS
+from hpcauxvae.paper.runs import EvaluatedRun, Runs, of_one_setting
 from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 
@@ -28,23 +26,24 @@ standardised MSE and 1 - LDS, whatever their signs; ours the point of the Pareto
 """
 
 
-def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes betas.md, a row for each trial. Raises InputError where no data set has two."""
+def draw(name: str, runs: Runs, out: Path) -> list[Path]:
+    """Writes betas.md, a row for each trial. Raises InputError where no data set has two of one model."""
     rows: list[str] = []
-    for data, (model, of_data) in itertools.product(get_args(Data), BETA.items()):
-        found = sorted(of_one_setting(select(runs, data=data, model=model), "beta"), key=_beta)
+    for data, (model, of_data) in itertools.product(LABELS, BETA.items()):
+        trials = [run for run in runs.values() if (run.data, run.config.model) == (data, model)]
+        found = sorted(of_one_setting(trials, "beta"), key=_beta)
         if len(found) > 1:
             rows += _rows(f"{data} | {METHODS[model]}", of_data[data], found)
     if not rows:
-        raise InputError(f"{folder}: fewer than 2 evaluated trials of one model; hpcauxvae paper betas makes them")
-    path = out / "betas.md"
+        raise InputError("fewer than 2 evaluated trials of one model; hpcauxvae paper betas makes them")
+    path = out / f"{name}.md"
     write_text(path, _HEAD + "\n".join(rows) + "\n")
     return [path]
 
 
-def _rows(name: str, taken: float, found: list[Found]) -> list[str]:
-    scores = [last_epoch(run)["validation"] for run in found]
-    mse_N, lds_N, ceiling_N = (np.array([one[name] for one in scores]) for name in ("mse", "lds", "lds_attainable"))
+def _rows(name: str, taken: float, found: list[EvaluatedRun]) -> list[str]:
+    scores = [run.last_epoch()["validation"] for run in found]
+    mse_N, lds_N, ceiling_N = (np.array([score[name] for score in scores]) for name in ("mse", "lds", "lds_attainable"))
     papers = int(paper_products(mse_N, 1 - lds_N).argmin())
     ours = choose(np.stack([np.log10(mse_N), 1 - lds_N / ceiling_N], 1))
     rows = []
@@ -56,5 +55,5 @@ def _rows(name: str, taken: float, found: list[Found]) -> list[str]:
     return rows
 
 
-def _beta(run: Found) -> float:
+def _beta(run: EvaluatedRun) -> float:
     return run.config.resolved_objective.beta

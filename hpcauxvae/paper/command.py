@@ -1,28 +1,29 @@
 """`python -m hpcauxvae.paper`: the tables and figures of the paper, from nothing, or from what is there of its runs."""
 
-import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+import hpcauxvae
 from hpcauxvae.paper.experiments import Experiment, chosen
-from hpcauxvae.paper.items import FROM_SCORES, ITEMS, draw
-from hpcauxvae.paper.jobs import Failed, threads
-from hpcauxvae.paper.make import Maker
-from hpcauxvae.paper.runs import Found, find
+from hpcauxvae.paper.items import FROM_SCORES, ITEMS
+from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig:
     """Makes the tables and figures of the paper, and before them the data, trainings and evaluations that they need.
 
     What is there already is used as it is; killed and started again, the command goes on where it was.
@@ -66,44 +67,50 @@ class Options:
         """The items that are asked for."""
         return list(ITEMS) if "all" in self.items else list(dict.fromkeys(self.items))
 
+    def experiments(self, names: list[str]) -> list[Experiment]:
+        """What items of these names read."""
+        return chosen({experiment for name in names for experiment in ITEMS[name].experiments.values()}, self.small)
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae paper`."""
     words = sys.argv[1:] if argv is None else argv
-    options = tyro.cli(Options, args=words, prog="hpcauxvae paper", config=(tyro.conf.FlagCreatePairsOff,))
-    runs = options.runs or Path("runs/paper-small" if options.small else "runs/paper")
-    out = options.out or (runs / "results" if options.small else Path("results/paper"))
-    maker = Maker(
-        runs=runs,
-        cars3d=options.cars3d,
-        dsprites=options.dsprites,
-        jobs=options.jobs,
-        small=options.small,
-        bf16=options.bf16,
-        drawn=tuple(_experiments([name for name in options.names if name not in FROM_SCORES], options.small)),
-    )
-    if not options.train and not runs.is_dir():
+    config = parse(PaperConfig, words, "hpcauxvae paper")
+    runs = config.runs or Path("runs/paper-small" if config.small else "runs/paper")
+    out = config.out or (runs / "results" if config.small else Path("results/paper"))
+    if not config.train and not runs.is_dir():
         raise InputError(f"--runs {runs}: no such folder")
+    from hpcauxvae.paper import jobs, make
+
+    maker = make.Maker(
+        runs=runs,
+        cars3d=config.cars3d,
+        dsprites=config.dsprites,
+        jobs=config.jobs,
+        small=config.small,
+        bf16=config.bf16,
+        drawn=tuple(config.experiments([name for name in config.names if name not in FROM_SCORES])),
+    )
     try:
-        made = maker.make(_experiments(options.names, options.small), options.dry_run) if options.train else None
-    except Failed as error:
+        made = maker.make(config.experiments(config.names), config.dry_run) if config.train else None
+    except jobs.Failed as error:
         print(f"error: {error}\nhpcauxvae paper --no-train draws from the runs that are there", file=sys.stderr)
         return error.code
-    if options.dry_run:
-        print(f"then: {', '.join(options.names)} into {out}")
+    if config.dry_run:
+        print(f"then: {', '.join(config.names)} into {out}")
         return 0
     out.mkdir(parents=True, exist_ok=True)
-    os.environ.update(threads(options.jobs))
+    os.environ.update(jobs.threads(config.jobs))
+    there = None if made is None else [experiment.name for experiment in made]
     command = f"hpcauxvae paper {shlex.join(words)}"
-    tasks = {name: (name, _found(name, runs, made), runs, out, command) for name in options.names}
     any_drawn = False
-    for name, drawing in _drawings(tasks, options.jobs):
+    for name, drawing in _drawings(config.names, config.jobs, runs, there, out, command):
         try:
             for path in drawing():
                 print(f"{name}: {path}", flush=True)
                 any_drawn = True
         except InputError as error:
-            if made is not None or name in options.items:
+            if made is not None or name in config.items:
                 raise
             print(f"{name}: not drawn: {error}", file=sys.stderr, flush=True)
     if not any_drawn:
@@ -111,24 +118,28 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _drawings(tasks: Mapping[str, tuple[Any, ...]], jobs: int) -> Iterator[tuple[str, Callable[[], list[Path]]]]:
-    """What draws each item, or waits for a process that does: few processes, since to start one takes seconds."""
-    if min(jobs, len(tasks)) == 1:
-        yield from ((name, partial(draw, *task)) for name, task in tasks.items())
+def draw(name: str, runs: Path, made: list[str] | None, out: Path, command: str) -> list[Path]:
+    """Draws an item from the runs that it reads, and beside it NAME.txt, which says where it comes from."""
+    from hpcauxvae.paper.runs import runs_of
+
+    found = runs_of(name, ITEMS[name], runs, made)
+    module, function = ITEMS[name].draw.split(":")
+    paths = getattr(import_module(f"hpcauxvae.paper.{module}"), function)(name, found, out)
+    lines = [
+        f"made by: {command}",
+        f"version: hpcauxvae {hpcauxvae.__version__}",
+        f"files: {', '.join(path.name for path in paths)}",
+        *(f"run: {run.folder}" for run in found.values()),
+    ]
+    write_text(out / f"{name}.txt", "\n".join(lines) + "\n")
+    return paths
+
+
+def _drawings(names: list[str], jobs: int, *where: Any) -> Iterator[tuple[str, Callable[[], list[Path]]]]:
+    """What draws each item, or waits for a process that does: few processes, since to start a process takes seconds."""
+    if min(jobs, len(names)) == 1:
+        yield from ((name, partial(draw, name, *where)) for name in names)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn")) as pool:
-        waiting = {name: pool.submit(draw, *task) for name, task in tasks.items()}
+    with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
+        waiting = {name: pool.submit(draw, name, *where) for name in names}
         yield from ((name, drawn.result) for name, drawn in waiting.items())
-
-
-def _experiments(names: list[str], small: bool) -> list[Experiment]:
-    return chosen(tuple(ITEMS[name].wants for name in names), small)
-
-
-def _found(name: str, runs: Path, made: list[Experiment] | None) -> list[Found]:
-    """The runs that an item reads: of the experiments that were made, or all that are there."""
-    wants = ITEMS[name].wants
-    if made is None:
-        return wants.read(find(runs / wants.sweep))
-    folders = {runs / one.name for one in chosen((wants,), small=False)} & {runs / one.name for one in made}
-    return find(runs / wants.sweep, folders)

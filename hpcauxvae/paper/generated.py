@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.generate import Generator
-from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.metrics.intervals import NORMAL_95, Array, Score, mean_score
-from hpcauxvae.paper.runs import Found, needed
-from hpcauxvae.paper.sources import about, check_scored, data_of
+from hpcauxvae.paper.runs import Runs
 from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import Factor, InputError
@@ -165,12 +163,12 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes generated.png, generated-examples.png, generated.json and generated.md from the Aux-VAE run of case 1."""
-    run = needed(runs, folder, 1)
-    data = open_set(data_of(run))
+def figure(name: str, runs: Runs, out: Path) -> list[Path]:
+    """Writes generated.png, generated-examples.png, generated.json and generated.md."""
+    (run,) = runs.values()
+    data = open_set(run.data_path)
     trained = load_run(run.folder)
-    check_scored(run, trained)
+    run.check_scored(trained)
     generator = Generator(trained, data)
     names = [factor.name for factor in generator.factors]
     u_NF = grid(generator.factors, LEVELS)
@@ -178,20 +176,20 @@ def figure(runs: list[Found], folder: Path, out: Path) -> list[Path]:
     images = generator.images(u_NF, np.zeros((len(u_NF), run.config.latents - len(names))))
     of_truth, of_generated = moments_of(truth), moments_of(images)
     report = {
-        **about(run),
+        **run.about,
         "factors": names,
         "levels": LEVELS,
         "n": len(u_NF),
         "pixels": error_summary(pixel_errors(images, truth)),
     } | compare(u_NF, names, of_truth, of_generated)
-    paths = [out / f"generated{end}" for end in (".png", "-examples.png", ".json", ".md")]
+    paths = [out / f"{name}{end}" for end in (".png", "-examples.png", ".json", ".md")]
     draw(of_truth, of_generated, paths[0])
     shown = np.random.default_rng(0).choice(len(u_NF), _EXAMPLES, replace=False)
     pictures.reconstructions(
-        upright(truth[shown], data),
-        upright(images[shown], data),
+        pictures.upright(truth[shown], data),
+        pictures.upright(images[shown], data),
         paths[1],
-        unit=image_unit(data),
+        unit=pictures.image_unit(data),
         names=("GalSim, noiseless", "generated"),
     )
     write_json(paths[2], report)

@@ -15,13 +15,11 @@ from matplotlib.figure import Figure
 from hpcauxvae.evaluate.pictures import BLUE, INK, MAROON, STYLE
 from hpcauxvae.metrics.pareto import choose, dominated_by, paper_products, standardised
 from hpcauxvae.models.objectives import OBJECTIVES
-from hpcauxvae.paper.recipes import PAPER_GRID
-from hpcauxvae.paper.runs import Found, last_epoch, of_one_setting, select
+from hpcauxvae.paper.experiments import GRID_CASE, PAPER_GRID
+from hpcauxvae.paper.runs import EvaluatedRun, Runs, of_one_setting
 from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
 
-CASE = 2
-"""The galaxy case of the grid; the paper does not say which it took."""
 Point = tuple[float, ...]
 """beta, lambda1, lambda2"""
 POINTS: tuple[Point, ...] = tuple(itertools.product(*PAPER_GRID.values()))
@@ -80,17 +78,17 @@ class Grid:
         return choose(self.compared_N2)
 
 
-def grid_of(runs: list[Found], folder: Path) -> Grid:
+def grid_of(runs: Runs) -> Grid:
     """The largest grid among the runs. Raises InputError, with what is missing, where there are fewer than 2 points."""
-    of_case = select(runs, data="galaxies", case=CASE, model="aux-vae")
-    whole = [run for run in of_case if _point(run) in POINTS and last_epoch(run)["epoch"] == run.config.epochs]
+    of_case = [run for run in runs.values() if run.case == GRID_CASE and run.config.model == "aux-vae"]
+    whole = [run for run in of_case if _point(run) in POINTS and run.last_epoch()["epoch"] == run.config.epochs]
     trials = of_one_setting(whole, *PAPER_GRID)
     if len(trials) < 2:
         raise InputError(
-            f"{folder}: fewer than 2 evaluated runs of galaxy case {CASE} on the grid of Fig. 16, {PAPER_GRID}; "
+            f"fewer than 2 evaluated runs of galaxy case {GRID_CASE} on the grid of Fig. 16, {PAPER_GRID}; "
             "hpcauxvae paper fig16 makes them"
         )
-    found = {_point(run): last_epoch(run)["validation"] for run in trials}
+    found = {_point(run): run.last_epoch()["validation"] for run in trials}
     points = tuple(point for point in POINTS if point in found)
     mse_N, lds_N, attainable_N = (
         np.array([found[point][name] for point in points]) for name in ("mse", "lds", "lds_attainable")
@@ -105,23 +103,23 @@ def grid_of(runs: list[Found], folder: Path) -> Grid:
     )
 
 
-def _point(run: Found) -> Point:
+def _point(run: EvaluatedRun) -> Point:
     objective = run.config.resolved_objective
     return objective.beta, objective.lambda1, objective.lambda2
 
 
-def figure_16(runs: list[Found], folder: Path, out: Path) -> list[Path]:
+def figure_16(name: str, runs: Runs, out: Path) -> list[Path]:
     """Writes fig16.md, a row for each trial, and fig16.png."""
-    grid = grid_of(runs, folder)
-    table, picture = out / "fig16.md", out / "fig16.png"
+    grid = grid_of(runs)
+    table, picture = out / f"{name}.md", out / f"{name}.png"
     write_text(table, _table(grid))
     _picture(grid, picture)
     return [table, picture]
 
 
-def table_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
+def table_4(name: str, runs: Runs, out: Path) -> list[Path]:
     """Writes table4.md: the chosen weights of each data set."""
-    grid = grid_of(runs, folder)
+    grid = grid_of(runs)
     rows = [
         "| data set | the paper's choice | the paper's rule on our grid | our choice | our default |",
         "|---|---|---|---|---|",
@@ -131,7 +129,7 @@ def table_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
         ours = [_weights(grid.points[i]) for i in (grid.papers, grid.ours)] if name == "galaxies" else ["not run"] * 2
         own = (default.beta, default.lambda1, default.lambda2)
         rows.append(f"| {name} | {_weights(point)} | {ours[0]} | {ours[1]} | {_weights(own)} |")
-    path = out / "table4.md"
+    path = out / f"{name}.md"
     write_text(
         path,
         "# Table 4: β, λ1, λ2\n\n"
@@ -144,7 +142,7 @@ def table_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
 
 def _what(grid: Grid) -> str:
     return (
-        f"Aux-VAE on galaxies, case {CASE}, objective `{grid.objective}`, "
+        f"Aux-VAE on galaxies, case {GRID_CASE}, objective `{grid.objective}`, "
         f"{grid.epochs} epoch{'s' * (grid.epochs > 1)}, {len(grid.points)} of {len(POINTS)} points"
     )
 

@@ -1,53 +1,79 @@
-"""The items by name: what draws each, and which runs it reads. To add one: a line here."""
+"""The tables and figures by name: what draws each, and the experiments whose runs it reads.
 
-from pathlib import Path
+To add one: a file here with a function of (name, runs, out), and an entry below.
+"""
 
-import hpcauxvae
-from hpcauxvae.paper import attack, betas, figures, generated, grid, perturbation, table1, tsne
-from hpcauxvae.paper.runs import Entry, Found, Wants
-from hpcauxvae.runtime.files import write_text
+from collections.abc import Mapping
+from typing import NamedTuple
 
-_GALAXIES = Wants(data=("galaxies",))
-_OTHERS = Wants(data=("cars3d", "dsprites"))
-_GRID = Wants(data=("galaxies",), objectives=("reference",), sweep="grid")
-_COMPARED = ("beta-vae", "idvae", "aux-vae")
-_OURS = ("aux-vae",)
+from hpcauxvae.paper.experiments import EXPERIMENTS, METHODS
 
-ITEMS: dict[str, Entry] = {
-    "table1": Entry(table1.draw, Wants(objectives=(), all_seeds=True)),
-    "table4": Entry(grid.table_4, _GRID),
-    "fig1": Entry(tsne.figure_1, _GALAXIES._replace(cases=(1,), models=("beta-vae",))),
-    "fig2": Entry(figures.figure_2, _GALAXIES),
-    "fig3": Entry(figures.figure_3, _GALAXIES._replace(cases=(2,), models=("idvae", "aux-vae"))),
-    "fig4": Entry(perturbation.figure_4, _GALAXIES._replace(models=_OURS)),
-    "fig5": Entry(figures.figure_5, _GALAXIES._replace(cases=(2,), models=_COMPARED)),
-    "fig6": Entry(tsne.figure_6, _GALAXIES._replace(models=("beta-vae", "idvae"))),
-    "fig7": Entry(tsne.figure_7, _GALAXIES._replace(models=_OURS)),
-    "fig8": Entry(attack.figure_8, _GALAXIES._replace(models=(*_COMPARED, "idvae-x"))),
-    "fig9": Entry(figures.figure_9, _GALAXIES._replace(models=("beta-vae",))),
-    "fig10": Entry(figures.figure_10, _GALAXIES._replace(cases=(1, 3), models=("idvae", "aux-vae"))),
-    "fig11": Entry(figures.figure_11, _GALAXIES._replace(models=("idvae",))),
-    "fig12": Entry(figures.figure_12, _GALAXIES._replace(models=_OURS)),
-    "fig13": Entry(tsne.figure_13, _OTHERS._replace(models=_COMPARED)),
-    "fig14": Entry(figures.figure_14, _OTHERS._replace(models=_OURS)),
-    "fig15": Entry(figures.figure_15, _OTHERS._replace(models=_OURS)),
-    "fig16": Entry(grid.figure_16, _GRID),
-    "betas": Entry(betas.draw, Wants(sweep="betas")),
-    "generated": Entry(generated.figure, _GALAXIES._replace(cases=(1,), models=_OURS)),
+Experiments = Mapping[str, str]
+"""Names of experiments by label: as it stands beside what is drawn of the run, or in the name of its file."""
+
+
+class Item(NamedTuple):
+    """A table or figure."""
+
+    draw: str
+    """MODULE:FUNCTION in this folder, of (the name, the runs by label, a folder): writes and returns files there."""
+    experiments: Experiments
+    every: bool = False
+    """It reads every run in the folder of these experiments, whatever it trained."""
+    any_will_do: bool = False
+    """Where there is no run of these experiments, any other on the same data set will do."""
+
+
+_CASES = (1, 2, 3)
+_AUX, _IDVAE = ([f"galaxies-case{case}-{model}-0" for case in _CASES] for model in ("aux-vae", "idvae"))
+_BETA_VAE = "galaxies-case1-beta-vae-0"
+_ALL_METHODS = {"β-VAE": _BETA_VAE} | {
+    f"{METHODS[model]}, case {case}": f"galaxies-case{case}-{model}-0"
+    for case in _CASES
+    for model in ("idvae", "idvae-x", "aux-vae")
 }
+_BY_CASE = {f"case {case}": name for case, name in zip(_CASES, _AUX, strict=True)}
+_CASE_2 = {"aux-vae": _AUX[1], "idvae": _IDVAE[1]}
+_OTHER_DATA = {
+    f"{data}-{labels}": f"{data}-{labels}-aux-vae-0" for data in ("dsprites", "cars3d") for labels in ("raw", "sound")
+}
+_MODELS_ON_OTHER_DATA = {
+    f"{data}-{model}": f"{data}-raw-{model}-0"
+    for data in ("dsprites", "cars3d")
+    for model in ("beta-vae", "idvae", "aux-vae")
+}
+
+
+def _all(sweep: str) -> Experiments:
+    return {experiment.name: experiment.name for experiment in EXPERIMENTS if experiment.sweep == sweep}
+
+
+ITEMS: dict[str, Item] = {
+    "table1": Item("table1:draw", _all(""), every=True),
+    "table4": Item("grid:table_4", _all("grid"), every=True),
+    "fig1": Item("tsne:figure_1", {"": _BETA_VAE}, any_will_do=True),
+    "fig2": Item("figures:figure_2", _ALL_METHODS),
+    "fig3": Item("figures:scatters", _CASE_2),
+    "fig4": Item("perturbation:figure_4", _BY_CASE),
+    "fig5": Item("figures:figure_5", _CASE_2 | {"beta-vae": _BETA_VAE}),
+    "fig6": Item("tsne:figure_6", {
+        "β-VAE": _BETA_VAE, **{f"IDVAE\ncase {case}": name for case, name in enumerate(_IDVAE, 1)}
+    }),
+    "fig7": Item("tsne:figure_7", _BY_CASE),
+    "fig8": Item("attack:figure_8", _ALL_METHODS),
+    "fig9": Item("figures:scatters", {"beta-vae": _BETA_VAE}),
+    "fig10": Item("figures:scatters", {
+        "idvae-case1": _IDVAE[0], "aux-vae-case1": _AUX[0], "idvae-case3": _IDVAE[2], "aux-vae-case3": _AUX[2]
+    }),
+    "fig11": Item("figures:traversals", {f"idvae-case{case}": name for case, name in enumerate(_IDVAE, 1)}),
+    "fig12": Item("figures:traversals", {f"aux-vae-case{case}": name for case, name in enumerate(_AUX, 1)}),
+    "fig13": Item("tsne:figure_13", _MODELS_ON_OTHER_DATA),
+    "fig14": Item("figures:figure_14", _OTHER_DATA),
+    "fig15": Item("figures:scatters", _OTHER_DATA),
+    "fig16": Item("grid:figure_16", _all("grid"), every=True),
+    "betas": Item("betas:draw", _all("betas"), every=True),
+    "generated": Item("generated:figure", {"": _AUX[0]}),
+}  # fmt: skip
 FROM_SCORES = ("table1", "table4", "fig16", "betas")
 """Items that read what a run says of itself alone (config.json, metrics.json, metrics.jsonl); the others need the
 weights, and what they were trained on."""
-
-
-def draw(name: str, found: list[Found], runs: Path, out: Path, command: str) -> list[Path]:
-    """Draws an item from the runs that it reads, and beside it NAME.txt, which says where it comes from."""
-    paths = ITEMS[name].draw(found, runs, out)
-    lines = [
-        f"made by: {command}",
-        f"version: hpcauxvae {hpcauxvae.__version__}",
-        f"files: {', '.join(path.name for path in paths)}",
-        *(f"run: {run.folder}" for run in found),
-    ]
-    write_text(out / f"{name}.txt", "\n".join(lines) + "\n")
-    return paths

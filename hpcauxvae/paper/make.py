@@ -1,4 +1,4 @@
-"""What the items lack is made: data files, trainings, evaluations, in this order; what is there is left as it is.
+"""Makes what the items lack: data files, trainings, evaluations, in this order; what is there is left as it is.
 
 Killed at any moment, the same command goes on. A data file stands under its name only when it is whole, a training goes
 on from its last checkpoint, and an evaluation writes metrics.json last.
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.paper.experiments import Experiment
+from hpcauxvae.paper.experiments import Data, Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, run
-from hpcauxvae.paper.runs import METRICS, PRECISION, Data, codes_path
+from hpcauxvae.paper.runs import CONFIG, METRICS, PRECISION, codes_path
 from hpcauxvae.runtime.children import threads_each
 from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train.checkpoint import LAST
@@ -30,20 +30,10 @@ SEED, FRESH_SEED = 7, 8
 """Of the simulated galaxies; those of the demo."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How much data is made."""
-
-    galaxies: int
-    fresh: int
-    """Galaxies that no training sees."""
-    ellipses: int
-    cars: int | None
-    """None: all that there are."""
-
-
-FULL = Sizes(galaxies=16_384, fresh=131_072, ellipses=50_000, cars=None)
-SMALL = Sizes(galaxies=240, fresh=240, ellipses=240, cars=3)
+FULL = {"galaxies": 16_384, "fresh": 131_072, "dsprites": 50_000}
+SMALL = {"galaxies": 240, "fresh": 240, "dsprites": 240}
+"""Samples of each data file; no training sees `fresh`. Of Cars3D all, or SMALL_CARS."""
+SMALL_CARS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,18 +101,18 @@ class Maker:
         sizes = SMALL if self.small else FULL
         first, second = [], []
         if "galaxies" in wanted:
-            for name, n, seed in (("galaxies", sizes.galaxies, SEED), ("fresh", sizes.fresh, FRESH_SEED)):
+            for name, n, seed in (("galaxies", sizes["galaxies"], SEED), ("fresh", sizes["fresh"], FRESH_SEED)):
                 if not self._there(name, n):
                     first.append(self._simulation(name, "--n", str(n), "--seed", str(seed)))
                 if not self._there(f"{name}-noiseless", n):
                     second.append(self._simulation(f"{name}-noiseless", "--like", str(self._path(name)), "--noiseless"))
-        if "dsprites" in wanted and not self._there("dsprites", sizes.ellipses):
-            words = ["--shapes", "ellipse", "--n", str(sizes.ellipses)]
+        if "dsprites" in wanted and not self._there("dsprites", sizes["dsprites"]):
+            words = ["--shapes", "ellipse", "--n", str(sizes["dsprites"])]
             words += ["--archive", str(self.dsprites)] if self.dsprites else []
             first.append(self._conversion("dsprites", words))
         if "cars3d" in wanted and not self._there("cars3d", None):
             assert self.cars3d is not None
-            words = ["--cars", str(sizes.cars)] if sizes.cars else []
+            words = ["--cars", str(SMALL_CARS)] if self.small else []
             first.append(self._conversion("cars3d", words, str(self.cars3d)))
         return [first, second]
 
@@ -184,7 +174,7 @@ class Maker:
         another training.
         """
         config = self.config(one)
-        saved = _read(config.out / "config.json")
+        saved = _read(config.out / CONFIG)
         if saved is None:
             return "missing"
         was = _fields(TrainConfig.completed(saved))

@@ -17,13 +17,10 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.evaluate.scores import image_unit, upright
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
-from hpcauxvae.paper.runs import Found, needed
-from hpcauxvae.paper.sources import about, galaxies_by, opened
+from hpcauxvae.paper.runs import Runs
 from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.types import InputError
 
@@ -95,7 +92,7 @@ def summary(perturbation: Perturbation) -> dict[str, dict[str, Score]]:
     }
 
 
-def table(cases: Mapping[int, Mapping[str, Mapping[str, Score]]]) -> str:
+def table(cases: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> str:
     """A line for each case and kind."""
     targets = ("original", "unperturbed")
     heads = ("case", "noise", *(f"{score} to the {target}" for score in ("SSIM", "MSE") for target in targets), "n")
@@ -103,28 +100,24 @@ def table(cases: Mapping[int, Mapping[str, Mapping[str, Score]]]) -> str:
     for case, kinds in cases.items():
         for kind, scores in kinds.items():
             cells = [f"{s['value']:.4g} [{s['low']:.4g}, {s['high']:.4g}]" for s in map(scores.__getitem__, _SHOWN)]
-            lines.append(" | ".join([str(case), kind, *cells, str(scores["ssim"]["n"])]))
+            lines.append(" | ".join([case.removeprefix("case "), kind, *cells, str(scores["ssim"]["n"])]))
     return "MSE in units of the squared training maximum.\n\n" + "".join(f"| {line} |\n" for line in lines)
 
 
 _SHOWN = ("ssim", "ssim_unperturbed", "mse", "mse_unperturbed")
 
 
-def figure_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes fig4.png, fig4-examples.png, fig4.json and fig4.md from the Aux-VAE runs of the galaxy cases there are."""
-    found: dict[int, Perturbation] = {}
+def figure_4(name: str, runs: Runs, out: Path) -> list[Path]:
+    """Writes fig4.png, fig4-examples.png, fig4.json and fig4.md."""
+    found: dict[str, Perturbation] = {}
     report: dict[str, Any] = {}
     rows: list[NDArray] = []
     names: list[str] = []
     labels: list[list[str]] = []
-    unit = ""
-    for case in CASES:
-        run = galaxies_by(runs, "aux-vae", case)
-        if run is None:
-            continue
-        evaluator, scored = opened(run, IMAGES)
+    for label, run in runs.items():
+        evaluator, scored = run.opened(IMAGES)
         n = len(scored.originals)
-        found[case] = perturb(
+        perturbation = found[label] = perturb(
             evaluator.decode,
             scored.originals,
             scored.mean_NZ[:n],
@@ -132,27 +125,22 @@ def figure_4(runs: list[Found], folder: Path, out: Path) -> list[Path]:
             d=len(evaluator.aux),
             maximum=float(evaluator.model.maximum),
         )
-        report[f"case {case}"] = about(run) | {"scores": summary(found[case])}
+        report[label] = run.about | {"scores": summary(perturbation)}
         shown = np.linspace(0, n - 1, _EXAMPLES).astype(int)
-        rows.append(upright(scored.originals[shown], scored.data))
-        names.append(f"case {case}, original")
-        labels.append([""] * _EXAMPLES)
-        for kind, images in found[case].images.items():
-            rows.append(upright(images[shown], scored.data))
-            names.append(kind)
-            labels.append([f"SSIM {value:.3f}" for value in found[case].to_original[kind]["ssim"][shown]])
-        unit = image_unit(scored.data)
-    if not found:
-        needed(runs, folder, 1)
-    paths = [out / name for name in ("fig4.png", "fig4-examples.png", "fig4.json", "fig4.md")]
+        rows += [pictures.upright(x[shown], scored.data) for x in (scored.originals, *perturbation.images.values())]
+        names += [f"{label}, original", *KINDS]
+        ssim = [perturbation.to_original[kind]["ssim"][shown] for kind in KINDS]
+        labels += [[""] * _EXAMPLES, *([f"SSIM {value:.3f}" for value in values] for values in ssim)]
+        unit = pictures.image_unit(scored.data)
+    paths = [out / f"{name}{end}" for end in (".png", "-examples.png", ".json", ".md")]
     draw(found, paths[0])
     pictures.traversal(np.stack(rows), names, labels, paths[1], unit=unit)
     write_json(paths[2], report)
-    write_text(paths[3], table({case: summary(perturbation) for case, perturbation in found.items()}))
+    write_text(paths[3], table({label: block["scores"] for label, block in report.items()}))
     return paths
 
 
-def draw(found: Mapping[int, Perturbation], path: Path) -> None:
+def draw(found: Mapping[str, Perturbation], path: Path) -> None:
     """SSIM of each image by case and kind, against the originals and against the unperturbed reconstructions.
 
     Box: quartiles; line: median; whiskers: 5th and 95th percentile; number: mean.
@@ -166,7 +154,7 @@ def draw(found: Mapping[int, Perturbation], path: Path) -> None:
             pictures.boxes(ax, [v[~np.isnan(v)] for v in values], at, _COLOURS * len(side), width=0.2)
             ax.set(xlabel=f"SSIM to the {to}")
             ax.xaxis.grid(True, color=pictures.PALE, linewidth=0.5)
-        axes[0, 0].set_yticks(range(len(found)), [f"case {case}" for case in found])
+        axes[0, 0].set_yticks(range(len(found)), list(found))
         axes[0, 0].set_ylim(len(found) - 0.5, -0.5)
         patches = [mpl.patches.Patch(color=colour, label=kind) for kind, colour in zip(KINDS, _COLOURS, strict=True)]
         figure.legend(handles=patches, loc="outside upper left", ncols=3)

@@ -1,40 +1,47 @@
-"""Finished runs, found by what they trained: the paper's tables and figures read them and never train."""
+"""Evaluated runs, by what they trained; the model, the data and the codes of one. Tables and figures never train."""
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from hpcauxvae.data import cars3d, dsprites
-from hpcauxvae.data.galaxies import CASES, FACTORS
-from hpcauxvae.paper.recipes import Variant, command, galaxies
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.data.galaxies import FACTORS
+from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import Evaluator, Scored
+from hpcauxvae.paper.experiments import LABELS, Data, kind
+from hpcauxvae.paper.items import Item
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.run import Run
 from hpcauxvae.train.tracking import LOG, history
 from hpcauxvae.types import InputError
 
 CONFIG, METRICS = "config.json", "metrics.json"
 PRECISION = ("bf16",)
 """Fields of a configuration that say how it was computed: runs that differ in no other are seeds of one experiment."""
-Sweep = Literal["", "grid", "betas"]
-"""Folder, below that of the runs, of trials of weights: the grid of Fig. 16, and beta-VAE's of section C.1."""
-
-Data = Literal["galaxies", "cars3d", "dsprites"]
-
-_CASES = {names: case for case, names in CASES.items()}
 _GALAXY_FACTORS = {factor.name for factor in FACTORS}
-_LABELS: dict[tuple[str, ...], tuple[Data, Variant]] = {
-    cars3d.LABELS["raw"]: ("cars3d", "raw"),
-    cars3d.LABELS["sound"]: ("cars3d", "sound"),
-    dsprites.LABELS["raw"]: ("dsprites", "raw"),
-    dsprites.LABELS["sound"]: ("dsprites", "sound"),
-}
+_BY_NAMES = {names: (data, labels) for data, kinds in LABELS.items() for labels, names in kinds.items()}
+
+
+class StoredCodes(NamedTuple):
+    """The codes of a run's test split, from its codes-test.h5."""
+
+    data: ImageSet
+    index_N: NDArray[np.int64]
+    """Which samples of `data`."""
+    mean_NZ: NDArray[np.float64]
+    logvar_NZ: NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """An evaluated run."""
+class EvaluatedRun:
+    """A run with its scores."""
 
     folder: Path
     config: TrainConfig
@@ -46,20 +53,92 @@ class Found:
         """Which data set it is, by the auxiliary variables; None where it is another."""
         if self.config.aux and set(self.config.aux_names) <= _GALAXY_FACTORS:
             return "galaxies"
-        return _LABELS.get(self.config.aux_names, (None, "raw"))[0]
+        return _BY_NAMES.get(self.config.aux_names, (None, ""))[0]
+
+    @property
+    def labels(self) -> str:
+        """Which of LABELS it has; empty for other variables."""
+        return _BY_NAMES.get(self.config.aux_names, (None, ""))[1]
 
     @property
     def case(self) -> int | None:
         """The galaxies' case; None for other data and other variables."""
-        return _CASES.get(self.config.aux_names)
+        return int(self.labels.removeprefix("case")) if self.labels.startswith("case") else None
 
     @property
-    def variant(self) -> Variant:
-        """Which labels it was given."""
-        return _LABELS.get(self.config.aux_names, (None, "raw"))[1]
+    def kind(self) -> str:
+        """As the name of an experiment but for the seed; empty where it is none of the paper's."""
+        if not self.data or not (self.labels or self.config.model == "beta-vae"):
+            return ""
+        return kind(self.data, self.labels, self.config.model, self.config.objective)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Which run it is, for the numbers beside a picture."""
+        return {"run": self.folder.name, "objective": self.config.objective}
+
+    @property
+    def data_path(self) -> Path:
+        """Where the data set lay when the run was evaluated."""
+        moved = self.metrics.get("settings", {}).get("data")
+        return Path(moved) if moved else self.config.data
+
+    def setting(self, *free: str) -> dict[str, Any]:
+        """What was trained, but for the free fields and the precision."""
+        config = self.config.decisive() | dataclasses.asdict(self.config.resolved_objective)
+        return {name: value for name, value in config.items() if name not in ("resolved_objective", *PRECISION, *free)}
+
+    def last_epoch(self) -> dict[str, Any]:
+        """The row of the last epoch in the log. Raises InputError where there is none."""
+        rows = history(self.folder)
+        if not rows:
+            path = self.folder / LOG
+            raise InputError(f"{path}: is missing or empty; remove {self.folder}, and the run is made again")
+        return rows[-1]
+
+    def codes_file(self, name: str = "test") -> Path:
+        """The codes of a set (test or fresh). Raises InputError where they are gone."""
+        path = codes_path(self.folder, name)
+        if not path.exists():
+            raise InputError(f"{path}: no such file; `hpcauxvae evaluate {self.folder}` writes it")
+        return path
+
+    def codes(self, most: int) -> StoredCodes:
+        """At most `most` test codes, spread evenly. Raises InputError where they or the data set are not there."""
+        with h5py.File(self.codes_file()) as file:
+            rows = np.unique(np.linspace(0, len(file["index"]) - 1, most).astype(int))
+            index, mean, logvar = (file[name][:][rows] for name in ("index", "mean", "logvar"))
+        return StoredCodes(open_set(self.data_path), index, mean, logvar)
+
+    def opened(self, images: int) -> tuple[Evaluator, Scored]:
+        """The model and the test split, of which the first `images` are decoded too.
+
+        Raises InputError where the data set is not where the evaluation found it, or what check_scored raises.
+        """
+        evaluator = Evaluator(EvaluateConfig(run=self.folder, data=self.data_path, images=images))
+        self.check_scored(evaluator.run)
+        return evaluator, next(evaluator.sets())
+
+    def check_scored(self, trained: Run) -> None:
+        """Raises InputError where the weights are of another epoch than the scores."""
+        epoch, scored = trained.state["epoch"], self.metrics["epoch"]
+        if epoch != scored:
+            raise InputError(
+                f"{self.folder / METRICS}: is of epoch {scored}, but the weights beside it are of epoch {epoch}; "
+                f"`hpcauxvae evaluate {self.folder}` scores these, or train it to its end"
+            )
 
 
-def find(folder: Path, only: Collection[Path] | None = None) -> list[Found]:
+Runs = Mapping[str, EvaluatedRun]
+"""What an item reads, by label."""
+
+
+def codes_path(run: Path, name: str) -> Path:
+    """Where the evaluation of a run puts the codes of a set (test or fresh)."""
+    return run / f"codes-{name}.h5"
+
+
+def find(folder: Path, only: Collection[Path] | None = None) -> list[EvaluatedRun]:
     """The evaluated runs in the folders directly below `folder`, or in those of them that are in `only`, by name.
 
     Raises InputError, naming the file and what mends it, where one is damaged or not of this version: a table from
@@ -69,12 +148,38 @@ def find(folder: Path, only: Collection[Path] | None = None) -> list[Found]:
     return [_read(run) for run in folders if only is None or run in only]
 
 
-def _read(run: Path) -> Found:
+def runs_of(name: str, item: Item, runs: Path, made: Collection[str] | None) -> dict[str, EvaluatedRun]:
+    """The runs that an item reads, by label. Raises InputError where there is none.
+
+    made: the names of the experiments that are there. None: each run counts as the experiment that it is by its
+    configuration, whatever its folder is called, and of several that differ in the seed the first is taken.
+    """
+    first, *others = item.experiments.values()
+    folder = (runs / first).parent
+    if made is not None:
+        by_folder = {run.folder: run for run in find(folder, [runs / experiment for experiment in made])}
+        found = {label: by_folder[runs / name] for label, name in item.experiments.items() if runs / name in by_folder}
+    elif item.every:
+        found = {run.folder.name: run for run in find(folder)}
+    else:
+        there = sorted(find(folder), key=lambda run: (run.config.seed, run.folder.name))
+        by_kind = {run.kind: run for run in reversed(there)}
+        kinds = {label: name.rpartition("-")[0] for label, name in item.experiments.items()}
+        found = {label: by_kind[kind] for label, kind in kinds.items() if kind in by_kind}
+        if not found and item.any_will_do:
+            found = {run.folder.name: run for run in there if run.data == first.split("-")[0]}
+    if not found:
+        more = f" or the {len(others)} others of {name}" if others else ""
+        raise InputError(f"{folder}: no evaluated run of {first}{more}; hpcauxvae paper {name} makes them")
+    return found
+
+
+def _read(run: Path) -> EvaluatedRun:
     with _checked(run / CONFIG, f"train {run} again, or move it elsewhere"):
         config = TrainConfig.from_json(_object(run / CONFIG, "resolved_objective", "data", "out"))
     with _checked(run / METRICS, f"`hpcauxvae evaluate {run}` writes it anew, or move {run} elsewhere"):
         metrics = _object(run / METRICS, "epoch", "sets")
-    return Found(folder=run, config=config, metrics=metrics)
+    return EvaluatedRun(folder=run, config=config, metrics=metrics)
 
 
 @contextlib.contextmanager
@@ -102,96 +207,13 @@ def _object(path: Path, *needed: str) -> dict[str, Any]:
     return content
 
 
-def select(
-    runs: list[Found],
-    *,
-    data: Data | None = None,
-    case: int | None = None,
-    model: str | None = None,
-    objective: str | None = None,
-    variant: Variant | None = None,
-) -> list[Found]:
-    """The runs that have what is given: by case, the raw labels before the sound ones, then by seed."""
-    wanted = {"data": data, "case": case, "variant": variant}
-    trained = {"model": model, "objective": objective}
-    found = [
-        run
-        for run in runs
-        if all(value in (None, getattr(run, name)) for name, value in wanted.items())
-        and all(value in (None, getattr(run.config, name)) for name, value in trained.items())
-    ]
-    return sorted(found, key=lambda run: (run.case or 0, run.variant, run.config.seed, run.folder.name))
-
-
-def galaxy_run(runs: list[Found], case: int, model: str, objective: str) -> Found | None:
-    """The first run of a galaxy case, by its auxiliary variables, model and objective."""
-    return next(iter(select(runs, data="galaxies", case=case, model=model, objective=objective)), None)
-
-
-def needed(runs: list[Found], folder: Path, case: int) -> Found:
-    """The `tuned` Aux-VAE run of a case. Raises InputError with the commands that make it where there is none."""
-    run = galaxy_run(runs, case, "aux-vae", "tuned")
-    if run is None:
-        config = galaxies(case, data=Path("galaxies.h5"), out=folder / f"case{case}")
-        raise InputError(
-            f"{folder}: no evaluated run of galaxy case {case}; make one: "
-            f"{command(config)} && hpcauxvae evaluate {config.out}"
-        )
-    return run
-
-
-class Wants(NamedTuple):
-    """Which runs an item reads; an empty field allows all."""
-
-    data: tuple[Data, ...] = ()
-    cases: tuple[int, ...] = ()
-    """Of the galaxies; beta-VAE's one run is of all."""
-    models: tuple[str, ...] = ()
-    objectives: tuple[str, ...] = ("tuned", "bernoulli")
-    all_seeds: bool = False
-    """Or else the first one is enough."""
-    sweep: Sweep = ""
-    """The trials in this folder, and no other runs."""
-
-    def takes(self, data: Data | None, case: int | None, model: str, objective: str) -> bool:
-        """Whether a run of these is read."""
-        return (
-            (not self.data or data in self.data)
-            and (not self.cases or case in (None, *self.cases) or model == "beta-vae")
-            and (not self.models or model in self.models)
-            and (not self.objectives or objective in self.objectives)
-        )
-
-    def read(self, runs: list[Found]) -> list[Found]:
-        """Those of these runs that the item reads, by name: of each kind the first, with our objective if there is one.
-
-        All where none of them is there: the item says what is missing, or makes do with another.
-        """
-        if self.sweep:
-            return runs
-        of_any = self._replace(objectives=())
-        fitting = [run for run in select(runs) if of_any.takes(run.data, run.case, run.config.model, "")]
-        if not self.all_seeds:
-            first: dict[tuple[Any, ...], Found] = {}
-            for run in sorted(fitting, key=lambda run: run.config.objective not in self.objectives):
-                case = None if run.config.model == "beta-vae" else run.case
-                first.setdefault((run.data, case, run.variant, run.config.model), run)
-            fitting = list(first.values())
-        return sorted(fitting, key=lambda run: run.folder.name) or runs
-
-
-def setting(run: Found, *free: str) -> dict[str, Any]:
-    """What was trained, but for the free fields and the precision: runs that share it differ in no other field."""
-    config = run.config.decisive() | dataclasses.asdict(run.config.resolved_objective)
-    return {name: value for name, value in config.items() if name not in ("resolved_objective", *PRECISION, *free)}
-
-
-def of_one_setting(runs: list[Found], *free: str) -> list[Found]:
+def of_one_setting(runs: Collection[EvaluatedRun], *free: str) -> list[EvaluatedRun]:
     """The largest group of runs that differ in the free fields alone. Raises InputError where two differ in none."""
-    groups: dict[str, dict[str, Found]] = {}
+    groups: dict[str, dict[str, EvaluatedRun]] = {}
     for run in runs:
-        group = groups.setdefault(json.dumps(setting(run, *free) | {"data": str(run.config.data)}, default=str), {})
-        point = str([setting(run)[name] for name in free])
+        group = groups.setdefault(json.dumps(run.setting(*free) | {"data": str(run.config.data)}, default=str), {})
+        setting = run.setting()
+        point = str([setting[name] for name in free])
         if point in group:
             raise InputError(
                 f"{run.folder}: {', '.join(free)} = {point[1:-1]}, as in {group[point].folder}, of which it differs "
@@ -199,35 +221,3 @@ def of_one_setting(runs: list[Found], *free: str) -> list[Found]:
             )
         group[point] = run
     return list(max(groups.values(), key=len).values()) if groups else []
-
-
-def last_epoch(run: Found) -> dict[str, Any]:
-    """The row of the run's last epoch in its log. Raises InputError where there is none."""
-    rows = history(run.folder)
-    if not rows:
-        raise InputError(f"{run.folder / LOG}: is missing or empty; remove {run.folder}, and the run is made again")
-    return rows[-1]
-
-
-def codes_path(run: Path, name: str) -> Path:
-    """Where the evaluation of a run puts the codes of a set (test or fresh)."""
-    return run / f"codes-{name}.h5"
-
-
-def codes_file(run: Path, name: str = "test") -> Path:
-    """The codes of a set (test or fresh) that the evaluation of a run left. Raises InputError where they are gone."""
-    path = codes_path(run, name)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; `hpcauxvae evaluate {run}` writes it")
-    return path
-
-
-Item = Callable[[list[Found], Path, Path], list[Path]]
-"""(runs, the folder they are in, folder for the results) -> files written."""
-
-
-class Entry(NamedTuple):
-    """An item, and the runs that are made for it."""
-
-    draw: Item
-    wants: Wants

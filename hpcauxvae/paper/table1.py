@@ -8,7 +8,7 @@ one of them, so that a table can be made on several machines, or outlive the wei
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +20,11 @@ from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.dci import dci
 from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
 from hpcauxvae.metrics.sap import sap
-from hpcauxvae.paper.recipes import Variant
-from hpcauxvae.paper.runs import METRICS, Data, Found, codes_file, select, setting
+from hpcauxvae.paper.experiments import LABELS, METHODS, Data
+from hpcauxvae.paper.runs import CONFIG, METRICS, EvaluatedRun, Runs
 from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.types import Factor, InputError
 
-METHODS = {"beta-vae": "β-VAE", "idvae": "IDVAE", "idvae-x": "IDVAE-x", "aux-vae": "Aux-VAE"}
 SCORES = ("lds", "lds_d", "lds_mean", "sap", "dci", "ssim")
 RESCORED = "rescored.json"
 """In a run's folder, scores of its codes that metrics.json does not have."""
@@ -35,15 +34,17 @@ class Task(NamedTuple):
     """A row of Table 1."""
 
     data: Data
-    case: int | None
-    variant: Variant
+    labels: str
     title: str
-    factors: tuple[str, ...]
-    """Auxiliary."""
     printed: Mapping[str, tuple[float, float]]
     """LDS and SAP in the paper, by model."""
     as_values: bool = False
     """Score categories by their numbers, as if these were values."""
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The auxiliary variables."""
+        return LABELS[self.data][self.labels]
 
 
 _CARS = {"beta-vae": (0.21, 0.18), "idvae": (0.67, 0.55), "aux-vae": (0.93, 0.85)}
@@ -54,15 +55,12 @@ _GALAXIES: dict[int, dict[str, tuple[float, float]]] = {
     3: {"idvae": (0.59, 0.68), "aux-vae": (0.81, 0.84)},
 }
 TASKS = (
-    *(
-        Task("galaxies", case, "raw", f"Galaxies, case {case}", galaxies.CASES[case], printed)
-        for case, printed in _GALAXIES.items()
-    ),
-    Task("cars3d", None, "raw", "Cars3D, the paper's labels", cars3d.LABELS["raw"], _CARS),
-    Task("cars3d", None, "raw", "Cars3D, the same, cars as values", cars3d.LABELS["raw"], {}, as_values=True),
-    Task("cars3d", None, "sound", "Cars3D, sound labels", cars3d.LABELS["sound"], {}),
-    Task("dsprites", None, "raw", "dSprites, the paper's labels", dsprites.LABELS["raw"], _DSPRITES),
-    Task("dsprites", None, "sound", "dSprites, sound labels", dsprites.LABELS["sound"], {}),
+    *(Task("galaxies", f"case{case}", f"Galaxies, case {case}", printed) for case, printed in _GALAXIES.items()),
+    Task("cars3d", "raw", "Cars3D, the paper's labels", _CARS),
+    Task("cars3d", "raw", "Cars3D, the same, cars as values", {}, as_values=True),
+    Task("cars3d", "sound", "Cars3D, sound labels", {}),
+    Task("dsprites", "raw", "dSprites, the paper's labels", _DSPRITES),
+    Task("dsprites", "sound", "dSprites, sound labels", {}),
 )
 _FACTORS: dict[Data, Sequence[Factor]] = {
     "galaxies": galaxies.FACTORS,
@@ -72,7 +70,7 @@ _FACTORS: dict[Data, Sequence[Factor]] = {
 
 
 class Line(NamedTuple):
-    """One model on one set of one task, over its seeds (S)."""
+    """A model on a set of a task, over its seeds (S)."""
 
     task: Task
     model: str
@@ -80,60 +78,65 @@ class Line(NamedTuple):
     name: str
     """test or fresh."""
     scores: dict[str, list[dict[str, Any]]]
-    """By score, one for each seed; of lds_mean and dci fewer where a record of an earlier version lacks it, of dci none
-    where a factor is a category."""
+    """By score, in the order of the seeds; of lds_mean and dci fewer where a record of an earlier version lacks
+    it, of dci none where a factor is a category."""
     runs: list[str]
     bf16: int
     """How many of them were trained in bfloat16."""
 
 
-Ceilings = dict[tuple[str, int, int], tuple[Found, float]]
+Ceilings = dict[tuple[str, int, int], tuple[EvaluatedRun, float]]
 """By set, number of latents and seed of the evaluation: the first run, and its ceiling of LDS."""
 Rescored = dict[Path, dict[str, Any]]
 """By folder of the run, then by set and task."""
 
 
-def lines(runs: list[Found], rescored_runs: Rescored | None = None) -> Iterator[Line]:
+def lines(runs: Collection[EvaluatedRun], rescored_runs: Rescored | None = None) -> Iterator[Line]:
     """Every model, objective and set of every task that has runs; what was scored anew goes into `rescored_runs`."""
     kept: Rescored = {} if rescored_runs is None else rescored_runs
     for task in TASKS:
         ceilings: Ceilings = {}
         for model in METHODS:
-            of_model = select(runs, data=task.data, model=model)
-            if model != "beta-vae":
-                of_model = select(of_model, case=task.case, variant=task.variant)
+            of_model = [
+                run
+                for run in sorted(runs, key=lambda run: (run.labels, run.config.seed, run.folder.name))
+                if (run.data, run.config.model) == (task.data, model)
+                and (model == "beta-vae" or run.labels == task.labels)
+            ]
             for objective in dict.fromkeys(run.config.objective for run in of_model):
-                seeds = _of_one_experiment(select(of_model, objective=objective))
+                seeds = [run for run in of_model if run.config.objective == objective]
+                _check_one_experiment(seeds)
                 for name in ("test", "fresh"):
                     scored = [run for run in seeds if name in run.metrics["sets"]]
                     if scored:
                         of_seeds = [_scores(run, name, task, kept) for run in scored]
                         _check_data(scored, name, of_seeds, ceilings)
-                        by_score = {score: [one[score] for one in of_seeds if score in one] for score in SCORES}
+                        by_score = {score: [of[score] for of in of_seeds if score in of] for score in SCORES}
                         bf16 = sum(run.config.bf16 for run in scored)
                         yield Line(task, model, objective, name, by_score, [run.folder.name for run in scored], bf16)
 
 
-def _of_one_experiment(seeds: list[Found]) -> list[Found]:
-    """The same runs. Raises InputError, naming two of them, where they do not differ in the seed alone."""
+def _check_one_experiment(seeds: Sequence[EvaluatedRun]) -> None:
+    """Raises InputError, naming two of these runs, where they do not differ in the seed alone."""
     first, *others = seeds
     for number, run in enumerate(others, 1):
-        if same := [one for one in seeds[:number] if one.config.seed == run.config.seed]:
+        if same := [other for other in seeds[:number] if other.config.seed == run.config.seed]:
             raise InputError(
                 f"{run.folder} and {same[0].folder}: both have seed = {run.config.seed}, and are of one kind; allowed "
                 "in one row of Table 1: one run of each seed; remove one of them"
             )
-        was, now = (setting(one, "seed", "aux") for one in (first, run))  # beta-VAE never sees the auxiliary variables
+        was, now = (each.setting("seed", "aux") for each in (first, run))  # beta-VAE never sees the auxiliary variables
         for field in was:
             if was[field] != now[field]:
                 raise InputError(
                     f"{run.folder}: {field} = {now[field]}, but {first.folder} has {was[field]}; allowed in one row of "
                     "Table 1: runs that differ in the seed alone; remove one of them"
                 )
-    return seeds
 
 
-def _check_data(scored: list[Found], name: str, of_seeds: list[Mapping[str, Any]], ceilings: Ceilings) -> None:
+def _check_data(
+    scored: Sequence[EvaluatedRun], name: str, of_seeds: list[Mapping[str, Any]], ceilings: Ceilings
+) -> None:
     """Raises InputError where a run was scored on samples with other labels than the first of its task.
 
     The ceiling of LDS tells: it is computed from the labels of these very samples, on any machine to the same digits,
@@ -150,7 +153,7 @@ def _check_data(scored: list[Found], name: str, of_seeds: list[Mapping[str, Any]
             )
 
 
-def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
+def _scores(run: EvaluatedRun, name: str, task: Task, kept: Rescored) -> Mapping[str, Any]:
     """As evaluated; of a run that was evaluated against other factors, or otherwise, from its codes."""
     evaluated = run.metrics["sets"][name]
     codes: dict[str, Any] = evaluated["codes"] if run.config.aux_names == task.factors else {}
@@ -160,7 +163,7 @@ def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, A
             factors = [factor._replace(kind="continuous") for factor in factors]
         of_run, key = kept.setdefault(run.folder, _kept(run)), f"{name}: {task.title}"
         if key not in of_run:
-            of_run[key] = rescored(codes_file(run.folder, name), factors, task.factors)
+            of_run[key] = rescored(run.codes_file(name), factors, task.factors)
         codes = codes | of_run[key]
     found = codes | {"ssim": evaluated["images"]["ssim"]}
     dci = found.pop("dci", None)
@@ -169,14 +172,14 @@ def _scores(run: Found, name: str, task: Task, kept: Rescored) -> Mapping[str, A
     return found if dci is None or as_category else found | {"dci": dci["disentanglement"]}
 
 
-def _kept(run: Found) -> dict[str, Any]:
+def _kept(run: EvaluatedRun) -> dict[str, Any]:
     """What an earlier table had from codes that may be gone; nothing where the run was evaluated anew since."""
     path = run.folder / RESCORED
     kept = json.loads(path.read_text()) if path.exists() else {}
     return dict(kept["scores"]) if kept.get("metrics") == _digest(run) else {}
 
 
-def _digest(run: Found) -> str:
+def _digest(run: EvaluatedRun) -> str:
     return hashlib.sha256(json.dumps(run.metrics, sort_keys=True).encode()).hexdigest()
 
 
@@ -200,19 +203,19 @@ def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dic
     return {name: score(codes) for name, score in scores.items()}
 
 
-def draw(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """Writes table1.md, its numbers as table1.json, and table1/. Raises InputError where there is not one run."""
+def draw(name: str, runs: Runs, out: Path) -> list[Path]:
+    """Writes table1.md, its numbers as table1.json, and table1/. Raises InputError where no run belongs there."""
     kept: Rescored = {}
-    found = list(lines(runs, kept))
+    found = list(lines(runs.values(), kept))
     if not found:
-        raise InputError(f"{folder}: no evaluated run of Table 1; hpcauxvae paper table1 makes them")
-    table, numbers = out / "table1.md", out / "table1.json"
+        raise InputError("no evaluated run of Table 1; hpcauxvae paper table1 makes them")
+    table, numbers = out / f"{name}.md", out / f"{name}.json"
     write_text(table, "\n".join([*_overview(found), "", *_details(found), "", _NOTES]) + "\n")
     write_json(numbers, {"lines": [_plain(line) for line in found]})
-    for run in runs:
-        record = out / "table1" / run.folder.name
+    for run in runs.values():
+        record = out / name / run.folder.name
         record.mkdir(parents=True, exist_ok=True)
-        write_json(record / "config.json", run.config.to_json())
+        write_json(record / CONFIG, run.config.to_json())
         write_json(record / METRICS, run.metrics)
         if run.folder in kept:
             write_json(record / RESCORED, {"metrics": _digest(run), "scores": kept[run.folder]})
@@ -284,12 +287,12 @@ image alone."""
 
 
 def _mean(line: Line, score: str) -> float:
-    return float(np.mean([one["value"] for one in line.scores[score]]))
+    return float(np.mean([of_seed["value"] for of_seed in line.scores[score]]))
 
 
 def _beside_ceiling(line: Line, score: str) -> tuple[str, str, str]:
     """The score, its ceiling, and what share of this it is."""
-    ceiling = np.mean([one["attainable"] for one in line.scores[score]])
+    ceiling = np.mean([of_seed["attainable"] for of_seed in line.scores[score]])
     return _spread(line, score), f"{ceiling:.3f}", f"{_mean(line, score) / ceiling:.3f}"
 
 
@@ -300,7 +303,7 @@ def _spread(line: Line, score: str) -> str:
     few = f" of {len(of_seeds)} seed{'s' * (len(of_seeds) > 1)}" if len(of_seeds) < len(line.runs) else ""
     if len(of_seeds) == 1:
         return f"{of_seeds[0]['value']:.3f}{few} [{of_seeds[0]['low']:.3f}, {of_seeds[0]['high']:.3f}]"
-    values = [one["value"] for one in of_seeds]
+    values = [of_seed["value"] for of_seed in of_seeds]
     return f"{_mean(line, score):.3f} ± {np.std(values, ddof=1):.3f}{few}, least {min(values):.3f}"
 
 
@@ -311,8 +314,8 @@ def _row(cells: Sequence[str]) -> str:
 def _plain(line: Line) -> dict[str, Any]:
     task = {
         "data": line.task.data,
-        "case": line.task.case,
-        "labels": line.task.variant,
+        "case": int(line.task.labels.removeprefix("case")) if line.task.data == "galaxies" else None,
+        "labels": "raw" if line.task.data == "galaxies" else line.task.labels,
         "as_values": line.task.as_values,
     }
     about = {"model": line.model, "objective": line.objective, "set": line.name, "runs": line.runs}

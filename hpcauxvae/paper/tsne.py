@@ -24,8 +24,8 @@ from sklearn.neighbors import NearestNeighbors
 from hpcauxvae.data.galaxies import CASES
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.metrics.intervals import Array
-from hpcauxvae.paper.runs import Data, Found, needed, select
-from hpcauxvae.paper.sources import StoredCodes, about, galaxies_by, stored_codes
+from hpcauxvae.paper.experiments import METHODS, Data
+from hpcauxvae.paper.runs import EvaluatedRun, Runs, StoredCodes
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.types import Factor, InputError
 
@@ -38,7 +38,6 @@ _SHOWN_FACTORS: dict[Data, tuple[str, ...]] = {
     "cars3d": ("elevation", "azimuth", "area"),
 }
 """Columns of Fig. 13: an ellipse looks the same after half a turn; `area` is the size that can be measured of a car."""
-_CODES = {"beta-vae": "β-VAE", "idvae": "IDVAE", "aux-vae": "Aux-VAE"}
 
 
 class Map(NamedTuple):
@@ -91,8 +90,8 @@ def _shown(codes: StoredCodes, names: Sequence[str]) -> tuple[list[Factor], NDAr
     return [codes.data.factors[c] for c in columns], codes.data.values[codes.index_N][:, columns]
 
 
-def _map(title: str, vectors_NX: NDArray, values_NF: NDArray, run: Found) -> Map:
-    return Map(title, embed(vectors_NX), values_NF, about(run))
+def _map(title: str, vectors_NX: NDArray, values_NF: NDArray, run: EvaluatedRun) -> Map:
+    return Map(title, embed(vectors_NX), values_NF, run.about)
 
 
 def _images(codes: StoredCodes) -> NDArray:
@@ -103,74 +102,53 @@ def _all_codes(codes: StoredCodes) -> Array:
     return resolved(codes.mean_NZ, codes.logvar_NZ)
 
 
-def figure_1(runs: list[Found], folder: Path, out: Path) -> list[Path]:
-    """The galaxies' images: writes fig1.png and fig1.json. Any galaxy run serves: it tells which are test images."""
-    found = select(runs, data="galaxies")
-    run = found[0] if found else needed(runs, folder, 1)
-    codes = stored_codes(run, MOST)
+def figure_1(name: str, runs: Runs, out: Path) -> list[Path]:
+    """The galaxies' images: writes fig1.png and fig1.json. The run tells which of them are test images."""
+    run = next(iter(runs.values()))
+    codes = run.codes(MOST)
     factors, values = _shown(codes, [factor.name for factor in codes.data.factors])
-    return _write([_map("images", _images(codes), values, run)], factors, out / "fig1.png", across="factors")
+    return _write([_map("images", _images(codes), values, run)], factors, out / f"{name}.png", across="factors")
 
 
-def figure_6(runs: list[Found], folder: Path, out: Path) -> list[Path]:
+def figure_6(name: str, runs: Runs, out: Path) -> list[Path]:
     """The galaxies' images, β-VAE's codes and IDVAE's by case: writes fig6.png and fig6.json."""
-    maps: list[Map] = []
-    factors: list[Factor] = []
-    for case, model in ((None, "beta-vae"), *((case, "idvae") for case in CASES)):
-        run = galaxies_by(runs, model, case)
-        if run is None:
-            continue
-        codes = stored_codes(run, MOST)
-        factors, values = _shown(codes, CASES[1])
-        if not maps:
-            maps.append(_map("images", _images(codes), values, run))
-        title = _CODES[model] + (f"\ncase {case}" if case else "")
-        maps.append(_map(title, _all_codes(codes), values, run))
-    if not maps:
-        raise InputError(f"{folder}: no evaluated galaxy run of beta-vae or idvae; fig6 shows them")
-    return _write(maps, factors, out / "fig6.png", across="maps")
+    maps, factors = _images_and_codes(runs, CASES[1])
+    return _write(maps, factors, out / f"{name}.png", across="maps")
 
 
-def figure_7(runs: list[Found], folder: Path, out: Path) -> list[Path]:
+def figure_7(name: str, runs: Runs, out: Path) -> list[Path]:
     """Aux-VAE's whole codes, z_aux and z_recon by case of the galaxies: writes fig7.png and fig7.json."""
     maps: list[Map] = []
-    factors: list[Factor] = []
-    for case in CASES:
-        run = galaxies_by(runs, "aux-vae", case)
-        if run is None:
-            continue
-        codes = stored_codes(run, MOST)
+    for label, run in runs.items():
+        codes = run.codes(MOST)
         factors, values = _shown(codes, CASES[1])
-        d, z_NZ = len(CASES[case]), _all_codes(codes)
-        for name, part in (("z", z_NZ), ("z_aux", z_NZ[:, :d]), ("z_recon", z_NZ[:, d:])):
-            maps.append(_map(f"case {case}\n{name}", part, values, run))
-    if not maps:
-        needed(runs, folder, 1)
-    return _write(maps, factors, out / "fig7.png", across="maps")
+        d, z_NZ = len(run.config.aux_names), _all_codes(codes)
+        for part, part_NZ in (("z", z_NZ), ("z_aux", z_NZ[:, :d]), ("z_recon", z_NZ[:, d:])):
+            maps.append(_map(f"{label}\n{part}", part_NZ, values, run))
+    return _write(maps, factors, out / f"{name}.png", across="maps")
 
 
-def figure_13(runs: list[Found], folder: Path, out: Path) -> list[Path]:
+def figure_13(name: str, runs: Runs, out: Path) -> list[Path]:
     """dSprites and Cars3D, a row each for the images and the models' codes: fig13-dsprites.png, fig13-cars3d.png."""
     paths: list[Path] = []
     for data, names in _SHOWN_FACTORS.items():
-        maps: list[Map] = []
-        factors: list[Factor] = []
-        for model, title in _CODES.items():
-            found = select(runs, data=data, model=model)
-            if not found:
-                continue
-            run = found[0]
-            codes = stored_codes(run, MOST)
-            factors, values = _shown(codes, names)
-            if not maps:
-                maps.append(_map("images", _images(codes), values, run))
-            labels = "" if run.variant == "raw" else "\nsound labels"
-            maps.append(_map(title + labels, _all_codes(codes), values, run))
-        if maps:
-            paths += _write(maps, factors, out / f"fig13-{data}.png", across="factors")
-    if not paths:
-        raise InputError(f"{folder}: no evaluated run on {' or '.join(_SHOWN_FACTORS)}; fig13 shows them")
+        of_data = {METHODS[run.config.model]: run for run in runs.values() if run.data == data}
+        if of_data:
+            maps, factors = _images_and_codes(of_data, names)
+            paths += _write(maps, factors, out / f"{name}-{data}.png", across="factors")
     return paths
+
+
+def _images_and_codes(runs: Runs, names: Sequence[str]) -> tuple[list[Map], list[Factor]]:
+    """A map of the images, then of the codes of each run; and the factors of these names."""
+    maps: list[Map] = []
+    for title, run in runs.items():
+        codes = run.codes(MOST)
+        factors, values = _shown(codes, names)
+        if not maps:
+            maps.append(_map("images", _images(codes), values, run))
+        maps.append(_map(title, _all_codes(codes), values, run))
+    return maps, factors
 
 
 def _write(maps: Sequence[Map], factors: Sequence[Factor], path: Path, *, across: str) -> list[Path]:

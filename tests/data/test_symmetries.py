@@ -11,12 +11,12 @@ from hpcauxvae.data import cars3d
 from hpcauxvae.data.galaxies import FACTORS, PIXEL_SCALE, STAMP_SIZE
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.symmetries import Mirrors, parse
-from hpcauxvae.paper.recipes import CHOSEN
+from hpcauxvae.paper.experiments import CHOSEN
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Batch, Factor, InputError
 
 CARS = DATA / "cars3d.h5"
-ALL = CHOSEN["case 3"]["symmetries"]
+ALL = CHOSEN["case3"]["symmetries"]
 SQUARE = (1, 4, 4)
 
 

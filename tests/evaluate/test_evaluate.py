@@ -20,7 +20,8 @@ from hpcauxvae.evaluate import command as commands
 from hpcauxvae.evaluate import generate, scores
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, evaluate, table, write_codes
-from hpcauxvae.paper.runs import find, galaxy_run, needed
+from hpcauxvae.paper.command import main as paper
+from hpcauxvae.paper.runs import find
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
 
@@ -280,17 +281,14 @@ def test_paper_items_read_finished_runs_and_say_what_is_missing(folder, metrics,
     runs = tmp_path / "runs"
     runs.mkdir()
     assert find(runs) == []
-    with pytest.raises(InputError, match=r"no evaluated run of galaxy case 2; make one: hpcauxvae train .*case2"):
-        needed([], runs, 2)
     (runs / "a").symlink_to(folder / "run")
     (found,) = find(runs)
-    assert galaxy_run([found], 2, "aux-vae", "tuned") is None
-    stands_for = type(found)(
-        folder=found.folder, config=config(folder / "blobs.h5", runs / "a", aux="radius,g1,g2"), metrics=found.metrics
-    )
+    assert (found.data, found.case, found.kind) == ("galaxies", None, "")
+    stands_for = dataclasses.replace(found, config=dataclasses.replace(found.config, aux="radius,g1,g2"))
+    assert (stands_for.case, stands_for.kind) == (2, "galaxies-case2-aux-vae")
     from hpcauxvae.paper import table1
 
-    path, numbers = table1.draw([stands_for], runs, tmp_path)
+    path, numbers = table1.draw("table1", {"a": stands_for}, tmp_path)
     lds = metrics["sets"]["test"]["codes"]["lds"]
     (row,) = [line for line in path.read_text().splitlines() if "| tuned | test |" in line]
     cells = row.strip("| ").split(" | ")
@@ -299,6 +297,5 @@ def test_paper_items_read_finished_runs_and_say_what_is_missing(folder, metrics,
     assert cells[7] == f"{lds['attainable']:.3f}" and cells[-1] == "0.94 (0.89)"
     first, *_ = json.loads(numbers.read_text())["lines"]
     assert first["lds"] == [lds] and first["runs"] == ["a"]
-    done = command("paper", "fig3", "--no-train", "--runs", runs, "--out", tmp_path)
-    assert done.returncode == 2
-    assert "no evaluated run of galaxy case 2" in done.stderr
+    with pytest.raises(InputError, match=r"no evaluated run of galaxies-case2-aux-vae-0 .*hpcauxvae paper fig3 makes"):
+        paper(["fig3", "--no-train", "--runs", str(runs), "--out", str(tmp_path), "--jobs", "1"])

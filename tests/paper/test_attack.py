@@ -53,7 +53,7 @@ class Linear(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(gain, dtype=torch.float64))
         self.patterns = torch.linalg.qr(draw(81, 3, seed=3))[0].T
-        self.scale = SimpleNamespace(maximum=torch.tensor(10.0))
+        self.maximum = torch.tensor(10.0)
 
     def encode(self, images: Tensor, u_BD: Tensor) -> Posterior:
         mean = images.flatten(1) @ self.patterns.T

@@ -7,18 +7,22 @@ from typing import Any
 import pytest
 
 from hpcauxvae.paper import betas
-from hpcauxvae.paper.runs import Found
+from hpcauxvae.paper.runs import EvaluatedRun
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 
-def trial(folder: Path, beta: float, mse: float, lds: float, **fields: Any) -> Found:
+def trial(folder: Path, beta: float, mse: float, lds: float, **fields: Any) -> EvaluatedRun:
     path = folder / f"{beta}{fields}"
     path.mkdir()
     config = TrainConfig(data=Path("d"), out=path, model="beta-vae", aux="radius,g1,g2,flux,psf", beta=beta, **fields)
     early, last = ({"validation": {"mse": m, "lds": lds, "lds_attainable": 0.8}} for m in (9.0, mse))
     (path / "metrics.jsonl").write_text(f"{json.dumps(early)}\n{json.dumps(last)}\n")
-    return Found(folder=path, config=config, metrics={})
+    return EvaluatedRun(folder=path, config=config, metrics={})
+
+
+def draw(runs: list[EvaluatedRun], out: Path) -> list[Path]:
+    return betas.draw("betas", {run.folder.name: run for run in runs}, out)
 
 
 def test_both_rules_and_what_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +33,7 @@ def test_both_rules_and_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(betas.BETA["beta-vae"], "galaxies", 10.0)
     others = [trial(tmp_path, 20, 1e-9, 0.7, epochs=7), trial(tmp_path, 10, 1e-9, 0.7, latents=7)]
     runs = [trial(tmp_path, *scores) for scores in ((10, 2e-5, 0.45), (1, 1e-6, 0.2), (20, 1e-3, 0.6), (5, 1e-5, 0.5))]
-    (path,) = betas.draw(others + runs, tmp_path, tmp_path)
+    (path,) = draw(others + runs, tmp_path)
     rows = path.read_text().splitlines()[-4:]
     assert rows == [
         "| galaxies | β-VAE | 40 | 1 | 1e-06 | 0.200 | 0.800 |  |",
@@ -38,9 +42,9 @@ def test_both_rules_and_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
         "| galaxies | β-VAE | 40 | 20 | 0.001 | 0.600 | 0.800 |  |",
     ]
     with pytest.raises(InputError, match="fewer than 2 evaluated trials of one model; hpcauxvae paper betas makes"):
-        betas.draw(runs[:1], tmp_path, tmp_path)
+        draw(runs[:1], tmp_path)
     with pytest.raises(InputError, match=r"beta = 5, as in .*, of which it differs in nothing; remove one"):
-        betas.draw([*runs, trial(tmp_path, 5, 1e-5, 0.5, keep_last=2)], tmp_path, tmp_path)
+        draw([*runs, trial(tmp_path, 5, 1e-5, 0.5, keep_last=2)], tmp_path)
     (runs[0].folder / "metrics.jsonl").unlink()
     with pytest.raises(InputError, match=r"metrics.jsonl: is missing or empty; remove"):
-        betas.draw(runs, tmp_path, tmp_path)
+        draw(runs, tmp_path)

@@ -8,12 +8,14 @@ import pytest
 
 from hpcauxvae.metrics.pareto import standardised
 from hpcauxvae.paper import grid
-from hpcauxvae.paper.runs import Found
+from hpcauxvae.paper.runs import EvaluatedRun
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 
-def made(folder: Path, number: int, point: grid.Point, mse: float, lds: float, epochs_done: int = 3, **fields) -> Found:
+def made(
+    folder: Path, number: int, point: grid.Point, mse: float, lds: float, epochs_done: int = 3, **fields
+) -> EvaluatedRun:
     """A run of 3 epochs with these scores after its last one."""
     path = folder / f"{number}"
     path.mkdir()
@@ -29,10 +31,14 @@ def made(folder: Path, number: int, point: grid.Point, mse: float, lds: float, e
         for epoch in range(1, epochs_done + 1)
     ]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Found(folder=path, config=config, metrics={})
+    return EvaluatedRun(folder=path, config=config, metrics={})
 
 
-def of_paper(folder: Path) -> list[Found]:
+def by_name(runs: list[EvaluatedRun]) -> dict[str, EvaluatedRun]:
+    return {run.folder.name: run for run in runs}
+
+
+def of_paper(folder: Path) -> list[EvaluatedRun]:
     """The 27 trials of Fig. 16 with the printed scores."""
     return [made(folder, i, point, *grid.PAPER[point][:2]) for i, point in enumerate(grid.POINTS)]
 
@@ -40,7 +46,7 @@ def of_paper(folder: Path) -> list[Found]:
 def test_the_papers_table_gives_the_papers_choice_and_ours(tmp_path: Path) -> None:
     """Ours by hand: front (8e-6, .92), (5e-6, .87), (3e-6, .83); the middle one is at (.52, .56) of their ranges."""
     runs = of_paper(tmp_path)
-    found = grid.grid_of(runs, tmp_path)
+    found = grid.grid_of(by_name(runs))
     assert found.points == grid.POINTS
     front = [found.points[i] for i in np.flatnonzero(found.front_N)]
     assert sorted(front) == [(5.0, 0.1, 1.0), (5.0, 0.1, 2.0), (20.0, 0.1, 0.1)]
@@ -71,16 +77,16 @@ def test_only_whole_trials_of_one_grid_count(tmp_path: Path) -> None:
         made(tmp_path, 95, grid.POINTS[7], 1e-9, 0.99, seed=1),
         made(tmp_path, 96, grid.POINTS[8], 1e-9, 0.99, latents=4),
     ]
-    assert grid.grid_of(others + runs, tmp_path).points == grid.POINTS[:3]
+    assert grid.grid_of(by_name(others + runs)).points == grid.POINTS[:3]
     with pytest.raises(InputError, match="fewer than 2 evaluated runs of galaxy case 2"):
-        grid.grid_of(runs[:1], tmp_path)
+        grid.grid_of(by_name(runs[:1]))
 
 
 def test_tables_and_picture(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     runs = of_paper(tmp_path)
-    table, picture = grid.figure_16(runs, tmp_path, out)
+    table, picture = grid.figure_16("fig16", by_name(runs), out)
     text = table.read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert len([row for row in rows if row[2].isdigit()]) == 27
@@ -88,6 +94,6 @@ def test_tables_and_picture(tmp_path: Path) -> None:
     assert sum("paper's rule" in row for row in rows) == sum("our choice" in row for row in rows) == 1
     assert "our choice" in next(row for row in rows if row.startswith("| 5 | 0.1 | 2 | 5e-06 | 0.870 | 0.130 |"))
     assert picture.read_bytes()[:4] == b"\x89PNG"
-    (chosen,) = grid.table_4(runs, tmp_path, out)
+    (chosen,) = grid.table_4("table4", by_name(runs), out)
     assert "| galaxies | 5, 1, 0.1 |" in chosen.read_text()
     assert "| Cars3D | 5, 2, 1 | not run | not run | 1, 10, 1000 |" in chosen.read_text()

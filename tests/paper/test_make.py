@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 import tyro
 
-from hpcauxvae.paper import command, make, recipes
-from hpcauxvae.paper.experiments import EXPERIMENTS, SEEDS, SIDE_SEEDS, Experiment, chosen
+from hpcauxvae.paper import command, make
+from hpcauxvae.paper.experiments import BETA, CHOSEN, EXPERIMENTS, METHODS, SEEDS, Data, Experiment, chosen
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.make import Maker
-from hpcauxvae.paper.runs import Wants
-from hpcauxvae.paper.table1 import METHODS, TASKS
+from hpcauxvae.paper.table1 import TASKS
 from hpcauxvae.runtime.children import cores
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
-ONE = Experiment(data="galaxies", case=2, seed=1)
+ONE = Experiment(data="galaxies", labels="case2", seed=1)
 
 
 def maker(folder: Path, **fields: Any) -> Maker:
@@ -40,12 +39,12 @@ def test_every_row_of_table_1_has_its_seeds() -> None:
                 one.seed
                 for one in EXPERIMENTS
                 if (one.data, one.model) == (task.data, model)
-                and (one.objective, one.sweep) == ("tuned", "")
-                and (model == "beta-vae" or (one.case, one.variant) == (task.case, task.variant))
+                and (one.objective, one.sweep) == ("", "")
+                and (model == "beta-vae" or one.labels == task.labels)
             ]
-            beside = model == "idvae-x" or (model == "idvae" and task.variant == "sound")
-            assert tuple(found) == (SIDE_SEEDS if beside else SEEDS[task.data]), (task.title, model)
-    assert len(SEEDS["galaxies"]) == 5 and len(SEEDS["cars3d"]) == len(SEEDS["dsprites"]) == 3
+            beside = model == "idvae-x" or (model == "idvae" and task.labels == "sound")
+            assert found == list(range(1 if beside else SEEDS[task.data])), (task.title, model)
+    assert SEEDS == {"galaxies": 5, "cars3d": 3, "dsprites": 3}
 
 
 def test_the_command_of_an_experiment_is_its_configuration(tmp_path: Path) -> None:
@@ -53,42 +52,45 @@ def test_the_command_of_an_experiment_is_its_configuration(tmp_path: Path) -> No
     for one in EXPERIMENTS:
         config = one.config(tmp_path / "runs", tmp_path / "data", bf16=one.seed == 0)
         assert tyro.cli(TrainConfig, args=config.arguments(), config=style) == config
-    whole = recipes.galaxies(1, data=tmp_path, out=tmp_path)
-    assert tyro.cli(TrainConfig, args=whole.arguments(), config=style) == whole
+
+
+def config(data: Data, labels: str, **fields: Any) -> TrainConfig:
+    return Experiment(data=data, labels=labels, **fields).config(Path("runs"), Path("data"))
 
 
 def test_models_that_are_compared_with_have_the_beta_taken_or_another() -> None:
-    where = {"data": Path("d"), "out": Path("o")}
     for model in ("idvae", "idvae-x"):
-        assert recipes.galaxies(1, model=model, **where).beta == recipes.BETA["idvae"]["galaxies"]
-    assert recipes.cars3d(model="beta-vae", **where).beta == recipes.BETA["beta-vae"]["cars3d"]
-    assert recipes.dsprites(model="beta-vae", beta=20.0, **where).resolved_objective.beta == 20
-    assert recipes.galaxies(1, **where).beta is None
+        assert config("galaxies", "case1", model=model).beta == BETA["idvae"]["galaxies"]
+    assert config("cars3d", "raw", model="beta-vae").beta == BETA["beta-vae"]["cars3d"]
+    assert config("dsprites", "raw", model="beta-vae", weights=(20.0,)).resolved_objective.beta == 20
+    assert config("galaxies", "case1").beta is None
 
 
 def test_what_was_chosen_for_a_data_set_is_given_to_aux_vae_with_our_objective_alone() -> None:
-    where = {"data": Path("d"), "out": Path("o")}
-    for config in (recipes.galaxies(3, **where), recipes.cars3d("sound", **where)):
-        chosen_fields = recipes.CHOSEN["case 3" if config.objective == "tuned" else "cars3d"]
-        assert chosen_fields.items() <= dataclasses.asdict(config).items() and chosen_fields
-    others = [recipes.galaxies(3, model=model, **where) for model in ("idvae", "idvae-x", "beta-vae")]
-    others += [recipes.galaxies(3, objective="paper", **where), recipes.cars3d(model="beta-vae", **where)]
-    for config in others:
-        assert config.lambda2 is None and config.momentum is None and config.ramp is None
+    for key, given in (("case3", config("galaxies", "case3")), ("cars3d", config("cars3d", "sound"))):
+        assert CHOSEN[key].items() <= dataclasses.asdict(given).items() and CHOSEN[key]
+    others = [config("galaxies", "case3", model=model) for model in ("idvae", "idvae-x", "beta-vae")]
+    others += [config("galaxies", "case3", objective="paper"), config("cars3d", "raw", model="beta-vae")]
+    for other in others:
+        assert other.lambda2 is None and other.momentum is None and other.ramp is None
 
 
 def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
-    assert {one.name for one in chosen((ITEMS["fig3"].wants,), small=False)} == {
-        "galaxies-case2-idvae-0",
-        "galaxies-case2-aux-vae-0",
+    def named(item: str) -> set[str]:
+        return {one.name for one in chosen(ITEMS[item].experiments.values(), small=False)}
+
+    assert named("fig3") == {"galaxies-case2-idvae-0", "galaxies-case2-aux-vae-0"}
+    assert named("fig9") == named("fig1") == {"galaxies-case1-beta-vae-0"}
+    assert {name.rpartition("-")[0] for name in named("fig8")} == {
+        "galaxies-case1-beta-vae",
+        *(f"galaxies-case{case}-{model}" for case in (1, 2, 3) for model in ("idvae", "idvae-x", "aux-vae")),
     }
-    assert [one.name for one in chosen((ITEMS["fig9"].wants,), small=False)] == ["galaxies-case1-beta-vae-0"]
-    assert len(chosen((ITEMS["fig16"].wants,), small=False)) == 27
-    assert len(chosen((ITEMS["betas"].wants,), small=False)) == 24
-    everything = chosen(tuple(entry.wants for entry in ITEMS.values()), small=False)
-    assert everything == list(EXPERIMENTS)
-    small = chosen((Wants(objectives=(), all_seeds=True),), small=True)
+    assert (len(named("fig16")), len(named("betas")), len(named("table1"))) == (27, 24, 74)
+    of_any = {name for item in ITEMS.values() for name in item.experiments.values()}
+    assert of_any == {one.name for one in EXPERIMENTS}, "none is read that there is not, and none is idle"
+    small = chosen(ITEMS["table1"].experiments.values(), small=True)
     assert {one.seed for one in small} == {0} and len(small) == 10 + 6 + 7 + 7
+    assert len(chosen(ITEMS["fig16"].experiments.values(), small=True)) == 3
 
 
 def save(folder: Path, config: TrainConfig, **files: Any) -> None:
@@ -172,12 +174,12 @@ def test_finished_runs_need_no_data_where_only_scores_are_read(
 ) -> None:
     arguments = ["--small", "--dry-run", "--runs", str(tmp_path)]
     at = maker(tmp_path)
-    small = [one for one in chosen((ITEMS["table1"].wants,), small=True) if one.data != "cars3d"]
+    small = [one for one in chosen(ITEMS["table1"].experiments.values(), small=True) if one.data != "cars3d"]
     for one in small:
         save(at.config(one).out, at.config(one), metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
     assert command.main(["table1", *arguments]) == 0
     said = capsys.readouterr().out
-    assert "python -m" not in said and f"{len(small)} runs are needed, {len(small)} of them are finished" in said
+    assert "hpcauxvae train" not in said and f"{len(small)} runs are needed, {len(small)} of them are finished" in said
     assert command.main(["table1", "fig9", *arguments]) == 0
     said = capsys.readouterr().out
     assert said.count("hpcauxvae train ") == 1 and "--out " + str(tmp_path / "galaxies-case1-beta-vae-0") in said
@@ -228,8 +230,8 @@ def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.
     runs = tmp_path / "runs"
     assert command.main(["all", "--small", "--dry-run", "--runs", str(runs), "--jobs", str(cores())]) == 0
     said = capsys.readouterr().out
-    assert f"python -m hpcauxvae.train {runs}/data/galaxies.h5 --out {runs}/galaxies-case2-aux-vae-0 " in said
-    assert f"python -m hpcauxvae.simulate {runs}/data/fresh.h5 --n 240 --seed 8" in said
+    assert f"hpcauxvae train {runs}/data/galaxies.h5 --out {runs}/galaxies-case2-aux-vae-0 " in said
+    assert f"hpcauxvae simulate {runs}/data/fresh.h5 --n 240 --seed 8" in said
     assert "Cars3D: skipped, 7 runs: no --cars3d PATH" in said and "cars3d-raw" not in said
     assert said.count("hpcauxvae train ") == said.count("hpcauxvae evaluate ") == 10 + 6 + 7 + 3 + 2
     assert not runs.exists()
@@ -250,7 +252,7 @@ def test_data_made_for_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "dsprites.h5", shapes=["ellipse"], n=50)
     with pytest.raises(InputError, match=r"dsprites.h5: 50 samples; allowed: 240; remove it"):
-        maker(tmp_path).make([Experiment(data="dsprites")], dry=True)
+        maker(tmp_path).make([Experiment(data="dsprites", labels="raw")], dry=True)
 
 
 def test_without_galsim_the_way_to_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_both_parts_must_exist(weights: NDArray) -> None:
 
 
 def test_the_table_has_a_line_for_each_case_and_kind(found: Perturbation) -> None:
-    lines = table({1: summary(found), 3: summary(found)}).splitlines()[2:]
+    lines = table({"case 1": summary(found), "case 3": summary(found)}).splitlines()[2:]
     assert len(lines) == 2 + 2 * len(KINDS) and len({line.count("|") for line in lines}) == 1
     value = summary(found)[AUX]["ssim"]["value"]
     assert lines[3].startswith(f"| 1 | {AUX} | {value:.4g} [")

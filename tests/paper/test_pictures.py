@@ -14,11 +14,12 @@ from hpcauxvae.data import dsprites
 from hpcauxvae.data.galaxies import CASES, FACTORS
 from hpcauxvae.data.hdf5 import write
 from hpcauxvae.evaluate.command import EvaluateConfig
-from hpcauxvae.evaluate.scores import Evaluator, write_codes, write_json
+from hpcauxvae.evaluate.scores import Evaluator, write_codes
 from hpcauxvae.metrics import score_images
-from hpcauxvae.paper import attack, command, figures, generated, perturbation, tsne
+from hpcauxvae.paper import command, generated
 from hpcauxvae.paper.items import ITEMS
-from hpcauxvae.paper.runs import Found, Item, find
+from hpcauxvae.paper.runs import EvaluatedRun, find, runs_of
+from hpcauxvae.runtime.files import write_json
 from hpcauxvae.simulate.measure import noiseless_stamps
 from hpcauxvae.types import InputError
 
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(folder: Path) -> list[Found]:
+def runs(folder: Path) -> list[EvaluatedRun]:
     return find(folder / "runs")
 
 
@@ -69,10 +70,13 @@ def files(name: str) -> list[str]:
     return [f"{name}.png", f"{name}-examples.png", f"{name}.json", f"{name}.md"]
 
 
-def test_maps(folder: Path, runs: list[Found], tmp_path: Path) -> None:
-    check(tsne.figure_1(runs, folder, tmp_path), ["fig1.png", "fig1.json"])
-    check(tsne.figure_6(runs, folder, tmp_path), ["fig6.png", "fig6.json"])
-    check(tsne.figure_7(runs, folder, tmp_path), ["fig7.png", "fig7.json"])
+def draw(name: str, runs: Path, out: Path) -> list[Path]:
+    return command.draw(name, runs, None, out, "by this test")
+
+
+def test_maps(folder: Path, tmp_path: Path) -> None:
+    for name in ("fig1", "fig6", "fig7"):
+        check(draw(name, folder / "runs", tmp_path), [f"{name}.png", f"{name}.json"])
     found = json.loads((tmp_path / "fig7.json").read_text())["explained_by_neighbours"]
     assert list(found) == [f"case {case}, {part}" for case in (1, 3) for part in ("z", "z_aux", "z_recon")]
     assert found["case 1, z_aux"]["n"] == N_TEST
@@ -80,46 +84,52 @@ def test_maps(folder: Path, runs: list[Found], tmp_path: Path) -> None:
         "β-VAE",
         "IDVAE, case 3",
     ]
-    with pytest.raises(InputError, match="no evaluated run on dsprites or cars3d"):
-        tsne.figure_13(runs, folder, tmp_path)
 
 
-def test_perturbation(folder: Path, runs: list[Found], tmp_path: Path) -> None:
-    check(perturbation.figure_4(runs, folder, tmp_path), files("fig4"))
+def test_perturbation(folder: Path, runs: list[EvaluatedRun], tmp_path: Path) -> None:
+    check(draw("fig4", folder / "runs", tmp_path), files("fig4"))
     report = json.loads((tmp_path / "fig4.json").read_text())
     assert [block["run"] for block in report.values()] == ["a1", "a3"]
     assert report["case 1"]["scores"]["no perturbation"]["ssim"] == pytest.approx(runs[0].metrics["ssim"], rel=1e-5)
 
 
-def test_attack(folder: Path, runs: list[Found], tmp_path: Path) -> None:
-    check(attack.figure_8(runs, folder, tmp_path), files("fig8"))
+def test_attack(folder: Path, runs: list[EvaluatedRun], tmp_path: Path) -> None:
+    check(draw("fig8", folder / "runs", tmp_path), files("fig8"))
     models = json.loads((tmp_path / "fig8.json").read_text())["models"]
     assert [block["run"] for block in models.values()] == ["b", "a1", "i3", "a3"]
     assert models["Aux-VAE, case 1"]["ssim"][0] == pytest.approx(runs[0].metrics["ssim"], rel=1e-5)
 
 
-def test_generated(folder: Path, runs: list[Found], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "LEVELS", 2)
-    check(generated.figure(runs, folder, tmp_path), files("generated"))
+    check(draw("generated", folder / "runs", tmp_path), files("generated"))
     report = json.loads((tmp_path / "generated.json").read_text())
     assert report["run"] == "a1" and report["n"] == 32 and report["factors"] == list(CASES[1])
     assert report["responses"]["g1"]["truth"] > 0.5
 
 
-@pytest.mark.parametrize("item", [perturbation.figure_4, attack.figure_8, generated.figure])
+def record(folder: Path, of: EvaluatedRun, metrics: dict[str, Any] | None = None, **fields: Any) -> None:
+    """A run's configuration, but for these fields, and scores, without weights and codes."""
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", dataclasses.replace(of.config, **fields).to_json())
+    write_json(folder / "metrics.json", of.metrics if metrics is None else metrics)
+
+
+@pytest.mark.parametrize("item", ["fig4", "fig8", "generated"])
 def test_weights_of_another_epoch_than_the_scores_are_not_drawn(
-    item: Item, folder: Path, runs: list[Found], tmp_path: Path
+    item: str, runs: list[EvaluatedRun], tmp_path: Path
 ) -> None:
+    record(tmp_path / "runs" / "a1", runs[0], {"epoch": 30, "sets": {}})
+    (tmp_path / "runs" / "a1" / "last.safetensors").symlink_to(runs[0].folder / "last.safetensors")
     with pytest.raises(InputError, match="is of epoch 30, but the weights beside it are of epoch 1"):
-        item([dataclasses.replace(run, metrics={"epoch": 30}) for run in runs], folder, tmp_path)
+        draw(item, tmp_path / "runs", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "item", [tsne.figure_1, tsne.figure_7, perturbation.figure_4, attack.figure_8, generated.figure]
-)
-def test_without_runs_the_command_that_makes_one_is_named(item: Item, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no evaluated run of galaxy case 1; make one: hpcauxvae train"):
-        item([], tmp_path, tmp_path)
+@pytest.mark.parametrize("item", ITEMS)
+def test_without_runs_the_command_that_makes_them_is_named(item: str, tmp_path: Path) -> None:
+    first = next(iter(ITEMS[item].experiments.values()))
+    with pytest.raises(InputError, match=rf"no evaluated run of {first}.*; hpcauxvae paper {item} makes them"):
+        draw(item, tmp_path, tmp_path)
 
 
 def test_all_draws_what_it_can_and_names_the_rest(
@@ -130,36 +140,42 @@ def test_all_draws_what_it_can_and_names_the_rest(
     assert command.main(["all", *arguments]) == 0
     said = capsys.readouterr()
     assert said.out == f"fig1: {tmp_path}/fig1.png\nfig1: {tmp_path}/fig1.json\n"
-    assert "fig13: not drawn: " in said.err and "no evaluated run on dsprites or cars3d" in said.err
+    assert "fig13: not drawn: " in said.err and "no evaluated run of dsprites-raw-beta-vae-0" in said.err
     assert [line for line in (tmp_path / "fig1.txt").read_text().splitlines() if line.startswith("run: ")] == [
         f"run: {folder}/runs/b"
-    ], "the one that it reads"
-    with pytest.raises(InputError, match="no evaluated run on dsprites"):
+    ], "the run that it reads"
+    with pytest.raises(InputError, match="no evaluated run of dsprites"):
         command.main(["fig13", *arguments])
     monkeypatch.setattr(command, "ITEMS", {"fig13": ITEMS["fig13"]})
     with pytest.raises(InputError, match="not one item could be drawn"):
         command.main(["all", *arguments])
 
 
-def test_an_item_reads_of_each_kind_the_first_run_and_ours_before_others(runs: list[Found]) -> None:
-    def another(name: str, of: Found, **fields: Any) -> Found:
-        return Found(folder=Path(name), config=dataclasses.replace(of.config, **fields), metrics={})
+def test_an_item_reads_of_each_experiment_the_first_seed(runs: list[EvaluatedRun], tmp_path: Path) -> None:
+    """Whatever the folders are called."""
+
+    def read(item: str) -> list[str]:
+        return [run.folder.name for run in runs_of(item, ITEMS[item], tmp_path, None).values()]
 
     a1, a3, b, i3 = runs
-    sound = another("d", a1, aux=",".join(dsprites.LABELS["sound"]), objective="bernoulli")
-    paper = another("p", a1, objective="paper")
-    every = [another("a1-7", a1, seed=7), sound, paper, *runs]
-    assert ITEMS["fig8"].wants.read(every) == [a1, a3, b, i3]
-    assert ITEMS["fig4"].wants.read([paper, a3]) == [a3, paper]
-    assert ITEMS["fig15"].wants.read(every) == [sound]
-    assert ITEMS["table1"].wants.read(every) == sorted(every, key=lambda run: run.folder.name)
-    assert ITEMS["fig1"].wants.read([a1, a3]) == [a1, a3], "it makes do with another"
+    record(tmp_path / "p", a1, objective="paper")
+    record(tmp_path / "z3", a3)
+    assert read("fig4") == ["z3"], "the objective of its name is ours"
+    assert sorted(read("fig1")) == ["p", "z3"], "any galaxy run tells which are the test images"
+    record(tmp_path / "a1-7", a1, seed=7)
+    record(tmp_path / "d", a1, aux=",".join(dsprites.LABELS["sound"]), objective="bernoulli")
+    record(tmp_path / "b2", b, aux=",".join(CASES[2]))
+    record(tmp_path / "i3", i3)
+    record(tmp_path / "x1", a1)
+    assert read("fig8") == ["b2", "x1", "i3", "z3"], "beta-VAE trains on no labels"
+    assert read("fig15") == ["d"] and read("fig1") == ["b2"]
+    assert read("table1") == ["a1-7", "b2", "d", "i3", "p", "x1", "z3"]
 
 
-def test_codes_that_are_gone_are_named(folder: Path, runs: list[Found], tmp_path: Path) -> None:
-    gone = [Found(folder=tmp_path / "gone", config=runs[0].config, metrics=runs[0].metrics)]
-    for item in (figures.figure_2, tsne.figure_7):
+def test_codes_that_are_gone_are_named(runs: list[EvaluatedRun], tmp_path: Path) -> None:
+    record(tmp_path / "gone", runs[0])
+    for item in ("fig2", "fig7"):
         with pytest.raises(
             InputError, match=r"gone/codes-test.h5: no such file; `hpcauxvae evaluate .*gone` writes it"
         ):
-            item(gone, folder, tmp_path)
+            draw(item, tmp_path, tmp_path)

@@ -1,25 +1,27 @@
 """Finished runs as the items find them: those of a folder, and a damaged one is named with what mends it."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcauxvae.paper import command
+from hpcauxvae.paper import command, figures
 from hpcauxvae.paper.experiments import Experiment
-from hpcauxvae.paper.recipes import galaxies
-from hpcauxvae.paper.runs import find
+from hpcauxvae.paper.make import Maker
+from hpcauxvae.paper.runs import Runs, find
 from hpcauxvae.types import InputError
 
-NEEDED = Experiment(data="galaxies", case=1, model="beta-vae").name
+EXPERIMENT = Experiment(data="galaxies", labels="case1", model="beta-vae")
+NEEDED = EXPERIMENT.name
 
 
 def save(runs: Path, name: str) -> Path:
     """What is read of an evaluated run."""
     folder = runs / name
     folder.mkdir(parents=True)
-    config = galaxies(1, model="beta-vae", data=Path("galaxies.h5"), out=folder)
+    config = dataclasses.replace(EXPERIMENT.config(runs, runs / "data"), out=folder)
     (folder / "config.json").write_text(json.dumps(config.to_json()))
     (folder / "metrics.json").write_text(json.dumps({"epoch": config.epochs, "sets": {"test": {}}}))
     return folder
@@ -74,10 +76,13 @@ def test_what_is_made_does_not_stop_at_a_damaged_run_that_it_does_not_read(
 ) -> None:
     save(tmp_path, NEEDED)
     (save(tmp_path, "another") / "config.json").write_text("{")
-    monkeypatch.setattr(command.Maker, "make", lambda _, experiments, dry: list(experiments))
-    read = []
-    monkeypatch.setattr(
-        command, "draw", lambda name, found, *_: read.extend(run.folder.name for run in found) or [tmp_path]
-    )
+    monkeypatch.setattr(Maker, "make", lambda _, experiments, dry: list(experiments))
+    read: list[str] = []
+
+    def scatters(name: str, runs: Runs, out: Path) -> list[Path]:
+        read.extend(run.folder.name for run in runs.values())
+        return [out]
+
+    monkeypatch.setattr(figures, "scatters", scatters)
     assert command.main(["fig9", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert read == [NEEDED]

@@ -13,12 +13,12 @@ from hpcauxvae.data import cars3d, galaxies
 from hpcauxvae.metrics import score_codes
 from hpcauxvae.paper import runs as runs_module
 from hpcauxvae.paper import table1
-from hpcauxvae.paper.runs import Found
+from hpcauxvae.paper.runs import EvaluatedRun
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 
-def found(name: str, lds: float, *, aux: str, model: str = "aux-vae", seed: int = 0, **fields: Any) -> Found:
+def found(name: str, lds: float, *, aux: str, model: str = "aux-vae", seed: int = 0, **fields: Any) -> EvaluatedRun:
     def score(value: float, **more: float) -> dict[str, float]:
         return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 1638, **more}
 
@@ -26,16 +26,20 @@ def found(name: str, lds: float, *, aux: str, model: str = "aux-vae", seed: int 
     codes["dci"] = {"completeness": score(0.2), "disentanglement": score(0.6)}
     images = {"ssim": score(0.9)}
     config = TrainConfig(data=Path("d"), out=Path(name), aux=aux, model=model, seed=seed, **fields)  # type: ignore[arg-type]
-    return Found(
+    return EvaluatedRun(
         folder=Path(name), config=config, metrics={"epoch": 40, "sets": {"test": {"codes": codes, "images": images}}}
     )
+
+
+def draw(runs: list[EvaluatedRun], out: Path) -> list[Path]:
+    return table1.draw("table1", {str(run.folder): run for run in runs}, out)
 
 
 def test_seeds_are_averaged_beside_the_papers_number(tmp_path: Path) -> None:
     runs = [found("a", 0.8, aux="radius,g1,g2"), found("b", 0.9, aux="radius,g1,g2", seed=1)]
     runs += [found("c", 0.3, aux="radius,g1,g2", objective="paper"), found("d", 0.5, aux="flux,psf", model="idvae")]
     runs += [found("e", 0.6, aux="scale,orientation,x,y", objective="bernoulli")]
-    path, numbers = table1.draw(runs, tmp_path, tmp_path)
+    path, numbers = draw(runs, tmp_path)
     overview, details = path.read_text().split("# Every score")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in overview.splitlines() if "|" in line]
     assert ["Galaxies, case 2", "paper", "", "0.73 (0.74)", "", "0.94 (0.89)"] in rows
@@ -62,11 +66,11 @@ def test_every_cell_of_the_papers_table_is_there() -> None:
     printed = {}
     for task in table1.TASKS:
         for model, cell in task.printed.items():
-            printed[task.data if task.case is None else f"case {task.case}", model] = cell
+            printed[task.labels if task.data == "galaxies" else task.data, model] = cell
     assert printed == {
-        ("case 1", "beta-vae"): (0.48, 0.39), ("case 1", "idvae"): (0.65, 0.72), ("case 1", "aux-vae"): (0.88, 0.81),
-        ("case 2", "idvae"): (0.73, 0.74), ("case 2", "aux-vae"): (0.94, 0.89),
-        ("case 3", "idvae"): (0.59, 0.68), ("case 3", "aux-vae"): (0.81, 0.84),
+        ("case1", "beta-vae"): (0.48, 0.39), ("case1", "idvae"): (0.65, 0.72), ("case1", "aux-vae"): (0.88, 0.81),
+        ("case2", "idvae"): (0.73, 0.74), ("case2", "aux-vae"): (0.94, 0.89),
+        ("case3", "idvae"): (0.59, 0.68), ("case3", "aux-vae"): (0.81, 0.84),
         ("cars3d", "beta-vae"): (0.21, 0.18), ("cars3d", "idvae"): (0.67, 0.55), ("cars3d", "aux-vae"): (0.93, 0.85),
         ("dsprites", "beta-vae"): (0.26, 0.27), ("dsprites", "idvae"): (0.39, 0.43),
         ("dsprites", "aux-vae"): (0.83, 0.78),
@@ -105,13 +109,13 @@ def test_a_row_says_how_many_of_its_seeds_are_in_bfloat16_and_have_a_score_of_me
     for run, value in zip(runs[1:], (0.5, 0.7), strict=True):
         scores = run.metrics["sets"]["test"]["codes"]
         scores["lds_mean"] = scores["lds"] | {"value": value}
-    table, numbers = table1.draw(runs, tmp_path, tmp_path)
+    table, numbers = draw(runs, tmp_path)
     assert "| 1,638 | 3, 2 in bfloat16 |" in table.read_text()
     assert "| 0.600 ± 0.141 of 2 seeds, least 0.500 |" in table.read_text()
     assert len(json.loads(numbers.read_text())["lines"][0]["lds_mean"]) == 2
-    table, _ = table1.draw(runs[:2], tmp_path, tmp_path)
+    table, _ = draw(runs[:2], tmp_path)
     assert "| 0.500 of 1 seed [0.790, 0.810] |" in table.read_text()
-    table, _ = table1.draw(runs[:1], tmp_path, tmp_path)
+    table, _ = draw(runs[:1], tmp_path)
     assert "| 0.900 [0.890, 0.910] | 0.960 | 0.938 |  | 0.700" in table.read_text()
 
 
@@ -151,7 +155,7 @@ def test_beta_vae_is_scored_against_every_case(tmp_path: Path) -> None:
     run = found(str(tmp_path), 0.4, aux=",".join(galaxies.CASES[1]), model="beta-vae")
     codes(tmp_path / "codes-test.h5", galaxies.FACTORS)
     lines = list(table1.lines([run]))
-    assert [line.task.case for line in lines] == [1, 2, 3]
+    assert [line.task.labels for line in lines] == ["case1", "case2", "case3"]
     assert [len(line.scores["dci"]) for line in lines] == [1, 1, 1]
     expected = table1.rescored(tmp_path / "codes-test.h5", galaxies.FACTORS, galaxies.CASES[3])["dci"]
     assert lines[2].scores["dci"] == [expected["disentanglement"]]
@@ -182,18 +186,18 @@ def test_the_table_keeps_of_each_run_what_it_takes_to_draw_it_again(tmp_path: Pa
     runs = [beta, found("a", 0.8, aux="flux,psf")]
     of_these = table1.rescored(tmp_path / "beta" / "codes-test.h5", galaxies.FACTORS, ("flux", "psf"))["lds"]
     runs[1].metrics["sets"]["test"]["codes"]["lds"]["attainable"] = of_these["attainable"]
-    table, _ = table1.draw(runs, tmp_path, tmp_path)
+    table, _ = draw(runs, tmp_path)
     elsewhere = runs_module.find(tmp_path / "table1")
     assert [run.folder.name for run in elsewhere] == ["a", "beta"]
     (tmp_path / "again").mkdir()
-    again, _ = table1.draw(elsewhere, tmp_path / "table1", tmp_path / "again")
+    again, _ = draw(elsewhere, tmp_path / "again")
     assert again.read_text() == table.read_text() and "Galaxies, case 3" in table.read_text()
     changed = elsewhere[1].metrics["sets"]["test"]["codes"]["lds"]
     changed["value"] += 0.1
     with pytest.raises(InputError, match=r"codes-test.h5: no such file"):
-        table1.draw(elsewhere, tmp_path / "table1", tmp_path / "again")
+        draw(elsewhere, tmp_path / "again")
 
 
 def test_no_runs_no_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no evaluated run of Table 1; hpcauxvae paper table1 makes them"):
-        table1.draw([], tmp_path, tmp_path)
+        draw([], tmp_path)
