@@ -57,20 +57,12 @@ _GPUS = (
 )
 
 
-class Missing(Exception):
-    """The component is not there."""
+class Fault(Exception):
+    """What is wrong with a component; mend: the command that mends it, where the probe's does not; empty: none does."""
 
-
-class Broken(Exception):
-    """The component is there and does not work; `mend` is a better command than the probe's, where there is one."""
-
-    def __init__(self, message: str, mend: str | None = None) -> None:
+    def __init__(self, message: str, mend: str | None = None, *, missing: bool = False) -> None:
         super().__init__(message)
-        self.mend = mend
-
-
-class Absent(Exception):
-    """The component is not there, and no command can bring it."""
+        self.mend, self.missing = mend, missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +73,11 @@ class Probe:
     serves: str
     """what cannot be done without it"""
     look: Callable[[], str]
-    """what was found; raises Missing, Absent or ModuleNotFoundError where there is nothing, else whatever is broken"""
+    """what was found; whatever it raises is what is wrong"""
     mend: str
     """the command that brings it"""
     needed: bool = False
     """whether training needs it"""
-
-
-State = Literal["ok", "missing", "broken"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class Finding:
     """The answer to a probe."""
 
     probe: Probe
-    state: State
+    state: Literal["ok", "missing", "broken"]
     detail: str
     mend: str
     """empty where there is nothing to mend, or no command to do it"""
@@ -107,22 +96,23 @@ def examine(probe: Probe) -> Finding:
     try:
         return Finding(probe, "ok", probe.look(), "")
     except Exception as error:
-        state: State = "missing" if isinstance(error, Missing | Absent | ModuleNotFoundError) else "broken"
-        mend = "" if isinstance(error, Absent) else getattr(error, "mend", None) or probe.mend
-        return Finding(probe, state, (str(error).strip() or type(error).__name__).splitlines()[0], mend)
+        missing = isinstance(error, ModuleNotFoundError) or getattr(error, "missing", False)
+        mend = getattr(error, "mend", None)
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Finding(probe, "missing" if missing else "broken", said, probe.mend if mend is None else mend)
 
 
 def _python() -> str:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < _OLDEST_PYTHON:
-        raise Broken(f"{version}; needed: {'.'.join(map(str, _OLDEST_PYTHON))} or later")
+        raise Fault(f"{version}; needed: {'.'.join(map(str, _OLDEST_PYTHON))} or later")
     return f"{version}, {sys.executable}"
 
 
 def _torch() -> str:
     torch = importlib.import_module("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST_TORCH:
-        raise Broken(f"{torch.__version__}; needed: {'.'.join(map(str, _OLDEST_TORCH))} or later")
+        raise Fault(f"{torch.__version__}; needed: {'.'.join(map(str, _OLDEST_TORCH))} or later")
     return f"{torch.__version__}, {torch.get_num_threads()} threads"
 
 
@@ -132,7 +122,7 @@ def _commands() -> str:
             try:
                 importlib.import_module(module)
             except ModuleNotFoundError as error:
-                raise Missing(f"{error}, which {command} imports") from error
+                raise Fault(f"{error}, which {command} imports", missing=True) from error
     return f"{' and '.join(_IMPORTS)}, with all that they import"
 
 
@@ -140,7 +130,9 @@ def _compiled_module() -> str:
     try:
         core = importlib.import_module("hpcauxvae.dependence._core")
     except ModuleNotFoundError as error:
-        raise Missing("hpcauxvae.dependence._core was not built: the torch reference serves, more slowly") from error
+        raise Fault(
+            "hpcauxvae.dependence._core was not built: the torch reference serves, more slowly", missing=True
+        ) from error
     cuda = f"CUDA (sm_80, sm_90 and later; GPUs here: {core.cuda_device_count()})" if core.cuda_compiled else "no CUDA"
     return f"compiled for CPU ({core.instruction_set}) and {cuda}"
 
@@ -166,9 +158,9 @@ def _no_accelerator(torch: Any) -> Exception:
         if Path(gpu.file).exists():
             version = getattr(torch.version, gpu.field, None)
             if version is None:
-                return Broken(f"there is a GPU, but torch {torch.__version__} is built without {gpu.name}", gpu.mend)
-            return Broken(f"there is a GPU, but torch with {gpu.name} {version} cannot use it", gpu.asks)
-    return Absent("none that torch can use: the CPU serves")
+                return Fault(f"there is a GPU, but torch {torch.__version__} is built without {gpu.name}", gpu.mend)
+            return Fault(f"there is a GPU, but torch with {gpu.name} {version} cannot use it", gpu.asks)
+    return Fault("none that torch can use: the CPU serves", "", missing=True)
 
 
 def _hdf5() -> str:
@@ -195,14 +187,14 @@ def _deephyper() -> str:
 
 def _mpi() -> str:
     if importlib.util.find_spec("mpi4py") is None:
-        raise Missing("No module named 'mpi4py'")
+        raise Fault("No module named 'mpi4py'", missing=True)
     own = Path(sys.executable).parent / "mpirun"
     mpirun = shutil.which("mpirun") or shutil.which("mpiexec") or (str(own) if own.exists() else None)
     if mpirun is None:
-        raise Missing("no mpirun or mpiexec on the PATH or beside Python")
+        raise Fault("no mpirun or mpiexec on the PATH or beside Python", missing=True)
     installed = [name for name in _MPIS if any(importlib.metadata.distributions(name=name))]
     if len(installed) > 1:
-        raise Broken(f"two MPIs in one environment: {' and '.join(installed)}", f"pip uninstall -y {installed[1]}")
+        raise Fault(f"two MPIs in one environment: {' and '.join(installed)}", f"pip uninstall -y {installed[1]}")
     command = [mpirun, "-n", "2", sys.executable, "-c", _MPI_PROGRAM]
     mend = f"export PATH={own.parent}:$PATH" if own.exists() and mpirun != str(own) else None
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
@@ -210,19 +202,19 @@ def _mpi() -> str:
     if done.returncode != 0 or not said:
         words = [line.strip() for line in done.stderr.splitlines() if re.search(r"[a-z]", line)]
         reason = words[0] if words else "it printed nothing"
-        raise Broken(f"{mpirun} -n 2 ended with exit code {done.returncode}: {reason}", mend)
+        raise Fault(f"{mpirun} -n 2 ended with exit code {done.returncode}: {reason}", mend)
     if not said[0].startswith("world size 2;"):
-        raise Broken(f"two MPIs: {mpirun} starts 2 processes, which mpi4py takes for strangers: {said[0]}", mend)
+        raise Fault(f"two MPIs: {mpirun} starts 2 processes, which mpi4py takes for strangers: {said[0]}", mend)
     return f"{mpirun} -n 2: {said[0]}"
 
 
 def _slurm() -> str:
     if not shutil.which("sinfo") or not shutil.which("sbatch"):
-        raise Missing("no sinfo and sbatch on the PATH: this is no cluster, or not its login node")
+        raise Fault("no sinfo and sbatch on the PATH: this is no cluster, or not its login node", missing=True)
     command = ["sinfo", "--noheader", "--format=%P"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     if done.returncode != 0:
-        raise Broken(f"sinfo: {done.stderr.strip()}", "scontrol ping")
+        raise Fault(f"sinfo: {done.stderr.strip()}", "scontrol ping")
     return f"partitions {', '.join(done.stdout.split())}"
 
 
