@@ -69,7 +69,7 @@ def pareto(rows: Sequence[Row], has_first: bool) -> Figure:
 
 @mpl.rc_context(STYLE)
 def progress_of_hypervolume(curves: dict[str, list[NDArray]]) -> Figure:
-    """Hypervolume against trials that ended; by name one curve for each seed, their mean drawn stronger."""
+    """Hypervolume against trials that ended; by name a curve for each seed, their mean drawn stronger."""
     colours = (MAROON, BLUE, GREY, INK)
     made, ax = figure(6.4, 3.2)
     for (name, values), colour in zip(curves.items(), colours, strict=False):

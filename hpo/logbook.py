@@ -1,7 +1,7 @@
 """The folder of a search: `search.json`, `journal.jsonl` (one line an event, synced), `results.csv` made from it.
 
-A line counts once it ends in a newline; one cut off by a kill is dropped by the next start. So every trial that ended
-is there, and a trial that was asked for and has no end was running when the search died.
+A line counts once it ends in a newline; the next start drops what a kill left of a line. So every trial that ended is
+there, and a trial that was asked for and has no end was running when the search died.
 """
 
 import csv
@@ -32,7 +32,7 @@ class Row:
     """finished: all its epochs; stopped: early, for most do better; failed: see `reason`; interrupted: the search was
     asked to stop, and the next session goes on with this trial, which has not ended."""
     reason: str
-    """Why it failed or was stopped; empty for a finished one."""
+    """Why it failed or was stopped; empty for a finished trial."""
     objectives: Objectives | None
     """At the last epoch; None for a failed trial."""
     epochs: int

@@ -24,7 +24,7 @@ STOP = threading.Event()
 
 
 class Pool:
-    """Submits trials to an executor and waits for the next ones that end."""
+    """Submits trials to an executor and waits for the next to end."""
 
     def __init__(self, executor: Any, workers: int, run: Callable[[Setup, int, Point], Row]) -> None:
         self.executor, self.workers, self.run = executor, workers, run
@@ -88,7 +88,7 @@ def local_slots(workers: int | None, processes: int, device: str = "auto") -> li
 
 
 def slurm_slots(workers: int | None, processes: int, device: str = "auto") -> list[Slot]:
-    """Slots that are steps of the allocation: each trial is an srun of `processes` tasks on one node.
+    """Slots that are steps of the allocation: each trial is an srun of `processes` tasks on a single node.
 
     Without a number: as many trials a node as its tasks make room for.
     """
@@ -113,7 +113,7 @@ def slurm_slots(workers: int | None, processes: int, device: str = "auto") -> li
     if gpus:
         srun.append(f"--gres=gpu:{processes}")  # all tasks of the step see all its GPUs, as NCCL wants it
     elif given:
-        srun.append("--gres=none")  # else a step takes all that the job has, and the next one waits for them
+        srun.append("--gres=none")  # else a step takes all that the job has, and the next waits for them
     if memory := int(os.environ.get("SLURM_MEM_PER_NODE", 0)):
         srun.append(f"--mem={memory // here}")
     return [Slot(name=str(number), threads=threads, srun=tuple(srun)) for number in range(workers)]
@@ -137,7 +137,7 @@ def mpi_slot(processes: int, device: str = "auto") -> Slot:
 
 
 def threads_of(own: set[int], workers: Iterable[set[int]], processes: int) -> int:
-    """For each process of a trial: a launcher gives every rank its own cores, or some or all the same ones to share.
+    """Of each process of a trial. A launcher gives every rank its own cores, or lets some or all ranks share theirs.
 
     workers: the cores of every worker on the node, own among them.
     """
@@ -145,28 +145,19 @@ def threads_of(own: set[int], workers: Iterable[set[int]], processes: int) -> in
     return max(1, len(own) // (max(1, sharing) * processes))
 
 
-@dataclasses.dataclass(frozen=True)
-class Rank:
-    """What the MPI rank that this process is has to itself."""
-
-    slot: Slot
-    mark: str
-    """Of the trials that it starts."""
-
-
-THIS_RANK: list[Rank] = []
-"""Filled when the rank starts: its executor sends it a function's name alone."""
+THIS_RANK: list[tuple[Slot, str]] = []
+"""Slot and mark of the MPI rank that this process is, set when it starts: its executor sends it no more than a name."""
 
 
 def run_on_rank(setup: Setup, trial: int, point: Point) -> Row:
     """A trial on the MPI rank that this process is."""
-    (rank,) = THIS_RANK
+    ((slot, mark),) = THIS_RANK
     lock = setup.out / "lock"  # which the first rank gives up where it fails
 
     def stopping() -> bool:
         return STOP.is_set() or not lock.exists()
 
-    return run_trial(dataclasses.replace(setup, mark=rank.mark), trial, point, rank.slot, stopping)
+    return run_trial(dataclasses.replace(setup, mark=mark), trial, point, slot, stopping)
 
 
 def slurm_is_there() -> bool:

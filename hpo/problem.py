@@ -36,7 +36,7 @@ class Objectives(NamedTuple):
     mse: float
     """Mean over pixels of the squared error, images divided by the training maximum."""
     gap: float
-    """1 - LDS / attainable; slightly negative where the code does better than the average perfect one."""
+    """1 - LDS / attainable; slightly negative where the code does better than the average perfect code."""
 
     @classmethod
     def of(cls, validation: Mapping[str, float]) -> "Objectives":
@@ -68,7 +68,7 @@ def declared_space(config: TrainConfig) -> Space:
         else:
             space[name] = values
     latents = space.get("latents")
-    if isinstance(latents, Interval):  # one at least for what is not measured
+    if isinstance(latents, Interval):  # at least one for what nobody measured
         least = len(config.aux_names) + 1
         space["latents"] = latents._replace(low=max(latents.low, least), high=max(latents.high, least))
     return space
@@ -172,7 +172,7 @@ def _kinds(name: str) -> tuple[Any, ...]:
 
 
 def _literal(text: str) -> Any:
-    """A number where it is one, else the text itself."""
+    """The number that a text is, or else the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -199,7 +199,7 @@ def is_whole(axis: Interval) -> bool:
 
 
 def tidy(point: Mapping[str, Any], space: Space) -> Point:
-    """Plain Python values, real ones with four digits: a point that is read, typed again and compared as it is told."""
+    """Plain Python values, real numbers with four digits: a point is read, typed again and compared as it is told."""
     tidied = {}
     for name, axis in space.items():
         value = point[name]
@@ -223,7 +223,7 @@ def size(space: Space) -> float:
 
 
 def all_values(axis: Axis) -> Sequence[Any] | None:
-    """All values of an axis, None of a continuous one."""
+    """All values of an axis; None for a continuous axis."""
     if not isinstance(axis, Interval):
         return axis
     return range(int(axis.low), int(axis.high) + 1) if is_whole(axis) else None

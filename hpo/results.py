@@ -55,9 +55,9 @@ def hypervolumes(rows: Sequence[Row], reference_2: NDArray) -> NDArray:
 
 
 def utilisation(rows: Sequence[Row], workers: int) -> float:
-    """Fraction of their time that the workers ran trials, from the first start to the last one: while there was work.
+    """Fraction of their time that the workers ran trials, from the first start to the last, while there was work.
 
-    The rows are those of one session.
+    The rows are those of a single session.
     """
     began, last = min(row.started for row in rows), max(row.started for row in rows)
     busy = sum(max(0.0, min(row.ended, last) - row.started) for row in rows)

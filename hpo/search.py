@@ -132,7 +132,7 @@ def open_logbook(config: SearchConfig) -> Logbook:
     if left := [trial for trial, run in runs.items() if held_elsewhere(run)]:
         for trial in left:
             cancel_steps(trial)
-        time.sleep(2 * MINDER_SECONDS)  # the minders there need one
+        time.sleep(2 * MINDER_SECONDS)  # so long may the minders there take
         for trial in left:
             (runs[trial] / "lock").unlink(missing_ok=True)
     return logbook
@@ -206,8 +206,8 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
         raise InputError("mpi: 1 rank; allowed: at least 2, rank 0 searches and runs no trial")
     problem = None
     try:
-        pools.THIS_RANK[:] = [pools.Rank(pools.mpi_slot(config.processes, config.device), mark)]
-    except InputError as error:  # of one node perhaps; the others would wait for its ranks for ever
+        pools.THIS_RANK[:] = [(pools.mpi_slot(config.processes, config.device), mark)]
+    except InputError as error:  # perhaps of this node alone; the other ranks would wait for ever
         problem = str(error)
     if problems := [text for text in MPI.COMM_WORLD.allgather(problem) if text]:
         if MPI.COMM_WORLD.rank == 0:

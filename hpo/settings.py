@@ -56,7 +56,7 @@ class SearchConfig:
     vary: tuple[str, ...] = ()
     """The space, in place of the model's own: NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE,..."""
     fix: tuple[str, ...] = ()
-    """Further settings of every trial: NAME=VALUE, such as network=mlp; a fixed one leaves the space."""
+    """Further settings of every trial: NAME=VALUE, such as network=mlp; what is fixed leaves the space."""
     max_evals: int | None = None
     """Trials in all, those of earlier sessions and failed ones included; at most every point of a finite space.
     Without it 40, or every point of a grid."""

@@ -1,11 +1,11 @@
 """Early stopping with two objectives: a trial that too many others beat at the same epoch is stopped there.
 
 At each rung (an eighth, a quarter and a half of the epochs) a trial is compared with all that reached it before, by the
-best that each had so far in either objective: LDS goes up and down while the learning rate is high. One beats another
-if it is better in both objectives by more than the noise of an unfinished training. A trial goes on if none beats it,
-so the Pareto front of a rung is never discarded, or if fewer beat it than the median trial. That is the asynchronous
-successive halving of Li et al. 2020 (eta = 2) on the dominance rank of Fonseca & Fleming 1993, with margins.
-DeepHyper's own stoppers know one objective only.
+best that each had so far in either objective: LDS goes up and down while the learning rate is high. A trial beats
+another if it is better in both objectives by more than the noise of an unfinished training. A trial goes on if no other
+beats it, so the Pareto front of a rung is never discarded, or if fewer beat it than the median trial. That is the
+asynchronous successive halving of Li et al. 2020 (eta = 2) on the dominance rank of Fonseca & Fleming 1993, with
+margins. DeepHyper's own stoppers know a single objective.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from hpo.problem import Objectives
 
 FRACTIONS = (0.125, 0.25, 0.5)
 MARGINS = (0.05, 0.3)
-"""Decades of MSE and 1 - LDS / attainable by which the one that beats is better; what narrower and wider ones save and
-lose is in results/search/README.md."""
+"""By how many decades of MSE and how much of 1 - LDS / attainable a trial must be better to beat another; what narrower
+and wider margins save and lose is in results/search/README.md."""
 FEWEST = 4
-"""Trials at a rung, this one included, before one is stopped."""
+"""Trials at a rung, the judged trial included, before any is stopped."""
 
 
 def rungs(epochs: int) -> list[int]:
@@ -51,7 +51,7 @@ def read_curve(run: Path) -> dict[int, Objectives]:
 
 
 def expected(row: Row, finished: Sequence[Row]) -> tuple[float, float] | None:
-    """log10 MSE and gap of a trial at the end of its training: for a stopped one by the median change of the others.
+    """log10 MSE and gap of a trial at the end of its training: for a stopped trial by the median change of others.
 
     The change from the rung where it was stopped, of the finished trials that were looked at there; None before the
     first of them.

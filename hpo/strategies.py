@@ -56,8 +56,8 @@ class Random(Strategy):
 class Bayesian(Strategy):
     """DeepHyper's CBO: extremely randomised trees, scalarised anew at random with every trial that ends (Chebyshev).
 
-    Failed trials count as the worst that was seen, so that the region around them is avoided; stopped ones as what
-    they would have come to (hpo/stopping.py).
+    Failed trials count as the worst that was seen, so that the region around them is avoided; stopped trials as
+    what they would have come to (`stopping.expected`).
     """
 
     def __init__(self, space: Space, known: Sequence[Point], seed: int, first: Point | None, initial: int) -> None:
@@ -91,7 +91,7 @@ class Bayesian(Strategy):
         if point is None or key(point) in self.seen:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a point that was evaluated before: `fresh` sees to it
-                # Asked again for one point, it repeats itself; of several, each after the first weighs the
+                # Asked again for a single point, it repeats itself; of several, each but the first weighs the
                 # surrogate's uncertainty anew.
                 point = tidy(self.search.ask(1 if self.told else 2)[-1], self.space)
                 self.told = False
@@ -121,7 +121,7 @@ class Bayesian(Strategy):
 
 
 def fresh(point: Point | None, space: Space, seen: set[tuple[Any, ...]], rng: np.random.Generator) -> Point | None:
-    """The point if it is new, else a random one that is; marks it as seen. None where a finite space is used up."""
+    """The point if it is new, else a random new point; marks it as seen. None where a finite space is used up."""
     for _ in range(_TRIES):
         if point is not None and key(point) not in seen:
             break

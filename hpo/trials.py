@@ -69,7 +69,7 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slot:
-    """What one worker may use."""
+    """What a worker may use."""
 
     name: str
     """Number of the worker on its host."""

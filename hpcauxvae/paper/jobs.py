@@ -26,7 +26,7 @@ class Job(NamedTuple):
     name: str
     """Of the log file, and in what is said."""
     commands: list[list[str]]
-    """[command of hpcauxvae, argument, ...] each, up to the first that fails; a launcher takes one only."""
+    """[command of hpcauxvae, argument, ...] each, up to the first that fails; a launcher takes a single command."""
     launcher: tuple[str, ...] = ()
     """What stands before `python`, as mpirun -n 4."""
 
@@ -51,7 +51,7 @@ def threads(at_once: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[int]:
-    """Waits until no other command, nor what a killed one left running, makes anything in a folder.
+    """Waits until no other command, nor what a killed command left running, makes anything in a folder.
 
     Yields a descriptor for `run`: each process holds it as long as it lives, and with it the folder.
     """
@@ -114,7 +114,7 @@ def _start(job: Job, mark: str, at_once: int, logs: Path, lock: int) -> Child:
         command, shown, given = [*job.launcher, *python, *job.commands[0]], job.lines()[0], ""
     log = logs / f"{job.name.replace('/', '-')}.txt"
     env = environment(f"{mark}{job.name}/", launched=bool(job.launcher)) | threads(at_once)
-    return Child(command, log, env, shown=shown, given=given, keep=(lock,))
+    return Child(command, log, env, shown=shown, given=given, keep=lock)
 
 
 def _failure(job: Job, child: Child) -> Failed | InputError:
@@ -124,7 +124,7 @@ def _failure(job: Job, child: Child) -> Failed | InputError:
 
 
 def _together(failures: list[Failed | InputError], jobs: int, not_begun: int) -> Failed | InputError:
-    """All failures of a run as one, with the exit code of the first that is not one of bad input."""
+    """Joins all failures of a run, with the exit code of the first that is not bad input."""
     message = "\n".join(map(str, failures))
     if len(failures) > 1:
         message = f"{len(failures)} of {jobs} jobs failed:\n{message}"

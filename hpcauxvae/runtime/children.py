@@ -43,7 +43,7 @@ def environment(mark: str, *, launched: bool = False) -> dict[str, str]:
     """The environment of a child with this mark, without what the parent's own launcher left in it.
 
     A child would take the parent's rank for its own. launched: the child is started by srun or mpirun, which read these
-    variables and set them anew; they do not set the address where the parent's ranks meet, so that one goes too.
+    variables and set them anew; they do not set the address where the parent's ranks meet, so that address goes too.
     """
     from hpcauxvae.runtime.launchers import is_of_a_launcher, is_of_a_meeting  # a minder has no package
 
@@ -57,19 +57,12 @@ class Child:
     """A process in a session of its own, whose output is added to a log."""
 
     def __init__(
-        self,
-        command: Sequence[str],
-        log: Path,
-        env: Mapping[str, str],
-        *,
-        shown: str = "",
-        given: str = "",
-        keep: Sequence[int] = (),
+        self, command: list[str], log: Path, env: Mapping[str, str], *, shown: str = "", given: str = "", keep: int = -1
     ) -> None:
         """Starts it; raises OSError where there is no such program, or the log cannot be written.
 
-        env: of `environment`; shown: the command as the log shows it; given: the child's standard input; keep:
-        descriptors that it holds open.
+        env: of `environment`; shown: the command as the log shows it; given: the child's standard input; keep: a
+        descriptor that it holds open.
         """
         self.log, self.mark = log, env[MARK]
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +72,8 @@ class Child:
                 output.write(f"{SHOWN}{shown}\n".encode())
                 output.flush()
             self.process = subprocess.Popen(
-                command, env=env, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, pass_fds=keep,
-                start_new_session=True,
+                command, env=env, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+                pass_fds=[keep] if keep >= 0 else [], start_new_session=True,
             )  # fmt: skip
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self.process.stdin:
