@@ -94,6 +94,17 @@ def test_settings_are_given_or_have_defaults(given: dict[str, str], code: int, s
     assert (done.returncode, done.stdout + done.stderr) == (code, said)
 
 
+def test_messages_that_the_documentation_explains_are_said() -> None:
+    """Piece by piece, without what is different each time; that of Slurm itself left out."""
+    page = (ROOT / "docs" / "clusters.md").read_text().split("## What goes wrong")[1]
+    text = "\n".join(path.read_text() for path in [*JOBS.glob("*.sh"), *(ROOT / "hpcauxvae").rglob("*.py")])
+    said = re.sub(r"\{[^{}]*\}|\$\w+|\"\s+f?\"|\$\(\([^)]*\)\)", " ", text)
+    varies = r"\.\.\.|: still|step-|\b[A-Z]{2,}\b|\S*\d\S*|--\w+|jobs/x\.sh|\bsite [xy]\b|\b(?:slurm|pbs)\b|[()]"
+    for message in re.findall(r"^\| `(?!mpi/pmi2)([^`]*)`", page, re.MULTILINE):
+        for piece in re.split(varies, message):
+            assert len(piece.strip()) <= 8 or piece.strip(" :;,") in said, message
+
+
 def test_pipeline_submits_each_job_after_those_that_it_needs(tmp_path: Path) -> None:
     """With a Python that writes down what it is given and numbers the jobs."""
     python = tmp_path / "python"

@@ -227,10 +227,7 @@ def refused(cluster, galaxies: Path, tmp_path_factory) -> dict[str, tuple[Desk, 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "gpus",
-            "device 'cuda': process 0 of 2 on this machine wants GPU 0, but 0 can be seen",
-        ),
+        ("gpus", "device 'cuda': torch sees no such accelerator here; allowed: auto, cpu"),
         ("data", "cut.h5: cannot be read as HDF5"),
         ("world", "world size 1 (found by: slurm), but the job has 2 ranks"),
         ("space", "GB free; this job needs 1e+09 GB (SPACE_GB)"),
