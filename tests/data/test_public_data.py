@@ -68,6 +68,7 @@ def test_positions_are_filled_as_scikit_image_fills_them(shape: str) -> None:
         assert np.array_equal(drawn[x, y], expected)
 
 
+@pytest.mark.slow
 def test_all_images_have_the_hash_that_the_page_gives() -> None:
     page = (ROOT / "docs" / "data-format.md").read_text()
     (given,) = re.findall(r"SHA-256\s+`([^`]*)`", page)

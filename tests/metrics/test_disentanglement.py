@@ -185,6 +185,7 @@ def informativeness_of_one(given: Codes) -> Any:
     return dci(codes(given.mean_NZ, given.aux_ND[:, :1], given.seed))["informativeness"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("score", "n"),
     [(mig, 600), (modularity, 600), (factor_vae, 2000), (beta_vae, 2000), (informativeness_of_one, 150)],

@@ -103,10 +103,12 @@ def expected() -> dict[str, tuple[float, float, float, float]]:
     return scores
 
 
+@pytest.mark.slow
 def test_every_score_of_codes_has_an_expected_value(scores: dict[str, dict[str, float]]) -> None:
     assert set(expected()) == set(scores["true"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", expected())
 def test_scores_are_what_they_should_be(scores: dict[str, dict[str, float]], name: str) -> None:
     *values, tolerance = expected()[name]
@@ -171,6 +173,7 @@ def half_right(n: int, seed: int) -> Codes:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_intervals_of_dci_cover() -> None:
     found = [dci(half_right(300, seed)) for seed in range(24)]
     for name in ("disentanglement", "completeness"):
@@ -180,6 +183,7 @@ def test_intervals_of_dci_cover() -> None:
         assert width < 2
 
 
+@pytest.mark.slow
 def test_intervals_of_categorical_sap_cover() -> None:
     """Two latents that tell two classes apart, one better than the other."""
     found = []
@@ -193,6 +197,7 @@ def test_intervals_of_categorical_sap_cover() -> None:
     assert width < 1.5
 
 
+@pytest.mark.slow
 def test_intervals_of_alignment_cover() -> None:
     found = []
     for seed in range(300):

@@ -25,6 +25,7 @@ def sampled_codes(rng: np.random.Generator, leak: float, draws: int) -> tuple[ND
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [0, 0.2])
 @pytest.mark.parametrize(
     ("statistic", "draws", "least", "most"),
