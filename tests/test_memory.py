@@ -23,6 +23,7 @@ run(main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="the settings are those of glibc")
 def test_a_tensor_takes_up_what_the_one_before_it_left_unless_the_user_has_set_otherwise():

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from helpers import forked
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.evaluate import command as commands
@@ -266,14 +266,8 @@ def test_bad_settings_are_refused_before_anything_is_read(fields, message):
 FACTORS_01 = tuple(factor._replace(low=0.0, high=1.0) for factor in FACTORS)
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hpcauxvae", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return forked.run("-m", "hpcauxvae", *arguments)
 
 
 def test_paper_items_read_finished_runs_and_say_what_is_missing(folder, metrics, tmp_path):
