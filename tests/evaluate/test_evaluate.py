@@ -194,6 +194,7 @@ def test_sets_that_do_not_fit_the_run_are_refused(folder, metrics, tmp_path):
     assert "no such checkpoint" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_in_its_first_epoch_is_scored(folder, tmp_path):
     """The machine died after the third step, and what it wrote later is lost."""
     run = tmp_path / "run"
@@ -210,6 +211,7 @@ def test_a_run_that_stopped_in_its_first_epoch_is_scored(folder, tmp_path):
         assert not (tmp_path / "out" / "pictures" / "training.png").exists()
 
 
+@pytest.mark.slow
 def test_a_model_without_auxiliary_variables_is_scored_by_its_images(folder, tmp_path):
     run = tmp_path / "run"
     alone(config(folder / "blobs.h5", run, model="beta-vae", aux="", epochs=1))
