@@ -35,9 +35,9 @@ import galsim  # noqa: E402
 import numpy as np  # noqa: E402
 
 from hpcauxvae.simulate import designs  # noqa: E402
-from hpcauxvae.simulate.painter import painter_of  # noqa: E402
-from hpcauxvae.simulate.ranks import FIRST_SHARE, grant_size  # noqa: E402
+from hpcauxvae.simulate.dealer import FIRST_SHARE, grant_size  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
+from hpcauxvae.simulate.stamps import painter_of, with_noise  # noqa: E402
 
 SCENE = Scene()
 HERE = Path(__file__).resolve().parent
@@ -252,7 +252,7 @@ def measured_costs(n: int) -> np.ndarray:
     values, costs = galaxies(n), []
     for index, row in enumerate(values):
         began = time.process_time()
-        SCENE.with_noise(SCENE.expected(row), 7, index)
+        with_noise(SCENE.expected(row), SCENE.sky, SCENE.read_noise, 7, index)
         costs.append(time.process_time() - began)
     return np.array(costs)
 

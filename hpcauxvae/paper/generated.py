@@ -2,7 +2,7 @@
 
 Contribution (ii) of the paper put to a test that it does not make. Both are drawn at the points of a full grid of the
 five factors; the latents that are not auxiliary stand at 0, the mean of their prior. Compared are the pixels, and what
-a survey would measure: flux, size and shear by adaptive moments (hpcauxvae/simulate/measure.py) of both.
+a survey would measure: flux, size and shear by adaptive moments (hpcauxvae.simulate.stamps.py) of both.
 
 Shape legend in types.py; N grid points.
 """
@@ -128,7 +128,7 @@ _MISSING = "paper generated: measures with galsim, which is not installed; `pip 
 def moments_of(images_NCHW: NDArray) -> dict[str, Array]:
     """What is measured on images summed over channels, (N,) each. Raises InputError where galsim is missing."""
     try:
-        from hpcauxvae.simulate.measure import adaptive_moments
+        from hpcauxvae.simulate.stamps import adaptive_moments
     except ImportError as error:
         raise InputError(_MISSING) from error
     return adaptive_moments(images_NCHW.sum(1))._asdict()
@@ -137,7 +137,7 @@ def moments_of(images_NCHW: NDArray) -> dict[str, Array]:
 def truth_of(data: ImageSet, names: Sequence[str], u_NF: NDArray) -> NDArray[np.float32]:
     """Noiseless stamps (N, C, H, W) in the scene of a data set. Raises InputError where galsim is missing."""
     try:
-        from hpcauxvae.simulate.measure import noiseless_stamps
+        from hpcauxvae.simulate.stamps import noiseless_stamps
     except ImportError as error:
         raise InputError(_MISSING) from error
     return noiseless_stamps(data.provenance, data.path, names, u_NF)

@@ -111,7 +111,7 @@ def tabulated(table_BT: Tensor) -> Transform:
 
 
 class Renderer:
-    """Expected counts of the galaxies of a scene; a `painter.Painter`."""
+    """Expected counts of the galaxies of a scene; a `stamps.Painter`."""
 
     def __init__(self, scene: Scene, device: str = "cpu") -> None:
         """Raises InputError where there is no such device."""

@@ -1,100 +1,105 @@
-"""`python -m hpcauxvae.simulate OUT.h5 --n 16384 --seed 7`, alone or under mpirun: galaxies into one HDF5 set.
+"""The command `hpcauxvae simulate`, alone or under mpirun: galaxies into one HDF5 set.
 
-`python -m hpcauxvae.simulate merge OUT.h5 PART.h5 ...` and `... verify SET.h5` run on one process.
+Its first word may be `merge` or `verify`, which run on one process. Nothing heavy is imported before the command line
+is read.
 """
 
 import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TypeVar
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-    os.environ[_name] = "1"  # one thread a rank; read by the libraries as they load, below
-
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
-from typing import Any, TypeVar  # noqa: E402
-
-from hpcauxvae.types import InputError  # noqa: E402
+from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.simulate.config import MergeConfig, SimulateConfig, VerifyConfig
+from hpcauxvae.simulate.ranks import Ranks
+from hpcauxvae.types import InputError
 
 T = TypeVar("T")
 
 
-def _parse(options: type[T], arguments: list[str], name: str) -> T | int:
-    """The options, or the exit code where there are none to use (a wrong one, or --help)."""
-    import tyro
-
-    try:
-        config = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
-        return tyro.cli(options, args=arguments, prog=name, config=config)
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
-def _merge(arguments: list[str]) -> int:
-    from hpcauxvae.simulate.merge import Options, merge
-
-    options = _parse(Options, arguments, "hpcauxvae.simulate merge")
-    if not isinstance(options, int):
-        count = merge(options)
-        print(f"{options.out}: {count} galaxies of {len(options.parts)} sets")
-    return options if isinstance(options, int) else 0
-
-
-def _verify(arguments: list[str]) -> int:
-    from hpcauxvae.simulate.verify import Options, verify
-
-    options = _parse(Options, arguments, "hpcauxvae.simulate verify")
-    if not isinstance(options, int):
-        count = verify(options)
-        print(f"{options.file}: in order; every checksum holds, {count} galaxies drawn again are the same")
-    return options if isinstance(options, int) else 0
-
-
-def _simulate(arguments: list[str]) -> int:
-    from hpcauxvae.simulate.options import Options, plan_of
-    from hpcauxvae.simulate.parallel import run
-    from hpcauxvae.simulate.ranks import Ranks
-
-    ranks = Ranks()
-    options = ranks.first(lambda: _parse(Options, arguments, "hpcauxvae.simulate"))
-    if isinstance(options, int):
-        return options
-    started = time.monotonic()
-    try:
-        if options.preview:
-            from hpcauxvae.simulate.preview import preview
-
-            picture = ranks.first(lambda: preview(*plan_of(options, tuple(arguments))))
-            if ranks.rank == 0:
-                print(picture)
-            return 0
-        plan, done = run(lambda: plan_of(options, tuple(arguments)), ranks)
-    except InputError as error:
-        if ranks.rank == 0:
-            raise
-        del error  # rank 0 says it
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except Exception:
-        ranks.abort()
-        return 1
-    if ranks.rank == 0:
-        idle = f", idle at the end: {done.idle:.1%} of the time" if ranks.size > 1 else ""
-        seconds = time.monotonic() - started
-        print(f"{plan.out}: {plan.rows.n} galaxies, {done.drawn} drawn now, ranks: {ranks.size}, {seconds:.1f} s{idle}")
-    return 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line on stderr."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], Any]] = {"merge": _merge, "verify": _verify}
-    command = commands.get(arguments[0]) if arguments else None
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = "1"  # one thread a rank; read by the libraries as they load
     try:
-        return command(arguments[1:]) if command else _simulate(arguments)
+        match list(sys.argv[1:] if argv is None else argv):
+            case ["merge", *rest]:
+                return _merge(_parsed(MergeConfig, rest, " merge"))
+            case ["verify", *rest]:
+                return _verify(_parsed(VerifyConfig, rest, " verify"))
+            case arguments:
+                return _simulate(arguments)
     except ModuleNotFoundError as error:
         print(f"error: {error}; simulation needs it: pip install 'hpcauxvae[simulate]'", file=sys.stderr)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
     return 2
+
+
+def _parsed(fields: type[T], arguments: Sequence[str], name: str = "") -> T | int:
+    """The options, or the exit code where there are none to use: --help, or a line that cannot be read."""
+    try:
+        return parse(fields, arguments, f"hpcauxvae simulate{name}")
+    except SystemExit as end:  # which the other ranks must hear of
+        return int(end.code or 0)
+
+
+def _merge(config: MergeConfig | int) -> int:
+    if isinstance(config, int):
+        return config
+    from hpcauxvae.simulate.sets import merge
+
+    print(f"{config.out}: {merge(config)} galaxies of {len(config.parts)} sets")
+    return 0
+
+
+def _verify(config: VerifyConfig | int) -> int:
+    if isinstance(config, int):
+        return config
+    from hpcauxvae.simulate.sets import verify
+
+    count = verify(config)
+    print(f"{config.file}: in order; every checksum holds, {count} galaxies drawn again are the same")
+    return 0
+
+
+def _simulate(arguments: list[str]) -> int:
+    ranks = Ranks()
+    config = ranks.first(lambda: _parsed(SimulateConfig, arguments))
+    if isinstance(config, int):
+        return config
+    try:
+        return _make(config, arguments, ranks)
+    except InputError:
+        if ranks.rank == 0:
+            raise
+        return 2  # rank 0 says it
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError:
+        raise
+    except Exception:
+        ranks.abort()
+        return 1
+
+
+def _make(config: SimulateConfig, arguments: list[str], ranks: Ranks) -> int:
+    from hpcauxvae.simulate.parallel import run
+    from hpcauxvae.simulate.plan import plan_of
+
+    started = time.monotonic()
+    if config.preview:
+        from hpcauxvae.simulate.preview import preview
+
+        picture = ranks.first(lambda: preview(*plan_of(config, tuple(arguments))))
+        if ranks.rank == 0:
+            print(picture)
+        return 0
+    plan, done = run(lambda: plan_of(config, tuple(arguments)), ranks)
+    if ranks.rank == 0:
+        idle = f", idle at the end: {done.idle:.1%} of the time" if ranks.size > 1 else ""
+        seconds = time.monotonic() - started
+        print(f"{plan.out}: {plan.rows.n} galaxies, {done.drawn} drawn now, ranks: {ranks.size}, {seconds:.1f} s{idle}")
+    return 0

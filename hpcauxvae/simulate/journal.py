@@ -44,7 +44,7 @@ class Rows(NamedTuple):
         return len(self.of(chunk)) * self.row_bytes
 
 
-class Found(NamedTuple):
+class Stored(NamedTuple):
     """Whole chunks in journals."""
 
     chunk: np.ndarray
@@ -56,9 +56,9 @@ class Found(NamedTuple):
     crc: np.ndarray
     """(M,) int64"""
 
-    def part(self, low: int, high: int) -> "Found":
+    def part(self, low: int, high: int) -> "Stored":
         """The low-th to the one before the high-th."""
-        return Found(*(column[low:high] for column in self))
+        return Stored(*(column[low:high] for column in self))
 
 
 class Journal:
@@ -97,11 +97,11 @@ def _header(chunk: int, crc: int) -> bytes:
     return _HEADER.pack(_MAGIC, chunk, crc, zlib.crc32(struct.pack("<QI", chunk, crc)))
 
 
-def scan(path: Path, number: int, rows: Rows) -> Found:
+def scan(path: Path, number: int, rows: Rows) -> Stored:
     """The chunks of a journal that are whole; the rest of it is passed over. Reads all of it."""
     found = list(_records(path, rows))
     columns = np.array(found, np.int64).reshape(-1, 3).T
-    return Found(columns[0], np.full(len(found), number, np.int64), columns[1], columns[2])
+    return Stored(columns[0], np.full(len(found), number, np.int64), columns[1], columns[2])
 
 
 def _records(path: Path, rows: Rows) -> Iterator[tuple[int, int, int]]:
@@ -115,11 +115,11 @@ def _records(path: Path, rows: Rows) -> Iterator[tuple[int, int, int]]:
                 yield chunk, offset, crc
 
 
-def distinct(parts: list[Found]) -> Found:
+def distinct(parts: list[Stored]) -> Stored:
     """All of them in the order of chunks, each chunk once."""
     together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
     chunk, first = np.unique(together[0], return_index=True)
-    return Found(chunk, *(column[first] for column in together[1:]))
+    return Stored(chunk, *(column[first] for column in together[1:]))
 
 
 class Reader:

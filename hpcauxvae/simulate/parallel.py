@@ -21,10 +21,11 @@ from hpcauxvae.data.hdf5 import refuse_existing
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.simulate import journal
-from hpcauxvae.simulate.journal import SUFFIX, Found, Journal
-from hpcauxvae.simulate.painter import Painter, painter_of
+from hpcauxvae.simulate.dealer import Dealer
+from hpcauxvae.simulate.journal import SUFFIX, Journal, Stored
 from hpcauxvae.simulate.plan import Missing, Plan, intervals
-from hpcauxvae.simulate.ranks import Dealer, Ranks
+from hpcauxvae.simulate.ranks import Ranks
+from hpcauxvae.simulate.stamps import Painter, painter_of
 from hpcauxvae.simulate.storage import store
 from hpcauxvae.types import InputError
 
@@ -78,7 +79,7 @@ def run(prepare: Callable[[], tuple[Plan, np.ndarray]], ranks: Ranks) -> tuple[P
 
 @contextmanager
 def _no_lock_left_by_signals(locks: list[RunLock]) -> Iterator[None]:
-    """What a batch system sends at the time limit ends the process that holds the locks as ever, once they are free."""
+    """A signal, such as a batch system sends at the time limit, frees the locks and then ends the process as always."""
 
     def end(number: int, frame: Any) -> None:
         for lock in locks:
@@ -122,7 +123,7 @@ def _claim(plan: Plan, values: np.ndarray, locks: list[RunLock]) -> Plan:
     return plan
 
 
-def _found(plan: Plan, ranks: Ranks) -> tuple[list[Path], Found]:
+def _found(plan: Plan, ranks: Ranks) -> tuple[list[Path], Stored]:
     """The journals of earlier starts and, on rank 0, the whole chunks in them."""
     paths = ranks.first(plan.journals)
     parts = ranks.each(
@@ -132,24 +133,24 @@ def _found(plan: Plan, ranks: Ranks) -> tuple[list[Path], Found]:
             if number % ranks.size == ranks.rank
         ]
     )
-    empty = Found(*(np.empty(0, np.int64) for _ in Found._fields))
+    empty = Stored(*(np.empty(0, np.int64) for _ in Stored._fields))
     return paths, journal.distinct([empty, *(found for part in parts for found in part)])
 
 
-def _missing(plan: Plan, found: Found) -> np.ndarray:
+def _missing(plan: Plan, found: Stored) -> np.ndarray:
     """(M, 2): runs of chunks to be drawn."""
     present = np.zeros(plan.rows.chunks, bool)
     present[found.chunk] = True
     return intervals(np.flatnonzero(~present))
 
 
-def _with_new(plan: Plan, paths: list[Path], found: Found, drawn: list[_Drawn]) -> tuple[list[Path], Found]:
+def _with_new(plan: Plan, paths: list[Path], found: Stored, drawn: list[_Drawn]) -> tuple[list[Path], Stored]:
     """With the journals of this start."""
     parts = [found]
     for part in drawn:
         if part.name:
             chunk, offset, crc = part.records.T
-            parts.append(Found(chunk, np.full(len(chunk), len(paths), np.int64), offset, crc))
+            parts.append(Stored(chunk, np.full(len(chunk), len(paths), np.int64), offset, crc))
             paths.append(plan.parts / part.name)
     return paths, journal.distinct(parts)
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from hpcauxvae.evaluate.pictures import GREY, INK, MAROON, SOFTENING, STAMPS, STYLE
 from hpcauxvae.runtime.files import whole
-from hpcauxvae.simulate.painter import painter_of
 from hpcauxvae.simulate.plan import Plan
+from hpcauxvae.simulate.stamps import painter_of
 from hpcauxvae.types import InputError
 
 ROWS, COLUMNS = 5, 8

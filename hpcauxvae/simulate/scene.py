@@ -1,4 +1,4 @@
-"""From the factors of a galaxy to its stamp: profile, PSF, bands, pixels and noise.
+"""From the factors of a galaxy to its stamp: profile, PSF, bands and pixels.
 
 N galaxies, C bands, H = W stamp size, F factors.
 """
@@ -13,7 +13,6 @@ import galsim
 import numpy as np
 
 from hpcauxvae.data.galaxies import PIXEL_SCALE, STAMP_SIZE
-from hpcauxvae.simulate import noise
 from hpcauxvae.simulate.profiles import ACCURACY, PROFILES, PSFS, catalogue_size
 from hpcauxvae.types import Factor, InputError
 
@@ -137,10 +136,6 @@ class Scene:
     @cached_property
     def _wcs(self) -> Any:
         return galsim.PixelScale(self.pixel_scale)
-
-    def with_noise(self, stamp: np.ndarray, seed: int, index: int) -> np.ndarray:
-        """Counts around expected counts (C, H, W), float32, from the stream that is this galaxy's own."""
-        return noise.with_noise(stamp, self.sky, self.read_noise, seed, index)
 
     @property
     def description(self) -> dict[str, str | float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcauxvae.data.checksums import create_checksums
 from hpcauxvae.data.hdf5 import Provenance, begin, reopen, whole_file
-from hpcauxvae.simulate.journal import Found, Reader
+from hpcauxvae.simulate.journal import Reader, Stored
 from hpcauxvae.simulate.plan import Plan
 from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import Factor, InputError
@@ -18,7 +18,7 @@ from hpcauxvae.types import Factor, InputError
 _SOURCE_BYTES = 512  # what one entry of a virtual data set takes, generously
 
 
-def store(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -> None:
+def store(plan: Plan, ranks: Ranks, paths: list[Path], found: Stored) -> None:
     """Makes the set. On rank 0 `paths` are the journals and `found` every chunk of the plan.
 
     Raises InputError where a chunk is damaged, or the disk does not take the set.
@@ -32,13 +32,13 @@ def store(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -> None:
         ranks.first(lambda: _store_file(plan, plan.out, paths, found))
 
 
-def _complete(plan: Plan, found: Found) -> None:
+def _complete(plan: Plan, found: Stored) -> None:
     if not np.array_equal(found.chunk, np.arange(plan.rows.chunks)):
         lost = plan.rows.chunks - len(found.chunk)
         raise InputError(f"{plan.parts}: {lost} chunks were lost while drawing; start again")
 
 
-def _store_file(plan: Plan, out: Path, paths: list[Path], found: Found) -> None:
+def _store_file(plan: Plan, out: Path, paths: list[Path], found: Stored) -> None:
     """One contiguous file of these chunks, which follow each other: the whole set, or a shard of it."""
     low, high = plan.rows.of(int(found.chunk[0])).start, plan.rows.of(int(found.chunk[-1])).stop
     values = np.load(plan.values_path, mmap_mode="r")[low:high]
@@ -47,7 +47,7 @@ def _store_file(plan: Plan, out: Path, paths: list[Path], found: Found) -> None:
         _copy(plan, file["images"], paths, found, low)
 
 
-def _copy(plan: Plan, images: h5py.Dataset, paths: list[Path], found: Found, low: int) -> None:
+def _copy(plan: Plan, images: h5py.Dataset, paths: list[Path], found: Stored, low: int) -> None:
     """Chunks into images whose first row is row `low` of the set."""
     with closing(Reader(paths, plan.rows)) as reader:
         for record in zip(*(column.tolist() for column in found), strict=True):
@@ -56,7 +56,7 @@ def _copy(plan: Plan, images: h5py.Dataset, paths: list[Path], found: Found, low
             images[rows.start - low : rows.stop - low] = stamps
 
 
-def _store_together(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -> None:
+def _store_together(plan: Plan, ranks: Ranks, paths: list[Path], found: Stored) -> None:
     """One contiguous file that every rank writes a part of, through parallel HDF5."""
     with ExitStack() as stack:
         part = ranks.first(lambda: stack.enter_context(_room_for(plan, found)))
@@ -72,7 +72,7 @@ def _store_together(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -
 
 
 @contextmanager
-def _room_for(plan: Plan, found: Found) -> Iterator[Path]:
+def _room_for(plan: Plan, found: Stored) -> Iterator[Path]:
     """The set but for its images, closed again, with their room allocated."""
     values = np.load(plan.values_path, mmap_mode="r")
     with whole_file(plan.out, n_bytes=plan.rows.n * plan.rows.row_bytes + values.nbytes) as part:
@@ -87,13 +87,13 @@ def _room_for(plan: Plan, found: Found) -> Iterator[Path]:
         yield part
 
 
-def _store_shards(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -> None:
+def _store_shards(plan: Plan, ranks: Ranks, paths: list[Path], found: Stored) -> None:
     """Each rank makes some of the shards, in `parts`; the folder moves beside the set, and the set is written last."""
     size = plan.shard_chunks
     count = -(-plan.rows.chunks // size)
     growing = plan.parts / "shards"
 
-    def shares() -> list[tuple[list[Path], list[tuple[int, Found]]]]:
+    def shares() -> list[tuple[list[Path], list[tuple[int, Stored]]]]:
         if not plan.shards.exists():  # else a kill came between moving them and the last step
             growing.mkdir(exist_ok=True)
         numbers = [n for n in range(count) if growing.exists() and not (growing / shard_name(n)).exists()]
@@ -114,9 +114,7 @@ def _store_shards(plan: Plan, ranks: Ranks, paths: list[Path], found: Found) -> 
         edges = [min(n * size * plan.chunk, plan.rows.n) for n in range(count + 1)]
         sources = [(Path(plan.shards.name) / shard_name(n), *edge) for n, edge in enumerate(pairwise(edges))]
         values = np.load(plan.values_path, mmap_mode="r")
-        with virtual_file(
-            plan.out, plan.factors, values, plan.provenance, plan.scene.shape, plan.chunk, sources
-        ) as file:
+        with new_file(plan.out, plan.factors, values, plan.provenance, plan.scene.shape, plan.chunk, sources) as file:
             file["checksums"][:] = found.crc
 
     ranks.each(fill)
@@ -135,36 +133,23 @@ def new_file(
     provenance: Provenance,
     shape: tuple[int, int, int],
     block: int,
+    sources: Sequence[tuple[Path, int, int]] | None = None,
 ) -> Iterator[h5py.File]:
-    """A contiguous file with these factors; the block of code fills `images` and `checksums`, one for `block` rows.
+    """A set with these factors; the block of code fills `images`, and `checksums`, one for `block` rows.
 
+    sources: files in which the images lie already (file relative to the folder of `path`, first row, row after).
     Becomes `path` if that ends well. Raises InputError where `path` exists or the disk does not take it.
     """
-    n_bytes = values.nbytes + len(values) * 4 * int(np.prod(shape)) + 4 * (len(values) // block + 1)
+    n_images = 4 * len(values) * int(np.prod(shape)) if sources is None else _SOURCE_BYTES * len(sources)
+    n_bytes = values.nbytes + 4 * (len(values) // block + 1) + n_images
     with whole_file(path, n_bytes) as part, reopen(part) as file:
         begin(file, len(values), factors, provenance)[:] = values
         create_checksums(file, len(values), block)
-        file.create_dataset("images", (len(values), *shape), "<f4", fillvalue=np.nan)
-        yield file
-
-
-@contextmanager
-def virtual_file(
-    path: Path,
-    factors: Sequence[Factor],
-    values: np.ndarray,
-    provenance: Provenance,
-    shape: tuple[int, int, int],
-    block: int,
-    sources: Sequence[tuple[Path, int, int]],
-) -> Iterator[h5py.File]:
-    """Likewise, with images that lie in other files: (file relative to the folder of `path`, first row, row after)."""
-    n_bytes = values.nbytes + 4 * (len(values) // block + 1) + _SOURCE_BYTES * len(sources)
-    with whole_file(path, n_bytes) as part, reopen(part) as file:
-        begin(file, len(values), factors, provenance)[:] = values
-        create_checksums(file, len(values), block)
-        layout = h5py.VirtualLayout((len(values), *shape), "<f4")
-        for name, low, high in sources:
-            layout[low:high] = h5py.VirtualSource(str(name), "images", (high - low, *shape), "<f4")
-        file.create_virtual_dataset("images", layout, fillvalue=np.nan)
+        if sources is None:
+            file.create_dataset("images", (len(values), *shape), "<f4", fillvalue=np.nan)
+        else:
+            layout = h5py.VirtualLayout((len(values), *shape), "<f4")
+            for name, low, high in sources:
+                layout[low:high] = h5py.VirtualSource(str(name), "images", (high - low, *shape), "<f4")
+            file.create_virtual_dataset("images", layout, fillvalue=np.nan)
         yield file

@@ -7,7 +7,7 @@ import pytest
 
 from hpcauxvae.data.galaxies import FACTORS
 from hpcauxvae.paper import generated
-from hpcauxvae.simulate.measure import noiseless_stamps
+from hpcauxvae.simulate.stamps import noiseless_stamps
 from hpcauxvae.types import InputError
 
 NAMES = [factor.name for factor in FACTORS]
@@ -86,6 +86,6 @@ def test_the_truth_against_itself_has_no_error(grid: np.ndarray) -> None:
 def test_without_galsim_one_line_says_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "hpcauxvae.simulate.measure", None)
+    monkeypatch.setitem(sys.modules, "hpcauxvae.simulate.stamps", None)
     with pytest.raises(InputError, match=r"galsim, which is not installed; `pip install 'hpcauxvae\[simulate\]'`"):
         generated.moments_of(np.ones((2, 1, 9, 9)))

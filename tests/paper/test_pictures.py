@@ -20,7 +20,7 @@ from hpcauxvae.paper import command, generated
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.runs import EvaluatedRun, find, runs_of
 from hpcauxvae.runtime.files import write_json
-from hpcauxvae.simulate.measure import noiseless_stamps
+from hpcauxvae.simulate.stamps import noiseless_stamps
 from hpcauxvae.types import InputError
 
 RUNS = {"a1": (1, "aux-vae"), "a3": (3, "aux-vae"), "b": (1, "beta-vae"), "i3": (3, "idvae")}

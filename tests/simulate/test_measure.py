@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hpcauxvae.data.galaxies import FACTORS
-from hpcauxvae.simulate.measure import adaptive_moments, noiseless_stamps
+from hpcauxvae.simulate.stamps import adaptive_moments, noiseless_stamps
 from hpcauxvae.types import InputError
 
 NAMES = [factor.name for factor in FACTORS]

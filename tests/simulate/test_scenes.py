@@ -13,10 +13,10 @@ from helpers.simulations import hashes, here, images
 from hpcauxvae.data.hdf5 import open_set, validate
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
-from hpcauxvae.simulate import designs, noise  # noqa: E402
-from hpcauxvae.simulate.painter import painter_of  # noqa: E402
+from hpcauxvae.simulate import designs  # noqa: E402
 from hpcauxvae.simulate.profiles import ACCURACY, BULGE_SIZE  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
+from hpcauxvae.simulate.stamps import add_noise_by_torch, painter_of  # noqa: E402
 
 CATALOGUE = DATA / "real_galaxies" / "real_galaxy_catalog_26_extension_example.fits"
 needs_galaxies = pytest.mark.skipif(
@@ -147,7 +147,7 @@ def test_batch_set_on_two_chunk_sizes(tmp_path: Path) -> None:
 def torch_counts(means: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
     """(B, P) counts of the galaxies from `first` on."""
     stamps = means.astype(np.float32)[:, None, None]
-    noise.add_noise_by_torch(stamps, 0.0, 0.0, seed, range(first, first + len(means)))
+    add_noise_by_torch(stamps, 0.0, 0.0, seed, range(first, first + len(means)))
     return stamps[:, 0, 0]
 
 

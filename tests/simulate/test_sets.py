@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -278,12 +279,16 @@ def test_a_kill_between_shards_and_the_set(shards: Path, tmp_path: Path, capfd: 
     refuse(capfd, (out, *command), "set.h5.shards: exists already")
     import hpcauxvae.simulate.storage as storage
 
-    def stop(*arguments: object) -> None:
-        raise KeyboardInterrupt
+    make = storage.new_file
+
+    def stop(path: Path, *arguments: Any) -> Any:
+        if path == out:
+            raise KeyboardInterrupt
+        return make(path, *arguments)
 
     shutil.rmtree(tmp_path / "set.h5.shards")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "virtual_file", stop)
+        patch.setattr(storage, "new_file", stop)
         assert here(out, *command) == 130
     assert not out.exists() and (tmp_path / "set.h5.shards").exists()
     assert here(out, *command) == 0

@@ -18,6 +18,7 @@ from hpcauxvae.types import Factor
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
 from hpcauxvae.simulate import designs  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
+from hpcauxvae.simulate.stamps import with_noise  # noqa: E402
 
 SCENE = Scene()
 
@@ -128,7 +129,7 @@ def test_noise_of_a_set_is_poisson_and_independent(alone: Path, expected: Path) 
 
 def test_noise_of_a_pixel_is_poisson() -> None:
     means = np.array([[0.2, 0.7, 3.0, 12.0, 90.0, 4000.0, -1e-3, 0.0]], np.float32)
-    draws = np.stack([SCENE.with_noise(means, seed=11, index=index)[0] for index in range(4000)])
+    draws = np.stack([with_noise(means, SCENE.sky, SCENE.read_noise, 11, index)[0] for index in range(4000)])
     assert not draws[:, 6:].any()
     for mean, drawn in zip(means[0, :6], draws.T[:6], strict=True):
         edges = np.unique(stats.poisson.ppf(np.linspace(0.01, 0.99, 30), mean))  # a bin: above one edge, up to the next
@@ -139,7 +140,11 @@ def test_noise_of_a_pixel_is_poisson() -> None:
 
 def test_every_galaxy_has_its_own_stream() -> None:
     bright = np.full((4, 4), 1e4, np.float32)
-    draws = {SCENE.with_noise(bright, seed, index).tobytes() for seed in (0, 1) for index in range(600)}
+    draws = {
+        with_noise(bright, SCENE.sky, SCENE.read_noise, seed, index).tobytes()
+        for seed in (0, 1)
+        for index in range(600)
+    }
     assert len(draws) == 1200
 
 

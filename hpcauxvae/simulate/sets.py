@@ -1,51 +1,41 @@
-"""Several parts of a design, or the shards of one set, into one set."""
+"""Sets that are there: parts of a design, or shards, joined into one; a set held against its own record."""
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import galsim
 import h5py
 import numpy as np
 
 from hpcauxvae.data.checksums import checksum, shard_of
-from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set
+from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set, validate
+from hpcauxvae.simulate.config import CHUNK, MergeConfig, VerifyConfig
 from hpcauxvae.simulate.designs import FIXED_SIZE
-from hpcauxvae.simulate.plan import CHUNK
-from hpcauxvae.simulate.storage import new_file, virtual_file
+from hpcauxvae.simulate.scene import Scene
+from hpcauxvae.simulate.stamps import painter_of
+from hpcauxvae.simulate.storage import new_file
 from hpcauxvae.types import InputError
 
 _SAME = ("seed", "design", "scene", "noise", "renderer", "galsim", "gsparams")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Makes one set of several parts of a design (--start, --stop), or one contiguous file of a set in shards."""
-
-    out: Path
-    """HDF5 file to make. Must not exist."""
-    parts: list[Path]
-    """The sets, in any order; their galaxies must follow each other in the design without gap or overlap."""
-    virtual: bool = False
-    """Write a virtual data set over the parts' own files, which must then stay where they are, in place of a copy."""
-
-
-def merge(options: Options) -> int:
+def merge(config: MergeConfig) -> int:
     """Makes the set; returns how many galaxies it has.
 
     Raises InputError where the parts do not fit together or one of them is damaged, before `out` appears.
     """
-    if not options.parts:
+    if not config.parts:
         raise InputError("parts: none is named; allowed: one or more sets")
-    sets = sorted((open_set(path) for path in options.parts), key=_start)
+    sets = sorted((open_set(path) for path in config.parts), key=_start)
     _check_fit(sets)
     values = np.concatenate([part.values for part in sets])
-    check_values(values, sets[0].factors, f"{options.out}, merged")
+    check_values(values, sets[0].factors, f"{config.out}, merged")
     provenance = dict(sets[0].provenance)
     provenance["design_n"] = max(int(part.provenance["design_n"]) for part in sets)
-    settings = (options.out, sets[0].factors, values, provenance, sets[0].shape, CHUNK)
-    if options.virtual:
-        with virtual_file(*settings, list(_sources(sets, options.out))) as file:
+    settings = (config.out, sets[0].factors, values, provenance, sets[0].shape, CHUNK)
+    if config.virtual:
+        with new_file(*settings, list(_sources(sets, config.out))) as file:
             file["checksums"][:] = [crc for _, _, crc in _checked_blocks(sets)]
     else:
         with new_file(*settings) as file:
@@ -128,3 +118,34 @@ def _sources(sets: Sequence[ImageSet], out: Path) -> Iterator[tuple[Path, int, i
         for path, length in pieces:
             yield Path(os.path.relpath(path, out.parent)), low, low + length
             low += length
+
+
+def verify(config: VerifyConfig) -> int:
+    """Returns how many galaxies were drawn again. Raises InputError naming what is wrong: nothing is written."""
+    if config.sample < 1:
+        raise InputError(f"--sample {config.sample}: allowed is 1 or more")
+    for error in validate(config.file):
+        raise InputError(error)
+    data = open_set(config.file)
+    told = data.provenance
+    if not {"scene", "seed", "start"} <= set(told):
+        raise InputError(f"{config.file}: was not made by this version of hpcauxvae.simulate; it cannot be drawn again")
+    scene = Scene.of(told, config.file)
+    chosen = np.random.default_rng(config.seed).choice(len(data), min(config.sample, len(data)), replace=False)
+    painter = painter_of(scene, int(told["seed"]), config.device)
+    stamp = np.empty((1, *scene.shape), np.float32)
+    for row in sorted(chosen.tolist()):
+        painter(data.values[row : row + 1], int(told["start"]) + row, stamp, lambda: None)
+        stored = np.asarray(data.images[row])
+        if not np.array_equal(stamp[0], stored):
+            raise InputError(
+                f"{config.file}: sample {row} is not what its record draws (largest difference "
+                f"{np.abs(stamp[0] - stored).max():g} counts, peak {stored.max():g})" + _versions(told)
+            )
+    return len(chosen)
+
+
+def _versions(told: dict[str, str | int | float]) -> str:
+    here = {"galsim": galsim.__version__, "numpy": np.__version__}
+    other = [f"{name} {told.get(name)}, here {version}" for name, version in here.items() if told.get(name) != version]
+    return f"; it was drawn with {', '.join(other)}" if other else ""
