@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class Apart(RuntimeError):
-    """The processes did not meet: one of them died before, or they look for each other in different places."""
+    """The processes did not meet: a process died before, or they look for each other in different places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """The started processes, as one of them sees them."""
+    """The started processes, as this process sees them."""
 
     world: World
     device: torch.device
@@ -39,7 +39,7 @@ class Processes:
 
 
 def start(world: World, device: str = "auto", timeout: timedelta = timedelta(minutes=10)) -> Processes:
-    """Join the processes of `world`, by the backend of their devices; one alone joins nothing. End with `stop`.
+    """Join the processes of `world`, by the backend of their devices; a process alone joins nothing. End with `stop`.
 
     A process that waits longer than `timeout` for the others fails. Raises InputError where the port is taken, Apart if
     they do not meet.

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and what was wrong with one in words. Imports nothing heavy."""
+"""Files on disk: written whole or not at all, and what was wrong with a file in words. Imports nothing heavy."""
 
 import errno
 import json

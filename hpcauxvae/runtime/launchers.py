@@ -1,4 +1,4 @@
-"""Which process of how many this one is, and where they meet: from environment variables alone, without torch."""
+"""Which of how many processes this is, and where they meet: from environment variables alone, without torch."""
 
 import os
 import re

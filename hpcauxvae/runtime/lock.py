@@ -15,7 +15,7 @@ from hpcauxvae.types import InputError
 
 
 class RunLock:
-    """The file `lock` of a folder names host, process and job of the one inside.
+    """The file `lock` of a folder names host, process and job of the run inside.
 
     The same job requeued on another host takes over, so does its successor (PREDECESSOR names the job it goes on for),
     and so does anyone on the same host once that process is gone.
@@ -60,7 +60,7 @@ class RunLock:
             own.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Gives the folder free, if this process holds it; a folder without anything else goes too."""
+        """Frees the folder, if this process holds it; a folder without anything else goes too."""
         if self._holder() == self.owner:
             self.path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -80,7 +80,7 @@ class RunLock:
             if holder["job"] is None or holder["job"] != self.owner["job"]:
                 # A job names itself to its successor when its own processes have ended (jobs/lib.sh).
                 return holder["job"] is not None and holder["job"] == os.environ.get("PREDECESSOR")
-            # Two runs of one job on two hosts are no job that was requeued, where restarts are counted.
+            # Where restarts are counted, a job that runs on two hosts at once was not requeued.
             return self.owner["restart"] is None or self.owner["restart"] > (holder.get("restart") or 0)
         return _start_time(holder["pid"]) != holder["started"]
 
@@ -110,7 +110,7 @@ def _start_time(pid: int) -> int | None:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Two that find a dead holder must not both take its place. A crash gives this lock free by itself."""
+    """Two processes that find a dead holder must not both take its place. A crash frees this lock by itself."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some cluster file systems have no flock

@@ -1,4 +1,4 @@
-"""Who of the ranks is dead or hangs: each tells that it lives, and all end when one does not.
+"""Which rank is dead or hangs: each tells that it lives, and all end when a rank does not.
 
 A rank that dies or hangs leaves the others waiting in a collective, from which Python cannot take them back. So a
 thread of each rank tells a store on rank 0 that the process lives and how far it has come; rank 0 watches all, and all
@@ -44,7 +44,7 @@ class Watchdog:
         self._verdict: str | None = None
         self._answered = time.monotonic()  # when the store last did
         self._store: Store | None = None
-        # Two threads, because a store whose process is stopped keeps the one that asks it waiting for ever.
+        # Two threads, because a store whose process is stopped keeps the thread that asks it waiting for ever.
         self._talker = threading.Thread(target=self._talk, daemon=True, name="watchdog-talk")
         self._judge = threading.Thread(target=self._run, daemon=True, name="watchdog")
         if processes.group is None:
@@ -107,7 +107,7 @@ class Watchdog:
                 self._verdict = self._beat(beats, heard)
                 self._answered = time.monotonic()
             except RuntimeError:  # of the store
-                if not self._closing.wait(2.0):  # else rank 0 ends just as this one does
+                if not self._closing.wait(2.0):  # else rank 0 ends just as this rank does
                     self._verdict = "rank 0 is gone"
 
     def _beat(self, beats: int, heard: "_Heard") -> str | None:

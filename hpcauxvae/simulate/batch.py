@@ -1,7 +1,7 @@
 """Many stamps at once, in Fourier space with torch: for galaxies whose transform is a function of one variable.
 
-A stamp is the inverse Fourier transform of galaxy x PSF x pixel. That product is even in k, so the integral is one over
-a quadrant, of products of cosines and of sines; Gauss-Legendre nodes under a sinh map, which are dense where a galaxy's
+A stamp is the inverse Fourier transform of galaxy x PSF x pixel. That product is even in k, so the integral is over a
+quadrant, of products of cosines and of sines; Gauss-Legendre nodes under a sinh map, which are dense where a galaxy's
 transform varies and reach as far as it matters (kmax, chosen for each stamp among classes 8 % apart), make it four
 matrix products: a partial DFT to the stamp's own pixels, in place of an FFT to many that are thrown away.
 
@@ -94,7 +94,7 @@ def table_of(profile: Any) -> Tensor:
 
 
 def tabulated(table_BT: Tensor) -> Transform:
-    """Linear interpolation in tables of `table_of`, one for each stamp, or one for all (B = 1)."""
+    """Linear interpolation in tables of `table_of`: a table for each stamp, or the same for all (B = 1)."""
     scale = (_ENTRIES - 1) / float(np.log1p((_LARGEST / _KNEE) ** 2))
     steps = table_BT.diff(dim=1, append=table_BT[:, -1:]).reshape(-1)
     flat = table_BT.reshape(-1)
@@ -150,7 +150,7 @@ class Renderer:
     def __call__(self, values: np.ndarray, first: int, stamps: np.ndarray, between: Callable[[], None]) -> None:
         """Fills stamps (N, C, H, W) for values (N, F), the first of which is galaxy `first` of its design.
 
-        Raises InputError, naming the galaxy, where one is too small or too large for the nodes.
+        Raises InputError, naming the galaxy that is too small or too large for the nodes.
         """
         for begin in range(first // BLOCK * BLOCK, first + len(values), BLOCK):
             wanted = np.arange(begin, begin + BLOCK) - first

@@ -46,7 +46,7 @@ class SimulateConfig:
     catalogue: Path | None = None
     """COSMOS catalogue of GalSim, for real and parametric-cosmos."""
     bands: str = ""
-    """Names of the channels, as g,r,i: each has its own factor flux_g ...; none: one channel."""
+    """Names of the channels, as g,r,i: each has its own factor flux_g ...; none: a single channel."""
     stamp_size: int = STAMP_SIZE
     """Pixels on a side."""
     pixel_scale: float = PIXEL_SCALE

@@ -1,7 +1,7 @@
 """Which galaxies a set holds: a design gives row i of n its factor values.
 
-Sobol, uniform and table designs give row i whatever n is, so a set can be extended; a Latin hypercube is one for its n
-alone. N rows, F factors.
+Sobol, uniform and table designs give row i whatever n is, so a set can be extended; the points of a Latin hypercube are
+others for another n. N rows, F factors.
 """
 
 import csv
@@ -57,7 +57,7 @@ DESIGNS: dict[str, Callable[[int, int, int, int, int], np.ndarray]] = {
 """(n, seed, start, stop, dimensions) -> (stop - start, dimensions) in [0, 1)."""
 
 FIXED_SIZE = ("latin-hypercube",)
-"""Designs that are another one for every n, and so can never be extended."""
+"""Designs whose points are others for every n, so that they can never be extended."""
 
 
 def rows(design: str, n: int, seed: int, start: int, stop: int, factors: Sequence[Factor]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Finished chunks on their way into the set: each rank appends its own to one file, so nothing is ever written twice.
+"""Finished chunks on their way into the set: each rank appends its own to a file, so nothing is written twice.
 
 A record is a header (magic, chunk, CRC of the data, CRC of the header) and the chunk's stamps. A chunk that a kill, a
 full disk or a crash of the machine cut short, or whose bits changed, fails its checksum and counts as not drawn.
@@ -27,7 +27,7 @@ class Rows(NamedTuple):
     n: int
     """Rows of the set."""
     chunk: int
-    """Rows in a chunk; the last one may have fewer."""
+    """Rows in a chunk; the last chunk may have fewer."""
     row_bytes: int
     """Bytes of a row's stamps."""
 
@@ -57,12 +57,12 @@ class Stored(NamedTuple):
     """(M,) int64"""
 
     def part(self, low: int, high: int) -> "Stored":
-        """The low-th to the one before the high-th."""
+        """Chunks low to high - 1 of these."""
         return Stored(*(column[low:high] for column in self))
 
 
 class Journal:
-    """One rank's file of one start, open for appending."""
+    """The file of a rank in this start, open for appending."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

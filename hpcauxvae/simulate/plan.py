@@ -46,7 +46,7 @@ class Plan:
     start: int
     """Number in the design of the first galaxy of this set."""
     stop: int
-    """And of the one after the last."""
+    """Number in the design of the galaxy after the last."""
     chunk: int = CHUNK
     shard_size: int | None = None
     """Galaxies in a shard, 0 for one file; None chooses by size."""
@@ -299,7 +299,7 @@ def _extension(config: SimulateConfig) -> tuple[Scene, dict[str, Any], np.ndarra
     if design in designs.FIXED_SIZE:
         raise InputError(
             f"--extend {config.extend}: a {design} of {told.get('design_n')} points cannot be extended: with more "
-            "points every one of them would move; allowed: sobol and uniform"
+            "points all of them would move; allowed: sobol and uniform"
         )
     if design not in designs.DESIGNS:
         raise InputError(f"--extend {config.extend}: design {design!r}; allowed: sobol, uniform (a table: --start)")

@@ -1,4 +1,4 @@
-"""What a galaxy looks like before the PSF: one function and one line in PROFILES for each kind.
+"""What a galaxy looks like before the PSF: a function and a line in PROFILES for each kind.
 
 A function gets the galaxy's factors by name, in the units of its `Profile.factors`, and the catalogue's path, and
 returns a GalSim object of that flux, not yet sheared. Every profile is sheared by (g1, g2), then meets PSF and pixel.

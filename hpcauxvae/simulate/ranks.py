@@ -44,7 +44,7 @@ class Ranks:
         return result  # type: ignore[return-value]
 
     def deal(self, work: Callable[[], list[T]]) -> T:
-        """Rank 0 makes one thing for each rank, and each gets its own; an InputError there is raised on all."""
+        """Rank 0 makes a part for each rank, which gets it; an InputError there is raised on all."""
         parts, error = attempt(work) if self.rank == 0 else (None, None)
         error = self.comm.bcast(error) if self.comm else error
         if error:

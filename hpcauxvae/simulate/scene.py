@@ -26,7 +26,7 @@ class Scene:
     profile: str = "exponential"
     psf: str = "gaussian"
     bands: tuple[str, ...] = ()
-    """Names of the channels, each with a flux of its own; none: one channel."""
+    """Names of the channels, each with a flux of its own; none: a single channel."""
     stamp_size: int = STAMP_SIZE
     """Pixels on a side."""
     pixel_scale: float = PIXEL_SCALE

@@ -23,7 +23,7 @@ _SAME = ("seed", "design", "scene", "noise", "renderer", "galsim", "gsparams")
 def merge(config: MergeConfig) -> int:
     """Makes the set; returns how many galaxies it has.
 
-    Raises InputError where the parts do not fit together or one of them is damaged, before `out` appears.
+    Raises InputError where the parts do not fit together or a part is damaged, before `out` appears.
     """
     if not config.parts:
         raise InputError("parts: none is named; allowed: one or more sets")
@@ -68,7 +68,7 @@ def _check_fit(sets: Sequence[ImageSet]) -> None:
         if len(sizes) > 1 and first.provenance["design"] in FIXED_SIZE:
             raise InputError(
                 f"{part.path}: {first.provenance['design']} of {part.provenance['design_n']} points, but {first.path} "
-                f"is of {first.provenance['design_n']}: one of them does not extend the other; sobol and uniform do"
+                f"is of {first.provenance['design_n']}: neither extends the other; sobol and uniform do"
             )
         if _start(part) != end:
             raise InputError(f"{part.path}: begins at galaxy {_start(part)} of the design, but {end} comes next")
@@ -89,7 +89,7 @@ def _checked_blocks(sets: Sequence[ImageSet]) -> Iterator[tuple[int, np.ndarray,
 
 
 def _checked(path: Path) -> Iterator[np.ndarray]:
-    """A set's images, block after block. Raises InputError where one does not match its checksum."""
+    """A set's images, block after block. Raises InputError where a block does not match its checksum."""
     with h5py.File(path, "r", locking=False) as file:
         images = file["images"]
         rows = int(file["checksums"].attrs["rows"])

@@ -27,7 +27,7 @@ Painter: TypeAlias = Callable[[np.ndarray, int, np.ndarray, Callable[[], None]],
 def painter_of(scene: Scene, seed: int, device: str = "cpu") -> Painter:
     """What draws the stamps of a scene, with noise where it has any; `device` is the batch renderer's.
 
-    The painter raises InputError, naming the galaxy, where one cannot be drawn.
+    The painter raises InputError, naming the galaxy that cannot be drawn.
     """
     if scene.renderer == "galsim":
         return _with_noise(_by_galsim(scene), scene, seed, by_torch=False)

@@ -15,7 +15,7 @@ from hpcauxvae.simulate.plan import Plan
 from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import Factor, InputError
 
-_SOURCE_BYTES = 512  # what one entry of a virtual data set takes, generously
+_SOURCE_BYTES = 512  # what an entry of a virtual data set takes, generously
 
 
 def store(plan: Plan, ranks: Ranks, paths: list[Path], found: Stored) -> None:
@@ -135,7 +135,7 @@ def new_file(
     block: int,
     sources: Sequence[tuple[Path, int, int]] | None = None,
 ) -> Iterator[h5py.File]:
-    """A set with these factors; the block of code fills `images`, and `checksums`, one for `block` rows.
+    """A set with these factors; the block of code fills `images`, and `checksums`, a number for every `block` rows.
 
     sources: files in which the images lie already (file relative to the folder of `path`, first row, row after).
     Becomes `path` if that ends well. Raises InputError where `path` exists or the disk does not take it.
