@@ -36,7 +36,6 @@ class Dealer:
         share = total // (FIRST_SHARE * self.size) if self.size > 1 else 0
         self.first = (self.rank * share, (self.rank + 1) * share)
         self.dealt = share * self.size
-        self.served = 0
         self.done = np.zeros(self.size, np.int64)
         """Chunks stored by each rank, as far as rank 0 has heard."""
         self._present = self.size - 1
@@ -110,6 +109,5 @@ class Dealer:
             self.done[source] = message[0]
             if message[1] == 1:
                 self.comm.Send(np.array(self._next(), np.int64), source, _GRANT)
-                self.served += 1
             elif message[1] == _LEAVES:
                 self._present -= 1

@@ -39,17 +39,14 @@ class Done(NamedTuple):
     """Galaxies; the others were left by an earlier start."""
     idle: float
     """Mean share of the drawing's time that ranks waited at its end."""
-    served: int
-    """Grants that rank 0 gave to others."""
 
 
 class _Drawn(NamedTuple):
-    """One rank's part: the name of its journal, its records (M, 3), seconds of drawing, grants given."""
+    """The part of a rank: the name of its journal, its records (M, 3), seconds of drawing."""
 
     name: str
     records: np.ndarray
     seconds: float
-    served: int
 
 
 def run(prepare: Callable[[], tuple[Plan, np.ndarray]], ranks: Ranks) -> tuple[Plan, Done]:
@@ -74,7 +71,7 @@ def run(prepare: Callable[[], tuple[Plan, np.ndarray]], ranks: Ranks) -> tuple[P
     finally:
         for lock in locks:
             lock.release()
-    return plan, _summary(plan, missing, drawn) if ranks.rank == 0 else Done(0, 0.0, 0)
+    return plan, _summary(plan, missing, drawn) if ranks.rank == 0 else Done(0, 0.0)
 
 
 @contextmanager
@@ -104,7 +101,7 @@ def _summary(plan: Plan, missing: np.ndarray, drawn: list[_Drawn]) -> Done:
         galaxies -= plan.chunk - len(plan.rows.of(plan.rows.chunks - 1))
     seconds = np.array([part.seconds for part in drawn])
     idle = 1 - seconds.mean() / seconds.max() if galaxies else 0.0
-    return Done(galaxies, float(idle), sum(part.served for part in drawn))
+    return Done(galaxies, float(idle))
 
 
 def _claim(plan: Plan, values: np.ndarray, locks: list[RunLock]) -> Plan:
@@ -180,7 +177,7 @@ def _draw(plan: Plan, missing: Missing, ranks: Ranks, name: str) -> _Drawn:
         if stored:
             stored.close()
     records = np.array(stored.records if stored else [], np.int64).reshape(-1, 3)
-    return _Drawn(stored.path.name if stored else "", records, seconds, dealer.served)
+    return _Drawn(stored.path.name if stored else "", records, seconds)
 
 
 def _paint(plan: Plan, painter: Painter, values: np.ndarray, chunk: int, dealer: Dealer) -> bytes:

@@ -68,7 +68,7 @@ def _check_fit(sets: Sequence[ImageSet]) -> None:
         if len(sizes) > 1 and first.provenance["design"] in FIXED_SIZE:
             raise InputError(
                 f"{part.path}: {first.provenance['design']} of {part.provenance['design_n']} points, but {first.path} "
-                f"is of {first.provenance['design_n']}: neither extends the other; sobol and uniform do"
+                f"is of {first.provenance['design_n']}: the larger does not extend the smaller; sobol and uniform do"
             )
         if _start(part) != end:
             raise InputError(f"{part.path}: begins at galaxy {_start(part)} of the design, but {end} comes next")
