@@ -1,21 +1,13 @@
-"""Ranks as launchers name them, and collectives between real processes against one process."""
+"""Ranks, jobs and meetings as launchers and batch systems name them."""
 
-import json
 import os
 import shutil
-import socket
 import subprocess
-import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import torch
 
-from helpers import forked
-from helpers.places import ROOT
-from hpcauxvae.runtime.collectives import slice_of, start
 from hpcauxvae.runtime.launchers import (
     World,
     find_job,
@@ -27,8 +19,6 @@ from hpcauxvae.runtime.launchers import (
     rendezvous,
     speaks,
 )
-from hpcauxvae.runtime.stop_requests import FAILED
-from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.types import InputError
 
 ALONE = World(0, 1, 0, 1, "alone")
@@ -168,129 +158,3 @@ def test_rendezvous_is_where_the_allocation_begins(tmp_path: Path) -> None:
     assert len(set(ports)) == len(ports), "jobs and steps at the same time meet at different ports"
     assert ports[0] == rendezvous(one_node, slurm)[1], "variables that differ between ranks do not count"
     assert all(1024 < port < 32768 for port in ports)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-@pytest.mark.parametrize("n", [0, 1, 5, 64])
-def test_slices_are_near_equal_and_cover_all(n: int, world_size: int) -> None:
-    parts = [list(range(n))[slice_of(n, rank, world_size)] for rank in range(world_size)]
-    assert [i for part in parts for i in part] == list(range(n))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(InputError, match=rf"rank 0 of 2 .* 127.0.0.1:{taken.getsockname()[1]} .* set MASTER_ADDR"):
-            start(World(0, 2, 0, 2, "mpi"), timeout=timedelta(seconds=2))
-
-
-# What every process of the tests below does: shares of means over 7 and over 2 samples, an error on one rank.
-PROGRAM = """
-import json, os, sys
-import torch
-from hpcauxvae.runtime import collectives as distributed
-from hpcauxvae.runtime.stop_requests import FAILED
-from hpcauxvae.types import InputError, Reduction
-from hpcauxvae.runtime.watchdog import Watchdog
-from hpcauxvae.runtime.launchers import find_world
-
-def fail():
-    raise InputError("disk full")
-
-world = find_world()
-processes = distributed.start(world, "cpu")
-found = {"world": [world.rank, world.world_size, world.local_rank, world.local_world_size, world.launcher]}
-for n in (7, 2):
-    x = torch.linspace(1, 2, n, dtype=torch.float64, requires_grad=True)
-    part = Reduction(n, processes.group).mean(x[distributed.slice_of(n, world.rank, world.world_size)] ** 3)
-    part.backward()
-    found[str(n)] = [part.item(), x.grad.tolist()]
-try:
-    distributed.on_first_rank(fail, processes)
-except InputError as error:
-    found["error"] = [str(error), error.reported]
-try:
-    distributed.on_each_rank(fail if world.rank == world.world_size - 1 else lambda: None, processes)
-except InputError as error:
-    found["error of the last"] = [str(error), error.reported]
-found["of the first"] = distributed.on_first_rank(lambda: world.rank, processes)
-found["own"] = distributed.on_each_rank(lambda: world.rank, processes)
-cycle = [processes.group]
-cycle.append(cycle)
-del processes, cycle
-distributed.stop()
-tasks = [f"/proc/self/task/{task}/comm" for task in os.listdir("/proc/self/task")]
-found["threads"] = [name for name in (open(task).read() for task in tasks) if "gloo" in name]
-with open(f"{sys.argv[1]}/{world.rank}.json", "w") as file:
-    json.dump(found, file)
-"""
-
-
-def launch(*command: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
-
-
-MPIRUN = ("mpirun", "-n", "3", sys.executable)
-TORCHRUN_COMMAND = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
-
-
-@pytest.mark.parametrize(
-    ("command", "size", "launcher"),
-    [
-        ((), 1, "alone"),
-        pytest.param(MPIRUN, 3, "mpi", marks=[pytest.mark.processes, pytest.mark.smoke]),
-        pytest.param(TORCHRUN_COMMAND, 3, "torchrun", marks=[pytest.mark.processes, pytest.mark.slow]),
-    ],
-)
-def test_processes_agree_with_one(tmp_path: Path, command: tuple[str, ...], size: int, launcher: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    done = launch(*command, str(program), str(tmp_path)) if command else forked.run(program, tmp_path)
-    assert done.returncode == 0, done.stderr
-    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
-    assert [rank["world"] for rank in ranks] == [[r, size, r, size, launcher] for r in range(size)]
-    for n in (7, 2):
-        x = torch.linspace(1, 2, n, dtype=torch.float64)
-        value = sum(rank[str(n)][0] for rank in ranks) / size
-        gradient = torch.tensor([rank[str(n)][1] for rank in ranks], dtype=torch.float64).mean(0)
-        assert value == pytest.approx((x**3).mean().item(), rel=1e-14)
-        torch.testing.assert_close(gradient, 3 * x**2 / n, rtol=1e-14, atol=0)
-    for number, rank in enumerate(ranks):
-        assert rank["error"] == ["disk full", number > 0]
-        assert rank["error of the last"] == ["disk full", number < size - 1]
-        assert (rank["of the first"], rank["own"]) == (0, number)
-        assert rank["threads"] == [], "a thread that outlives its group can abort the process at its end"
-
-
-@pytest.mark.processes
-def test_singletons_under_mpirun_are_refused() -> None:
-    alone = [
-        f"{name}={value}"
-        for name, value in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
-    ]
-    program = "from hpcauxvae.runtime.launchers import find_world; find_world()"
-    done = launch("mpirun", "-n", "2", "env", *alone, sys.executable, "-c", program)
-    assert done.returncode != 0
-    assert "world size 1 (torchrun), but PMI_SIZE=2" in done.stderr
-
-
-def test_a_rank_ends_though_its_last_duty_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Giving up the lock on a disk that is gone, for one."""
-
-    def fails() -> None:
-        raise OSError("the disk is gone")
-
-    def ended(code: int) -> None:
-        raise SystemExit(code)
-
-    monkeypatch.setattr(os, "_exit", ended)
-    watch = Watchdog(start(ALONE, "cpu"), 1 / 600, fails)
-    watch._verdict = "rank 0 is gone"
-    with pytest.raises(SystemExit) as end:
-        watch._run()
-    assert end.value.code == FAILED
