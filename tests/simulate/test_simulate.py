@@ -218,19 +218,17 @@ def test_launcher_that_starts_singletons(tmp_path: Path, variable: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def without(module: str, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """A run where this module is not installed."""
-    start = f"import sys; sys.modules[{module!r}] = None; from hpcauxvae.simulate.command import main; sys.exit(main())"
-    command = [sys.executable, "-c", start, *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120)
+def test_without_mpi4py(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    assert here(tmp_path / "out.h5", "--n", "10") == 0
+    capfd.readouterr()
+    monkeypatch.setenv("PMI_SIZE", "2")
+    for message in ("world size 1 (mpi4py cannot be imported: ", "PMI_SIZE=2"):
+        refuse([tmp_path / "two.h5", "--n", "10"], message, capfd)
 
 
-def test_without_mpi4py(tmp_path: Path) -> None:
-    assert without("mpi4py", tmp_path / "out.h5", "--n", "10").returncode == 0
-    refused = without("mpi4py", tmp_path / "two.h5", "--n", "10", PMI_SIZE="2")
-    assert_refused(refused, "world size 1 (mpi4py cannot be imported: ")
-    assert "PMI_SIZE=2" in refused.stderr
-
-
+@pytest.mark.processes
 def test_without_galsim(tmp_path: Path) -> None:
-    assert_refused(without("galsim", tmp_path / "out.h5"), "pip install 'hpcauxvae[simulate]'")
+    start = "import sys; sys.modules['galsim'] = None; from hpcauxvae.simulate.command import main; sys.exit(main())"
+    ended = subprocess.run([sys.executable, "-c", start, tmp_path / "out.h5"], capture_output=True, text=True)
+    assert_refused(ended, "pip install 'hpcauxvae[simulate]'")
