@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -127,10 +126,9 @@ def test_a_finding_of_one_rank_ends_both_with_one_line(data: Path, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.processes
 def test_a_rank_that_waits_for_nobody() -> None:
-    started = time.monotonic()
     process = start(0, 2, "--ranks", "2", "--seconds", "3", port=28_715)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and time.monotonic() - started < 60
+    assert process.returncode == 1
     assert re.fullmatch(
         r"error: preflight not through in 3 s: still waiting for the other ranks to join rank 0 on \S+\n", err
     )

