@@ -16,7 +16,7 @@ HEAVY = {"torch", "sklearn", "scipy", "skimage", "matplotlib", "tensorboard", "g
         (("train", "--help"), 0, "--lambda2"),
         (("train", "x.h5", "--epoch", "3"), 2, "--epochs"),
         (("simulate", "--help"), 0, "--noiseless"),
-        (("simulate", "x.h5", "--m", "3"), 2, "--n"),
+        (("simulate", "x.h5", "--sead", "3"), 2, "--seed"),
         (("train", "nofile.h5", "--aux", "a"), 2, "error: nofile.h5: no such file"),
         (("train", "nofile.h5", "--aux", "a", "--lambda2", "-1"), 2, "error: lambda2 = -1.0; allowed: at least 0"),
     ],
