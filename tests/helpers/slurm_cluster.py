@@ -159,8 +159,9 @@ _MUNGE_FILES = {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-fil
 
 
 def _free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    for first in range(26_800, 32_000, 20):
+    """The first of so many ports in a row that nobody listens on; each worker of pytest-xdist looks elsewhere."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(26_800 + 500 * (worker % 10), 32_000, 20):
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:

@@ -13,6 +13,7 @@ PBS = sorted((ROOT / "jobs").glob("*.pbs"))
 
 
 @pytest.mark.skipif(shutil.which("qsub") is None, reason="no qsub here (Debian: slurm-wlm-torque)")
+@pytest.mark.smoke
 @pytest.mark.parametrize("script", PBS, ids=lambda path: path.name)
 def test_qsub_understands_the_directives(script: Path, cluster: Cluster) -> None:
     """It prints the command and takes its options from the command line only; -k and -j doe are not known to it."""
