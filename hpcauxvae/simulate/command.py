@@ -8,26 +8,23 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TypeVar
 
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.simulate.config import MergeConfig, SimulateConfig, VerifyConfig
 from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import InputError
 
-T = TypeVar("T")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line on stderr."""
+    """Exit code 0, or 2 with a line on stderr; SystemExit where the line of merge or verify cannot be read."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = "1"  # one thread a rank; read by the libraries as they load
     try:
         match list(sys.argv[1:] if argv is None else argv):
             case ["merge", *rest]:
-                return _merge(_parsed(MergeConfig, rest, " merge"))
+                return _merge(parse(MergeConfig, rest, "hpcauxvae simulate merge"))
             case ["verify", *rest]:
-                return _verify(_parsed(VerifyConfig, rest, " verify"))
+                return _verify(parse(VerifyConfig, rest, "hpcauxvae simulate verify"))
             case arguments:
                 return _simulate(arguments)
     except ModuleNotFoundError as error:
@@ -37,26 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _parsed(fields: type[T], arguments: Sequence[str], name: str = "") -> T | int:
+def _parsed(arguments: list[str]) -> SimulateConfig | int:
     """The options, or the exit code where there are none to use: --help, or a line that cannot be read."""
     try:
-        return parse(fields, arguments, f"hpcauxvae simulate{name}")
+        return parse(SimulateConfig, arguments, "hpcauxvae simulate")
     except SystemExit as end:  # which the other ranks must hear of
         return int(end.code or 0)
 
 
-def _merge(config: MergeConfig | int) -> int:
-    if isinstance(config, int):
-        return config
+def _merge(config: MergeConfig) -> int:
     from hpcauxvae.simulate.sets import merge
 
     print(f"{config.out}: {merge(config)} galaxies of {len(config.parts)} sets")
     return 0
 
 
-def _verify(config: VerifyConfig | int) -> int:
-    if isinstance(config, int):
-        return config
+def _verify(config: VerifyConfig) -> int:
     from hpcauxvae.simulate.sets import verify
 
     count = verify(config)
@@ -66,7 +59,7 @@ def _verify(config: VerifyConfig | int) -> int:
 
 def _simulate(arguments: list[str]) -> int:
     ranks = Ranks()
-    config = ranks.first(lambda: _parsed(SimulateConfig, arguments))
+    config = ranks.first(lambda: _parsed(arguments))
     if isinstance(config, int):
         return config
     try:
