@@ -8,7 +8,7 @@ form, `slopes` the derivatives of the terms with respect to it.
 """
 
 import functools
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,7 @@ from hpcauxvae.dependence.moments import PolynomialMoments, core
 
 _OLDEST_GPU = (8, 0)
 """Compute capability of the oldest GPUs that CMakeLists.txt compiles for."""
+Group: TypeAlias = dist.ProcessGroup | None
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
@@ -76,15 +77,6 @@ def _adjacent(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
 
 
-def _group(name: str) -> dist.ProcessGroup | None:
-    """Registered ops take no objects: the group of this name, or None for ""."""
-    return distributed_c10d._resolve_process_group(name) if name else None  # type: ignore[attr-defined, arg-type]
-
-
-def _like(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-
 def moments_size(d: int, dz: int, degree: int) -> int:
     """Numbers in packed moments."""
     return d + 2 * d * degree + 3 * d * dz * degree + d * degree * dz * degree
@@ -95,66 +87,48 @@ def slopes_size(d: int, dz: int, degree: int) -> int:
     return d * dz * degree + d * degree * dz * degree
 
 
-def _together(
-    moments: Tensor, history: Tensor | None, shape: tuple[int, int, int, int], group: dist.ProcessGroup | None
-) -> Tensor:
+def _together(packed: Tensor, history: Tensor | None, sizes: tuple[int, int, int], group: Group) -> Tensor:
     """Packed moments of all ranks' samples and the history."""
-    whole = PolynomialMoments.unpacked(moments, *shape[1:]).all_reduce(group)
-    if history is not None:
-        whole = PolynomialMoments.unpacked(history, *shape[1:]) + whole
-    return whole.packed()
+    whole = PolynomialMoments.unpacked(packed, *sizes).all_reduce(group)
+    return (whole if history is None else PolynomialMoments.unpacked(history, *sizes) + whole).packed()
 
 
 def _forward(
-    u_BD: Tensor,
-    codes_BZ: Tensor,
-    var_BZ: Tensor | None,
-    history: Tensor | None,
-    degree: int,
-    group: dist.ProcessGroup | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: Group
+) -> tuple[Tensor, ...]:
     """(intra, inter, moments, slopes), of the global batch and the history."""
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
-    (n, d), dz = u_BD.shape, codes_BZ.shape[1]
-    shape = (n, d, dz, degree)
-    sizes = ((), (), moments_size(d, dz, degree), slopes_size(d, dz, degree))
-    intra, inter, moments, slopes = (torch.empty(size, dtype=torch.float64, device=codes_BZ.device) for size in sizes)
+    shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
+    intra, inter, moments, slopes = _results(u_BD, codes_BZ, degree)
     terms = (_buffer(intra), _buffer(inter), _buffer(slopes))
-    rows = (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
     reduced = group is not None or history is not None
-    if not _on_gpu(codes_BZ):
-        core.statistics(shape, *rows, _buffer(moments), None if reduced else terms, torch.get_num_threads())
-        if reduced:
-            moments = _together(moments, history, shape, group)
-            core.finalize(shape, _buffer(moments), terms)
-        return intra, inter, moments, slopes
-    workspace = torch.empty(core.cuda_workspace(shape), dtype=torch.float64, device=codes_BZ.device)
-    where = (_buffer(workspace), _queue(codes_BZ))
-    core.cuda_statistics(shape, *rows, _buffer(moments), None if reduced else terms, *where)
+    at_once = None if reduced else terms
+    if _on_gpu(codes_BZ):
+        workspace = torch.empty(core.cuda_workspace(shape), dtype=torch.float64, device=codes_BZ.device)
+        where = (_buffer(workspace), _queue(codes_BZ))
+        core.cuda_statistics(shape, *rows, _buffer(moments), at_once, *where)
+    else:
+        core.statistics(shape, *rows, _buffer(moments), at_once, torch.get_num_threads())
     if reduced:
-        moments = _together(moments, history, shape, group)
-        core.cuda_finalize(shape, _buffer(moments), terms, *where)
+        moments = _together(moments, history, shape[1:], group)
+        if _on_gpu(codes_BZ):
+            core.cuda_finalize(shape, _buffer(moments), terms, *where)
+        else:
+            core.finalize(shape, _buffer(moments), terms)
     return intra, inter, moments, slopes
 
 
 def _backward(
-    u_BD: Tensor,
-    codes_BZ: Tensor,
-    var_BZ: Tensor | None,
-    moments: Tensor,
-    slopes: Tensor,
-    d_intra: Tensor,
-    d_inter: Tensor,
-    degree: int,
-    group: dist.ProcessGroup | None,
-) -> tuple[Tensor, Tensor]:
-    """(d/d codes, d/d variances), the second empty without variances. All ranks hold the same terms, so the sum over
-    ranks of what comes from upstream is all that has to be exchanged."""
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None,
+    moments: Tensor, slopes: Tensor, d_intra: Tensor, d_inter: Tensor, degree: int, group: Group,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(d/d codes, d/d variances), the second without meaning where there are no variances. All ranks hold the same
+    terms, so the sum over ranks of what comes from upstream is all that has to be exchanged."""
     if group is not None:
         upstream = torch.stack([d_intra, d_inter])
         dist.all_reduce(upstream, group=group)
         d_intra, d_inter = upstream.unbind()
-    d_codes_BZ, d_var_BZ = _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
+    d_codes_BZ, d_var_BZ = _gradients(codes_BZ, var_BZ)
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
     behind = (_buffer(moments), _buffer(slopes))
@@ -166,22 +140,30 @@ def _backward(
     return d_codes_BZ, d_var_BZ
 
 
+def _results(u_BD: Tensor, codes_BZ: Tensor, degree: int) -> tuple[Tensor, ...]:
+    """Room for what `_forward` returns."""
+    d, dz = u_BD.shape[1], codes_BZ.shape[1]
+    sizes = ((), (), (moments_size(d, dz, degree),), (slopes_size(d, dz, degree),))
+    return tuple(codes_BZ.new_empty(size, dtype=torch.float64) for size in sizes)
+
+
+def _gradients(codes_BZ: Tensor, var_BZ: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Room for what `_backward` returns."""
+    d_codes_BZ, d_var_BZ = (
+        torch.empty_like(values, memory_format=torch.contiguous_format)
+        for values in (codes_BZ, codes_BZ if var_BZ is None else var_BZ)
+    )
+    return d_codes_BZ, d_var_BZ
+
+
 class _Terms(torch.autograd.Function):
-    """Eager mode: half the cost per step of the registered op."""
+    """Eager mode: half the cost per step of the registered op. Takes the arguments of `_forward`."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        u_BD: Tensor,
-        codes_BZ: Tensor,
-        var_BZ: Tensor | None,
-        history: Tensor | None,
-        degree: int,
-        group: dist.ProcessGroup | None,
-    ) -> tuple[Tensor, ...]:
-        intra, inter, moments, slopes = _forward(u_BD, codes_BZ, var_BZ, history, degree, group)
-        ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments, slopes)
-        ctx.degree, ctx.group = degree, group
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        intra, inter, moments, slopes = _forward(*inputs)
+        *rows, history, ctx.degree, ctx.group = inputs
+        ctx.save_for_backward(*rows, moments, slopes)
         if history is None:
             return intra, inter
         ctx.mark_non_differentiable(moments)
@@ -191,64 +173,50 @@ class _Terms(torch.autograd.Function):
     def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("create_graph=True: the compiled gradient of the regularizers has no second derivative")
-        u_BD, codes_BZ, var_BZ, moments, slopes = ctx.saved_tensors
-        d_codes_BZ, d_var_BZ = _backward(
-            u_BD, codes_BZ, var_BZ, moments, slopes, d_intra, d_inter, ctx.degree, ctx.group
-        )
+        inputs = (*ctx.saved_tensors, d_intra, d_inter, ctx.degree, ctx.group)
+        d_codes_BZ, d_var_BZ = _backward(*inputs)
         return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None, None
 
 
-@torch.library.custom_op("hpcauxvae::terms", mutates_args=())
-def _terms_op(
-    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _forward(u_BD, codes_BZ, var_BZ, history, degree, _group(group))
+# The same for torch.compile, whose ops take no objects: the group by its name.
+_ROWS = "Tensor u_BD, Tensor codes_BZ, Tensor? var_BZ"
+_FORWARD = f"({_ROWS}, Tensor? history, int degree, str group) -> (Tensor, Tensor, Tensor, Tensor)"
+_BACKWARD = (
+    f"({_ROWS}, Tensor moments, Tensor slopes, Tensor d_intra, Tensor d_inter, int degree, str group)"
+    " -> (Tensor, Tensor)"
+)
+
+
+def _with_group(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The last one's name replaced by the group; "" is none."""
+    name: Any = inputs[-1]
+    group = distributed_c10d._resolve_process_group(name) if name else None  # type: ignore[attr-defined]
+    return *inputs[:-1], group
+
+
+@torch.library.custom_op("hpcauxvae::terms", mutates_args=(), schema=_FORWARD)
+def _terms_op(*inputs: Any) -> tuple[Tensor, ...]:
+    return _forward(*_with_group(inputs))
 
 
 @_terms_op.register_fake
-def _terms_fake(
-    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    d, dz = u_BD.shape[1], codes_BZ.shape[1]
-    sizes = ((), (), (moments_size(d, dz, degree),), (slopes_size(d, dz, degree),))
-    intra, inter, moments, slopes = (codes_BZ.new_empty(size, dtype=torch.float64) for size in sizes)
-    return intra, inter, moments, slopes
+def _terms_fake(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Any, history: Any, degree: int, group: str) -> Any:
+    return _results(u_BD, codes_BZ, degree)
 
 
-@torch.library.custom_op("hpcauxvae::terms_backward", mutates_args=())
-def _terms_backward_op(
-    u_BD: Tensor,
-    codes_BZ: Tensor,
-    var_BZ: Tensor | None,
-    moments: Tensor,
-    slopes: Tensor,
-    d_intra: Tensor,
-    d_inter: Tensor,
-    degree: int,
-    group: str,
-) -> tuple[Tensor, Tensor]:
-    return _backward(u_BD, codes_BZ, var_BZ, moments, slopes, d_intra, d_inter, degree, _group(group))
+@torch.library.custom_op("hpcauxvae::terms_backward", mutates_args=(), schema=_BACKWARD)
+def _terms_backward_op(*inputs: Any) -> tuple[Tensor, Tensor]:
+    return _backward(*_with_group(inputs))
 
 
 @_terms_backward_op.register_fake
-def _terms_backward_fake(
-    u_BD: Tensor,
-    codes_BZ: Tensor,
-    var_BZ: Tensor | None,
-    moments: Tensor,
-    slopes: Tensor,
-    d_intra: Tensor,
-    d_inter: Tensor,
-    degree: int,
-    group: str,
-) -> tuple[Tensor, Tensor]:
-    return _like(codes_BZ), _like(codes_BZ if var_BZ is None else var_BZ)
+def _terms_backward_fake(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, *_: Any) -> tuple[Tensor, Tensor]:
+    return _gradients(codes_BZ, var_BZ)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    u_BD, codes_BZ, var_BZ, _, ctx.degree, ctx.group = inputs
-    _, _, moments, slopes = output
-    ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments, slopes)
+    *rows, _, ctx.degree, ctx.group = inputs
+    ctx.save_for_backward(*rows, *output[2:])
 
 
 def _differentiate(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -260,12 +228,7 @@ _terms_op.register_autograd(_differentiate, setup_context=_save)
 
 
 def terms(
-    u_BD: Tensor,
-    codes_BZ: Tensor,
-    var_BZ: Tensor | None,
-    history: Tensor | None,
-    degree: int,
-    group: dist.ProcessGroup | None,
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: Group
 ) -> tuple[Tensor, ...]:
     """(intra, inter) as hpcauxvae.dependence.regularizers computes them, for arguments it has checked.
 
