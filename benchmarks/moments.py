@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpcauxvae.dependence.moments import gaussian_moments, gaussian_power_variances, native_status
+from hpcauxvae.dependence.moments import core, gaussian_moments, gaussian_power_variances
 from hpcauxvae.dependence.regularizers import regularizer, terms
 
 SAMPLES = (64, 512, 4096, 65_536, 1_000_000)
@@ -255,7 +255,9 @@ def main() -> None:
             settings.out.parent.mkdir(parents=True, exist_ok=True)
             settings.out.write_text("\n".join(lines) + "\n")
 
-    say(f"# {time.strftime('%Y-%m-%d')}, {machine(settings.device)}, torch {torch.__version__}; {native_status()}")
+    say(
+        f"# {time.strftime('%Y-%m-%d')}, {machine(settings.device)}, torch {torch.__version__}; {core.instruction_set if core else 'not compiled'}"
+    )
     say(f"# python {' '.join(sys.argv)}; copy bandwidth {settings.bandwidth / 1e9:.1f} GB/s")
     say(
         f"{'N':>9} {'d, dz, K':>10} {'':>10} {'hpcauxvae':>12} {'over (a)':>22} {'over (b)':>22} {'over (c)':>22} "

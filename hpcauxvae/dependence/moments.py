@@ -17,25 +17,13 @@ from torch import Tensor
 from hpcauxvae.runtime.devices import in_float64
 from hpcauxvae.types import InputError
 
-
-def _import_core() -> tuple[Any, str]:
-    """The compiled module, or None and why."""
-    try:
-        return import_module("hpcauxvae.dependence._core"), ""
-    except ImportError as error:
-        return None, str(error)
-
-
-core, _why_missing = _import_core()
+try:
+    core: Any = import_module("hpcauxvae.dependence._core")
+    """The compiled module, or None."""
+except ImportError:
+    core = None
 MAX_DEGREE = 6
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-
-
-def native_status() -> str:
-    """One line: which instruction set and devices the compiled module serves, or why there is none."""
-    if core is None:
-        return f"not compiled ({_why_missing}); the torch reference serves"
-    return f"compiled, {core.instruction_set}, {'with' if core.cuda_compiled else 'without'} CUDA"
 
 
 def check_inputs(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int) -> None:

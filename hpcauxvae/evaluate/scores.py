@@ -17,7 +17,7 @@ import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import EvaluateConfig
-from hpcauxvae.metrics import score_codes, score_images
+from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import write_json
@@ -131,16 +131,17 @@ class Evaluator:
         images = score_images(scored.originals, scored.reconstructions, maximum)
         codes = {}
         if aux:
-            codes = score_codes(
-                scored.mean_NZ,
-                scored.logvar_NZ,
-                values[:, aux],
-                values[:, hidden],
+            own = Codes(
+                mean_NZ=scored.mean_NZ,
+                logvar_NZ=scored.logvar_NZ,
+                aux_ND=values[:, aux],
+                hidden_NH=values[:, hidden],
                 aux_names=self.aux,
                 hidden_names=[names[c] for c in hidden],
                 seed=self.config.seed,
                 aux_kinds=[scored.data.factors[c].kind for c in aux],
             )
+            codes = score_codes(own)
         block = {"data": str(scored.data.path), "codes": codes, "images": images.means}
         per_image = dict(images.per_image)
         if scored.noiseless is not None:

@@ -3,10 +3,8 @@
 A new score of codes is a file beside this one and a line in `METRICS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
-
-from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.dci import dci
@@ -16,7 +14,6 @@ from hpcauxvae.metrics.lds import alignment, lds, lds_d, lds_d_mean, lds_mean
 from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.metrics.ssim import ImageScores, score_images
-from hpcauxvae.types import Kind
 
 __all__ = ["METRICS", "Codes", "ImageScores", "score_codes", "score_images"]
 
@@ -36,33 +33,6 @@ METRICS: dict[str, Callable[[Codes], Any]] = {
 }
 
 
-def score_codes(
-    mean_NZ: NDArray,
-    logvar_NZ: NDArray,
-    aux_ND: NDArray,
-    hidden_NH: NDArray,
-    *,
-    aux_names: Sequence[str],
-    hidden_names: Sequence[str],
-    seed: int,
-    aux_kinds: Sequence[Kind] = (),
-) -> dict[str, Any]:
-    """Every score of `METRICS` for posteriors N(mean, exp(logvar)) of N samples with Z latents, ready for JSON.
-
-    Column j of the auxiliary factors (D), scaled to [0, 1] as the model saw them, belongs to latent j; the H hidden
-    factors, in any unit, belong to none. NaN where not measured: each correlation then uses the samples in which its
-    factor is. aux_kinds: what the auxiliary factors are; SAP grades a categorical one by a classifier. `logvar` is -inf
-    for codes without noise. Raises InputError where shapes do not match, a value is not finite, or fewer than 4 samples
-    are there.
-    """
-    codes = Codes(
-        mean_NZ=mean_NZ,
-        logvar_NZ=logvar_NZ,
-        aux_ND=aux_ND,
-        hidden_NH=hidden_NH,
-        aux_names=aux_names,
-        hidden_names=hidden_names,
-        seed=seed,
-        aux_kinds=aux_kinds,
-    )
+def score_codes(codes: Codes) -> dict[str, Any]:
+    """Every score of `METRICS`, ready for JSON: for one number an object of value, low, high and n (intervals.Score)."""
     return {name: metric(codes) for name, metric in METRICS.items()}

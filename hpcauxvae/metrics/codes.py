@@ -28,20 +28,25 @@ POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
 
 @dataclass(frozen=True, kw_only=True)
 class Codes:
-    """Posterior means and log-variances of N samples beside their factors, rows in random order."""
+    """Posteriors N(mean, exp(logvar)) of N samples beside their factors; rows are put in random order.
+
+    Factors are NaN where not measured: each correlation then uses the samples in which its factor is. Raises InputError
+    where shapes do not match, a value is not finite, or fewer than 4 samples are there.
+    """
 
     mean_NZ: NDArray
     logvar_NZ: NDArray
     """-inf for a code without noise."""
     aux_ND: NDArray
-    """Auxiliary factors, column j belonging to latent j; NaN where not measured."""
+    """Auxiliary factors, scaled to [0, 1] as the model saw them; column j belongs to latent j."""
     hidden_NH: NDArray
-    """Factors that are not auxiliary; NaN where not measured."""
+    """Factors that are not auxiliary, in any unit."""
     aux_names: Sequence[str]
     hidden_names: Sequence[str]
     seed: int
     aux_kinds: Sequence[Kind] = ()
-    """Of the auxiliary factors, see types.Factor; all continuous where not given."""
+    """Of the auxiliary factors, see types.Factor; all continuous where not given. SAP grades a categorical factor by a
+    classifier."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -78,17 +83,17 @@ class Codes:
 
     @cached_property
     def of_means(self) -> Correlations:
-        """Correlations of auxiliary factors and posterior means."""
+        """Of auxiliary factors and posterior means."""
         return correlate(self.aux_ND, [self.mean_NZ])
 
     @cached_property
     def of_factors(self) -> Correlations:
-        """Correlations of auxiliary factors with one another."""
+        """Of auxiliary factors with one another."""
         return correlate(self.aux_ND, [self.aux_ND])
 
     @cached_property
     def of_samples(self) -> Correlations:
-        """Correlations of auxiliary factors and sampled z, for `DRAWS` draws."""
+        """Of auxiliary factors and sampled z, for `DRAWS` draws."""
         rng = np.random.default_rng([self.seed, 1])
         deviation_NZ = np.exp(0.5 * self.logvar_NZ, dtype=np.float64)
         noise = (deviation_NZ * rng.standard_normal(self.mean_NZ.shape) for _ in range(DRAWS))

@@ -73,8 +73,8 @@ def _of_parts(codes: Codes, accuracy: Accuracy) -> Score:
     return parts_score(np.array(found), n, (0, 1))
 
 
-def _sharing(aux_ND: NDArray, size: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """Rows (V, size) of samples that share a factor, and the number of that factor (V,)."""
+def _sharing(aux_ND: NDArray, size: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+    """Rows (V, size) of samples that share a factor, the number of that factor (V,), and which votes to fit (V,)."""
     factor_V = np.arange(VOTES) % aux_ND.shape[1]
     rows_VM = np.empty((VOTES, size), np.int64)
     for j, column in enumerate(aux_ND.T):
@@ -83,13 +83,12 @@ def _sharing(aux_ND: NDArray, size: int, rng: np.random.Generator) -> tuple[NDAr
         votes = np.flatnonzero(factor_V == j)
         start_V = rng.integers(0, len(order) - width + 1, len(votes))
         rows_VM[votes] = order[start_V[:, None] + rng.integers(0, width, (len(votes), size))]
-    return rows_VM, factor_V
+    return rows_VM, factor_V, np.arange(VOTES) % (2 * aux_ND.shape[1]) < aux_ND.shape[1]
 
 
 def _factor_vae(relative_NZ: NDArray, aux_ND: NDArray, rng: np.random.Generator) -> float:
-    rows_VM, factor_V = _sharing(aux_ND, BATCH, rng)
+    rows_VM, factor_V, fitted = _sharing(aux_ND, BATCH, rng)
     quietest_V = relative_NZ[rows_VM].var(1).argmin(1)
-    fitted = np.arange(VOTES) % (2 * aux_ND.shape[1]) < aux_ND.shape[1]
     counts_ZD = np.zeros((relative_NZ.shape[1], aux_ND.shape[1]))
     np.add.at(counts_ZD, (quietest_V[fitted], factor_V[fitted]), 1)
     return float((counts_ZD.argmax(1)[quietest_V[~fitted]] == factor_V[~fitted]).mean())
@@ -100,9 +99,8 @@ def _beta_vae(relative_NZ: NDArray, aux_ND: NDArray, rng: np.random.Generator) -
 
     if aux_ND.shape[1] == 1:
         return 1.0
-    rows_VM, factor_V = _sharing(aux_ND, 2 * BATCH, rng)
+    rows_VM, factor_V, fitted = _sharing(aux_ND, 2 * BATCH, rng)
     first, second = relative_NZ[rows_VM[:, :BATCH]], relative_NZ[rows_VM[:, BATCH:]]
     distance_VZ = np.abs(first - second).mean(1)
-    fitted = np.arange(VOTES) % (2 * aux_ND.shape[1]) < aux_ND.shape[1]
     classifier = LogisticRegression(C=100, max_iter=1000).fit(distance_VZ[fitted], factor_V[fitted])
     return float(classifier.score(distance_VZ[~fitted], factor_V[~fitted]))

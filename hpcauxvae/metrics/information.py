@@ -3,6 +3,8 @@
 Shape suffixes: N samples, D auxiliary factors, Z latents, G groups left out, B bins.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,10 +23,7 @@ def mig(codes: Codes) -> Score:
     The information of n binned pairs that are independent is about (B - 1)^2 / (2 n) nats, not 0: small sets
     overestimate both informations alike.
     """
-    tables = tables_of(codes)
-    return jackknife_score(
-        _gap(tables.sum(0)), np.array([_gap(t) for t in _left_out(tables)]), len(codes.mean_NZ), (0, 1)
-    )
+    return _score(codes, _gap)
 
 
 def modularity(codes: Codes) -> Score:
@@ -32,9 +31,16 @@ def modularity(codes: Codes) -> Score:
 
     1 where each latent tells of one factor at most; with one factor nothing can be mixed and it is 1.
     """
+    return _score(codes, _modularity)
+
+
+def _score(codes: Codes, statistic: Callable[[Array], float]) -> Score:
+    """Of a statistic of the tables of counts, summed over groups."""
     tables = tables_of(codes)
-    replicates = np.array([_modularity(t) for t in _left_out(tables)])
-    return jackknife_score(_modularity(tables.sum(0)), replicates, len(codes.mean_NZ), (0, 1))
+    whole = tables.sum(0)
+    return jackknife_score(
+        statistic(whole), np.array([statistic(whole - group) for group in tables]), len(codes.mean_NZ), (0, 1)
+    )
 
 
 def tables_of(codes: Codes) -> Array:
@@ -71,10 +77,6 @@ def _binned(values_N: NDArray, distinct: bool) -> NDArray[np.int64]:
     share = (values_N[known].astype(np.float64) - low) / ((high - low) or 1)
     bins_N[known] = np.minimum(share * BINS, BINS - 1).astype(np.int64)
     return bins_N
-
-
-def _left_out(tables: Array) -> Array:
-    return tables.sum(0) - tables
 
 
 def _gap(tables_DZBB: Array) -> float:

@@ -4,8 +4,6 @@ well each factor is read from its own latent.
 Shape suffixes: D auxiliary factors, Z latents, S draws of z, R random repeats.
 """
 
-from functools import partial
-
 import numpy as np
 
 from hpcauxvae.metrics.codes import Codes
@@ -34,9 +32,8 @@ def linear_disentanglement(correlations: Array) -> Array:
 def attainable(correlations_of_factors_DD: Array, n_D: np.ndarray, independent: int, seed: int) -> float:
     """Mean LDS of the code (u, `independent` normal numbers) over n_D samples of factors with these correlations.
 
-    The correlation of any n fixed numbers with n independent normal ones is distributed as a / sqrt(a^2 + b), where a
-    is standard normal and b is chi-square with n - 2 degrees of freedom, independently for each latent. So no
-    samples need be drawn, and many more repeats than the 200 that would be affordable with samples cost nothing.
+    No samples are drawn: the correlation of any n fixed numbers with n independent normal ones is distributed as
+    a / sqrt(a^2 + b), a standard normal and b chi-square with n - 2 degrees of freedom, independently for each latent.
     """
     rng = np.random.default_rng(seed)
     d = len(n_D)
@@ -69,22 +66,17 @@ def lds_d_mean(codes: Codes) -> LdsScore:
 def _score(codes: Codes, correlations: Correlations, latents: int) -> LdsScore:
     n, d = codes.aux_ND.shape
     ceiling = attainable(codes.of_factors.values_SDZ[0], correlations.n_D, latents - d, codes.seed)
-
-    def statistic(table: Array) -> Array:
-        return linear_disentanglement(table[..., :latents])
-
-    score = correlation_score(statistic, correlations, n, (0, 1), codes.seed)
+    score = correlation_score(
+        lambda table: linear_disentanglement(table[..., :latents]), correlations, n, (0, 1), codes.seed
+    )
     return LdsScore(**score, attainable=ceiling)
 
 
 def alignment(codes: Codes) -> dict[str, Score]:
     """Signed correlation of each auxiliary factor with the posterior mean of its own latent, by factor name."""
-    counts = codes.of_means.n_D
-    return {
-        name: correlation_score(partial(_own_latent, j), codes.of_means, int(counts[j]), (-1, 1), codes.seed)
-        for j, name in enumerate(codes.aux_names)
-    }
+    means = codes.of_means
 
+    def own(j: int) -> Score:
+        return correlation_score(lambda table: table[..., j, j], means, int(means.n_D[j]), (-1, 1), codes.seed)
 
-def _own_latent(j: int, correlations: Array) -> Array:
-    return correlations[..., j, j]
+    return {name: own(j) for j, name in enumerate(codes.aux_names)}

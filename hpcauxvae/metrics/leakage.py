@@ -24,16 +24,11 @@ def leakage(codes: Codes) -> dict[str, dict[str, Score]]:
     d = codes.aux_ND.shape[1]
     residual = codes.mean_NZ[:, d:]
     beyond = np.concatenate([codes.aux_ND, codes.mean_NZ[:, :d] - codes.aux_ND], 1)
+    hidden = zip(codes.hidden_names, codes.hidden_NH.T, strict=True)
+    aux = zip(codes.aux_names, codes.aux_ND.T, strict=True) if residual.shape[1] else ()
     return {
-        "hidden_from_aux": {
-            name: _explained(column, beyond, codes.aux_ND, codes.seed)
-            for name, column in zip(codes.hidden_names, codes.hidden_NH.T, strict=True)
-        },
-        "aux_from_residual": {
-            name: _explained(column, residual, None, codes.seed)
-            for name, column in zip(codes.aux_names, codes.aux_ND.T, strict=True)
-            if residual.shape[1]
-        },
+        "hidden_from_aux": {name: _explained(column, beyond, codes.aux_ND, codes.seed) for name, column in hidden},
+        "aux_from_residual": {name: _explained(column, residual, None, codes.seed) for name, column in aux},
     }
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression
 
 from hpcauxvae.metrics import METRICS, score_codes
-from hpcauxvae.metrics.codes import correlate
+from hpcauxvae.metrics.codes import Codes, correlate
 from hpcauxvae.metrics.lds import attainable, linear_disentanglement
 from hpcauxvae.types import InputError
 
@@ -18,9 +18,13 @@ def scores(mean: NDArray, aux: NDArray, logvar: NDArray | None = None, hidden: N
     hidden = np.empty((len(mean), 0)) if hidden is None else hidden
     logvar = np.full_like(mean, -np.inf) if logvar is None else logvar
     names = [f"u{j}" for j in range(aux.shape[1])]
+    hidden_names = [f"h{j}" for j in range(hidden.shape[1])]
     return score_codes(
-        mean, logvar, aux, hidden, aux_names=names, hidden_names=[f"h{j}" for j in range(hidden.shape[1])], seed=3
-    )
+        Codes(
+            mean_NZ=mean, logvar_NZ=logvar, aux_ND=aux, hidden_NH=hidden,
+            aux_names=names, hidden_names=hidden_names, seed=3,
+        )
+    )  # fmt: skip
 
 
 def grid(side: int = 40) -> NDArray:
@@ -58,8 +62,9 @@ def test_random_code_scores_its_closed_form() -> None:
     """Two independent half-normal numbers: E[max / sum] = 1/2 + ln 2 / pi."""
     u = np.random.default_rng(0).random((2000, 2))
     nothing = np.zeros((2000, 2))
-    names: dict[str, Any] = {"aux_names": ["a", "b"], "hidden_names": []}
-    repeats = [score_codes(nothing, nothing, u, u[:, :0], **names, seed=seed) for seed in range(9)]
+    given: dict[str, Any] = {"mean_NZ": nothing, "logvar_NZ": nothing, "aux_ND": u, "hidden_NH": u[:, :0]}
+    given |= {"aux_names": ["a", "b"], "hidden_names": []}
+    repeats = [score_codes(Codes(**given, seed=seed)) for seed in range(9)]
     assert np.mean([r["lds"]["value"] for r in repeats]) == pytest.approx(0.5 + np.log(2) / np.pi, abs=0.025)
     assert repeats[0]["lds"]["attainable"] > 0.95
 
@@ -177,7 +182,7 @@ def test_bad_arrays_are_named(change: dict[str, Any], words: str) -> None:
         "hidden_names": ["flux"],
     }
     with pytest.raises(InputError, match=words):
-        score_codes(**{**arguments, **change}, seed=0)
+        Codes(**{**arguments, **change}, seed=0)
 
 
 def test_three_samples_are_refused() -> None:

@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from hpcauxvae.metrics import score_codes, score_images
+from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.intervals import Score
+from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.types import InputError
 
 
@@ -91,7 +92,11 @@ def test_bad_images_are_named(a: NDArray, b: NDArray, top: float, words: str) ->
 def leakage(mean: NDArray, u: NDArray, hidden: NDArray) -> tuple[Score, Score]:
     """Leakage of the one hidden factor into z_aux and of the first auxiliary factor into z_recon."""
     names = [f"u{j}" for j in range(u.shape[1])]
-    found = score_codes(mean, np.zeros(mean.shape), u, hidden, aux_names=names, hidden_names=["h"], seed=0)["leakage"]
+    codes = Codes(
+        mean_NZ=mean, logvar_NZ=np.zeros(mean.shape), aux_ND=u, hidden_NH=hidden,
+        aux_names=names, hidden_names=["h"], seed=0,
+    )  # fmt: skip
+    found = leakage(codes)
     return found["hidden_from_aux"]["h"], found["aux_from_residual"]["u0"]
 
 
@@ -140,5 +145,9 @@ def test_leakage_of_a_monotone_trace_is_its_explained_variance() -> None:
 def test_no_residual_latents_no_leakage_into_them() -> None:
     rng = np.random.default_rng(17)
     u = rng.random((100, 2))
-    result = score_codes(u, u * 0, u, u[:, :0], aux_names="ab", hidden_names="", seed=0)
+    result = score_codes(
+        Codes(
+            mean_NZ=u, logvar_NZ=u * 0, aux_ND=u, hidden_NH=u[:, :0], aux_names="ab", hidden_names="", seed=0
+        )
+    )  # fmt: skip
     assert result["leakage"] == {"hidden_from_aux": {}, "aux_from_residual": {}}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hpcauxvae.data import cars3d, galaxies
-from hpcauxvae.metrics import score_codes
+from hpcauxvae.metrics import Codes, score_codes
 from hpcauxvae.paper import runs as runs_module
 from hpcauxvae.paper import table1
 from hpcauxvae.paper.runs import EvaluatedRun
@@ -142,9 +142,11 @@ def test_codes_are_scored_against_other_factors(tmp_path: Path, factors: Any, na
     columns = [[f.name for f in factors].index(name) for name in names]
     aux = np.stack([factors[c].scale(values[:, c]) for c in columns], 1)
     kinds = [factors[c].kind for c in columns]
-    expected = score_codes(
-        mean, logvar, aux, aux[:, :0], aux_names=names, hidden_names=(), aux_kinds=kinds, seed=0
+    own = Codes(
+        mean_NZ=mean, logvar_NZ=logvar, aux_ND=aux, hidden_NH=aux[:, :0],
+        aux_names=names, hidden_names=(), aux_kinds=kinds, seed=0,
     )  # fmt: skip
+    expected = score_codes(own)
     found = table1.rescored(tmp_path / "codes-test.h5", factors, names)
     assert set(found) == {*table1.SCORES} - {"ssim"}
     for name, score in (found.pop("dci") | found).items():
