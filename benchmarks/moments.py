@@ -255,9 +255,8 @@ def main() -> None:
             settings.out.parent.mkdir(parents=True, exist_ok=True)
             settings.out.write_text("\n".join(lines) + "\n")
 
-    say(
-        f"# {time.strftime('%Y-%m-%d')}, {machine(settings.device)}, torch {torch.__version__}; {core.instruction_set if core else 'not compiled'}"
-    )
+    kernel = core.instruction_set if core else "not compiled"
+    say(f"# {time.strftime('%Y-%m-%d')}, {machine(settings.device)}, torch {torch.__version__}; {kernel}")
     say(f"# python {' '.join(sys.argv)}; copy bandwidth {settings.bandwidth / 1e9:.1f} GB/s")
     say(
         f"{'N':>9} {'d, dz, K':>10} {'':>10} {'hpcauxvae':>12} {'over (a)':>22} {'over (b)':>22} {'over (c)':>22} "

@@ -21,14 +21,11 @@ class Check:
     file: Path
     """The HDF5 file."""
 
-    def run(self) -> int:
+    def run(self) -> Path | None:
         errors = validate(self.file)
         for error in errors:
             print(f"error: {error}", file=sys.stderr)
-        if errors:
-            return 2
-        print(describe(open_set(self.file)))
-        return 0
+        return None if errors else self.file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +43,9 @@ class DSprites:
     archive: Path | None = None
     """The published .npz, where its own images shall be used."""
 
-    def run(self) -> int:
+    def run(self) -> Path:
         dsprites.write(self.out, shapes=self.shapes.split(","), n=self.n, seed=self.seed, archive=self.archive)
-        print(describe(open_set(self.out)))
-        return 0
+        return self.out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +59,9 @@ class Cars3D:
     cars: int | None = None
     """The first so many cars; all if not given."""
 
-    def run(self) -> int:
+    def run(self) -> Path:
         cars3d.write(self.out, self.source, self.cars)
-        print(describe(open_set(self.out)))
-        return 0
+        return self.out
 
 
 Action = (
@@ -92,4 +87,8 @@ def describe(image_set: ImageSet) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with every error on stderr."""
     action: Any = parse(cast(Any, Action), argv, "hpcauxvae data")
-    return action.run()
+    good = action.run()
+    if good is None:
+        return 2
+    print(describe(open_set(good)))
+    return 0

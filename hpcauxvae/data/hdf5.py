@@ -16,8 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcauxvae.data.checksums import checksum_errors
-from hpcauxvae.data.stored import StoredImages, open_file, read_rows, shard_errors
+from hpcauxvae.data.stored import StoredImages, checksum_errors, open_file, read_rows, shard_errors
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 

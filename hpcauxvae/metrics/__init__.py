@@ -34,5 +34,5 @@ METRICS: dict[str, Callable[[Codes], Any]] = {
 
 
 def score_codes(codes: Codes) -> dict[str, Any]:
-    """Every score of `METRICS`, ready for JSON: for one number an object of value, low, high and n (intervals.Score)."""
+    """Every score of `METRICS`, ready for JSON: a number is an object of value, low, high and n (intervals.Score)."""
     return {name: metric(codes) for name, metric in METRICS.items()}

@@ -8,8 +8,8 @@ import galsim
 import h5py
 import numpy as np
 
-from hpcauxvae.data.checksums import checksum, shard_of
 from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set, validate
+from hpcauxvae.data.stored import checksum, shard_of
 from hpcauxvae.simulate.config import CHUNK, MergeConfig, VerifyConfig
 from hpcauxvae.simulate.designs import FIXED_SIZE
 from hpcauxvae.simulate.scene import Scene

@@ -7,7 +7,6 @@ from skimage.metrics import structural_similarity
 
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.intervals import Score
-from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.types import InputError
 
 
@@ -96,7 +95,7 @@ def leakage(mean: NDArray, u: NDArray, hidden: NDArray) -> tuple[Score, Score]:
         mean_NZ=mean, logvar_NZ=np.zeros(mean.shape), aux_ND=u, hidden_NH=hidden,
         aux_names=names, hidden_names=["h"], seed=0,
     )  # fmt: skip
-    found = leakage(codes)
+    found = score_codes(codes)["leakage"]
     return found["hidden_from_aux"]["h"], found["aux_from_residual"]["u0"]
 
 
