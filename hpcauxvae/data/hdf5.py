@@ -29,7 +29,8 @@ _PIXELS = (np.dtype(np.float32), np.dtype(np.uint8))
 """Types of pixels."""
 _CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
-_SPLIT = (7, 2, 1)  # a name for the stream that splits a set
+_SPLIT = (7, 2, 1)
+"""Shares of training, validation and test; also the name of the stream that splits a set."""
 _PAGE = 4096  # images start on a page, so that a memory map of them is aligned
 
 
@@ -39,7 +40,7 @@ class ImageSet:
 
     path: Path
     factors: tuple[Factor, ...]
-    """What was measured, one for each column of `values`."""
+    """What was measured: the columns of `values`."""
     values: np.ndarray
     """(N, F) float64 in physical units; NaN where not measured."""
     images: np.ndarray | StoredImages
@@ -220,21 +221,20 @@ def refuse_existing(path: Path) -> None:
         raise InputError(f"{path}: folder {path.parent} does not exist")
 
 
-def split(n: int, seed: int, ratios: tuple[int, int, int] = (7, 2, 1)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training, validation and test indices of `n` samples, each (.,) int64.
+def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and test indices of `n` samples, 7 : 2 : 1, each (.,) int64.
 
-    The samples are put in the order of the first n raw 64-bit draws of numpy's PCG64, a stream that numpy keeps the
-    same on every platform and in every version, seeded by SeedSequence(seed, spawn_key=(7, 2, 1)): from PCG64(seed)
-    itself a user's default_rng(seed) draws labels, and the split would sort by them. The last n * ratio // sum(ratios)
-    of that order are the test set, the ones before them validation (rounded down alike), the rest training.
-    Raises InputError if a part would be empty.
+    The samples are put in the order of the first n raw 64-bit draws of numpy's PCG64, the same on every platform and in
+    every version, seeded by SeedSequence(seed, spawn_key=(7, 2, 1)): from PCG64(seed) itself a user's default_rng(seed)
+    draws labels, and the split would sort by them. The last n // 10 of that order are the test set, 2 n // 10 before
+    them validation, the rest training. Raises InputError if a part would be empty.
     """
     stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_SPLIT))
     order = np.argsort(stream.random_raw(n), kind="stable")
-    n_validation, n_test = (n * ratio // sum(ratios) for ratio in ratios[1:])
+    n_validation, n_test = (n * share // sum(_SPLIT) for share in _SPLIT[1:])
     n_train = n - n_validation - n_test
     if min(n_train, n_validation, n_test) < 1:
-        raise InputError(f"{n} samples split {ratios} leave a part empty ({n_train}, {n_validation}, {n_test})")
+        raise InputError(f"{n} samples split {_SPLIT} leave a part empty ({n_train}, {n_validation}, {n_test})")
     return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
 
 

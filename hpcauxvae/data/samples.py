@@ -25,7 +25,7 @@ class Samples:
     """A data set as batches on a device: held there whole, or read from its file by a thread that runs ahead."""
 
     def __init__(self, data: ImageSet, device: torch.device, dtype: torch.dtype, in_memory: bool) -> None:
-        """Of a file that is mapped, what is not held in memory costs no memory of its own."""
+        """in_memory: whether the device holds all images. Those of a mapped file cost no memory where it does not."""
         self.data, self.device, self.dtype = data, device, dtype
         self.factors = torch.from_numpy(data.scaled()).to(device, dtype)
         self._pinned = free_memory(device) is not None
@@ -44,7 +44,7 @@ class Samples:
         return self._batch(index_B, self._read(index_B) if self.images is None else None)
 
     def stream(self, index_SB: Tensor) -> Iterator[Batch]:
-        """The batches of many steps, one after the other."""
+        """The batches of many steps, in their order."""
         size = max(1, _BLOCK_BYTES // max(1, self._image_bytes * index_SB.shape[1]))
         blocks = index_SB.split(size) if len(index_SB) else ()
         if self.images is not None:

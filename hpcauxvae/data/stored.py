@@ -80,23 +80,17 @@ def checksum(images: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes())
 
 
-def blocks(file: h5py.File) -> Iterator[tuple[slice, int]]:
-    """The rows and the stored checksum of every block; none where the file has no checksums."""
-    if _CHECKSUMS in file:
-        rows, n = int(file[_CHECKSUMS].attrs[_ROWS]), len(file["images"])
-        for block, stored in enumerate(file[_CHECKSUMS][:]):
-            yield slice(block * rows, min((block + 1) * rows, n)), int(stored)
-
-
 def checksum_errors(file: h5py.File) -> Iterator[str]:
     """The blocks whose images have changed since they were written: the first, and how many. Reads all images.
 
     Raises InputError where a block cannot be read at all.
     """
-    images, wrong = file["images"], []
-    for rows, stored in blocks(file):
-        if checksum(read_rows(images, rows)) != stored:
-            wrong.append(rows)
+    if _CHECKSUMS not in file:
+        return
+    images, stored = file["images"], file[_CHECKSUMS]
+    rows, n = int(stored.attrs[_ROWS]), len(images)
+    blocks = ((slice(number * rows, min((number + 1) * rows, n)), crc) for number, crc in enumerate(stored[:]))
+    wrong = [block for block, crc in blocks if checksum(read_rows(images, block)) != crc]
     if wrong:
         first = wrong[0]
         where = f" (shard {shard_of(images, first.start)})" if images.is_virtual else ""

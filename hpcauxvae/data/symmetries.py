@@ -33,7 +33,7 @@ def parse(text: str) -> tuple[Symmetry, ...]:
     found: list[Symmetry] = []
     for word in text.split():
         mirror, _, odd = word.partition(":")
-        if mirror not in MIRRORS or mirror in [one.mirror for one in found]:
+        if mirror not in MIRRORS or mirror in [symmetry.mirror for symmetry in found]:
             allowed = f"each of {', '.join(MIRRORS)} once, with the odd factors after a colon, as in left-right:g2"
             raise InputError(f"symmetries = {text!r}: {mirror!r}; allowed: {allowed}")
         found.append(Symmetry(mirror, tuple(name for name in odd.split(",") if name)))

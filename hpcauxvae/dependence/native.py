@@ -188,7 +188,7 @@ _BACKWARD = (
 
 
 def _with_group(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The last one's name replaced by the group; "" is none."""
+    """The arguments with the group itself in place of its name, the last argument; "" stands for no group."""
     name: Any = inputs[-1]
     group = distributed_c10d._resolve_process_group(name) if name else None  # type: ignore[attr-defined]
     return *inputs[:-1], group

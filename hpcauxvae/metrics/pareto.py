@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def dominated_by(values_N2: NDArray) -> NDArray:
-    """How many of N points dominate each one: are no worse in both objectives and better in one. (N,) int.
+    """By how many of N points each is dominated: no worse in both objectives, better in at least one. (N,) int.
 
     The rank of Fonseca & Fleming 1993; 0 is the Pareto front.
     """
@@ -34,8 +34,8 @@ def choose(values_N2: NDArray) -> int:
     """Our choice: the point of the front that is nearest to the ideal, each objective scaled to [0, 1] over the front.
 
     Compromise programming (Zeleny 1973) with Euclidean distance. The scale is the front's, so that bad trials
-    cannot move the choice. Both ends of a front are as far as each other; where nothing between them is nearer, the
-    one with the better second objective (LDS) is taken. Returns the number of the point.
+    cannot move the choice. Both ends of a front are equally far; where no point between them is nearer, the end with
+    the better second objective (LDS) is taken. Returns the number of the point.
     """
     front = np.flatnonzero(dominated_by(values_N2) == 0)
     low, high = values_N2[front].min(0), values_N2[front].max(0)

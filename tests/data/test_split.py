@@ -34,8 +34,8 @@ def test_split_does_not_follow_labels_drawn_with_the_same_seed(seed: int) -> Non
             assert abs(labels[part].mean() - 0.5) < 4 * np.sqrt(1 / 12 / len(part))
 
 
-def test_split_seeds_and_ratios() -> None:
+def test_split_seeds_and_shares() -> None:
     assert not np.array_equal(split(1000, 0)[0], split(1000, 1)[0])
-    assert [len(part) for part in split(1000, 0, (1, 1, 2))] == [250, 250, 500]
+    assert [len(part) for part in split(1000, 0)] == [700, 200, 100]
     with pytest.raises(InputError, match=r"9 samples split \(7, 2, 1\) leave a part empty \(8, 1, 0\)"):
         split(9, 0)
