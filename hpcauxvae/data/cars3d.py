@@ -64,9 +64,7 @@ def _read(source: Path, cars: int | None) -> NDArray[np.uint8]:
         with h5py.File(source, "r", locking=False) as file:
             images: NDArray[np.uint8] = file["images"][:cars]
     except (OSError, KeyError) as error:
-        raise InputError(
-            f"{source}: is neither a folder of .mat files nor an HDF5 file with images: {error}"
-        ) from error
+        raise InputError(f"{source}: neither a folder of .mat files nor an HDF5 file with images: {error}") from error
     expected = (len(AZIMUTHS), len(ELEVATIONS), SIZE, SIZE, 3)
     if images.ndim != 6 or images.shape[1:] != expected or images.dtype != np.uint8:
         raise InputError(
@@ -88,12 +86,11 @@ def _read_mat(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: is not a Cars3D file, or is damaged: {error}") from error
     if images.dtype != np.uint8 or images.ndim != 5 or images.shape[2:] != (3, len(AZIMUTHS), len(ELEVATIONS)):
         raise InputError(f"{path}: im is {images.dtype} {images.shape}; expected uint8 (rows, columns, 3, 24, 4)")
-    views = images.transpose(3, 4, 0, 1, 2)
     small = [
-        Image.fromarray(view).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        for view in views.reshape(-1, *views.shape[2:])
+        np.asarray(Image.fromarray(view).resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+        for view in images.transpose(3, 4, 0, 1, 2).reshape(-1, *images.shape[:3])
     ]
-    return np.stack([np.asarray(view) for view in small]).reshape(len(AZIMUTHS), len(ELEVATIONS), SIZE, SIZE, 3)
+    return np.stack(small).reshape(len(AZIMUTHS), len(ELEVATIONS), SIZE, SIZE, 3)
 
 
 def labels(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -109,10 +106,9 @@ def write(path: Path, source: Path, cars: int | None = None) -> None:
     """Writes the images of `source` (see `read`) in the format of hdf5.py. Raises InputError."""
     images = read(source, cars)
     values_NF = labels(images)
-    ranges = zip(values_NF.min(0).tolist(), values_NF.max(0).tolist(), strict=True)
     columns = [
-        f._replace(low=low, high=high) if f.name in ("car", "area") else f
-        for f, (low, high) in zip(FACTORS, ranges, strict=True)
+        f._replace(low=float(column.min()), high=float(column.max())) if f.name in ("car", "area") else f
+        for f, column in zip(FACTORS, values_NF.T, strict=True)
     ]
     provenance = {"origin": "Cars3D (Reed et al. 2015)", "source": str(source)}
     stored = images.reshape(-1, SIZE, SIZE, 3).transpose(0, 3, 1, 2)

@@ -40,7 +40,8 @@ def outline(shape: str) -> NDArray[np.float64]:
     """Corners (E, 2) of a shape of scale 1 at orientation 0, in pixels about its centre: x to the right, y down."""
     if shape == "square":
         return 9.6 * np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
-    t = 2 * math.pi * np.arange(64 if shape == "ellipse" else 150) / (64 if shape == "ellipse" else 150)
+    corners = 64 if shape == "ellipse" else 150
+    t = 2 * math.pi * np.arange(corners) / corners
     if shape == "ellipse":
         return np.stack([12.78 * np.cos(t), 7.22 * np.sin(t)], 1)
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
@@ -112,7 +113,8 @@ def write(
     for shape in shapes:
         if shape not in SHAPES:
             raise InputError(f"shapes: {shape!r} is unknown; allowed: {', '.join(SHAPES)}")
-    chosen = [SHAPES.index(shape) for shape in sorted(set(shapes), key=SHAPES.index)]
+    chosen = [number for number, shape in enumerate(SHAPES) if shape in shapes]
+    names = [SHAPES[number] for number in chosen]
     per_shape = math.prod(COUNTS[1:])
     numbers_N = (np.array(chosen)[:, None] * per_shape + np.arange(per_shape)).reshape(-1)
     if not 0 <= seed < 2**63:
@@ -124,24 +126,22 @@ def write(
     stored = None if archive is None else _archive_images(archive)
     provenance: dict[str, str | int | float] = {
         "origin": "dSprites, drawn by hpcauxvae" if archive is None else f"dSprites, {archive.name}",
-        "shapes": ",".join(SHAPES[i] for i in chosen),
+        "shapes": ",".join(names),
         "seed": seed,
     }
-    columns = factors([SHAPES[i] for i in chosen])
+    columns = factors(names)
     with create(path, (len(numbers_N), 1, SIZE, SIZE), columns, provenance, dtype=np.uint8) as (images, values):
-        values[:] = labels(numbers_N, [SHAPES[i] for i in chosen])
+        values[:] = labels(numbers_N, names)
         sheet_N = numbers_N // len(POSITIONS) ** 2  # a sheet: one shape, scale and orientation at all positions
         starts = np.flatnonzero(np.diff(sheet_N, prepend=-1))
         for start, stop in zip(starts, [*starts[1:], len(numbers_N)], strict=True):
             shape, scale, orientation, *_ = np.unravel_index(numbers_N[start], COUNTS)
             if stored is None:
-                sheet = draw(SHAPES[shape], float(SCALES[scale]), float(ORIENTATIONS[orientation])).reshape(
-                    -1, SIZE, SIZE
-                )
-                part = sheet[numbers_N[start:stop] % len(sheet)]
+                sheet = draw(SHAPES[shape], float(SCALES[scale]), float(ORIENTATIONS[orientation]))
+                sheet = sheet.reshape(-1, SIZE, SIZE)
+                images[start:stop, 0] = sheet[numbers_N[start:stop] % len(sheet)]
             else:
-                part = stored[numbers_N[start:stop]]
-            images[start:stop, 0] = part
+                images[start:stop, 0] = stored[numbers_N[start:stop]]
 
 
 def _archive_images(path: Path) -> NDArray[np.uint8]:
@@ -150,8 +150,7 @@ def _archive_images(path: Path) -> NDArray[np.uint8]:
             images: NDArray[np.uint8] = archive["imgs"]
     except Exception as error:  # a damaged archive may raise any
         raise InputError(f"{path}: is not {ARCHIVE}, or is damaged: {error}") from error
-    if images.shape != (math.prod(COUNTS), SIZE, SIZE) or images.dtype != np.uint8:
-        raise InputError(
-            f"{path}: imgs is {images.dtype} {images.shape}; expected uint8 {(math.prod(COUNTS), SIZE, SIZE)}"
-        )
+    expected = (math.prod(COUNTS), SIZE, SIZE)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise InputError(f"{path}: imgs is {images.dtype} {images.shape}; expected uint8 {expected}")
     return images

@@ -5,7 +5,7 @@ N samples, C channels, H height, W width, F factors.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,14 +92,12 @@ def open_set(path: str | Path) -> ImageSet:
     """
     path = Path(path)
     with open_file(path) as file:
-        for error in _layout_errors(file):
-            raise InputError(f"{path}: {error}")
+        _refuse(path, _layout_errors(file))
         factors, values = _read_factors(file)
         provenance = {name: _plain(value) for name, value in file.attrs.items() if name != "format_version"}
         offset, shape = _map_offset(file["images"]), file["images"].shape
         dtype = file["images"].dtype.newbyteorder("=")
-    for error in _value_errors(values, factors):
-        raise InputError(f"{path}: {error}")
+    _refuse(path, _value_errors(values, factors))
     if offset is None:
         images: np.ndarray | StoredImages = StoredImages(path, shape, dtype)
     else:
@@ -112,8 +110,7 @@ def check_pixels(image_set: ImageSet, samples: slice = slice(None), mark: Callab
 
     Reads these images, in parts, and calls `mark` after each.
     """
-    for error in _pixel_errors(image_set.images, range(*samples.indices(len(image_set))), mark):
-        raise InputError(f"{image_set.path}: {error}")
+    _refuse(image_set.path, _pixel_errors(image_set.images, range(*samples.indices(len(image_set))), mark))
 
 
 def validate(path: str | Path) -> list[str]:
@@ -155,8 +152,7 @@ def create(
         fill = np.nan if pixel.kind == "f" else 0
         images = file.create_dataset("images", shape, pixel.newbyteorder("<"), fillvalue=fill)
         yield images, values
-        for error in [*_layout_errors(file), *_value_errors(values[:], tuple(factors))]:
-            raise InputError(f"{path}: {error}")
+        _refuse(path, [*_layout_errors(file), *_value_errors(values[:], tuple(factors))])
 
 
 @contextmanager
@@ -205,8 +201,7 @@ def write(
         raise InputError(f"{path}: images: shape {images.shape} is not (N, C, H, W)")
     if factors.shape != (len(images), len(factor_list)):
         raise InputError(f"{path}: factors: shape {factors.shape} is not (N, F) = {(len(images), len(factor_list))}")
-    for error in _pixel_errors(images):
-        raise InputError(f"{path}: {error}")
+    _refuse(path, _pixel_errors(images))
     dtype = np.uint8 if images.dtype == np.uint8 else np.float32
     with create(path, images.shape, factor_list, provenance, dtype) as (stored_images, stored_factors):
         stored_images[:] = images
@@ -307,7 +302,12 @@ def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator
 
 def check_values(values: np.ndarray, factors: tuple[Factor, ...], source: str) -> None:
     """Raises InputError where values (N, F) break a rule of the format: they could be drawn, but not stored."""
-    for error in _value_errors(values, factors):
+    _refuse(source, _value_errors(values, factors))
+
+
+def _refuse(source: str | Path, errors: Iterable[str]) -> None:
+    """Raises InputError for the first of these errors, where there is any."""
+    for error in errors:
         raise InputError(f"{source}: {error}")
 
 
