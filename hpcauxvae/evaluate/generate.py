@@ -5,8 +5,9 @@ Controlled generation (Ganguli et al., contribution ii). Shape legend in types.p
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.types import Factor, InputError
 
-_BATCH = 512
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
 _FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twice
@@ -35,15 +35,12 @@ class Generator:
             )
         check_factors(data, run)
         self.run, self.data = run, data
-        self.dtype = next(run.model.parameters()).dtype
         self.factors = [data.factors[column] for column in data.column(run.config.aux_names)]
 
-    @torch.no_grad()
     def images(self, u_ND: NDArray, residual_NR: NDArray) -> NDArray[np.float32]:
         """Expected images (N, C, H, W), linear data units, for factors in physical units and Z - D other latents."""
         scaled = np.stack([f.scale(column) for f, column in zip(self.factors, u_ND.T, strict=True)], 1)
-        z_NZ = torch.from_numpy(np.concatenate([scaled, residual_NR], 1)).to(self.dtype)
-        return torch.cat([self.run.model.decode(part) for part in z_NZ.split(_BATCH)]).float().numpy()
+        return self.run.decode(np.concatenate([scaled, residual_NR], 1))
 
     @torch.no_grad()
     def residual(self, like: str | None) -> NDArray[np.float64]:
@@ -60,7 +57,7 @@ class Generator:
                 f"like = {like}: {len(source)} images of {source.shape}; "
                 f"allowed: a number below that, and images of {self.data.shape}"
             )
-        image = torch.from_numpy(np.array(source.images[int(number)][None])).to(self.dtype)
+        image = torch.from_numpy(np.array(source.images[int(number)][None])).to(next(self.run.model.parameters()))
         return self.run.model.encode(image).mean[0, len(self.factors) :].double().numpy()
 
     def grid(self, fixed: Sequence[str], sweeps: Sequence[str]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
@@ -114,30 +111,41 @@ class Generator:
         return value
 
 
-def _write_hdf5(
-    path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
-) -> None:
-    varies = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0]
-    fixed = {f.name: float(u_ND[0, j]) for j, f in enumerate(generator.factors) if j not in varies}
-    hdf5.write(
-        path, images_NCHW, u_ND[:, varies], [generator.factors[column] for column in varies], dict(provenance) | fixed
-    )
+class Generated(NamedTuple):
+    """Images with the factors that they were drawn for."""
+
+    images_NCHW: NDArray[np.float32]
+    u_ND: NDArray[np.float64]
+    """In physical units."""
+    factors: Sequence[Factor]
+    data: hdf5.ImageSet
+    """What the model was trained on."""
+    provenance: hdf5.Provenance
+
+    def varying(self) -> list[int]:
+        """The columns of u that vary."""
+        return [column for column in range(self.u_ND.shape[1]) if np.ptp(self.u_ND[:, column]) > 0]
 
 
-def _write_fits(
-    path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
-) -> None:
+def _write_hdf5(path: Path, made: Generated) -> None:
+    varies = made.varying()
+    fixed = {f.name: float(made.u_ND[0, j]) for j, f in enumerate(made.factors) if j not in varies}
+    factors = [made.factors[column] for column in varies]
+    hdf5.write(path, made.images_NCHW, made.u_ND[:, varies], factors, dict(made.provenance) | fixed)
+
+
+def _write_fits(path: Path, made: Generated) -> None:
     from astropy.io import fits
 
     hdf5.refuse_existing(path)
     columns = [
         fits.Column(name=_ascii(f.name), format="D", unit=_fits_unit(f.unit) or None, array=u_N)
-        for f, u_N in zip(generator.factors, u_ND.T, strict=True)
+        for f, u_N in zip(made.factors, made.u_ND.T, strict=True)
     ]
-    primary = fits.PrimaryHDU(images_NCHW)
-    for name, value in provenance.items():
+    primary = fits.PrimaryHDU(made.images_NCHW)
+    for name, value in made.provenance.items():
         primary.header[f"HIERARCH {name}"] = _ascii(value) if isinstance(value, str) else value
-    if unit := pictures.image_unit(generator.data):
+    if unit := pictures.image_unit(made.data):
         primary.header["BUNIT"] = _fits_unit(unit)
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
@@ -158,26 +166,24 @@ def _fits_unit(unit: str) -> str:
         return _ascii(unit)
 
 
-def _write_png(
-    path: Path, images_NCHW: NDArray, u_ND: NDArray, generator: Generator, provenance: hdf5.Provenance
-) -> None:
+def _write_png(path: Path, made: Generated) -> None:
     hdf5.refuse_existing(path)
+    u_ND = made.u_ND
     across = int((u_ND[:2] != u_ND[0]).any(0).argmax())  # the last sweep's, which changes from image to image
-    down = [column for column in range(u_ND.shape[1]) if np.ptp(u_ND[:, column]) > 0 and column != across]
+    down = [column for column in made.varying() if column != across]
     wide = len(np.unique(u_ND[:, across]))
-    rows = images_NCHW.reshape(-1, wide, *images_NCHW.shape[1:])
-    labels = [_named(generator.factors[across], value) for value in u_ND[:wide, across]]
-    names = ["\n".join(_named(generator.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
-    shown = pictures.upright(rows, generator.data)
-    pictures.traversal(shown, names, [labels] * len(rows), path, unit=pictures.image_unit(generator.data))
+    rows = made.images_NCHW.reshape(-1, wide, *made.images_NCHW.shape[1:])
+    labels = [_named(made.factors[across], value) for value in u_ND[:wide, across]]
+    names = ["\n".join(_named(made.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
+    shown = pictures.upright(rows, made.data)
+    pictures.traversal(shown, names, [labels] * len(rows), path, unit=pictures.image_unit(made.data))
 
 
 def _named(factor: Factor, value: float) -> str:
     return f"{factor.name} {value:.3g} {factor.unit}".strip()
 
 
-Writer = Callable[[Path, NDArray, NDArray, Generator, hdf5.Provenance], None]
-WRITERS: dict[str, Writer] = {".h5": _write_hdf5, ".fits": _write_fits, ".png": _write_png}
+WRITERS = {".h5": _write_hdf5, ".fits": _write_fits, ".png": _write_png}
 
 
 def _check(path: Path, u_ND: NDArray, factors: Sequence[Factor]) -> None:
@@ -213,5 +219,6 @@ def generate(config: GenerateConfig) -> int:
     }
     given = generator.data.provenance
     provenance |= {name: given[name] for name in ("image_unit", "image_origin") if name in given}
-    WRITERS[config.out.suffix](config.out, images, u_ND, generator, provenance)
+    made = Generated(images, u_ND, generator.factors, generator.data, provenance)
+    WRITERS[config.out.suffix](config.out, made)
     return len(images)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
@@ -26,7 +24,6 @@ from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
 
-_BATCH = 512
 _SHOWN = 8
 _TRAVERSAL_STEPS = 9
 
@@ -48,6 +45,11 @@ class Scored:
     noiseless: np.ndarray | None
     """(M, C, H, W), where there is such a file."""
 
+    def sampled(self, seed: int) -> np.ndarray:
+        """Codes z drawn from the posteriors, (N, Z)."""
+        noise_NZ = np.random.default_rng(seed).standard_normal(self.mean_NZ.shape)
+        return np.asarray(self.mean_NZ + np.exp(self.logvar_NZ / 2) * noise_NZ)
+
 
 class Evaluator:
     """A run, its data and the questions asked of it."""
@@ -58,7 +60,6 @@ class Evaluator:
         self.device = device_of(find_world(), config.device)
         self.model = self.run.model
         place(self.model, self.device)
-        self.dtype = next(self.model.parameters()).dtype
         self.data = open_set(data_path(self.run, config.data))
         check_pixels(self.data)
         if self.data.fingerprint != self.run.state["fingerprint"]:
@@ -78,25 +79,6 @@ class Evaluator:
             raise InputError(f"{path}: is the data set that the run was trained on; allowed: another one")
         return fresh
 
-    @torch.no_grad()
-    def encode(self, images: Any, u_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior means and log-variances, (N, Z) float64 each, of images (N, C, H, W) with auxiliary factors."""
-        parts = [
-            self.model.encode(self._tensor(images[i : i + _BATCH]), self._tensor(u_ND[i : i + _BATCH]))
-            for i in range(0, len(images), _BATCH)
-        ]
-        mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
-        return mean_NZ, logvar_NZ
-
-    @torch.no_grad()
-    def decode(self, z_NZ: np.ndarray) -> np.ndarray:
-        """Expected images (N, C, H, W), float32, linear data units."""
-        parts = [self.model.decode(self._tensor(z_NZ[i : i + _BATCH])) for i in range(0, len(z_NZ), _BATCH)]
-        return torch.cat(parts).float().cpu().numpy()
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.array(values)).to(self.device, self.dtype)
-
     def sets(self) -> Iterator[Scored]:
         """The test split and, where given, the fresh set."""
         yield self._score_set("test", self.data, split(len(self.data), self.run.config.split_seed)[2])
@@ -105,7 +87,7 @@ class Evaluator:
 
     def _score_set(self, name: str, data: ImageSet, index_N: np.ndarray) -> Scored:
         index_N = np.sort(index_N)
-        mean_NZ, logvar_NZ = self.encode(data.images[index_N], data.scaled()[index_N][:, data.column(self.aux)])
+        mean_NZ, logvar_NZ = self.run.encode(data.images[index_N], data.scaled()[index_N][:, data.column(self.aux)])
         shown = index_N[: self.config.images]
         match = next((s for s in self.noiseless if _same_samples(s, data)), None)
         return Scored(
@@ -115,7 +97,7 @@ class Evaluator:
             mean_NZ=mean_NZ,
             logvar_NZ=logvar_NZ,
             originals=np.array(data.images[shown]),
-            reconstructions=self.decode(mean_NZ[: self.config.images]),
+            reconstructions=self.run.decode(mean_NZ[: self.config.images]),
             noiseless=None if match is None else np.array(match.images[shown]),
         )
 
@@ -124,10 +106,10 @@ class Evaluator:
 
         Without auxiliary factors there are no scores of codes.
         """
-        maximum = float(self.model.maximum)
-        aux, hidden = self._columns(scored.data)
+        maximum, factors = float(self.model.maximum), scored.data.factors
+        aux = scored.data.column(self.aux)
+        hidden = [column for column in range(len(factors)) if column not in aux]
         values = scored.data.scaled()[scored.index_N]
-        names = [factor.name for factor in scored.data.factors]
         images = score_images(scored.originals, scored.reconstructions, maximum)
         codes = {}
         if aux:
@@ -137,9 +119,9 @@ class Evaluator:
                 aux_ND=values[:, aux],
                 hidden_NH=values[:, hidden],
                 aux_names=self.aux,
-                hidden_names=[names[c] for c in hidden],
+                hidden_names=[factors[c].name for c in hidden],
                 seed=self.config.seed,
-                aux_kinds=[scored.data.factors[c].kind for c in aux],
+                aux_kinds=[factors[c].kind for c in aux],
             )
             codes = score_codes(own)
         block = {"data": str(scored.data.path), "codes": codes, "images": images.means}
@@ -150,15 +132,10 @@ class Evaluator:
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
         return block, per_image
 
-    def _columns(self, data: ImageSet) -> tuple[list[int], list[int]]:
-        aux = data.column(self.aux)
-        return aux, [c for c in range(len(data.factors)) if c not in aux]
-
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
         """The pictures of a set of samples, into a folder."""
         data, guiding = scored.data, self._guiding()
-        noise_NZ = np.random.default_rng(self.config.seed).standard_normal(scored.mean_NZ.shape)
-        z_NZ = scored.mean_NZ + np.exp(scored.logvar_NZ / 2) * noise_NZ
+        z_NZ = scored.sampled(self.config.seed)
         values_NF = data.values[scored.index_N]
         pictures.factor_latent_scatter(
             z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"].get("lds"),
@@ -177,10 +154,9 @@ class Evaluator:
             folder / f"reconstructions-{scored.name}.png",
             unit=pictures.image_unit(data),
         )
-        groups: dict[str, np.ndarray] = {self.run.config.model: per_image["ssim"]}
-        ceiling = None
-        if "ssim_noiseless" in per_image:
-            ceiling = "noiseless truth"
+        groups = {self.run.config.model: per_image["ssim"]}
+        ceiling = "noiseless truth" if "ssim_noiseless" in per_image else None
+        if ceiling:
             groups[ceiling] = per_image["ssim_noiseless"]
         pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
         images, row_names, labels = self.traversal(scored)
@@ -211,7 +187,7 @@ class Evaluator:
                 z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]
                 labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])
             codes.append(z_VZ)
-        images = self.decode(np.concatenate(codes))
+        images = self.run.decode(np.concatenate(codes))
         return images.reshape(len(base_Z), _TRAVERSAL_STEPS, *images.shape[1:]), names, labels
 
     def _guiding(self) -> list[str]:

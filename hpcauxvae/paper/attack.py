@@ -60,9 +60,9 @@ class Target:
         self.model, self.maximum = evaluator.model.requires_grad_(False), float(evaluator.model.maximum)
         shown = scored.index_N[: len(scored.originals)]
         labels = scored.data.scaled()[shown][:, scored.data.column(evaluator.aux)]
-        device, dtype = evaluator.device, evaluator.dtype
-        self.images = torch.from_numpy(scored.originals).to(device, dtype).split(_BATCH)
-        self.labels = torch.from_numpy(labels).to(device, dtype).split(_BATCH)
+        like = next(self.model.parameters())
+        self.images = torch.from_numpy(scored.originals).to(like).split(_BATCH)
+        self.labels = torch.from_numpy(labels).to(like).split(_BATCH)
 
     def reconstruct(self, images: Tensor, u_BD: Tensor) -> Tensor:
         """Decoded from posterior means, linear data units."""

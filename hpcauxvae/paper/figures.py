@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.evaluate import pictures
@@ -61,9 +60,8 @@ def _each(draw: Callable[[EvaluatedRun, Path], None], name: str, runs: Runs, out
 def scatter(run: EvaluatedRun, path: Path) -> None:
     """Factors of the test split against latents."""
     _, scored = run.opened(_SHOWN)
-    noise_NZ = np.random.default_rng(0).standard_normal(scored.mean_NZ.shape)
     pictures.factor_latent_scatter(
-        scored.mean_NZ + np.exp(scored.logvar_NZ / 2) * noise_NZ,
+        scored.sampled(0),
         scored.mean_NZ,
         scored.data.values[scored.index_N],
         scored.data.factors,

@@ -118,7 +118,7 @@ def figure_4(name: str, runs: Runs, out: Path) -> list[Path]:
         evaluator, scored = run.opened(IMAGES)
         n = len(scored.originals)
         perturbation = found[label] = perturb(
-            evaluator.decode,
+            evaluator.run.decode,
             scored.originals,
             scored.mean_NZ[:n],
             deviation(scored.mean_NZ, scored.logvar_NZ),

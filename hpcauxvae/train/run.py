@@ -4,7 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.models import model_class
@@ -12,6 +15,8 @@ from hpcauxvae.models.base import Model
 from hpcauxvae.train.checkpoint import LAST, read
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
+
+_BATCH = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +26,30 @@ class Run:
     folder: Path
     config: TrainConfig
     model: Model
-    """In evaluation mode, on the CPU."""
+    """In evaluation mode, on the CPU at first."""
     state: dict[str, Any]
     """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
     and what a resumed run needs besides."""
+
+    @torch.no_grad()
+    def encode(self, images: Any, u_ND: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Posterior means and log-variances, (N, Z) each, of images (N, C, H, W) with scaled auxiliary factors."""
+        parts = [
+            self.model.encode(self._tensor(images[i : i + _BATCH]), self._tensor(u_ND[i : i + _BATCH]))
+            for i in range(0, len(images), _BATCH)
+        ]
+        mean_NZ, logvar_NZ = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
+        return mean_NZ, logvar_NZ
+
+    @torch.no_grad()
+    def decode(self, z_NZ: NDArray) -> NDArray[np.float32]:
+        """Expected images (N, C, H, W), linear data units."""
+        parts = [self.model.decode(self._tensor(z_NZ[i : i + _BATCH])) for i in range(0, len(z_NZ), _BATCH)]
+        return torch.cat(parts).float().cpu().numpy()
+
+    def _tensor(self, values: NDArray) -> Tensor:
+        like = next(self.model.parameters())
+        return torch.from_numpy(np.array(values)).to(like.device, like.dtype)
 
 
 def build_model(config: TrainConfig, state: dict[str, Any]) -> Model:
