@@ -124,11 +124,11 @@ def table_4(name: str, runs: Runs, out: Path) -> list[Path]:
         "| data set | the paper's choice | the paper's rule on our grid | our choice | our default |",
         "|---|---|---|---|---|",
     ]
-    for name, point in TABLE_4.items():
-        default = OBJECTIVES["tuned" if name == "galaxies" else "bernoulli"]
-        ours = [_weights(grid.points[i]) for i in (grid.papers, grid.ours)] if name == "galaxies" else ["not run"] * 2
+    for data, point in TABLE_4.items():
+        default = OBJECTIVES["tuned" if data == "galaxies" else "bernoulli"]
+        ours = [_weights(grid.points[i]) for i in (grid.papers, grid.ours)] if data == "galaxies" else ["not run"] * 2
         own = (default.beta, default.lambda1, default.lambda2)
-        rows.append(f"| {name} | {_weights(point)} | {ours[0]} | {ours[1]} | {_weights(own)} |")
+        rows.append(f"| {data} | {_weights(point)} | {ours[0]} | {ours[1]} | {_weights(own)} |")
     path = out / f"{name}.md"
     write_text(
         path,

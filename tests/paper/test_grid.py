@@ -93,7 +93,7 @@ def test_tables_and_picture(tmp_path: Path) -> None:
     assert {line.count("|") for line in text.splitlines() if line.startswith("| ")} == {14}, "every row has 13 cells"
     assert sum("paper's rule" in row for row in rows) == sum("our choice" in row for row in rows) == 1
     assert "our choice" in next(row for row in rows if row.startswith("| 5 | 0.1 | 2 | 5e-06 | 0.870 | 0.130 |"))
-    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert picture.read_bytes()[:4] == b"\x89PNG" and (table.name, picture.name) == ("fig16.md", "fig16.png")
     (chosen,) = grid.table_4("table4", by_name(runs), out)
-    assert "| galaxies | 5, 1, 0.1 |" in chosen.read_text()
+    assert "| galaxies | 5, 1, 0.1 |" in chosen.read_text() and chosen.name == "table4.md"
     assert "| Cars3D | 5, 2, 1 | not run | not run | 1, 10, 1000 |" in chosen.read_text()
