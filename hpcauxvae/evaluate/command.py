@@ -26,8 +26,8 @@ class EvaluateConfig:
     fresh: Path | None = None
     """A further data set, drawn independently, all of it scored: small test splits hide small dependences."""
     noiseless: tuple[Path, ...] = ()
-    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors, and
-    one without such a set is refused."""
+    """Noiseless draws of the same samples, for the ceiling of SSIM; each is matched to the set with its factors, and a
+    file that fits no set is refused."""
     out: Path | None = None
     """Folder for metrics.json, codes and pictures; that of the run if not given."""
     seed: int = 0

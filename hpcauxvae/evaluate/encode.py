@@ -121,7 +121,7 @@ class Encoder:
         return torch.from_numpy(values).to(self.processes.device, self.dtype)
 
     def merge(self, watch: Watchdog) -> None:
-        """All chunks into the one file; then their folder goes."""
+        """Copies all chunks into the file, then removes their folder."""
         rows = len(self.data)
         first = checkpoint.read(self._path(0))[0].values()
         n_bytes = rows * sum(values[0].nbytes for values in first)

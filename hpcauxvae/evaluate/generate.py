@@ -157,7 +157,7 @@ def _ascii(text: str) -> str:
 
 
 def _fits_unit(unit: str) -> str:
-    """A unit as FITS spells it, uJy for µJy; one that astropy does not know as `_ascii` writes it."""
+    """A unit as FITS spells it, uJy for µJy; a unit that astropy does not know, as `_ascii` writes it."""
     from astropy import units
 
     try:

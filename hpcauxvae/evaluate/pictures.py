@@ -99,7 +99,7 @@ def reconstructions(
     unit: str = "",
     names: tuple[str, str] = ("original", "reconstruction"),
 ) -> None:
-    """Each original over its reconstruction over the difference, one column a sample; rows share their scale."""
+    """Each original over its reconstruction over the difference, a column for each sample; rows share their scale."""
     n = len(originals_NCHW)
     residuals_NHW = (originals_NCHW.astype(np.float64) - reconstructions_NCHW).mean(1)
     norm, residual_norm = _stretch(originals_NCHW), _symmetric(residuals_NHW)
@@ -159,7 +159,7 @@ def factor_latent_scatter(
 def traversal(
     images_RVCHW: NDArray, row_names: Sequence[str], labels_RV: Sequence[Sequence[str]], path: Path, *, unit: str = ""
 ) -> None:
-    """Fig. 5: one row for each latent, varied along the columns while the others stay; the value above each image."""
+    """Fig. 5: a row for each latent, varied along the columns while the others stay; the value above each image."""
     rows, columns = images_RVCHW.shape[:2]
     norm = _stretch(images_RVCHW)
     with mpl.rc_context(STYLE):

@@ -1,6 +1,7 @@
 """Evaluation of a run: `python -m hpcauxvae.evaluate runs/x` -> metrics.json, codes.h5 and pictures in its folder.
 
-Shape legend in types.py. Scores are those of hpcauxvae/metrics; each one stands beside its ceiling.
+Shape legend in types.py. The scores are those of hpcauxvae/metrics, where a new score goes; each
+stands beside its ceiling.
 """
 
 import dataclasses

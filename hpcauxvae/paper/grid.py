@@ -40,7 +40,7 @@ TABLE_4: dict[str, Point] = {"galaxies": (5.0, 1.0, 0.1), "Cars3D": (5.0, 2.0, 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The trials of one grid: runs that differ in the three weights only."""
+    """The trials of a grid: runs that differ in the three weights only."""
 
     objective: str
     epochs: int

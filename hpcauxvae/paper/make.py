@@ -142,7 +142,7 @@ class Maker:
         return Job(name, [["data", name, *source, str(self._path(name)), *words]])
 
     def _run_jobs(self, todo: Mapping[Experiment, "Stage"]) -> list[Job]:
-        """A process for each run; small ones share processes, for starting takes longer than their training."""
+        """A process for each run; small runs share processes, for to start takes longer than to train them."""
         single = [Job(one.name, self._commands(one, stage)) for one, stage in todo.items()]
         if not self.small:
             return single
@@ -168,7 +168,7 @@ class Maker:
         return one.config(self.runs, self.data, self.small, self.bf16)
 
     def stage(self, one: Experiment) -> "Stage":
-        """How far an experiment is; a record of the scores, without weights, is enough where nothing else is drawn.
+        """How far an experiment is: a record of its scores, without weights, is enough where only scores are read.
 
         In which precision it was trained does not matter. Raises InputError, naming the field, where its folder holds
         another training.

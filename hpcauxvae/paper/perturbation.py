@@ -1,4 +1,4 @@
-"""Fig. 4: how much the image depends on z_aux and on z_recon, by noise on one of the two while the other stays.
+"""Fig. 4: how much the image depends on z_aux and on z_recon, by noise on either while the other stays.
 
 Noise of each latent's own standard deviation is added to the posterior means of the test images, as in section 4.2.3;
 the paper does not print its noise. The deviation is that of z itself over these images, sqrt(Var mean + E variance), so
@@ -33,7 +33,7 @@ _EXAMPLES = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """What noise on one part of the code does to the images of one model."""
+    """What noise on a part of the code does to the images of a model."""
 
     images: dict[str, NDArray]
     """Decoded images (N, C, H, W) by kind, linear data units."""

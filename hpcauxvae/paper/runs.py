@@ -1,4 +1,4 @@
-"""Evaluated runs, by what they trained; the model, the data and the codes of one. Tables and figures never train."""
+"""Evaluated runs, by what they trained; and what tables and figures read of a run. They never train."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ from hpcauxvae.types import InputError
 
 CONFIG, METRICS = "config.json", "metrics.json"
 PRECISION = ("bf16",)
-"""Fields of a configuration that say how it was computed: runs that differ in no other are seeds of one experiment."""
+"""Fields of a configuration that say how it was computed: runs that differ in nothing else are of one kind."""
 _GALAXY_FACTORS = {factor.name for factor in FACTORS}
 _BY_NAMES = {names: (data, labels) for data, kinds in LABELS.items() for labels, names in kinds.items()}
 
@@ -141,7 +141,7 @@ def codes_path(run: Path, name: str) -> Path:
 def find(folder: Path, only: Collection[Path] | None = None) -> list[EvaluatedRun]:
     """The evaluated runs in the folders directly below `folder`, or in those of them that are in `only`, by name.
 
-    Raises InputError, naming the file and what mends it, where one is damaged or not of this version: a table from
+    Raises InputError, naming the file and what mends it, where a run is damaged or not of this version: a table from
     which a run is missing without a word would be another table.
     """
     folders = [path.parent for path in sorted(folder.glob(f"*/{METRICS}"))]

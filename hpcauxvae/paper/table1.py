@@ -2,7 +2,7 @@
 
 beta-VAE is trained without labels, once for a data set; its codes are scored here against each case and kind of labels.
 Beside the table stands a folder for each run with all that the table needs of it: copied among other runs, it counts as
-one of them, so that a table can be made on several machines, or outlive the weights.
+a run, so that a table can be made on several machines, or outlive the weights.
 """
 
 import hashlib
