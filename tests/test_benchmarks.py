@@ -12,6 +12,8 @@ from helpers.trainings import blobs
 FOLDER = ROOT / "benchmarks"
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("script", "arguments", "row"),
     [

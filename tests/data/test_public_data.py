@@ -207,6 +207,7 @@ def test_cars_from_mat_files(tmp_path: Path) -> None:
     assert np.ptp(data.images[100, :, 30, 5].astype(int)) > 0, "colours are kept apart"
 
 
+@pytest.mark.slow
 def test_cars_from_the_whole_set(tmp_path: Path) -> None:
     out = tmp_path / "cars.h5"
     cars3d.write(out, needs("cars3d.h5"))

@@ -86,6 +86,7 @@ def test_a_rotated_code() -> None:
         assert score(found)["value"] == pytest.approx(0.5, abs=0.12)
 
 
+@pytest.mark.slow
 def test_a_random_code() -> None:
     u = factors(3)
     found = codes(noise(6), u)
