@@ -163,7 +163,7 @@ def test_the_traversal_moves_another_latent_about_its_own_mean(folder, monkeypat
     evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
     scored = next(evaluator.sets())
     mean_NZ = np.random.default_rng(0).normal(np.arange(10), 0.5, scored.mean_NZ.shape)
-    monkeypatch.setattr(evaluator, "decode", lambda z_NZ: z_NZ)
+    monkeypatch.setattr(type(evaluator.run), "decode", lambda run, z_NZ: z_NZ)
     codes_ZVZ, _, labels = evaluator.traversal(dataclasses.replace(scored, mean_NZ=mean_NZ))
     assert labels[7] == ["-2 sd", "-1.5 sd", "-1 sd", "-0.5 sd", "+0 sd", "+0.5 sd", "+1 sd", "+1.5 sd", "+2 sd"]
     for latent in range(2, 10):
