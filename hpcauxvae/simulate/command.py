@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.simulate.config import MergeConfig, SimulateConfig, VerifyConfig
@@ -27,11 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _verify(parse(VerifyConfig, rest, "hpcauxvae simulate verify"))
             case arguments:
                 return _simulate(arguments)
-    except ModuleNotFoundError as error:
-        print(f"error: {error}; simulation needs it: pip install 'hpcauxvae[simulate]'", file=sys.stderr)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
     return 2
+
+
+def _need_galsim() -> None:
+    """Raises InputError where GalSim is not installed."""
+    try:
+        import_module("galsim")
+    except ModuleNotFoundError as error:
+        if error.name != "galsim":
+            raise
+        raise InputError(f"{error}; simulation needs it: pip install 'hpcauxvae[simulate]'") from error
 
 
 def _parsed(arguments: list[str]) -> SimulateConfig | int:
@@ -43,6 +52,7 @@ def _parsed(arguments: list[str]) -> SimulateConfig | int:
 
 
 def _merge(config: MergeConfig) -> int:
+    _need_galsim()
     from hpcauxvae.simulate.sets import merge
 
     print(f"{config.out}: {merge(config)} galaxies of {len(config.parts)} sets")
@@ -50,6 +60,7 @@ def _merge(config: MergeConfig) -> int:
 
 
 def _verify(config: VerifyConfig) -> int:
+    _need_galsim()
     from hpcauxvae.simulate.sets import verify
 
     count = verify(config)
@@ -63,6 +74,7 @@ def _simulate(arguments: list[str]) -> int:
     if isinstance(config, int):
         return config
     try:
+        ranks.each(_need_galsim)
         return _make(config, arguments, ranks)
     except InputError:
         if ranks.rank == 0:
@@ -71,8 +83,6 @@ def _simulate(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except ModuleNotFoundError:
-        raise
     except Exception:
         ranks.abort()
         return 1

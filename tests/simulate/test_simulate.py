@@ -16,7 +16,8 @@ from hpcauxvae.data.hdf5 import open_set, validate, write
 from hpcauxvae.types import Factor
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
-from hpcauxvae.simulate import designs  # noqa: E402
+from hpcauxvae.simulate import designs, parallel  # noqa: E402
+from hpcauxvae.simulate.ranks import Ranks  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
 from hpcauxvae.simulate.stamps import with_noise  # noqa: E402
 
@@ -232,3 +233,18 @@ def test_without_galsim(tmp_path: Path) -> None:
     start = "import sys; sys.modules['galsim'] = None; from hpcauxvae.simulate.command import main; sys.exit(main())"
     ended = subprocess.run([sys.executable, "-c", start, tmp_path / "out.h5"], capture_output=True, text=True)
     assert_refused(ended, "pip install 'hpcauxvae[simulate]'")
+
+
+def test_a_module_missing_in_the_work_ends_every_rank(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other ranks would wait for ever for one that only returned; and it is not for want of GalSim."""
+    ended = list[int]()
+    monkeypatch.setattr(Ranks, "abort", lambda ranks: ended.append(ranks.rank))
+
+    def without_torch(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(parallel, "run", without_torch)
+    assert here(tmp_path / "out.h5", "--n", "10") == 1 and ended == [0]
+    assert "pip install" not in capfd.readouterr().err
