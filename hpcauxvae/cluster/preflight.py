@@ -24,12 +24,11 @@ from hpcauxvae.dependence import native
 from hpcauxvae.runtime.collectives import Apart, start, stop
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.devices import backend_of, device_of, use
-from hpcauxvae.runtime.launchers import World, find_world
+from hpcauxvae.runtime.launchers import VISIBLE_DEVICES, World, find_world
 from hpcauxvae.types import InputError
 
 _PROBE_BYTES = 1 << 20
 _PROBED_SAMPLES = 64
-_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ def own_device(world: World, request: str) -> torch.device:
     try:
         device = device_of(world, request)
     except InputError as error:
-        visible = [f"{name}={os.environ[name]}" for name in _VISIBLE if name in os.environ]
+        visible = [f"{name}={os.environ[name]}" for name in VISIBLE_DEVICES if name in os.environ]
         raise InputError(f"{error} ({', '.join(visible) or 'no variable restricts what is visible'})") from error
     use(device)
     return device

@@ -30,7 +30,6 @@ SHOWN = "$ "
 
 _TELLS_OF_AN_ERROR = re.compile(r"error:|Error\b|Diverged|OutOfMemory|[Kk]illed|signal")
 _OF_TORCHRUN = ("[E", "[W", "torch.distributed.elastic", "E1")
-_GPUS_SEEN = ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")  # of NVIDIA and AMD, of Intel
 _FRAME = " │╭╮╰╯─"  # around the messages of the command-line parser
 
 
@@ -200,7 +199,9 @@ def threads_each(processes: int) -> int:
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as the environment names them."""
-    for variable in _GPUS_SEEN:
+    from hpcauxvae.runtime.launchers import VISIBLE_DEVICES  # a minder has no package
+
+    for variable in VISIBLE_DEVICES:
         if variable in os.environ:
             return [name for name in os.environ[variable].split(",") if name]
     import torch  # a second
@@ -209,8 +210,16 @@ def visible_gpus() -> list[str]:
 
 
 def only_gpus(names: Sequence[str]) -> dict[str, str]:
-    """Environment of a child that is to see these GPUs alone."""
-    return dict.fromkeys(_GPUS_SEEN, ",".join(names))
+    """Environment of a child that is to see these GPUs alone, of those that `visible_gpus` names.
+
+    Names are given in the variables where they mean what they mean here: with numbers of AMD's driver in HIP's variable
+    as well, a child would see number 2 of the one device left to it.
+    """
+    from hpcauxvae.runtime.launchers import VISIBLE_DEVICES
+
+    *above, drivers = VISIBLE_DEVICES
+    of_driver = drivers in os.environ and not any(variable in os.environ for variable in above)
+    return dict.fromkeys([drivers] if of_driver else above, ",".join(names))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,10 @@ _JOBS = (("SLURM_JOB_ID", "SLURM_RESTART_COUNT"), ("PBS_JOBID", None))
 _NOT_OF_A_START = ("SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE")
 """Set for a whole job, or no number."""
 
+VISIBLE_DEVICES = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "ROCR_VISIBLE_DEVICES")
+"""What restricts the accelerators of a process; the first that is set names them: of AMD; of NVIDIA, and AMD too; of
+Intel; of AMD's driver, among whose devices the numbers in the first two count."""
+
 
 class Job(NamedTuple):
     """The job of a batch system that this process is part of."""

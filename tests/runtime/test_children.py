@@ -67,6 +67,31 @@ def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [threads_each(n) for n in (1, 3, 20)] == [16, 5, 1]
 
 
+@pytest.mark.parametrize(
+    ("env", "seen", "written"),
+    [
+        ({"HIP_VISIBLE_DEVICES": "2,3"}, ["2", "3"], {"HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"}),
+        ({"HIP_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "1"}, ["1"], {"HIP_VISIBLE_DEVICES"}),
+        ({"HIP_VISIBLE_DEVICES": "0", "ROCR_VISIBLE_DEVICES": "4,5"}, ["0"], {"HIP_VISIBLE_DEVICES"}),
+        ({"ZE_AFFINITY_MASK": "0.1,1.0"}, ["0.1", "1.0"], {"ZE_AFFINITY_MASK"}),
+        ({"ROCR_VISIBLE_DEVICES": "4,5"}, ["4", "5"], {"ROCR_VISIBLE_DEVICES"}),
+    ],
+)
+def test_a_child_gets_the_gpus_of_every_maker_where_they_are_counted_as_here(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], seen: list[str], written: set[str]
+) -> None:
+    kinds = {"HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "ROCR_VISIBLE_DEVICES"}
+    for name in kinds:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert visible_gpus() == seen
+    own = only_gpus(seen[-1:])
+    assert set(own.values()) == {seen[-1]} and written <= own.keys()
+    # AMD's driver picks its devices first, then HIP numbers what is left: never both from one list of numbers.
+    assert ("ROCR_VISIBLE_DEVICES" in own) != ("HIP_VISIBLE_DEVICES" in own)
+
+
 def shell(words: str, log: Path, mark: str, **more: str) -> Child:
     return Child(["sh", "-c", words], log, os.environ | {MARK: mark}, **more)
 
