@@ -34,7 +34,7 @@ def model_class(name: str) -> "type[Model]":
 
     check_name(name)
     module, _, attribute = MODELS.get(name, name).partition(":")
-    if os.getcwd() not in sys.path:
+    if name not in MODELS and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute)
@@ -42,4 +42,6 @@ def model_class(name: str) -> "type[Model]":
         raise InputError(f"model = {name}: {error}; allowed: what Python can import from here") from error
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise InputError(f"model = {name}: is {found}; allowed: a subclass of hpcauxvae.models.base.Model")
+    if lacks := found.missing():
+        raise InputError(f"model = {name}: has no {' and no '.join(lacks)}; allowed: a class that has (models/base.py)")
     return found

@@ -1,6 +1,5 @@
 """What a model is: all that training, evaluation, generation and the search ask of it, with defaults."""
 
-from abc import abstractmethod
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,10 @@ from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction, Searched
 
 
 class Model(nn.Module):
-    """A subclass must have `encode`, `decode` and either `forward` or `sample_terms`. Shape legend in types.py."""
+    """A subclass must have `encode`, `decode` and either `forward` or `sample_terms`. Shape legend in types.py.
+
+    Gradients are summed over ranks, buffers are not: what changes beside parameters must change alike on all ranks.
+    """
 
     SEARCHED: ClassVar[Searched] = {}
     """The hyperparameters that a search varies if it is not told otherwise."""
@@ -62,13 +64,13 @@ class Model(nn.Module):
         """u (B, D): the auxiliary factors of a batch, in [0, 1], NaN where not measured."""
         return batch.factors[:, self.columns]
 
-    @abstractmethod
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
         """(B, C, H, W) in linear data units -> posterior of (B, Z). u_BD: for models whose encoder sees labels."""
+        raise NotImplementedError
 
-    @abstractmethod
     def decode(self, z_BZ: Tensor) -> Tensor:
         """(B, Z) -> expected images (B, C, H, W) in linear data units."""
+        raise NotImplementedError
 
     def forward(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """The weighted terms of the loss, which is their sum; DDP wraps this.
@@ -87,6 +89,13 @@ class Model(nn.Module):
         """The terms that are functions of the codes of the whole global batch together: here none."""
         return {}
 
-    def overrides(self, method: str) -> bool:
-        """Whether this model has a method of its own in place of the one here."""
-        return getattr(type(self), method) is not getattr(Model, method)
+    @classmethod
+    def overrides(cls, method: str) -> bool:
+        """Whether this class, or a parent of it below Model, defines the method itself."""
+        return getattr(cls, method) is not getattr(Model, method)
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """What a subclass still lacks to be a model."""
+        lacks = [method for method in ("encode", "decode") if not cls.overrides(method)]
+        return lacks if cls.overrides("forward") or cls.overrides("sample_terms") else [*lacks, "sample_terms"]

@@ -23,7 +23,8 @@ def device_of(world: World, request: str = "auto") -> torch.device:
     found = torch.accelerator.current_accelerator()
     count = 0 if found is None else torch.accelerator.device_count()
     kind, _, number = request.partition(":")
-    if request == "cpu" or (request == "auto" and count == 0):
+    alone = found is not None and world.world_size > 1 and not _has_collectives(found)
+    if request == "cpu" or (request == "auto" and (count == 0 or alone)):
         return torch.device("cpu")
     if not re.fullmatch(r"[a-z]+(:\d+)?", request) or kind in ("cpu", "meta") or (kind == "auto" and number):
         raise InputError(f"device {request!r}: must be auto, cpu, or an accelerator such as cuda, cuda:1, xpu or mps")
@@ -32,7 +33,7 @@ def device_of(world: World, request: str = "auto") -> torch.device:
         raise InputError(f"device {request!r}: torch sees no such accelerator here; allowed: {seen}")
     if number and world.world_size > 1:
         raise InputError(f"device {request!r}: must be auto, cpu or {kind} for {world.world_size} processes")
-    if world.world_size > 1 and not _has_collectives(found):
+    if alone:
         raise InputError(f"device {request!r}: {found.type} serves one process alone; allowed for more: cpu")
     # A cluster may show each task its own accelerator only, which is then number 0 for all of them.
     bound = count == 1 and world.launcher in ("mpi", "slurm")
@@ -81,6 +82,11 @@ def float64_device(device: torch.device) -> torch.device:
 def in_float64(values: Tensor) -> Tensor:
     """The same values in float64, on `float64_device`; differentiable."""
     return values.to(float64_device(values.device)).double()
+
+
+def skips_steps(device: torch.device) -> bool:
+    """Whether the fused Adam of this device leaves weights alone where `found_inf` is set; that of mps does not."""
+    return device.type != "mps"
 
 
 def place(model: nn.Module, device: torch.device) -> None:

@@ -34,7 +34,11 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
 
     Raises InputError if the disk does not take it.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors, kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, set[int]()
+    for name, tensor in tensors.items():  # weights that two layers share are written twice
+        if (memory := tensor.untyped_storage().data_ptr()) in kept:
+            tensors[name] = tensor.clone()
+        kept.add(memory)
     text = json.dumps(state)
     header = {"format_version": str(FORMAT_VERSION), "state": text, "sha256": _checksum(tensors, text)}
     with whole(path) as part:

@@ -27,7 +27,10 @@ def _with_overrides(cls: type) -> type:
 
     Their help on the command line is what Objective says of them.
     """
-    body: list[Any] = ast.parse(inspect.getsource(Objective)).body[0].body  # type: ignore[attr-defined]
+    try:
+        body: list[Any] = ast.parse(inspect.getsource(Objective)).body[0].body  # type: ignore[attr-defined]
+    except OSError:  # no sources are installed: less help
+        body = []
     words = {
         field.target.id: " ".join(ast.literal_eval(text.value).split())
         for field, text in pairwise(body)
@@ -38,7 +41,7 @@ def _with_overrides(cls: type) -> type:
         if field.name in OVERRIDES:
             cls.__annotations__[field.name] = Optional[field.type]  # noqa: UP045  a type of this moment
             setattr(cls, field.name, None)
-            lines.append(f"    {field.name}: {words[field.name]} In place of the objective's.")
+            lines.append(f"    {field.name}: {words.get(field.name, '')} In place of the objective's.")
     cls.__doc__ = "\n".join(lines)
     return cls
 

@@ -100,7 +100,8 @@ class Accumulated:
             posteriors = [self.model.encode(batch.images[part], u_BD[part]) for part in parts]
         codes = Posterior(*(torch.cat(tensors).requires_grad_() for tensors in zip(*posteriors, strict=True)))
         terms = self.model.batch_terms(batch, codes, noise_BZ, reduction)
-        torch.stack(list(terms.values())).sum().backward()
+        if terms:
+            torch.stack(list(terms.values())).sum().backward()
         derivatives = (torch.zeros_like(code) if code.grad is None else code.grad for code in codes)
         return {name: value.detach() for name, value in terms.items()}, Posterior(*derivatives)
 

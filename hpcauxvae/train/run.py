@@ -38,7 +38,7 @@ class Run:
             self.model.encode(self._tensor(images[i : i + _BATCH]), self._tensor(u_ND[i : i + _BATCH]))
             for i in range(0, len(images), _BATCH)
         ]
-        mean_NZ, logvar_NZ = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
+        mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
         return mean_NZ, logvar_NZ
 
     @torch.no_grad()

@@ -45,7 +45,10 @@ class EpochLog:
         self.path = folder / LOG
         rows = history(folder) if done else []
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
-        from torch.utils.tensorboard import SummaryWriter  # half a second, which only the first rank spends
+        try:  # half a second, which only the first rank spends
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:  # the others wait for this rank's word
+            raise InputError(f"tensorboard: {error}; `pip install tensorboard` mends it") from error
 
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 

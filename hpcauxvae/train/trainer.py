@@ -22,7 +22,7 @@ from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
-from hpcauxvae.runtime.devices import float64_device, in_float64, place
+from hpcauxvae.runtime.devices import float64_device, in_float64, place, skips_steps
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.run import build_model
@@ -69,7 +69,7 @@ class Trainer:
         place(self.model, processes.device)
         self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
         self._mirrors = Mirrors(parse(config.symmetries), data, processes.device)
-        if config.accumulate > 1 and not self.model.overrides("sample_terms"):
+        if config.accumulate > 1 and self.model.overrides("forward"):
             raise InputError(
                 f"accumulate = {config.accumulate}: {config.model} has its loss as a whole (forward); allowed: 1, or a "
                 "model with sample_terms (hpcauxvae/models/base.py)"
@@ -222,7 +222,10 @@ class Trainer:
         """Adam's step, unless this or an earlier step has diverged."""
         torch.maximum(self._diverged, (~norm.isfinite()).to(self._diverged), out=self._diverged)
         self._good_steps += 1 - self._diverged
-        self.optimizer.found_inf = self._diverged  # type: ignore[attr-defined]  # as torch's GradScaler sets it
+        if skips_steps(self.processes.device):
+            self.optimizer.found_inf = self._diverged  # type: ignore[attr-defined]  # as torch's GradScaler sets it
+        elif self._diverged.item():
+            return
         self.optimizer.step()
         self.schedule.step()
 
@@ -238,10 +241,11 @@ class Trainer:
         batch = self._mirrored(self.samples.batch(self._order()[epoch_step]))
         noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
         terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
+        self.model.eval()  # a batch of one has no statistics of its own
         bad = []
         for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
             given = Batch(*sample), noise_1Z, Reduction(1)
-            whole = not self.model.overrides("sample_terms")
+            whole = self.model.overrides("forward")
             own = self.model.forward(*given) if whole else self.model.sample_terms(*given)[0]
             if not all(value.isfinite() for value in own.values()):
                 bad.append(int(number))
@@ -348,6 +352,9 @@ class Trainer:
         slots = {
             f"optimizer.{name}.{slot}": (parameter, slot)
             for name, parameter in self.model.named_parameters()
+            if any(
+                stored.startswith(f"optimizer.{name}.") for stored in tensors
+            )  # not of one that never had a gradient
             for slot in ("step", "exp_avg", "exp_avg_sq")
         }
         for name in sorted(tensors.keys() ^ (weights.keys() | slots.keys())):

@@ -35,7 +35,7 @@ def test_a_model_of_another_package_goes_the_whole_way(blobs_file: Path, tmp_pat
     running(ranks, lambda: (tmp_path / "killed" / LAST).exists())
     for rank in ranks:
         rank.send_signal(signal.SIGKILL)
-    ends(ranks)
+    assert ends(ranks)[0] == [-signal.SIGKILL] * 2
     assert ends(start_ranks(2, blobs_file, *fields, "--out", "killed"))[0] == [0, 0]
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     for name, values in whole.items():
@@ -79,6 +79,62 @@ def test_a_model_that_cannot_be_had_is_named(name: str, said: str) -> None:
 def test_every_model_has_its_class_and_the_name_of_another_is_taken_for_one() -> None:
     assert all(issubclass(model_class(name), Model) for name in MODELS)
     check_name(NAME)  # not imported
+
+
+def test_a_class_that_lacks_something_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_made.py").write_text(
+        "from hpcauxvae.models.base import Model\nclass VAE(Model):\n    def decode(self, z_BZ): return z_BZ\n"
+    )
+    with pytest.raises(InputError, match="model = half_made:VAE: has no encode and no sample_terms; allowed"):
+        model_class("half_made:VAE")
+
+
+ODD = '''
+from torch import nn
+from hpcauxvae.models.aux_vae import AuxVAE
+
+
+class Odd(AuxVAE):
+    """Weights that two layers share, a layer that is frozen, and another without a gradient."""
+
+    def __init__(self, objective, **sizes):
+        super().__init__(objective, **sizes)
+        self.first, self.second = nn.Linear(self.latents, self.latents), nn.Linear(self.latents, self.latents)
+        self.second.weight = self.first.weight
+        self.frozen, self.unused = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
+
+    def decode(self, z_BZ):
+        return super().decode(self.second(self.first(z_BZ)))
+
+
+class Whole(AuxVAE):
+    """A loss of its own around that of Aux-VAE."""
+
+    def forward(self, batch, noise_BZ, reduction):
+        terms = super().forward(batch, noise_BZ, reduction)
+        return terms | {"mine": 7 * terms["kl"]}
+'''
+
+
+def test_shared_frozen_and_unused_weights_are_saved_and_resumed(blobs_file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "odd_weights.py").write_text(ODD)
+    fields = {"model": "odd_weights:Odd", "network": "mlp", "resume": "auto"}
+    assert alone(config(blobs_file, tmp_path / "whole", epochs=2, **fields)) == 0
+    assert alone(config(blobs_file, tmp_path / "run", epochs=2, max_minutes=0, **fields)) == 75
+    assert alone(config(blobs_file, tmp_path / "run", epochs=2, **fields)) == 0
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    for name, values in whole.items():
+        np.testing.assert_array_equal(resumed[name], values)
+    assert load_run(tmp_path / "run").model.second.weight.shape == (10, 10)
+
+
+def test_parts_of_a_batch_cannot_leave_out_what_a_subclass_adds(blobs_file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "added_term.py").write_text(ODD)
+    with pytest.raises(InputError, match="accumulate = 2: added_term:Whole has its loss as a whole"):
+        alone(config(blobs_file, tmp_path / "run", model="added_term:Whole", accumulate=2))
 
 
 def test_a_run_whose_model_is_gone_says_so(run_copy: Path) -> None:

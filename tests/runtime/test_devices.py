@@ -26,6 +26,7 @@ BOUND = World(5, 8, 1, 4, "slurm")
         ("xpu", 4, SECOND, "auto", "xpu:1"),
         ("xpu", 4, ALONE, "xpu:2", "xpu:2"),
         ("mps", 1, ALONE, "auto", "mps:0"),
+        ("mps", 1, SECOND, "auto", "cpu"),  # which alone has collectives there
         ("mps", 1, ALONE, "mps", "mps:0"),
     ],
 )
@@ -47,7 +48,7 @@ def test_one_accelerator_for_each_process_of_a_machine(
         ("cuda", 4, ALONE, "auto:1", "must be auto, cpu, or an accelerator"),
         ("xpu", 4, ALONE, "cuda", "allowed: auto, cpu, xpu"),
         ("xpu", 2, ALONE, "xpu:2", "wants xpu:2, but 2 can be seen"),
-        ("mps", 1, BOUND, "auto", "mps serves one process alone"),
+        ("mps", 1, SECOND, "mps", "mps serves one process alone"),
     ],
 )
 def test_an_accelerator_that_a_process_cannot_have(
