@@ -184,7 +184,7 @@ def launch(config: SearchConfig) -> int:
     mark, launcher = new_mark(), config.launcher
     if launcher == "auto":
         launcher = "mpi" if mpi_started_several() else "slurm" if pools.slurm_is_there() else "local"
-    with StopListener(stop), Minder(mark):
+    with StopListener(stop, patient=True), Minder(mark):
         if launcher == "mpi":
             return _on_ranks(config, mark)
         if launcher == "slurm":

@@ -23,14 +23,15 @@ class StopListener:
     """Listens, inside its `with`, for SIGTERM, SIGUSR1 and Ctrl-C.
 
     Ctrl-C pressed again later is a KeyboardInterrupt; within three seconds it counts as the same, because torchrun
-    passes on to its workers the press that the terminal has sent them already.
+    passes on to its workers the press that the terminal has sent them already. A listener that is `patient` takes every
+    press as the same request.
     """
 
-    def __init__(self, when_asked: Callable[[], None] | None = None) -> None:
-        """when_asked: called once, inside the handler of the first signal."""
+    def __init__(self, when_asked: Callable[[], None] | None = None, *, patient: bool = False) -> None:
+        """when_asked: called once, inside the handler of the first signal; patient: Ctrl-C never is an exception."""
         self.reason = ""
         """Why this process was asked to stop, such as SIGTERM; empty if it was not."""
-        self._when_asked = when_asked
+        self._when_asked, self._patient = when_asked, patient
         self._interrupted_at: float | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -47,7 +48,7 @@ class StopListener:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and not self._patient:
             if self._interrupted_at is not None and now - self._interrupted_at > _SAME_PRESS_S:
                 raise KeyboardInterrupt
             self._interrupted_at = now

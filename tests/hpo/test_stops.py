@@ -15,6 +15,8 @@ import pytest
 
 from helpers.places import ROOT
 from helpers.searches import arguments, command_line, lines, own_processes, until
+from hpcauxvae.runtime import stop_requests
+from hpcauxvae.runtime.stop_requests import MORE_TO_DO
 from hpcauxvae.types import InputError
 from hpo import best, pools, trials
 from hpo.logbook import Logbook, Row
@@ -163,6 +165,17 @@ def test_a_score_that_is_no_number_and_a_trial_that_hangs_are_failed_rows_among_
     assert 3 <= rows[2].ended - rows[2].started < 20
     assert "F_time: no end" in (out / "results.csv").read_text()
     assert not own_processes(out)
+
+
+def test_ctrl_c_pressed_again_and_again_only_asks_a_search_to_stop(data, tmp_path, monkeypatch, calm):
+    """Saving may take a minute, in which people press again."""
+    monkeypatch.setattr(stop_requests, "_SAME_PRESS_S", 0.0)
+    patient = "import os, signal; os.kill(os.getppid(), signal.SIGINT); os.kill(os.getppid(), signal.SIGINT); "
+    patient += "import time; time.sleep(60)"
+    monkeypatch.setattr(trials, "command", lambda *_: [sys.executable, "-c", patient])
+    settings = ["--strategy", "random", "--vary", "beta=0.1:10:log", "--epochs", 1, "--max-evals", 2]
+    assert main(arguments(data, tmp_path / "search", *settings)) == MORE_TO_DO
+    assert not own_processes(tmp_path / "search")
 
 
 def test_a_search_without_any_trial_that_finished_has_failed(data, tmp_path, monkeypatch, calm, capsys):

@@ -33,6 +33,15 @@ def test_a_second_press_of_ctrl_c_ends_and_an_echo_of_the_first_does_not(monkeyp
     assert listener.reason == "SIGINT"
 
 
+def test_a_patient_listener_takes_every_press_as_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_requests, "_SAME_PRESS_S", 0.0)
+    calls = list[str]()
+    with StopListener(lambda: calls.append("asked"), patient=True) as listener:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (listener.reason, calls) == ("SIGINT", ["asked"])
+
+
 def test_outside_the_main_thread_nothing_is_set() -> None:
     before = signal.getsignal(signal.SIGTERM)
 
