@@ -130,8 +130,12 @@ def refuse_singletons(world_size: int, found_by: str, env: Mapping[str, str] = o
 
 
 def mpi_started_several(env: Mapping[str, str] = os.environ) -> bool:
-    """Whether an MPI launcher started several processes, this one among them; also where only its rank is known."""
-    sizes = _sizes(_OF_MPI, env).values()
+    """Whether an MPI launcher started several processes, this one among them; also where only its rank is known.
+
+    A single process on this machine says nothing of others: there may be one on each of several machines.
+    """
+    of_machine = {name for row in _OF_MPI for name in row.local_size.split()}
+    sizes = [size for name, size in _sizes(_OF_MPI, env).items() if size > 1 or name not in of_machine]
     return max(sizes) > 1 if sizes else _mpi_rank(env) is not None
 
 

@@ -73,6 +73,10 @@ def test_finds_the_place_that_each_launcher_gives(env: dict[str, str], world: Wo
         (HYDRA | {"PMI_RANK": "0", "PMI_SIZE": "1", "MPI_LOCALNRANKS": "1"}, False, True),
         (STEP | {"PMIX_RANK": "8", "PMIX_NAMESPACE": "slurm.pmix.7.0"}, True, False),
         (STEP, False, True),
+        # One rank on each machine, where the launcher gives no number of all ranks.
+        ({"PMI_RANK": "1", "PMI_LOCAL_RANK": "0", "PMI_LOCAL_SIZE": "1"}, True, False),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1", "PMI_LOCAL_RANK": "0", "PMI_LOCAL_SIZE": "1"}, False, True),
+        ({"MPI_LOCALNRANKS": "1"}, False, True),
     ],
 )
 def test_knows_whether_mpi_started_it_and_which_rank_speaks(env: dict[str, str], several: bool, first: bool) -> None:
