@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from tqdm import tqdm
 
@@ -13,11 +13,20 @@ class Progress:
     """Counts what is done of so many steps, trials or images, and tells the user inside its `with`."""
 
     def __init__(
-        self, total: int, unit: str, *, title: str = "", done: int = 0, speaks: bool = True, every_s: float = 60.0
+        self,
+        total: int,
+        unit: str,
+        *,
+        title: str = "",
+        done: int = 0,
+        speaks: bool = True,
+        every_s: float = 60.0,
+        lines_to: TextIO | None = None,
     ) -> None:
-        """done: what an earlier start did; speaks: whether this is the rank that tells; every_s: between two lines."""
+        """done: what an earlier start did; speaks: whether this is the rank that tells; every_s: between two lines;
+        lines_to: where they go, standard output if not given."""
         self.total, self.unit, self.title, self.done, self.speaks = total, unit, title, done, speaks
-        self.every_s = every_s
+        self.every_s, self.lines_to = every_s, lines_to
         self._first, self._began = done, time.monotonic()
         self._said = self._began
         self.has_bar = speaks and sys.stderr.isatty()
@@ -54,7 +63,7 @@ class Progress:
         self._said = time.monotonic()
         left = time_left((self.total - self.done) / self.rate) if self.rate else "left unknown"
         words = [self.title, f"{self.unit} {self.done}/{self.total}", text, left]
-        print("  ".join(filter(None, words)), flush=True)
+        print("  ".join(filter(None, words)), file=self.lines_to, flush=True)
 
 
 def time_left(seconds: float) -> str:

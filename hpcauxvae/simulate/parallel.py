@@ -8,6 +8,7 @@ the seed and its number in the design alone.
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,7 +163,13 @@ def _draw(plan: Plan, missing: Missing, ranks: Ranks, name: str) -> _Drawn:
     try:
         with (
             closing(dealer.grants()) as grants,
-            Progress(dealer.total * plan.chunk, "galaxy", speaks=ranks.rank == 0, every_s=_LINE_EVERY_S) as progress,
+            Progress(
+                dealer.total * plan.chunk,
+                "galaxy",
+                speaks=ranks.rank == 0,
+                every_s=_LINE_EVERY_S,
+                lines_to=sys.stderr,  # what is piped on is the result alone
+            ) as progress,
         ):
             for position in grants:
                 chunk = missing[position]

@@ -235,6 +235,16 @@ def test_without_galsim(tmp_path: Path) -> None:
     assert_refused(ended, "pip install 'hpcauxvae[simulate]'")
 
 
+def test_how_far_it_is_stays_out_of_the_result(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_LINE_EVERY_S", 0.0)
+    assert here(tmp_path / "out.h5", "--n", "10") == 0
+    said = capfd.readouterr()
+    assert said.out.startswith(f"{tmp_path / 'out.h5'}: 10 galaxies") and said.out.count("\n") == 1
+    assert "a second" in said.err
+
+
 def test_a_module_missing_in_the_work_ends_every_rank(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
