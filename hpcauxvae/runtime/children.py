@@ -29,7 +29,7 @@ SHOWN = "$ "
 """Comes before a command in a log."""
 
 _TELLS_OF_AN_ERROR = re.compile(r"error:|Error\b|Diverged|OutOfMemory|[Kk]illed|signal")
-_OF_TORCHRUN = ("[E", "[W", "torch.distributed.elastic", "E1")
+_OF_TORCHRUN = re.compile(r"\[[EW]|torch\.distributed\.elastic|[EWI]\d{4} ")  # the last: month and day
 _FRAME = " │╭╮╰╯─"  # around the messages of the command-line parser
 
 
@@ -119,7 +119,7 @@ class Child:
         for line in self.said():
             lines = [] if line.startswith(SHOWN) else [*lines, line.strip(_FRAME)]
         telling = [line for line in lines if _TELLS_OF_AN_ERROR.search(line)]
-        root = [line for line in telling if not line.startswith(_OF_TORCHRUN)]
+        root = [line for line in telling if not _OF_TORCHRUN.match(line)]
         last = (root or telling or list(filter(None, lines)) or ["nothing was printed"])[-1]
         return f"exit code {code}: {last[:300]}"
 
