@@ -25,7 +25,10 @@ COMMANDS = {
     "sensitivity": ("hpcauxvae.evaluate.command:sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.command", "tables and figures of the paper from evaluated runs"),
     "submit": ("hpcauxvae.cluster.submit", "a job script into the queue of a cluster"),
-    "preflight": ("hpcauxvae.cluster.preflight", "what would fail in hours, found in seconds, on every rank of a job"),
+    "preflight": (
+        "hpcauxvae.cluster.command",
+        "what would fail in hours, found in seconds, on every rank of a job",
+    ),
     "doctor": ("hpcauxvae.cluster.doctor", "what works on this machine, and what mends the rest"),
 }
 """MODULE:FUNCTION of (arguments) that returns the exit code, main if no function is named; and what it does."""

@@ -18,6 +18,8 @@ HEAVY = {"torch", "sklearn", "scipy", "skimage", "matplotlib", "tensorboard", "g
         (("simulate", "--help"), 0, "--noiseless"),
         (("simulate", "x.h5", "--sead", "3"), 2, "--seed"),
         (("evaluate", "nofile"), 2, "error: nofile: no such folder; allowed: that of a training run"),
+        (("preflight", "--help"), 0, "--space-gb"),
+        (("preflight", "--ranks", "many"), 2, "--ranks"),
         (("paper", "fig99"), 2, "error: item 'fig99' is unknown"),
         (("train", "nofile.h5", "--aux", "a"), 2, "error: nofile.h5: no such file"),
         (("train", "nofile.h5", "--aux", "a", "--lambda2", "-1"), 2, "error: lambda2 = -1.0; allowed: at least 0"),

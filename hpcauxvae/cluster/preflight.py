@@ -1,10 +1,9 @@
-"""`python -m hpcauxvae preflight --ranks N ...` on every rank of a job: what would fail later fails now, with a line.
+"""What would fail in hours fails in seconds, with a line: the checks on every rank of a job.
 
 Every rank looks at its own part: number of ranks, kernel, GPU; the first rank of a node reads the data, rank 0 writes
 to the disk. Then all meet; rank 0 prints what any of them found wrong, and all end. Last comes training's all-reduce.
 """
 
-import dataclasses
 import os
 import shutil
 import socket
@@ -19,38 +18,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from hpcauxvae.cluster.command import PreflightConfig
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.dependence import native
-from hpcauxvae.runtime.collectives import Apart, start, stop
-from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.collectives import Apart, start
 from hpcauxvae.runtime.devices import backend_of, device_of, use
 from hpcauxvae.runtime.launchers import VISIBLE_DEVICES, World, find_world
 from hpcauxvae.types import InputError
 
 _PROBE_BYTES = 1 << 20
 _PROBED_SAMPLES = 64
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """Checks what a job needs, on all its ranks. Exit code 0; 2 with a line of what is wrong; 1 if ranks are late."""
-
-    ranks: int
-    """How many ranks the job was given."""
-    data: Path | None = None
-    """HDF5 file that every node must be able to read (docs/data-format.md)."""
-    aux: str = ""
-    """Names of factors, comma-separated, that `data` must have."""
-    out: Path | None = None
-    """Where the job will write: must be writable and have room."""
-    space_gb: float = 1.0
-    """How much room, in GB (1e9 bytes)."""
-    device: str = "auto"
-    """auto, cpu, or an accelerator such as cuda or xpu, which each rank must have for itself."""
-    without_kernel: bool = False
-    """Go on without the compiled kernel of the device: the torch reference serves, more slowly."""
-    seconds: float = 30.0
-    """How long the ranks may take to be through."""
 
 
 def check_ranks(world: World, expected: int) -> None:
@@ -119,19 +96,19 @@ def check_space(out: Path, space_gb: float) -> None:
         raise InputError(f"{folder}: {free:.1f} GB free; this job needs {space_gb:g} GB (SPACE_GB)")
 
 
-def look(options: Options, world: World) -> dict[str, Any]:
+def look(config: PreflightConfig, world: World) -> dict[str, Any]:
     """What this rank sees: `error`, or what must agree with the other ranks."""
     host = os.environ.get("SLURMD_NODENAME", socket.gethostname())
     seen: dict[str, Any] = {"host": host, "error": None, "gpu": "", "fingerprint": None}
     try:
-        device = own_device(world, options.device)
+        device = own_device(world, config.device)
         seen["gpu"] = name_of(device)
-        if not options.without_kernel:
+        if not config.without_kernel:
             check_kernel(device)
-        if options.data and world.local_rank == 0:
-            seen["fingerprint"] = check_data(options.data, options.aux)
-        if options.out and world.rank == 0:
-            check_space(options.out, options.space_gb)
+        if config.data and world.local_rank == 0:
+            seen["fingerprint"] = check_data(config.data, config.aux)
+        if config.out and world.rank == 0:
+            check_space(config.out, config.space_gb)
     except InputError as error:
         seen["error"] = str(error)
     return seen
@@ -156,9 +133,9 @@ def judge(seen: list[dict[str, Any]]) -> str | None:
     return None
 
 
-def check_all_reduce(options: Options, world: World) -> None:
+def check_all_reduce(config: PreflightConfig, world: World) -> None:
     """Raises InputError where the sum over all ranks of rank + 1, on the device of training, is wrong."""
-    device = device_of(world, options.device)
+    device = device_of(world, config.device)
     group = dist.new_group(backend=backend_of(device))
     total = torch.tensor(float(world.rank + 1), device=device)
     dist.all_reduce(total, group=group)
@@ -186,18 +163,18 @@ class _Clock:
         os._exit(1)
 
 
-def preflight(options: Options) -> str:
+def preflight(config: PreflightConfig) -> str:
     """What was found good, the same line on every rank. Raises InputError, on every rank."""
     world = find_world()
-    check_ranks(world, options.ranks)
-    with _Clock(options.seconds) as clock:
-        own = look(options, world)
+    check_ranks(world, config.ranks)
+    with _Clock(config.seconds) as clock:
+        own = look(config, world)
         seen = [own]
         if world.world_size > 1:
             clock.doing = f"waiting for the other ranks to join rank {world.rank} on {own['host']}"
             try:
                 # Longer than the clock, which says for whom this rank waits.
-                start(world, "cpu", timedelta(seconds=2 * options.seconds))
+                start(world, "cpu", timedelta(seconds=2 * config.seconds))
             except (InputError, Apart) as error:
                 raise InputError(own["error"] or str(error)) from error
             seen = [{}] * world.world_size
@@ -206,17 +183,7 @@ def preflight(options: Options) -> str:
             raise InputError(wrong)
         if world.world_size > 1:
             clock.doing = "in the first all-reduce"
-            check_all_reduce(options, world)
+            check_all_reduce(config, world)
     gpus = len({rank["gpu"] for rank in seen if rank["gpu"]})
     nodes = len({rank["host"] for rank in seen})
     return f"preflight passed: ranks {world.world_size}, nodes {nodes}, GPUs {gpus}"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `python -m hpcauxvae preflight`."""
-    options = parse(Options, argv, "hpcauxvae preflight", positional=False)
-    try:
-        print(preflight(options))
-    finally:
-        stop()
-    return 0

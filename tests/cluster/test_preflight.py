@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpcauxvae.cluster.preflight import Options, check_data, check_kernel, check_ranks, check_space, judge, preflight
+from hpcauxvae.cluster.command import PreflightConfig
+from hpcauxvae.cluster.preflight import check_data, check_kernel, check_ranks, check_space, judge, preflight
 from hpcauxvae.data.hdf5 import write
 from hpcauxvae.dependence import native
 from hpcauxvae.runtime.launchers import World
@@ -35,8 +36,10 @@ def data(tmp_path: Path) -> Path:
 def test_everything_in_order(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM_", "PMI_", "MPI_"))]:
         monkeypatch.delenv(name)
-    options = Options(ranks=1, data=data, aux="b,a", out=tmp_path / "runs" / "x", device="cpu", without_kernel=True)
-    assert preflight(options) == "preflight passed: ranks 1, nodes 1, GPUs 0"
+    config = PreflightConfig(
+        ranks=1, data=data, aux="b,a", out=tmp_path / "runs" / "x", device="cpu", without_kernel=True
+    )
+    assert preflight(config) == "preflight passed: ranks 1, nodes 1, GPUs 0"
     assert not (tmp_path / "runs").exists()
 
 
