@@ -3,7 +3,6 @@
 This is where the test split is looked at, for one configuration only: a second one is refused.
 """
 
-import dataclasses
 import json
 import shlex
 from concurrent.futures import as_completed
@@ -15,14 +14,13 @@ import numpy as np
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import check_noiseless, evaluate
-from hpcauxvae.paper.experiments import GALAXY_EPOCHS
 from hpcauxvae.runtime.children import Minder, new_mark
-from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import pools
-from hpo.logbook import Logbook, Row
+from hpo.command import BestConfig
+from hpo.logbook import Row
 from hpo.results import chosen, front, papers_choice
 from hpo.settings import SearchConfig
 from hpo.trials import Setup
@@ -32,34 +30,6 @@ CLAIM = Path("best") / "chosen.json"
 _STARTED = "started.json"
 """Beside it: what the trainings there are of, scored or not."""
 _SCORES = (("codes", "lds"), ("codes", "lds_d"), ("codes", "sap"), ("images", "ssim"), ("images", "mse"))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BestConfig:
-    """The choice of a search, and its full training."""
-
-    search: Path
-    """Folder of a search."""
-    retrain: bool = False
-    """Train the chosen configuration fully, into best/ in that folder, and evaluate it on the test split."""
-    seeds: int = 5
-    """Trainings, with seeds 1, 2, ... (trials have the seed of the search)."""
-    epochs: int = GALAXY_EPOCHS
-    """Passes over the training split of each."""
-    workers: int | None = None
-    """Trainings at a time, as in the search."""
-    processes: int = 1
-    """Processes of each."""
-    fresh: Path | None = None
-    """A further data set, drawn independently, to evaluate on as well."""
-    noiseless: tuple[Path, ...] = ()
-    """Noiseless draws of the same samples, for the ceiling of SSIM."""
-
-    def __post_init__(self) -> None:
-        for name in ("seeds", "epochs", "processes", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} = {value}; allowed: at least 1")
 
 
 def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
@@ -183,14 +153,3 @@ def lines(scores: dict[str, Any]) -> str:
             beside = f"{entry['ceiling']:10.4g}{entry['mean'] / entry['ceiling']:8.3f}" if "ceiling" in entry else ""
             text.append(f"  {score:8}{entry['mean']:10.4g}{spread:>10}{beside}")
     return "\n".join(text)
-
-
-def main(argv: list[str]) -> int:
-    """The command `python -m hpo.search best`."""
-    config = parse(BestConfig, argv, "python -m hpo.search best")
-    search = SearchConfig.load(config.search)
-    best = show(search, Logbook(config.search).rows, config.epochs)
-    if config.retrain:
-        print(lines(retrain(config, search, best)))
-        print(f"written: {config.search}/best/scores.json, and the runs in {config.search}/best/trials/")
-    return 0

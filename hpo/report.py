@@ -4,7 +4,6 @@ The search makes it too, when a session ends. The pictures lie as PNG in picture
 """
 
 import base64
-import dataclasses
 import html
 import io
 import json
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import whole, write_text
 from hpcauxvae.types import Interval
 from hpo import figures
@@ -56,14 +54,6 @@ th { text-align: right; } td.text, th.text { text-align: left; } td.reason { whi
 tr.chosen { background: #f3e6e8; }
 tr.chosen td:first-child, tr.front td:first-child { font-weight: bold; color: #7d1f33; }
 """
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """The report of a search, finished or not."""
-
-    search: Path
-    """Folder of a search."""
 
 
 def write(folder: Path) -> Path:
@@ -153,9 +143,3 @@ def _table(rows: Sequence[Row], space: Space) -> str:
         text = "".join(f"<td>{html.escape(cell)}" for cell in cells)
         body.append(f"<tr class='{kind}'><td>{row.trial}<td class='text reason'>{html.escape(state)}{text}")
     return f"<div class=wide><table><tr>{head}{''.join(body)}</table></div>"
-
-
-def main(argv: list[str]) -> int:
-    """The command `python -m hpo.search report`."""
-    print(f"written: {write(parse(ReportConfig, argv, 'python -m hpo.search report').search)}")
-    return 0

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import hpcauxvae
@@ -21,7 +20,7 @@ from hpcauxvae.runtime.launchers import mpi_started_several, refuse_singletons, 
 from hpcauxvae.runtime.lock import RunLock, held_elsewhere
 from hpcauxvae.runtime.stop_requests import MORE_TO_DO, StopListener
 from hpcauxvae.types import InputError
-from hpo import pools
+from hpo import command, pools
 from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.pools import Pool
 from hpo.problem import Point, Space
@@ -223,8 +222,10 @@ def _on_ranks(config: SearchConfig, mark: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m hpo.search`, with `best` and `report` as its first word for a search that is there."""
     match sys.argv[1:] if argv is None else argv:
-        case ["best" | "report" as then, *rest]:
-            return import_module(f"hpo.{then}").main(rest)
+        case ["best", *rest]:
+            return command.best(rest)
+        case ["report", *rest]:
+            return command.report(rest)
     about = "A search for hyperparameters. Afterwards: python -m hpo.search report FOLDER, and best FOLDER."
     config = parse(SearchConfig, argv, "python -m hpo.search", quiet=not speaks(), append=True, description=about)
     try:

@@ -10,6 +10,7 @@ import pytest
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.types import InputError
 from hpo import best, pools
+from hpo.command import BestConfig
 from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Objectives
 from hpo.search import main
@@ -156,7 +157,7 @@ def test_a_seed_that_fails_is_heard_of_while_an_earlier_one_trains(search, worke
 @pytest.mark.parametrize("workers", [0, -1])
 def test_a_retraining_needs_a_worker(workers):
     with pytest.raises(InputError, match=f"workers = {workers}; allowed: at least 1"):
-        best.BestConfig(search=Path("x"), workers=workers)
+        BestConfig(search=Path("x"), workers=workers)
 
 
 def test_the_command_shown_is_that_of_the_retraining(search, data, capsys):

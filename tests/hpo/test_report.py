@@ -14,6 +14,7 @@ from PIL import Image
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 from hpo import best, figures, report
+from hpo.command import BestConfig
 from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import Objectives, declared_space
 from hpo.search import main
@@ -141,7 +142,7 @@ def test_a_run_is_scored_again_for_a_set_it_was_not_scored_on(tmp_path, monkeypa
     known: list[dict] = [{}, {"fresh": Path("/fresh.h5")}, {"noiseless": (Path("/b.h5"),)}]
     unknown = [{"fresh": Path("/other.h5")}, {"noiseless": (Path("/b.h5"), Path("/c.h5"))}]
     for asked in known + unknown:
-        best.scored(tmp_path, best.BestConfig(search=tmp_path, **asked))
+        best.scored(tmp_path, BestConfig(search=tmp_path, **asked))
     assert evaluated == [(tmp_path, Path("/other.h5"), ()), (tmp_path, None, (Path("/b.h5"), Path("/c.h5")))]
 
 

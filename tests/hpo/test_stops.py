@@ -19,6 +19,7 @@ from hpcauxvae.runtime import stop_requests
 from hpcauxvae.runtime.stop_requests import MORE_TO_DO
 from hpcauxvae.types import InputError
 from hpo import best, pools, trials
+from hpo.command import BestConfig
 from hpo.logbook import Logbook, Row
 from hpo.pools import threads_of
 from hpo.problem import Objectives, Point
@@ -118,7 +119,7 @@ def test_a_failed_seed_stops_the_others_and_starts_no_further_one(data, tmp_path
     monkeypatch.setattr(pools, "run_trial", run)
     before = set(threading.enumerate())  # other tests' too
     with pytest.raises(InputError, match="seed 1 of no avail; start again"):
-        best.retrain(best.BestConfig(search=tmp_path, seeds=6, workers=2), search, row(0, "finished"))
+        best.retrain(BestConfig(search=tmp_path, seeds=6, workers=2), search, row(0, "finished"))
     assert (2, True) in seen
     assert len(seen) <= 3, "one may have started before the failure was seen"
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("ThreadPool")]
