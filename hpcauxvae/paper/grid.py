@@ -17,7 +17,7 @@ from hpcauxvae.metrics.pareto import choose, dominated_by, paper_products, stand
 from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.paper.experiments import GRID_CASE, PAPER_GRID
 from hpcauxvae.paper.runs import EvaluatedRun, Runs, of_one_setting
-from hpcauxvae.runtime.files import write_text
+from hpcauxvae.runtime.files import whole, write_text
 from hpcauxvae.types import InputError
 
 Point = tuple[float, ...]
@@ -210,4 +210,5 @@ def _picture(grid: Grid, path: Path) -> None:
         figure.legend(
             loc="outside upper left", ncols=3, title=f"{_what(grid)}; β, λ1, λ2".replace("`", ""), alignment="left"
         )
-        figure.savefig(path)
+        with whole(path) as part:
+            figure.savefig(part, format="png")

@@ -1,10 +1,12 @@
 """Fig. 16 and Table 4 from runs whose scores are made up: which trials count, and which one each rule takes."""
 
+import errno
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from hpcauxvae.metrics.pareto import standardised
 from hpcauxvae.paper import grid
@@ -80,6 +82,20 @@ def test_only_whole_trials_of_one_grid_count(tmp_path: Path) -> None:
     assert grid.grid_of(by_name(others + runs)).points == grid.POINTS[:3]
     with pytest.raises(InputError, match="fewer than 2 evaluated runs of galaxy case 2"):
         grid.grid_of(by_name(runs[:1]))
+
+
+def test_a_full_disk_leaves_the_picture_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(_: Figure, path: Path, **options: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runs = by_name(of_paper(tmp_path))
+    _, picture = grid.figure_16("fig16", runs, tmp_path)
+    before = picture.read_bytes()
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(InputError, match=r"fig16.png: cannot be written: No space left on device"):
+        grid.figure_16("fig16", runs, tmp_path)
+    assert picture.read_bytes() == before
 
 
 def test_tables_and_picture(tmp_path: Path) -> None:
