@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,26 @@ def test_what_would_be_made_is_said_and_not_made(tmp_path: Path, capsys: pytest.
     assert "Cars3D: skipped, 7 runs: no --cars3d PATH" in said and "cars3d-raw" not in said
     assert said.count("hpcauxvae train ") == said.count("hpcauxvae evaluate ") == 10 + 6 + 7 + 3 + 2
     assert not runs.exists()
+
+
+def test_the_whole_paper_small_is_every_experiment_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = ("idvae", "idvae-x", "aux-vae")
+    own = ("aux-vae-paper", "aux-vae-reference")
+    expected = {f"galaxies-case{case}-{kind}-0" for case in (1, 2, 3) for kind in models + own}
+    expected |= {
+        f"{data}-{labels}-{kind}-0" for data in ("cars3d", "dsprites") for labels in ("raw", "sound") for kind in models
+    }
+    expected |= {f"{kind}-beta-vae-0" for kind in ("galaxies-case1", "cars3d-raw", "dsprites-raw")}
+    expected |= {f"grid/galaxies-case2-aux-vae-reference-5-0.1-{weight}-0" for weight in ("0.1", "1", "2")}
+    expected |= {f"betas/galaxies-case1-beta-vae-{beta}-0" for beta in (1, 5)}
+    cars = tmp_path / "cars.h5"
+    cars.touch()
+    assert command.main(["all", "--small", "--dry-run", "--runs", str(tmp_path), "--cars3d", str(cars)]) == 0
+    said = capsys.readouterr().out
+    trained = re.findall(rf"hpcauxvae train .* --out {tmp_path}/(\S+)", said)
+    scored = re.findall(rf"hpcauxvae evaluate {tmp_path}/(\S+)", said)
+    assert sorted(trained) == sorted(scored) == sorted(expected) and len(expected) == 35
+    assert f"then: {', '.join(ITEMS)} into {tmp_path}/results" in said
 
 
 def test_its_runs_stand_apart_from_those_of_the_user(
