@@ -1,7 +1,7 @@
 """The processes of launchers.py joined by torch.distributed, and the few collectives that training needs.
 
-`slice_of` serves answers that do not depend on the number of processes. MPI is never called
-here: MPI and forked data workers do not mix.
+`slice_of` serves answers that do not depend on the number of processes. MPI is never called here: MPI and forked data
+workers do not mix.
 """
 
 import gc

@@ -125,7 +125,7 @@ def refuse_singletons(world_size: int, found_by: str, env: Mapping[str, str] = o
         if size > 1:
             raise InputError(
                 f"world size 1 ({found_by}), but {name}={env[name]}: a launcher started several processes, and each "
-                "would do all the work alone; start with one launcher, the one that belongs to this environment"
+                "would do all the work alone; start with one launcher, that of this environment"
             )
 
 
@@ -203,7 +203,7 @@ def rendezvous(world: World, env: Mapping[str, str] = os.environ) -> tuple[str, 
         with open(env["PBS_NODEFILE"]) as lines:
             host = lines.readline().strip()
     else:
-        raise InputError(f"{world.launcher}: processes on several machines: set MASTER_ADDR to the one of rank 0")
+        raise InputError(f"{world.launcher}: processes on several machines: set MASTER_ADDR to the host of rank 0")
     if "MASTER_PORT" in env:
         return host, _integer(env, "rendezvous", "MASTER_PORT")
     start = [*(number for number, _ in _JOBS), *(row.start for row in _TABLE)]
