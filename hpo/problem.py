@@ -55,16 +55,26 @@ class Objectives(NamedTuple):
 
 
 def declared_space(config: TrainConfig) -> Space:
-    """The space that the model of `config` declares, around the values of its objective."""
+    """The space that the model of `config` declares, around the values of its objective.
+
+    Raises InputError where the model, as one from another package may, names what no search can set.
+    """
     space: Space = {}
+    numbers = {name: value for name, value in vars(config.resolved_objective).items() if _is_number(value)}
     for name, values in model_class(config.model).SEARCHED.items():
+        allowed = sorted(set(numbers) & set(_settable()) if isinstance(values, Around) else _settable())
+        if name not in allowed:
+            kind = "number of an objective" if isinstance(values, Around) else "hyperparameter of a run"
+            raise InputError(
+                f"model = {config.model}: SEARCHED has {name!r}, which is no {kind}; allowed: {', '.join(allowed)}"
+            )
         if name == "sigma" and config.resolved_objective.likelihood != "gaussian":
             continue  # which has no such constant
         if name == "momentum" and config.resolved_objective.correlate == "authors":
             continue  # which have no running moments
         if isinstance(values, Around):
-            centre = getattr(config.resolved_objective, name)
-            space[name] = Interval(_rounded(centre / values.factor), _rounded(centre * values.factor), log=True)
+            low, high = numbers[name] / values.factor, numbers[name] * values.factor
+            space[name] = Interval(_rounded(low), _rounded(high), log=True)
         else:
             space[name] = values
     latents = space.get("latents")
@@ -145,13 +155,22 @@ def check_space(space: Space, config: TrainConfig) -> None:
 
 def check_field(name: str, text: str) -> None:
     """Raises InputError unless `name` is a field of TrainConfig that the search may set."""
-    fields = sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
+    fields = _settable()
     if name not in fields:
         near = [f"perhaps {close}, of " for close in difflib.get_close_matches(name, fields, 1)]
         allowed = "".join(near) + ", ".join(fields)
         if name in SEARCH_SETS and name != "data":
             allowed = f"--{name.replace('_', '-')} of the search itself"
         raise InputError(f"{text!r}: {name!r} is no hyperparameter of a run; allowed: {allowed}")
+
+
+def _settable() -> list[str]:
+    """The fields of TrainConfig that the search may set."""
+    return sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _value(name: str, value: str, whole: str) -> Any:

@@ -1,7 +1,9 @@
 """The space, the objectives, dominance, hypervolume and the choice: against pymoo, brute force and hand-made fronts."""
 
+import importlib
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,27 @@ def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
     assert ("sigma" in space) == (config.resolved_objective.likelihood == "gaussian")
     assert space["latents"].low == 7, "one latent at least for what is not measured"
     assert space["beta"].low < config.resolved_objective.beta < space["beta"].high
+
+
+@pytest.mark.parametrize(
+    ("searched", "message"),
+    [
+        ("{'bata': Around(4)}", "SEARCHED has 'bata', which is no number of an objective; allowed: .*beta, .*lambda1"),
+        ("{'latents': Around(4)}", "SEARCHED has 'latents', which is no number of an objective; allowed: .*beta"),
+        ("{'depth': Interval(1, 9, log=False)}", "SEARCHED has 'depth', which is no hyperparameter of a run; allowed"),
+        ("{'epochs': (3, 5)}", "SEARCHED has 'epochs', which is no hyperparameter of a run; allowed: .*batch_size"),
+    ],
+)
+def test_a_model_of_another_package_that_declares_what_is_not_there_is_named(searched, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "searched_for", raising=False)
+    importlib.invalidate_caches()
+    (tmp_path / "searched_for.py").write_text(
+        "from hpcauxvae.models.aux_vae import AuxVAE\nfrom hpcauxvae.types import Around, Interval\n"
+        f"class VAE(AuxVAE):\n    SEARCHED = {searched}\n"
+    )
+    with pytest.raises(InputError, match=f"model = searched_for:VAE: {message}"):
+        SearchConfig(data=Path("x.h5"), aux="a", model="searched_for:VAE")
 
 
 def test_a_search_knows_every_model_and_objective():
