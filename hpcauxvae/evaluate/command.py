@@ -123,7 +123,7 @@ def evaluate(argv: list[str] | None = None) -> int:
 
 def encode(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae encode`: its exit code."""
-    config = _of_a_run(EncodeConfig, "encode", argv)
+    config = _of_a_run(EncodeConfig, "encode", argv, ranks=True)
     from hpcauxvae.evaluate.encode import run
 
     return run(config, find_world())
@@ -147,9 +147,9 @@ def sensitivity(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _of_a_run(fields: type[T], name: str, argv: list[str] | None, append: bool = False) -> T:
-    """The options of a command. Raises InputError where the folder of the run is not there."""
+def _of_a_run(fields: type[T], name: str, argv: list[str] | None, *, append: bool = False, ranks: bool = False) -> T:
+    """The options of a command, which may run on several ranks. Raises InputError where the run is not there."""
     config: Any = parse(fields, argv, f"hpcauxvae {name}", append=append)
-    if find_world().world_size == 1 and not config.run.is_dir():  # several ranks agree on it later
+    if not (ranks and find_world().world_size > 1) and not config.run.is_dir():  # several ranks agree on it later
         raise InputError(f"{config.run}: no such folder; allowed: that of a training run")
     return config
