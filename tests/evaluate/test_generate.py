@@ -60,7 +60,7 @@ def test_a_grid_of_two_factors_into_the_data_format(folder: Path, tmp_path: Path
 def test_what_a_launcher_left_in_the_environment_does_not_matter(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.delenv("RANK", raising=False)
-    assert command.generate([str(folder / "run"), "--out", str(tmp_path / "x.h5")]) == 0
+    assert command.generate([str(folder / "run"), "--out", str(tmp_path / "x.h5"), "--sweep", "g1=-.3:.3:2"]) == 0
     assert command.sensitivity([str(folder / "run"), "--samples", "2"]) == 0
 
 
