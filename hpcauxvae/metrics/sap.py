@@ -12,7 +12,7 @@ from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.intervals import Array, Correlations, Score, correlation_score, mean_score
 
 FOLDS = 5
-"""Thresholds are fitted to all parts but one of so many, and graded on that one."""
+"""The samples are cut into so many parts; each part is graded by thresholds fitted to the others."""
 
 
 def predictability_gap(correlations: Array) -> Array:

@@ -62,13 +62,13 @@ class Maker:
 
         Raises InputError where a run folder holds another training than its experiment, and what jobs.run raises.
         """
-        possible = [one for one in experiments if one.data != "cars3d" or self._has_cars()]
+        possible = [experiment for experiment in experiments if experiment.data != "cars3d" or self._has_cars()]
         if left := len(experiments) - len(possible):
             print(f"Cars3D: skipped, {left} runs: no --cars3d PATH, the folder of its .mat files")
         if dry:
             for line in (line for phase in self._phases(possible) for job in phase for line in job.lines()):
                 print(line)
-            finished = sum(self.stage(one) == "done" for one in possible)
+            finished = sum(self.stage(experiment) == "done" for experiment in possible)
             print(f"{len(possible)} runs are needed, {finished} of them are finished; nothing was made")
             return possible
         self.data.mkdir(parents=True, exist_ok=True)
@@ -81,14 +81,16 @@ class Maker:
 
     def _phases(self, experiments: list[Experiment]) -> list[list[Job]]:
         """What is missing; each phase needs those before it."""
-        todo = {one: stage for one in experiments if (stage := self.stage(one)) != "done"}
+        todo = {experiment: stage for experiment in experiments if (stage := self.stage(experiment)) != "done"}
         return [
-            *self._data_jobs({one.data for one in experiments if one in todo or self._drawn(one)}),
+            *self._data_jobs(
+                {experiment.data for experiment in experiments if experiment in todo or self._drawn(experiment)}
+            ),
             self._run_jobs(todo),
         ]
 
-    def _drawn(self, one: Experiment) -> bool:
-        return self.drawn is None or one in self.drawn
+    def _drawn(self, experiment: Experiment) -> bool:
+        return self.drawn is None or experiment in self.drawn
 
     def _has_cars(self) -> bool:
         return self.cars3d is not None or self._path("cars3d").exists()
@@ -143,7 +145,7 @@ class Maker:
 
     def _run_jobs(self, todo: Mapping[Experiment, "Stage"]) -> list[Job]:
         """A process for each run; small runs share processes, for to start takes longer than to train them."""
-        single = [Job(one.name, self._commands(one, stage)) for one, stage in todo.items()]
+        single = [Job(experiment.name, self._commands(experiment, stage)) for experiment, stage in todo.items()]
         if not self.small:
             return single
         shared = [single[start :: self.jobs] for start in range(self.jobs)]
@@ -153,27 +155,27 @@ class Maker:
             if jobs
         ]
 
-    def _commands(self, one: Experiment, stage: "Stage") -> list[list[str]]:
-        config = self.config(one)
+    def _commands(self, experiment: Experiment, stage: "Stage") -> list[list[str]]:
+        config = self.config(experiment)
         evaluate = ["evaluate", str(config.out)]
-        if one.data == "galaxies" and not one.sweep:
+        if experiment.data == "galaxies" and not experiment.sweep:
             noiseless = [str(self._path(f"{name}-noiseless")) for name in ("galaxies", "fresh")]
             evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless, "--images", str(_IMAGES)]
-        if self.small or one.sweep:
+        if self.small or experiment.sweep:
             evaluate.append("--no-pictures")
         return [evaluate] if stage == "trained" else [["train", *config.arguments()], evaluate]
 
-    def config(self, one: Experiment) -> TrainConfig:
+    def config(self, experiment: Experiment) -> TrainConfig:
         """What an experiment trains here."""
-        return one.config(self.runs, self.data, self.small, self.bf16)
+        return experiment.config(self.runs, self.data, self.small, self.bf16)
 
-    def stage(self, one: Experiment) -> "Stage":
+    def stage(self, experiment: Experiment) -> "Stage":
         """How far an experiment is: a record of its scores, without weights, is enough where only scores are read.
 
         In which precision it was trained does not matter. Raises InputError, naming the field, where its folder holds
         another training.
         """
-        config = self.config(one)
+        config = self.config(experiment)
         saved = _read(config.out / CONFIG)
         if saved is None:
             return "missing"
@@ -181,15 +183,15 @@ class Maker:
         for field, value in _fields(json.loads(json.dumps(config.decisive()))).items():
             if field not in PRECISION and was.get(field) != value:
                 raise InputError(
-                    f"{config.out}: config {field} = {was.get(field)}, but the experiment {one.name} has {value}; "
-                    "remove the folder, or choose another by --runs"
+                    f"{config.out}: config {field} = {was.get(field)}, but the experiment {experiment.name} has "
+                    f"{value}; remove the folder, or choose another by --runs"
                 )
         metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
         trained = (config.out / LAST).exists() and status is not None and status["exit_code"] == FINISHED
-        if metrics and metrics.get("epoch") == config.epochs and "sets" in metrics and _is_whole(one, metrics):
+        if metrics and metrics.get("epoch") == config.epochs and "sets" in metrics and _is_whole(experiment, metrics):
             # A record's scores are whole, whatever a training that began in its folder has left there since.
             codes = (codes_path(config.out, name) for name in metrics["sets"])
-            if not self._drawn(one) or (trained and all(path.exists() for path in codes)):
+            if not self._drawn(experiment) or (trained and all(path.exists() for path in codes)):
                 return "done"
         return "trained" if trained else "missing"
 
@@ -202,12 +204,12 @@ def _fields(config: dict[str, Any]) -> dict[str, Any]:
     return config | config.get("resolved_objective", {}) | {"resolved_objective": None}
 
 
-def _is_whole(one: Experiment, metrics: dict[str, Any]) -> bool:
-    return one.data != "galaxies" or bool(one.sweep) or "fresh" in metrics["sets"]
+def _is_whole(experiment: Experiment, metrics: dict[str, Any]) -> bool:
+    return experiment.data != "galaxies" or bool(experiment.sweep) or "fresh" in metrics["sets"]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """None where there is no such file, or a kill left half of one."""
+    """None where there is no such file, or a kill left half of it."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):

@@ -278,7 +278,7 @@ Values are means over the seeds ± their standard deviation, and the worst of th
 its images. All seeds of a row share the data and their split: the spread is that of training alone. LDS is of sampled
 z; `over dz` sums over all latents, `over d` over the first d only, as many as there are auxiliary factors; `of means`
 is LDS over dz of the posterior means, where a latent that is hardly used counts as much as any. The ceiling is the mean
-LDS of a perfect code on the same samples, which one draw may exceed; that of the means is the one over dz. SAP is of
+LDS of a perfect code on the same samples, which one draw may exceed; that of the means sums over dz. SAP is of
 posterior means; the number of a car, a category, is graded by a classifier, and in the row below as a value. DCI is the
 disentanglement of Eastwood and Williams: whether a latent tells of one factor alone, however many such latents a factor
 has. SSIM takes each image's own range; n is that of the codes. β-VAE is trained without labels, so its first d latents

@@ -47,7 +47,7 @@ def device_of(world: World, request: str = "auto") -> torch.device:
 
 
 def use(device: torch.device) -> None:
-    """Makes an accelerator the one that this process computes on where none is named."""
+    """Makes this process compute on an accelerator where code names none."""
     if device.type != "cpu":
         torch.accelerator.set_device_index(device)
 
