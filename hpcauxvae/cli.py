@@ -95,7 +95,7 @@ def main(*command: str) -> NoReturn:
 
 def _each(commands: list[list[str]]) -> int:
     """`python -m hpcauxvae -`: several commands, a JSON list from standard input, in one process, which starts once;
-    `hpcauxvae paper` starts its small runs so.
+    `hpcauxvae paper` starts its runs so.
 
     Ends at the first that does not return 0, with its exit code.
     """

@@ -88,7 +88,8 @@ class BetaVAE(Model):
                 return optimal_gaussian_nll(scaled, self._squashed(output), reduction)
             case "log10-mse":
                 return log10_mse(scaled, self._squashed(output))
-        return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
+            case "gaussian":
+                return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
 
     def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None) -> Posterior:
         if self.objective.peak_channel:

@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
     arguments = ["--aux", "radius", "--batch-size", 16, "--epochs", 1, "--device", "cpu", "--resume", "auto"]
     codes, errors = ends(start_ranks(2, data, *arguments, "--out", run))
     assert codes == [2, 2], errors
-    assert errors[0].endswith(f"error: {run / 'config.json'}: Is a directory\n") and errors[1] == ""
+    assert errors[0].endswith(f"error: {run / 'config.json'}: cannot be written: Is a directory\n") and errors[1] == ""
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
