@@ -113,8 +113,9 @@ def evaluate(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae evaluate`, also `python -m hpcauxvae.evaluate`."""
     config = _of_a_run(EvaluateConfig, "evaluate", argv)
     from hpcauxvae.evaluate import scores
+    from hpcauxvae.evaluate.table import table
 
-    print(scores.table(scores.evaluate(config)["sets"]))
+    print(table(scores.evaluate(config)["sets"]))
     out = config.out or config.run
     drawn = f" and the pictures in {out}/pictures/" if config.pictures else ""
     print(f"written: {out}/metrics.json, codes-*.h5{drawn}")

@@ -16,6 +16,7 @@ import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.runtime.devices import device_of, place
@@ -125,12 +126,13 @@ class Evaluator:
                 aux_kinds=[factors[c].kind for c in aux],
             )
             codes = score_codes(own)
-        block = {"data": str(scored.data.path), "codes": codes, "images": images.means}
+        block: dict[str, Any] = {"data": str(scored.data.path), "codes": codes, "images": images.means}
         per_image = dict(images.per_image)
         if scored.noiseless is not None:
             ceiling = score_images(scored.originals, scored.noiseless, maximum)
             block["noiseless"] = ceiling.means
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
+        block["verdicts"] = verdicts(block)  # last: they look at all the others
         return block, per_image
 
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
@@ -236,26 +238,6 @@ def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) ->
             file[name] = values
         file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]
         file.attrs["data"] = str(scored.data.path)
-
-
-def table(sets: dict[str, Any]) -> str:
-    """The scores of each set beside their ceilings, as lines of text."""
-    lines = [f"{'score':28}{'value':>8}  {'95 % interval':24}{'ceiling':>9}{'of it':>8}{'n':>9}"]
-    for name, block in sets.items():
-        lines.append(f"{name}: {block['data']}")
-        ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
-        for score_name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap", "mig"):
-            if score := block["codes"].get(score_name):
-                lines.append(_table_row(score_name, score, score.get("attainable")))
-        for score_name in ("ssim", "mse"):
-            lines.append(_table_row(score_name, block["images"][score_name], ceilings.get(score_name)))
-    return "\n".join(lines)
-
-
-def _table_row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
-    interval = f"[{score['low']:.4g}, {score['high']:.4g}]"
-    beside = f"{ceiling:9.4f}{score['value'] / ceiling:8.3f}" if ceiling else " " * 17
-    return f"  {name:26}{score['value']:8.4g}  {interval:24}{beside}{score['n']:9d}"
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
