@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcauxvae.data.stored import StoredImages, checksum_errors, open_file, read_rows, shard_errors
+from hpcauxvae.data.stored import StoredImages, checksum_errors, in_pieces, open_file, read_rows, shard_errors
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 
@@ -27,7 +27,6 @@ _FIELDS = {"name": "texts", "unit": "texts", "low": "numbers", "high": "numbers"
 """The fields of Factor, each an attribute; a file may leave out `kind`."""
 _PIXELS = (np.dtype(np.float32), np.dtype(np.uint8))
 """Types of pixels."""
-_CHUNK_BYTES = 32 << 20  # of images looked at, or copied, at once
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
 _SPLIT = (7, 2, 1)
 """Shares of training, validation and test; also the name of the stream that splits a set."""
@@ -101,7 +100,7 @@ def open_set(path: str | Path) -> ImageSet:
     if offset is None:
         images: np.ndarray | StoredImages = StoredImages(path, shape, dtype)
     else:
-        images = np.memmap(path, dtype=dtype.newbyteorder("<"), mode="r", offset=offset, shape=shape)
+        images = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
     return ImageSet(path=path, factors=factors, values=values, images=images, provenance=provenance)
 
 
@@ -249,7 +248,7 @@ def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
 
 def _map_offset(images: h5py.Dataset) -> int | None:
     """Where in the file the images lie, or None where they are not one plain block of it."""
-    if images.chunks is not None or images.is_virtual or images.external or images.dtype.byteorder == ">":
+    if images.chunks is not None or images.is_virtual or images.external or not images.dtype.isnative:
         return None
     offset: int | None = images.id.get_offset()
     return offset
@@ -335,11 +334,8 @@ def _pixel_errors(
 ) -> Iterator[str]:
     """NaN and infinite pixels of these samples, or of all: the first one, and how many samples have any."""
     samples = range(len(images)) if samples is None else samples
-    step = max(1, _CHUNK_BYTES // (4 * int(np.prod(images.shape[1:]))))
     first, count = "", 0
-    for start in samples[::step]:
-        rows = slice(start, min(start + step, samples.stop))
-        part = read_rows(images, rows) if isinstance(images, h5py.Dataset) else images[rows]
+    for start, part in in_pieces(images, samples):
         bad = np.argwhere(~np.isfinite(part))
         if len(bad):
             sample, channel, row, column = bad[0]

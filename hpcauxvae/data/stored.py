@@ -14,6 +14,7 @@ import numpy as np
 
 from hpcauxvae.types import InputError
 
+_PIECE_BYTES = 32 << 20  # of images looked at, or copied, at once
 _CHECKSUMS = "checksums"
 _ROWS = "rows"
 """Attribute of `checksums`: how many samples a block has; the last one may have fewer."""
@@ -30,14 +31,31 @@ def open_file(path: Path) -> h5py.File:
 
 
 def read_rows(stored: h5py.Dataset, index: Any) -> np.ndarray:
-    """These rows of a data set. Raises InputError, naming file and rows, where they are damaged on the disk."""
+    """These rows of a data set, in this machine's byte order.
+
+    Raises InputError, naming file and rows, where they are damaged on the disk.
+    """
     try:
-        return np.asarray(stored[index])
+        return np.asarray(stored[index], stored.dtype.newbyteorder("="))
     except OSError as error:
         rows = np.arange(len(stored))[index].reshape(-1)
         where = f"sample {rows[0]}" if len(rows) == 1 else f"samples {rows[0]} to {rows[-1]}"
         name = f"{stored.file.filename}: {stored.name.removeprefix('/')}"
         raise InputError(f"{name}: {where} cannot be read, the file is damaged: {error}") from error
+
+
+def in_pieces(
+    images: "np.ndarray | StoredImages | h5py.Dataset", samples: range | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The images of these samples, or of all, piece after piece of some megabytes, each with its first sample's number.
+
+    Raises InputError where the file is damaged.
+    """
+    samples = range(len(images)) if samples is None else samples
+    step = max(1, _PIECE_BYTES // (images.dtype.itemsize * int(np.prod(images.shape[1:]))))
+    for start in samples[::step]:
+        rows = slice(start, min(start + step, samples.stop))
+        yield start, read_rows(images, rows) if isinstance(images, h5py.Dataset) else images[rows]
 
 
 class StoredImages:

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.places import ROOT
 from helpers.set_files import FACTORS, SHAPE, F, N, assert_refused, content, rewrite_images
-from hpcauxvae.data import hdf5
+from hpcauxvae.data import stored
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import StoredImages, check_pixels, create, open_set, validate, write
 from hpcauxvae.types import Factor, InputError
@@ -228,7 +228,7 @@ def test_one_sample(tmp_path: Path) -> None:
 def test_pixel_that_is_not_finite(
     path: Path, value: float, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hdf5, "_CHUNK_BYTES", 4 * 4 * 2 * 4 * 5)  # four images
+    monkeypatch.setattr(stored, "_PIECE_BYTES", 4 * 4 * 2 * 4 * 5)  # four images
     with h5py.File(path, "r+") as file:
         file["images"][13, 1, 2, 3] = value
         file["images"][17, 0] = value
