@@ -4,21 +4,30 @@
 workers do not mix.
 """
 
+import contextlib
 import gc
-from collections.abc import Callable
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from hpcauxvae.runtime.devices import backend_of, device_of, use
 from hpcauxvae.runtime.files import attempt
-from hpcauxvae.runtime.launchers import World, rendezvous
+from hpcauxvae.runtime.launchers import World, rendezvous, ways_out
 from hpcauxvae.types import InputError
 
 T = TypeVar("T")
+
+_SAID_AFTER = 5.0
+"""Seconds without the others until that is said; again after four times as long, and so on."""
 
 
 class Apart(RuntimeError):
@@ -49,12 +58,10 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
     if world.world_size == 1:
         return Processes(world=world, device=own, group=None, patience=timeout)
     host, port = rendezvous(world)
-    # torchrun holds the meeting itself, which only "env://" knows how to join.
-    where = "env://" if world.launcher == "torchrun" else f"tcp://{host}:{port}"
     try:
         dist.init_process_group(
             backend_of(own),
-            init_method=where, rank=world.rank, world_size=world.world_size, timeout=timeout,
+            store=_meet(world, host, port, timeout), rank=world.rank, world_size=world.world_size, timeout=timeout,
             device_id=None if own.type == "cpu" else own,
         )  # fmt: skip
     except (dist.DistNetworkError, dist.DistStoreError) as error:
@@ -65,6 +72,50 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
             "set MASTER_ADDR and MASTER_PORT to a free port of rank 0's machine"
         ) from error
     return Processes(world=world, device=own, group=dist.group.WORLD, patience=timeout)
+
+
+def _meet(world: World, host: str, port: int, timeout: timedelta) -> Store:
+    """The store on rank 0, or in torchrun, that all ranks have reached; whoever waits long says for whom."""
+    missing = f"rank 0 of {world.world_size}"
+
+    def whom() -> str:
+        return f"waiting for {missing} at {host}:{port} (found by {world.launcher}); {ways_out(world)}"
+
+    with _said_when_late(whom):
+        of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        store = TCPStore(
+            host, port, world.world_size, is_master=world.rank == 0 and not of_torchrun, timeout=timeout,
+            wait_for_workers=False,
+        )  # fmt: skip
+        own = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        here, until = own.add("here", 1), time.monotonic() + timeout.total_seconds()
+        while world.rank == 0 and here < world.world_size:
+            missing = f"{world.world_size - here} of {world.world_size} ranks"
+            if time.monotonic() > until:
+                raise Apart(f"gave up {whom()}")
+            time.sleep(0.02)
+            here = own.add("here", 0)
+    return own
+
+
+@contextlib.contextmanager
+def _said_when_late(words: Callable[[], str]) -> Iterator[None]:
+    """Says these words on standard error while its `with` lasts, more and more rarely."""
+    over = threading.Event()
+
+    def talk() -> None:
+        seconds = _SAID_AFTER
+        while not over.wait(seconds):
+            print(words(), file=sys.stderr, flush=True)
+            seconds *= 4
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def stop() -> None:

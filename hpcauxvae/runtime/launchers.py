@@ -129,6 +129,16 @@ def refuse_singletons(world_size: int, found_by: str, env: Mapping[str, str] = o
             )
 
 
+def ways_out(world: World, env: Mapping[str, str] = os.environ) -> str:
+    """How the processes of `world` start together, and how this process starts alone: commands to type."""
+    # A shell inside a step, as of srun --pty, holds all that the step has: --overlap shares it.
+    starts = {"slurm": f"srun --overlap -n {world.world_size}", "mpi": f"mpiexec -n {world.world_size}"}
+    start = starts.get(world.launcher, f"torchrun --nproc-per-node {world.local_world_size} -m")
+    names = [name for row in _TABLE for words in row[1:6] for name in words.split() if name in env]
+    left = " ".join(name for name in dict.fromkeys(names) if name not in _NOT_OF_A_START)
+    return f"start them together by: {start} hpcauxvae ...; or this process alone, after: unset {left}"
+
+
 def mpi_started_several(env: Mapping[str, str] = os.environ) -> bool:
     """Whether an MPI launcher started several processes, this one among them; also where only its rank is known.
 

@@ -13,10 +13,9 @@ import torch
 
 from helpers import forked
 from helpers.places import ROOT
+from hpcauxvae.runtime import collectives
 from hpcauxvae.runtime.collectives import slice_of, start
-from hpcauxvae.runtime.launchers import (
-    World,
-)
+from hpcauxvae.runtime.launchers import World, find_world, is_of_a_launcher
 from hpcauxvae.runtime.stop_requests import FAILED
 from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.types import InputError
@@ -40,6 +39,76 @@ def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
         with pytest.raises(InputError, match=rf"rank 0 of 2 .* 127.0.0.1:{taken.getsockname()[1]} .* set MASTER_ADDR"):
             start(World(0, 2, 0, 2, "mpi"), timeout=timedelta(seconds=2))
+
+
+# What an interactive `srun --pty` of four tasks leaves in its shell, and what torchrun and MPI give the first of three.
+PTY = {
+    "SLURM_JOB_ID": "9", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_STEP_TASKS_PER_NODE": "4",
+}  # fmt: skip
+OF_TORCHRUN = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}
+OF_MPI = {"PMI_RANK": "0", "PMI_SIZE": "3", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "3"}
+LAST = {"RANK": "2", "LOCAL_RANK": "2"}
+
+
+@pytest.mark.parametrize(
+    ("env", "waits_for", "together"),
+    [
+        (PTY, "waiting for 3 of 4 ranks at 127.0.0.1:", "srun --overlap -n 4 hpcauxvae ..."),
+        (OF_TORCHRUN, "waiting for 2 of 3 ranks at ", "torchrun --nproc-per-node 3 -m hpcauxvae ..."),
+        (OF_MPI, "waiting for 2 of 3 ranks at ", "mpiexec -n 3 hpcauxvae ..."),
+        (OF_TORCHRUN | LAST, "waiting for rank 0 of 3 at ", "torchrun --nproc-per-node 3 -m hpcauxvae ..."),
+    ],
+)
+def test_a_process_without_the_others_says_so(
+    env: dict[str, str],
+    waits_for: str,
+    together: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Soon, how they were meant to be started, and how this process runs alone: what it says is tried."""
+    monkeypatch.setattr(collectives, "_SAID_AFTER", 0.1)
+    monkeypatch.setenv("MASTER_PORT", forked.ranks_env(1)[0]["MASTER_PORT"])
+    for name in ("MASTER_ADDR", *(name for name in os.environ if is_of_a_launcher(name))):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    if "LOCAL_RANK" in env:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(collectives.Apart):
+        start(find_world(), "cpu", timedelta(seconds=1.2))
+    said = capfd.readouterr().err
+    assert said.count(waits_for) == 2, "after .1 s and .5 s; then after 2.1 s"
+    assert f"start them together by: {together};" in said
+    for name in said.splitlines()[0].rpartition("after: unset ")[2].split():
+        monkeypatch.delenv(name)
+    assert find_world() == ALONE
+
+
+COMES = """
+import sys, time
+from hpcauxvae.runtime import collectives
+from hpcauxvae.runtime.launchers import find_world
+time.sleep(float(sys.argv[1]))
+collectives._SAID_AFTER = 0.2
+processes = collectives.start(find_world(), "cpu")
+print(collectives.on_each_rank(lambda: processes.world.rank, processes))
+collectives.stop()
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.smoke
+def test_a_rank_that_comes_late_is_waited_for() -> None:
+    delays = ("0", "0.8")
+    ranks = [
+        forked.Forked(("-c", COMES), delay, env=os.environ | own)
+        for delay, own in zip(delays, forked.ranks_env(2), strict=True)
+    ]
+    (first, said), (late, nothing) = (rank.communicate(60) for rank in ranks)
+    assert (first, late, nothing) == ("0\n", "1\n", "")
+    assert said.startswith("waiting for 1 of 2 ranks at 127.0.0.1:")
 
 
 # What every process of the tests below does: shares of means over 7 and over 2 samples, an error on one rank.
