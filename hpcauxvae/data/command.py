@@ -11,12 +11,16 @@ import tyro
 
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.remarks import remarks
 from hpcauxvae.runtime.command_line import parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Checks a data set against docs/data-format.md and says what it holds; exit code 2 if anything is wrong."""
+    """Checks a data set against docs/data-format.md and says what it holds; exit code 2 if anything is wrong.
+
+    Warns of what the format allows but hardly anybody means: copies of images, hot pixels, sentinels among the labels.
+    """
 
     file: Path
     """The HDF5 file."""
@@ -25,6 +29,8 @@ class Check:
         errors = validate(self.file)
         for error in errors:
             print(f"error: {error}", file=sys.stderr)
+        for remark in remarks(open_set(self.file)) if not errors else ():
+            print(f"warning: {self.file}: {remark}", file=sys.stderr)
         return None if errors else self.file
 
 

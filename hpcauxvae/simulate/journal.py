@@ -39,6 +39,11 @@ class Rows(NamedTuple):
         """The rows of a chunk."""
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.n))
 
+    def count(self, runs: np.ndarray) -> int:
+        """Rows in these runs of chunks, (M, 2)."""
+        first, end = np.minimum(runs * self.chunk, self.n).T
+        return int((end - first).sum())
+
     def bytes_of(self, chunk: int) -> int:
         """How long its data are."""
         return len(self.of(chunk)) * self.row_bytes

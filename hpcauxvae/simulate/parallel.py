@@ -97,9 +97,7 @@ def _no_lock_left_by_signals(locks: list[RunLock]) -> Iterator[None]:
 
 
 def _summary(plan: Plan, missing: np.ndarray, drawn: list[_Drawn]) -> Done:
-    galaxies = int((missing[:, 1] - missing[:, 0]).sum()) * plan.chunk
-    if len(missing) and missing[-1, 1] == plan.rows.chunks:
-        galaxies -= plan.chunk - len(plan.rows.of(plan.rows.chunks - 1))
+    galaxies = plan.rows.count(missing)
     seconds = np.array([part.seconds for part in drawn])
     idle = 1 - seconds.mean() / seconds.max() if galaxies else 0.0
     return Done(galaxies, float(idle))
@@ -164,7 +162,7 @@ def _draw(plan: Plan, missing: Missing, ranks: Ranks, name: str) -> _Drawn:
         with (
             closing(dealer.grants()) as grants,
             Progress(
-                dealer.total * plan.chunk,
+                plan.rows.count(missing.runs),
                 "galaxy",
                 speaks=ranks.rank == 0,
                 every_s=_LINE_EVERY_S,
@@ -176,7 +174,7 @@ def _draw(plan: Plan, missing: Missing, ranks: Ranks, name: str) -> _Drawn:
                 stored = stored or Journal(plan.parts / f"{name}-{ranks.rank:06d}{SUFFIX}")
                 stored.append(chunk, _paint(plan, painter, values, chunk, dealer))
                 dealer.done[ranks.rank] += 1
-                progress.advance(int(dealer.done.sum()) * plan.chunk - progress.done)
+                progress.advance(min(int(dealer.done.sum()) * plan.chunk, progress.total) - progress.done)
                 if progress.is_due():
                     progress.say(f"{progress.rate:.0f} a second")
             seconds = time.monotonic() - began

@@ -148,7 +148,7 @@ class Missing:
     """Chunks still to be drawn, kept as runs so that a fresh set of any size takes a few bytes on every rank."""
 
     def __init__(self, runs: np.ndarray) -> None:
-        self._runs = runs
+        self.runs = runs
         self._before = np.concatenate([[0], np.cumsum(runs[:, 1] - runs[:, 0])])
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class Missing:
 
     def __getitem__(self, position: int) -> int:
         run = int(np.searchsorted(self._before, position, side="right")) - 1
-        return int(self._runs[run, 0] + position - self._before[run])
+        return int(self.runs[run, 0] + position - self._before[run])
 
 
 def factors_with(factors: Sequence[Factor], ranges: str) -> tuple[Factor, ...]:

@@ -17,6 +17,8 @@ from hpcauxvae.types import Factor
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
 from hpcauxvae.simulate import designs, parallel  # noqa: E402
+from hpcauxvae.simulate.journal import Rows  # noqa: E402
+from hpcauxvae.simulate.plan import intervals  # noqa: E402
 from hpcauxvae.simulate.ranks import Ranks  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
 from hpcauxvae.simulate.stamps import with_noise  # noqa: E402
@@ -239,10 +241,18 @@ def test_how_far_it_is_stays_out_of_the_result(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_LINE_EVERY_S", 0.0)
-    assert here(tmp_path / "out.h5", "--n", "10") == 0
+    assert here(tmp_path / "out.h5", "--n", "70") == 0
     said = capfd.readouterr()
-    assert said.out.startswith(f"{tmp_path / 'out.h5'}: 10 galaxies") and said.out.count("\n") == 1
+    assert said.out.startswith(f"{tmp_path / 'out.h5'}: 70 galaxies") and said.out.count("\n") == 1
+    assert [line.split("  ")[0] for line in said.err.splitlines()] == ["galaxy 64/70", "galaxy 70/70"]
     assert "a second" in said.err
+
+
+def test_galaxies_left_are_counted_in_part_chunks_too() -> None:
+    rows = Rows(1400, 64, 1)
+    for missing in ([], [0], [21], [3, 4, 5, 9, 20, 21], range(22)):
+        runs = intervals(np.array(missing, np.int64))
+        assert rows.count(runs) == sum(len(rows.of(chunk)) for chunk in missing)
 
 
 def test_a_module_missing_in_the_work_ends_every_rank(

@@ -1,0 +1,85 @@
+"""What the format allows and an owner should know: hot pixels, copies of images, numbers that mean "not measured"."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.pixels import Pixels, look_at, outlying, seen_in
+from hpcauxvae.types import Factor
+
+_FAR = 5.0
+"""Ranges of all other values between them and a value that was hardly measured."""
+_FEWEST = 3
+"""Different values that the others must have."""
+_SENTINELS = 2
+"""Different values at either end of a column that may stand for "not measured"."""
+
+
+def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
+    """Sentences, each on a field: peaks and labels far outside the rest, images that are there more than once.
+
+    split_seed: of the split whose parts may share images. Reads all images once.
+    """
+    for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
+        yield from _about_sentinels(factor, column)
+    pixels = look_at(image_set.images)
+    yield from _about_peaks(pixels)
+    yield from _about_copies(pixels.digest, split_seed)
+
+
+def _about_peaks(pixels: Pixels) -> Iterator[str]:
+    far = outlying(pixels)
+    if len(far) == 0:
+        return
+    rest = np.delete(np.arange(len(pixels.high)), far)
+    low, high = pixels.low[rest].min(), pixels.high[rest].max()
+    shown = ", ".join(
+        f"{n} ({pixels.low[n]:g} to {pixels.high[n]:g})" for n in far[:5]
+    ) + f" and {len(far) - 5} more" * (len(far) > 5)
+    yield (
+        f"images: the pixels of sample {shown} reach far outside those of all others ({low:g} to {high:g}), "
+        "as hot pixels do; a training takes its scale from the others"
+    )
+
+
+def _about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
+    distinct, first, of_N = np.unique(digest_N, return_index=True, return_inverse=True)
+    if len(distinct) == len(digest_N):
+        return
+    copies = np.setdiff1d(np.arange(len(digest_N)), first)
+    told = f"{len(copies)} of {len(digest_N)} are copies of others (sample {copies[0]} of {first[of_N[copies[0]]]}, …)"
+    if len(digest_N) >= 10:  # fewer cannot be split
+        train, validation, test = split(len(digest_N), split_seed)
+        shared = [seen_in(digest_N[part], digest_N[train]) for part in (validation, test)]
+        if any(shared):
+            told += (
+                f"; {shared[0]} of {len(validation)} validation images and {shared[1]} of {len(test)} test images are "
+                f"training images, too (split seed {split_seed}): their scores count what was learned by heart"
+            )
+    yield f"images: {told}"
+
+
+def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
+    """Values such as -99 or 9999 far outside all others: at either end one or two different values, often repeated."""
+    values, counts = np.unique(column_N[~np.isnan(column_N)], return_counts=True)
+    if factor.kind == "categorical":
+        return
+    cuts = ((low, high) for low in range(_SENTINELS + 1) for high in range(_SENTINELS + 1) if low + high)
+    for low, high in sorted(cuts, key=sum, reverse=True):
+        rest = values[low : len(values) - high]
+        taken = [*range(low), *range(len(values) - high, len(values))]
+        if len(rest) >= _FEWEST and all(_is_far(values[n], rest) for n in taken):
+            said = ", ".join(f"{values[n]:.15g} ({counts[n]} samples)" for n in taken)
+            yield (
+                f"factors, {factor.name}: {said} lies far outside the other values ({rest[0]:g} to {rest[-1]:g}); "
+                "where it stands for a value that was not measured, NaN must be written"
+            )
+            return
+
+
+def _is_far(value: float, rest: np.ndarray) -> bool:
+    """Of a value and others, sorted. 99, -999, … stand for no value more often than other numbers: half the range."""
+    nines = set(f"{value:.15g}".removeprefix("-")) == {"9"} and value != 9
+    gap = max(rest[0] - value, value - rest[-1])
+    return bool(gap > (0.5 if nines else _FAR) * (rest[-1] - rest[0]) or (nines and value < 0 <= rest[0]))

@@ -1,0 +1,128 @@
+"""What `data check` says of sets that keep the format: nothing where all is well, else the sample and its value."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcauxvae.data.command import main
+from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.data.remarks import remarks
+from hpcauxvae.types import Factor, Kind
+
+N = 100
+
+
+def images(n: int = N) -> np.ndarray:
+    return np.random.default_rng(0).poisson(50, (n, 1, 5, 5)).astype(np.float32)
+
+
+def told(path: Path, pixels: np.ndarray, labels: np.ndarray | None = None, kind: Kind = "continuous") -> list[str]:
+    """The remarks on a set of these images and of labels that are in order, if not given."""
+    labels = np.random.default_rng(1).uniform(18, 25, len(pixels)) if labels is None else labels
+    path.unlink(missing_ok=True)
+    write(path, pixels, labels[:, None], [Factor("a", "", np.nanmin(labels), np.nanmax(labels), kind)], {})
+    return list(remarks(open_set(path), split_seed=3))
+
+
+def test_a_hot_pixel_is_named_with_what_the_others_have(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = images()
+    pixels[7, 0, 3, 3] = 1e8
+    rest = np.delete(pixels, 7, 0)
+    expected = (
+        f"images: the pixels of sample 7 ({pixels[7].min():g} to 1e+08) reach far outside those of all others "
+        f"({rest.min():g} to {rest.max():g}), as hot pixels do; a training takes its scale from the others"
+    )
+    assert told(tmp_path / "set.h5", pixels) == [expected]
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    captured = capfd.readouterr()
+    assert captured.err == f"warning: {tmp_path / 'set.h5'}: {expected}\n" and "100 images" in captured.out
+
+
+def test_each_image_ten_times(tmp_path: Path) -> None:
+    order = np.repeat(np.arange(60), 10)
+    train, validation, test = split(600, 3)
+    trained = {order[i] for i in train}
+    shared = [sum(order[i] in trained for i in part) for part in (validation, test)]
+    assert shared[1] == 60
+    assert told(tmp_path / "set.h5", images(60)[order]) == [
+        f"images: 540 of 600 are copies of others (sample 1 of 0, …); {shared[0]} of 120 validation images and 60 of "
+        "60 test images are training images, too (split seed 3): their scores count what was learned by heart"
+    ]
+
+
+def test_copies_within_training_are_told_without_the_parts(tmp_path: Path) -> None:
+    first, second = sorted(split(N, 3)[0][:2])
+    pixels = images()
+    pixels[second] = pixels[first]
+    expected = f"images: 1 of 100 are copies of others (sample {second} of {first}, …)"
+    assert told(tmp_path / "set.h5", pixels) == [expected]
+
+
+def test_a_set_too_small_to_split(tmp_path: Path) -> None:
+    assert told(tmp_path / "set.h5", images(2)[[0, 1, 0]]) == ["images: 1 of 3 are copies of others (sample 2 of 0, …)"]
+
+
+@pytest.mark.parametrize(
+    ("sentinel", "others"),
+    [
+        (-99.0, (18, 25)),
+        (9999.0, (18, 25)),
+        (99.0, (18, 25)),
+        (-99.0, (1, 50)),
+        (-999.0, (1e4, 1e5)),  # nearer than its own range, and negative as no other
+        (-9.0, (-0.5, 0.5)),
+        (-1e30, (-0.5, 0.5)),
+        (-32768.0, (0, 255)),
+    ],
+)
+@pytest.mark.parametrize("share", [1, 8, 40])
+def test_a_number_that_stands_for_no_value(
+    tmp_path: Path, sentinel: float, others: tuple[float, float], share: int
+) -> None:
+    labels = np.random.default_rng(2).uniform(*others, N)
+    labels[:share] = sentinel
+    (line,) = told(tmp_path / "set.h5", images(), labels)
+    low, high = labels[share:].min(), labels[share:].max()
+    assert line.startswith(
+        f"factors, a: {sentinel:.15g} ({share} samples) lies far outside the other values ({low:g} to {high:g}); "
+    )
+
+
+def test_two_numbers_that_stand_for_no_value(tmp_path: Path) -> None:
+    labels = np.random.default_rng(2).uniform(18, 25, N)
+    labels[:4], labels[5:7], labels[9] = -99, 99, np.nan
+    (line,) = told(tmp_path / "set.h5", images(), labels)
+    assert "a: -99 (4 samples), 99 (2 samples) lies" in line
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.linspace(0, 99, N),
+        np.linspace(-99, 99, N),
+        np.arange(N) % 2 * 99.0,
+        np.repeat([0.0, 6, 12, 18], N // 4),
+        np.repeat([0.0, 1, 2, 9], N // 4),  # few values, far apart
+        np.random.default_rng(3).lognormal(0, 1, N),
+        np.random.default_rng(3).standard_t(3, N),
+        np.where(np.arange(N) < 60, np.nan, np.linspace(-1, 1, N)),
+    ],
+)
+def test_labels_in_order(tmp_path: Path, labels: np.ndarray) -> None:
+    assert told(tmp_path / "set.h5", images(), labels, "ordinal") == []
+
+
+def test_numbers_of_categories_are_names(tmp_path: Path) -> None:
+    labels = np.arange(N) % 5.0
+    labels[3] = 9999
+    assert told(tmp_path / "set.h5", images(), labels, "categorical") == []
+
+
+def test_broken_files_are_refused_before_remarks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told(tmp_path / "set.h5", images()[[0, *range(N - 1)]])
+    with h5py.File(tmp_path / "set.h5", "r+") as file:
+        file["images"][3, 0, 0, 0] = np.nan
+    assert main(["check", str(tmp_path / "set.h5")]) == 2
+    assert "warning" not in capfd.readouterr().err
