@@ -172,8 +172,8 @@ def whole_file(path: str | Path, n_bytes: int, replace: bool = False) -> Iterato
 
 
 def reopen(part: Path, **driver: Any) -> h5py.File:
-    """A file of `whole_file`, to be filled; its data sets begin on pages."""
-    return h5py.File(part, "r+", alignment_threshold=_PAGE, alignment_interval=_PAGE, **driver)
+    """A file of `whole_file`, to be filled; its data sets begin on pages. Nobody else knows its name: without locks."""
+    return h5py.File(part, "r+", locking=False, alignment_threshold=_PAGE, alignment_interval=_PAGE, **driver)
 
 
 def begin(file: h5py.File, n: int, factors: Sequence[Factor], provenance: Provenance) -> h5py.Dataset:

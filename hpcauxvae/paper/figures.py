@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import h5py
 from numpy.typing import NDArray
 
+from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.paper.runs import EvaluatedRun, Runs
 
@@ -21,7 +21,7 @@ def figure_2(name: str, runs: Runs, out: Path) -> list[Path]:
     groups: dict[str, NDArray] = {}
     ceiling: dict[str, NDArray] = {}
     for label, run in runs.items():
-        with h5py.File(run.codes_file()) as codes:
+        with open_file(run.codes_file()) as codes:
             groups[label] = codes["ssim"][:]
             if "ssim_noiseless" in codes:
                 ceiling[_CEILING] = codes["ssim_noiseless"][:]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcauxvae.runtime.children import GRACE_SECONDS, Child, Minder, end_all, environment, new_mark, threads_each
+from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.stop_requests import FAILED, StopListener
 from hpcauxvae.types import InputError
 
@@ -53,16 +54,19 @@ def threads(at_once: int) -> dict[str, str]:
 def alone_in(folder: Path) -> Iterator[int]:
     """Waits until no other command, nor what a killed command left running, makes anything in a folder.
 
-    Yields a descriptor for `run`: each process holds it as long as it lives, and with it the folder.
+    Yields a descriptor for `run`: each process holds it as long as it lives, and with it the folder. On a file system
+    without flock another command is refused instead of waiting.
     """
-    with open(folder / ".lock", "w") as file:
+    with open(folder / ".lock", "w") as file, contextlib.ExitStack() as stack:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"{folder}: waiting for another start of this command to end", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some cluster file systems have no flock
-            pass
+            lock = RunLock(folder / ".alone")
+            lock.acquire()
+            stack.callback(lock.release)
         yield file.fileno()
 
 

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.galaxies import FACTORS
 from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.paper.experiments import LABELS, Data, kind
@@ -105,7 +105,7 @@ class EvaluatedRun:
 
     def codes(self, most: int) -> StoredCodes:
         """At most `most` test codes, spread evenly. Raises InputError where they or the data set are not there."""
-        with h5py.File(self.codes_file()) as file:
+        with open_file(self.codes_file()) as file:
             rows = np.unique(np.linspace(0, len(file["index"]) - 1, most).astype(int))
             index, mean, logvar = (file[name][:][rows] for name in ("index", "mean", "logvar"))
         return StoredCodes(open_set(self.data_path), index, mean, logvar)

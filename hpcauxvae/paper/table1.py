@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from hpcauxvae.data import cars3d, dsprites, galaxies
+from hpcauxvae.data.stored import open_file
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.dci import dci
 from hpcauxvae.metrics.lds import lds, lds_d, lds_mean
@@ -186,7 +186,7 @@ def _digest(run: EvaluatedRun) -> str:
 def rescored(path: Path, factors: Sequence[Factor], names: Sequence[str]) -> dict[str, Any]:
     """LDS, LDS over d, LDS of the means, SAP and DCI of the codes of an evaluation against these factors."""
     by_name = {factor.name: factor for factor in factors}
-    with h5py.File(path) as file:
+    with open_file(path) as file:
         known = [str(name) for name in file["factors"].attrs["name"]]
         values_NF, mean_NZ, logvar_NZ = (file[key][:] for key in ("factors", "mean", "logvar"))
     codes = Codes(

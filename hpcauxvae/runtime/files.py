@@ -15,6 +15,8 @@ T = TypeVar("T")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _OF_PROCESSES = (ChildProcessError, ProcessLookupError, InterruptedError)
 _OF_CONNECTIONS = (ConnectionError, TimeoutError, BlockingIOError)
+_POINTER = b"link to "
+_LONGEST = 4096  # bytes of a path
 
 
 def file_fault(error: OSError) -> str | None:
@@ -46,10 +48,16 @@ def attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
 
 
 def sync(path: Path) -> None:
-    """Forces a file, or a folder's entries, to disk. Raises OSError where the disk does not take them."""
+    """Forces a file, or a folder's entries, to disk. Raises OSError where the disk does not take them.
+
+    The entries of a folder are left to the system where that is all it offers.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
@@ -85,8 +93,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def point(link: Path, target: Path) -> None:
-    """Lets a symbolic link name a target, relative to the link's folder, in one step. Raises OSError."""
-    part = link.with_name(f".{link.name}.part")
+    """Lets a link name a target, relative to the link's folder, in one step. Raises OSError.
+
+    On a file system without symbolic links it is a file, which `followed` reads.
+    """
+    part, name = link.with_name(f".{link.name}.part"), target.relative_to(link.parent)
     part.unlink(missing_ok=True)
-    part.symlink_to(target.relative_to(link.parent))
+    try:
+        part.symlink_to(name)
+    except OSError:  # as many errors as file systems
+        part.write_bytes(_POINTER + os.fsencode(name))
     part.rename(link)
+
+
+def followed(link: Path) -> Path:
+    """The target of a link of `point` that had to be a file; any other path as it is. Raises OSError."""
+    with open(link, "rb") as file:
+        start = file.read(len(_POINTER) + _LONGEST)
+    return link.parent / os.fsdecode(start[len(_POINTER) :]) if start.startswith(_POINTER) else link

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from hpcauxvae.runtime.files import file_fault
 from hpcauxvae.runtime.launchers import find_job
 from hpcauxvae.types import InputError
+
+_PATIENCE_S = 5.0  # a folder is taken in milliseconds
 
 
 class RunLock:
@@ -53,11 +56,21 @@ class RunLock:
                         f"(job {holder.get('job')}); choose another folder, or remove {self.path} if it is dead"
                     )
                 self.path.unlink(missing_ok=True)
-                os.link(own, self.path)  # whole or not there, and never over another's
-        except FileExistsError:  # only where the file system has no flock
+                self._create(own)
+        except FileExistsError:  # only where flock is of a host alone
             raise InputError(f"{self.path.parent}: another run took the folder just now; choose another") from None
         finally:
             own.unlink(missing_ok=True)
+
+    def _create(self, own: Path) -> None:
+        """Whole or not there, and never over another's. Raises FileExistsError."""
+        try:
+            os.link(own, self.path)
+        except FileExistsError:
+            raise
+        except OSError:  # the file system has no hard links
+            with open(self.path, "x") as file:
+                json.dump(self.owner, file)
 
     def release(self) -> None:
         """Frees the folder, if this process holds it; a folder without anything else goes too."""
@@ -110,11 +123,34 @@ def _start_time(pid: int) -> int | None:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Two processes that find a dead holder must not both take its place. A crash frees this lock by itself."""
+    """Two processes that find a dead holder must not both take its place. A crash frees flock by itself."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some cluster file systems have no flock
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        except OSError:  # some cluster file systems have none
+            with _alone(folder / ".lock.taking"):
+                yield
+        else:
+            yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Exclusive creation of a file in place of flock; one that a kill left there goes after a while."""
+    began = time.monotonic()
+    while True:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            if time.monotonic() - began > _PATIENCE_S:
+                path.unlink(missing_ok=True)
+                began = time.monotonic()
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

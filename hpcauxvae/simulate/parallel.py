@@ -134,10 +134,16 @@ def _found(plan: Plan, ranks: Ranks) -> tuple[list[Path], Stored]:
 
 
 def _missing(plan: Plan, found: Stored) -> np.ndarray:
-    """(M, 2): runs of chunks to be drawn."""
-    present = np.zeros(plan.rows.chunks, bool)
-    present[found.chunk] = True
-    return intervals(np.flatnonzero(~present))
+    """(M, 2): runs of chunks to be drawn. Raises InputError where the disk has no room for these and the set."""
+    absent = np.ones(plan.rows.chunks, bool)
+    absent[found.chunk] = False
+    needed, disk = (plan.rows.n + plan.chunk * int(absent.sum())) * plan.rows.row_bytes, shutil.disk_usage(plan.parts)
+    if disk.total > 0 and disk.free < needed:
+        raise InputError(
+            f"{plan.out}: {needed / 1e9:.2g} GB are needed, for what is drawn and for the set made of it; "
+            f"{disk.free / 1e9:.2g} GB are free"
+        )
+    return intervals(np.flatnonzero(absent))
 
 
 def _with_new(plan: Plan, paths: list[Path], found: Stored, drawn: list[_Drawn]) -> tuple[list[Path], Stored]:

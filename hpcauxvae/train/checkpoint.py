@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hpcauxvae.runtime.files import point, whole
+from hpcauxvae.runtime.files import followed, point, whole
 from hpcauxvae.types import InputError
 
 FORMAT_VERSION = 2
@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises Damaged where it was cut short or edited, InputError where it is missing or of another format version.
     """
-    if not path.is_file():
+    if not path.is_file() or not (path := followed(path)).is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from hpcauxvae.evaluate import generate, pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.runtime.files import attempt, file_fault, point, whole, write_json, write_text
+from hpcauxvae.runtime.files import attempt, file_fault, followed, point, whole, write_json, write_text
 from hpcauxvae.simulate.command import main as simulate
 from hpcauxvae.types import InputError
 
@@ -104,6 +105,38 @@ def test_a_link_names_the_old_target_until_it_names_the_new(tmp_path: Path, monk
     point(tmp_path / "last", tmp_path / "there" / "2")
     assert moved == ["1"] and (tmp_path / "last").read_text() == "2"
     assert (tmp_path / "last").readlink() == Path("there/2"), "else the folder could not move"
+
+
+def test_a_file_stands_for_a_link_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def symlink(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as vfat says
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    for name in ("1", "2"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        (tmp_path / "there" / name).write_text(name)
+        point(tmp_path / "last", tmp_path / "there" / name)
+        assert followed(tmp_path / "last").read_text() == name
+    assert (tmp_path / "last").read_text() == "link to there/2"
+    assert followed(tmp_path / "there" / "1") == tmp_path / "there" / "1"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_folder_that_cannot_be_synced_is_left_to_the_system(tmp_path, monkeypatch, number) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.EIO:
+        with pytest.raises(InputError, match="Input/output error"):
+            write_text(tmp_path / "x", "content")
+    else:
+        write_text(tmp_path / "x", "content")
+    assert (tmp_path / "x").read_text() == "content"
 
 
 @pytest.mark.parametrize(

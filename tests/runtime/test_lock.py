@@ -1,12 +1,16 @@
 """The lock of a folder: one run at a time, also where several find a dead one's lock at once."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from hpcauxvae.runtime import lock
 from hpcauxvae.runtime.lock import RunLock, held_elsewhere
 from hpcauxvae.types import InputError
 
@@ -58,7 +62,14 @@ def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path):
+def none(*arguments: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+@pytest.mark.parametrize("lacks", [(), ("flock",), ("flock", "link"), ("link",)])
+def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path, monkeypatch, lacks):
+    for name in lacks:
+        monkeypatch.setattr({"flock": fcntl, "link": os}[name], name, none)
     context = multiprocessing.get_context("fork")
     dead = context.Process(target=lambda: None)
     dead.start()
@@ -69,10 +80,10 @@ def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path):
         gate, wins = context.Barrier(8), context.SimpleQueue()
 
         def contend(gate=gate, wins=wins) -> None:
-            lock = RunLock(tmp_path)
+            mine = RunLock(tmp_path)
             gate.wait()
             try:
-                lock.acquire()
+                mine.acquire()
                 wins.put(1)
             except InputError:
                 wins.put(0)
@@ -86,22 +97,35 @@ def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path):
             contender.join()
 
 
+def test_without_flock_what_a_kill_left_keeps_nobody_out_for_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr(lock, "_PATIENCE_S", 0.1)
+    (tmp_path / ".lock.taking").touch()
+    held = RunLock(tmp_path)
+    held.acquire()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    with pytest.raises(InputError, match="in use by process"):
+        RunLock(tmp_path).acquire()
+    held.release()
+    assert not tmp_path.exists()
+
+
 def test_a_zombie_is_dead(tmp_path):
     zombie = multiprocessing.get_context("fork").Process(target=lambda: None)
     zombie.start()
-    lock = RunLock(tmp_path)
+    mine = RunLock(tmp_path)
     deadline = time.monotonic() + 10
     while " Z " not in Path(f"/proc/{zombie.pid}/stat").read_text():
         assert time.monotonic() < deadline
-    (tmp_path / "lock").write_text(json.dumps(lock.owner | {"pid": zombie.pid}))
-    lock.acquire()
+    (tmp_path / "lock").write_text(json.dumps(mine.owner | {"pid": zombie.pid}))
+    mine.acquire()
     zombie.join()
 
 
 def test_a_lock_of_another_host_is_known(tmp_path):
-    lock = RunLock(tmp_path / "run")
-    lock.acquire()
+    mine = RunLock(tmp_path / "run")
+    mine.acquire()
     assert not held_elsewhere(tmp_path / "run")
-    lock.path.write_text(json.dumps(lock.owner | {"host": "another"}))
+    mine.path.write_text(json.dumps(mine.owner | {"host": "another"}))
     assert held_elsewhere(tmp_path / "run")
     assert not held_elsewhere(tmp_path / "nothing")

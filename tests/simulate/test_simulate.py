@@ -1,6 +1,7 @@
 """Stamps against plain GalSim, noise against Poisson statistics, and what the command refuses."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -203,6 +204,15 @@ def test_options_that_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert here(out, "--n", "many") == 2
     assert "--n" in capfd.readouterr().err
     assert not out.exists()
+
+
+def test_a_disk_without_room_for_drawing_and_set_is_refused_before_the_first_galaxy(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: disk._replace(free=4_000_000))
+    assert here(tmp_path / "x.h5", "--n", "500") == 2  # 33 * 33 * 4 bytes each, once drawn and once in the set
+    assert "x.h5: 0.0044 GB are needed" in capfd.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
