@@ -139,6 +139,8 @@ def _missing(plan: Plan, found: Stored) -> np.ndarray:
     absent[found.chunk] = False
     needed, disk = (plan.rows.n + plan.chunk * int(absent.sum())) * plan.rows.row_bytes, shutil.disk_usage(plan.parts)
     if disk.total > 0 and disk.free < needed:
+        if absent.all():
+            shutil.rmtree(plan.parts)
         raise InputError(
             f"{plan.out}: {needed / 1e9:.2g} GB are needed, for what is drawn and for the set made of it; "
             f"{disk.free / 1e9:.2g} GB are free"
