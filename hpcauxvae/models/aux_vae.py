@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Reduction, Searched
 
@@ -47,13 +48,13 @@ class AuxVAE(BetaVAE):
             self.rise.fill_(min(1.0, progress / self.objective.ramp))
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
         """As BetaVAE; and the mean and variance of each auxiliary factor over the samples where it is measured.
 
         u_ND: in [0, 1], NaN where not measured. With `informed_start` the guided posteriors begin with the variance of
         their prior (3).
         """
-        super().prepare(images, u_ND, brightest, darkest)
+        super().prepare(images, u_ND, pixels)
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.objective.informed_start:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hpcauxvae.models.likelihoods import ImageScale
+from hpcauxvae.models.likelihoods import ImageScale, PixelRange
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction, Searched
 
@@ -44,18 +44,25 @@ class Model(nn.Module):
 
     @property
     def maximum(self) -> Tensor:
-        """The brightest training pixel, in linear data units: errors of pixels are told in this unit."""
+        """The brightest training pixel, outliers left out, in linear data units: the unit of errors of pixels."""
         return self.scale.maximum
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
         """Takes from training data what is fixed before the first step: here the scale.
 
         images: (M, C, H, W), some samples. u_ND: the auxiliary factors of all training samples in [0, 1], NaN where not
-        measured. brightest, darkest: the extreme training pixels, in linear data units. Raises InputError if the former
-        is not positive, or the scale is `range` and they are equal.
+        measured. pixels: of all training images. Raises InputError as ImageScale.fit.
         """
-        self.scale.fit(brightest, darkest)
+        self.scale.fit(*pixels)
+
+    def reach(self) -> tuple[float, float]:
+        """The lowest and the highest pixel, in linear data units, that training sees as it is and `decode` can give."""
+        low, high = self.scale.limits.tolist()
+        if not self.objective.sigmoid:
+            return low, high
+        darkest = 0.0 if self.scale.minimum is None else float(self.scale.minimum)
+        return max(low, darkest), min(high, float(self.scale.maximum))
 
     def advance(self, progress: float) -> None:
         """Told before each training step which share of the training is done."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import (
+    PixelRange,
     bernoulli_nll,
     gaussian_kl,
     gaussian_nll,
@@ -17,6 +18,9 @@ from hpcauxvae.models.likelihoods import (
 from hpcauxvae.models.networks import DECODERS, ENCODERS
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Reduction, Searched
+
+_PIECE = 256
+"""Images scaled at once."""
 
 
 class BetaVAE(Model):
@@ -48,11 +52,14 @@ class BetaVAE(Model):
         return self.latents * self.objective.draws
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
         """As Model; with `informed_start` the decoder begins at the mean image."""
-        super().prepare(images, u_ND, brightest, darkest)
+        super().prepare(images, u_ND, pixels)
         if self.objective.informed_start:
-            self.decoder.start_at(self.scale(images).mean(0), self.objective.sigmoid)
+            scaled = torch.empty_like(images)
+            for part, own in zip(images.split(_PIECE), scaled.split(_PIECE), strict=True):  # the memory of a piece
+                own.copy_(self.scale(part))
+            self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
 
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
         """As Model: q(z|x) of (2)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcauxvae.models.beta_vae import BetaVAE
-from hpcauxvae.models.likelihoods import gaussian_kl
+from hpcauxvae.models.likelihoods import PixelRange, gaussian_kl
 from hpcauxvae.models.networks import ENCODERS
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Reduction, Searched
@@ -44,8 +44,8 @@ class IDVAE(BetaVAE):
         return super().noise_size + self.latents
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, brightest: float, darkest: float = 0.0) -> None:
-        super().prepare(images, u_ND, brightest, darkest)
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
+        super().prepare(images, u_ND, pixels)
         self.u_mean.copy_(u_ND.nanmean(0))
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The scale of images, and the reconstruction and KL terms that the models share: values of a pixel to nats."""
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -14,37 +15,82 @@ _NOTHING = 1e-10
 """What `log10_mse` adds to a pixel, relative to the brightest pixel."""
 
 
+class PixelRange(NamedTuple):
+    """What a scale takes from the training pixels; all in linear data units."""
+
+    brightest: float
+    darkest: float = 0.0
+    counts: bool = True
+    """Every pixel is a whole number and none is negative."""
+    lowest: float = -math.inf
+    """Pixels below count as this one, in whatever images."""
+    highest: float = math.inf
+    """Pixels above count as this one."""
+
+
 class ImageScale(nn.Module):
     """Linear data units <-> the scale of the likelihood, on which the brightest training pixel is 1.
 
     `range` has the darkest training pixel at 0. `anscombe` makes the standard deviation of Poisson counts the same
-    everywhere (Anscombe 1948). The way back is the exact unbiased inverse in its closed form (Makitalo & Foi 2011), so
-    that decoded images are expected counts.
+    everywhere (Anscombe 1948). The way back from counts is the exact unbiased inverse in its closed form (Makitalo &
+    Foi 2011), so that decoded images are expected counts; that holds for Poisson noise alone, and from all other
+    images the way back is the algebraic inverse.
     """
 
     maximum: Tensor
     minimum: Tensor | None
+    limits: Tensor
+    """(2,), linear data units: pixels beyond count as these."""
+    counts: Tensor | None
+    """Whether the images are counts, where that matters."""
 
     def __init__(self, kind: Scale) -> None:
         super().__init__()
         self.kind = kind
         self.register_buffer("maximum", torch.ones(()))
         self.register_buffer("minimum", torch.zeros(()) if kind == "range" else None)
+        self.register_buffer("limits", torch.tensor([0 if kind == "anscombe" else -math.inf, math.inf]))
+        self.register_buffer("counts", torch.tensor(True) if kind == "anscombe" else None)
 
-    def fit(self, brightest: float, darkest: float) -> None:
-        """Sets the scale from the brightest and the darkest training pixel, in linear data units."""
+    def fit(
+        self,
+        brightest: float,
+        darkest: float = 0.0,
+        counts: bool = True,
+        lowest: float = -math.inf,
+        highest: float = math.inf,
+    ) -> None:
+        """Sets the scale from what PixelRange has. Pixels of 0 and 1 alone are no counts.
+
+        Raises InputError where the brightest pixel is not positive, is the darkest too (`range`), or is so small beside
+        the 3/8 of the transform that fewer than three digits are left of it (`anscombe`).
+        """
         if not brightest > 0:
             raise InputError(f"images: the brightest training pixel is {brightest}; allowed: positive")
         self.maximum.fill_(brightest)
+        self.limits.copy_(torch.tensor([max(lowest, 0.0 if self.kind == "anscombe" else lowest), highest]))
         if self.minimum is not None:
             if not darkest < brightest:
                 raise InputError(f"images: every training pixel is {darkest}; allowed: more than one value")
             self.minimum.fill_(darkest)
+        if self.counts is not None:
+            least = 1000 * torch.finfo(self.maximum.dtype).eps * 3 / 8
+            if brightest < least:
+                raise InputError(
+                    f"images: the brightest training pixel is {brightest:g}, too small for the Anscombe transform; "
+                    f"allowed: at least {least:.2g}, as in counts, or another objective (docs/data-format.md)"
+                )
+            self.counts.fill_(counts and brightest > 1)
+
+    def clipped(self, images: Tensor) -> Tensor:
+        """The images as the scale takes them: pixels beyond its limits count as these. Linear data units, any shape."""
+        return images.clamp(*self.limits)
 
     def forward(self, images: Tensor) -> Tensor:
         """Linear data units -> scale of the likelihood, any shape. Negative pixels count as 0 under `anscombe`."""
+        images = self.clipped(images)
         if self.kind == "anscombe":
-            return self._root(images.clamp_min(0)) / self._root(self.maximum)
+            return self._root(images) / self._root(self.maximum)
         if self.minimum is not None:
             return (images - self.minimum) / (self.maximum - self.minimum)
         return images / self.maximum
@@ -53,15 +99,22 @@ class ImageScale(nn.Module):
         """Expected value on the scale of the likelihood -> expected linear data units, any shape."""
         if self.minimum is not None:
             return self.minimum + scaled * (self.maximum - self.minimum)
-        if self.kind == "linear":
+        if self.counts is None:
             return scaled * self.maximum
         d = (scaled * self._root(self.maximum) + 2 * math.sqrt(3 / 8)).clamp_min(2 * math.sqrt(3 / 8))
         root = math.sqrt(3 / 2)
-        return (d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8).clamp_min(0)
+        expected = (d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8).clamp_min(0)
+        return torch.where(self.counts, expected, d**2 / 4 - 3 / 8)
 
     @staticmethod
     def _root(counts: Tensor) -> Tensor:
         return 2 * ((counts + 3 / 8).sqrt() - math.sqrt(3 / 8))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A checkpoint that does not say so was made without limits, of images that were taken for counts."""
+        for name, buffer in self.named_buffers():
+            state_dict.setdefault(prefix + name, buffer)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, sigma: float) -> Tensor:

@@ -5,7 +5,6 @@ The answer does not depend on the number of processes: the samples of a global b
 """
 
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,17 +20,16 @@ from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
-from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
+from hpcauxvae.runtime.collectives import Processes, slice_of
 from hpcauxvae.runtime.devices import float64_device, in_float64, place, skips_steps
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
+from hpcauxvae.train.preparation import prepare
 from hpcauxvae.train.run import build_model
 from hpcauxvae.types import Batch, InputError, LossTerms, Reduction
 
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
-_PREPARE_SAMPLES = 8192
-"""Their mean image is where the decoder starts."""
 _VALIDATION_BATCH = 4096
 _ORDER, _NOISE, _VALIDATION, _MIRROR = 1, 2, 3, 4  # what a seed is used for
 
@@ -96,44 +94,6 @@ class Trainer:
         self._checked_at = 0
         self._restored = False
 
-    def _prepare(self, mark: Callable[[], None]) -> None:
-        """Scale and starting biases from the training data, the same on every rank; all ranks must ask."""
-        own = on_each_rank(lambda: self._pixel_range(mark), self.processes)
-        low_R, high_R, below_R = self._gather(torch.tensor([own], dtype=torch.float64)).T
-        on_each_rank(lambda: self._fit(low_R.min(), high_R.max(), below_R.sum()), self.processes)
-
-    def _pixel_range(self, mark: Callable[[], None]) -> tuple[float, float, float]:
-        """Lowest and highest pixel, and the pixels below 0, of this rank's share of the training images."""
-        low, high, below = math.inf, -math.inf, 0.0
-        own = self.train_index[slice_of(len(self.train_index), self.world.rank, self.world.world_size)]
-        for part in own.split(1024) if len(own) else ():
-            images = self.samples.batch(part).images
-            low, high = min(low, float(images.min())), max(high, float(images.max()))
-            below += float((images < 0).sum())
-            mark()
-        return low, high, below
-
-    def _fit(self, low: float, high: float, below: float) -> None:
-        u_ND = self.samples.factors[self.train_index.to(self.processes.device)][:, self.columns]
-        for name, unknown in zip(self.config.aux_names, u_ND.isnan().all(0).tolist(), strict=True):
-            if unknown:
-                raise InputError(
-                    f"{self.config.data}: factors, {name}: no training sample has a value; allowed: one or more"
-                )
-        if low < 0 and self.objective.likelihood == "bernoulli":
-            raise InputError(
-                f"{self.config.data}: images: the lowest training pixel is {low}; allowed with likelihood bernoulli: "
-                "at least 0"
-            )
-        if below and self.objective.scale == "anscombe" and self.world.rank == 0:
-            share = below / (len(self.train_index) * int(np.prod(self.samples.data.shape)))
-            print(
-                f"warning: {share:.1%} of the training pixels in {self.config.data} are below 0 and count as 0: "
-                f"objective {self.config.objective} is made for counts (docs/data-format.md)",
-                file=sys.stderr,
-            )
-        self.model.prepare(self.samples.batch(self.train_index[:_PREPARE_SAMPLES]).images, u_ND, high, low)
-
     def _in_memory(self, data: ImageSet) -> bool:
         if self.config.in_memory == "auto":
             return fits_in_memory(data, self.processes.device, self.world.local_world_size)
@@ -156,7 +116,7 @@ class Trainer:
         """
         config = self.config
         if not self._restored:
-            self._prepare(mark)
+            prepare(self.model, config, self.samples, self.processes, mark)
         parallel: nn.Module = PartOfBatch(self.model) if config.accumulate > 1 else self.model
         if config.compile:
             parallel.compile()

@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from helpers import moments_cases as cases
 from helpers.places import ROOT
 from hpcauxvae.models import MODELS, model_class
-from hpcauxvae.models.likelihoods import bernoulli_nll, optimal_gaussian_nll
+from hpcauxvae.models.likelihoods import PixelRange, bernoulli_nll, optimal_gaussian_nll
 from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d
 from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.types import Batch, InputError, Reduction
@@ -29,7 +29,7 @@ def batch(size: int = 6, shape: tuple[int, int, int] = (1, 16, 16)) -> Batch:
 def model(name: str, objective: str = "bernoulli", **sizes: Any) -> Any:
     torch.manual_seed(1)
     made = model_class(name)(OBJECTIVES[objective], **(SIZES | sizes)).double()
-    made.prepare(batch().images, batch().factors[:, made.columns], float(batch().images.max()))
+    made.prepare(batch().images, batch().factors[:, made.columns], PixelRange(float(batch().images.max())))
     return made
 
 
@@ -59,7 +59,7 @@ def test_the_likelihood_and_kl_of_a_step_with_two_draws() -> None:
 
     torch.manual_seed(1)
     made: Any = model_class("beta-vae")(replace(OBJECTIVES["bernoulli"], draws=2, beta=3.0), **SIZES).double()
-    made.prepare(batch().images, batch().factors[:, [0, 2]], float(batch().images.max()))
+    made.prepare(batch().images, batch().factors[:, [0, 2]], PixelRange(float(batch().images.max())))
     given, draws = batch(), noise(made)
     terms = made(given, draws, Reduction(6))
     posterior = made.encode(given.images)
@@ -83,7 +83,7 @@ def test_aux_vae_by_hand(correlate: str) -> None:
     objective = replace(OBJECTIVES["tuned"], correlate=correlate, beta=2.0, lambda1=3.0, lambda2=5.0, degree=2)
     made: Any = model_class("aux-vae")(objective, **SIZES).double()
     whole = batch()
-    made.prepare(whole.images, whole.factors[:, [0, 2]], float(whole.images.max()))
+    made.prepare(whole.images, whole.factors[:, [0, 2]], PixelRange(float(whole.images.max())))
     start = made.encoder.output.bias[3:].tolist()
     assert start == pytest.approx([math.log(1 / 50)] * 2 + [0.0])
     given = batch()
@@ -110,7 +110,7 @@ def test_momentum_correlates_with_the_batches_before() -> None:
     made: Any = model_class("aux-vae")(replace(OBJECTIVES["tuned"], momentum=0.5, correlate="means"), **SIZES).double()
     given = batch()
     first, second = (Batch(*(tensor[rows] for tensor in given)) for rows in (slice(0, 4), slice(4, 6)))
-    made.prepare(given.images, given.factors[:, [0, 2]], float(given.images.max()))
+    made.prepare(given.images, given.factors[:, [0, 2]], PixelRange(float(given.images.max())))
     made(first, noise(made, 4), Reduction(4))
     terms = made(second, noise(made, 2), Reduction(2))
     order = [0, 1, 2, 3, 4, 5, 4, 5]
@@ -127,7 +127,7 @@ def test_the_inter_term_rises_in_training_and_is_whole_in_validation() -> None:
     torch.manual_seed(1)
     made: Any = model_class("aux-vae")(objective, **SIZES).double()
     given, draws = batch(), noise(made)
-    made.prepare(given.images, given.factors[:, [0, 2]], float(given.images.max()))
+    made.prepare(given.images, given.factors[:, [0, 2]], PixelRange(float(given.images.max())))
     whole = made(given, draws, Reduction(6))
     for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
         made.advance(progress)

@@ -40,9 +40,9 @@ def test_pixels_below_zero_are_spoken_of(tmp_path, capsys):
 
 def test_a_factor_is_measured_where_the_decoder_start_is_not(tmp_path, monkeypatch):
     """Scale and prior come from all training samples, not from those of the mean image."""
-    from hpcauxvae.train import trainer
+    from hpcauxvae.train import preparation, trainer
 
-    monkeypatch.setattr(trainer, "_PREPARE_SAMPLES", 8)
+    monkeypatch.setattr(preparation, "_SAMPLES", 8)
     path = blobs(tmp_path / "blobs.h5")
     with h5py.File(path, "r+") as file:
         first, *_ = split(len(file["images"]), 0)
@@ -58,7 +58,10 @@ def test_a_factor_is_measured_where_the_decoder_start_is_not(tmp_path, monkeypat
     with h5py.File(path, "r+") as file:
         factors[first, :2] = np.nan
         file["factors"][:] = factors
-    with pytest.raises(InputError, match="no training sample has a value"):
+    with pytest.raises(
+        InputError,
+        match="radius: measured in 0 of 112 training samples; allowed as an auxiliary variable: in 4 or more",
+    ):
         alone(config(path, tmp_path / "none", epochs=1))
 
 

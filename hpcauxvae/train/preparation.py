@@ -1,0 +1,156 @@
+"""What a training takes from its data before the first step, and what it has to say about them.
+
+Scale and starting biases come from the training part alone, the same on every rank whatever their number. Shape legend
+in types.py.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcauxvae.data.copies import about_copies
+from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.outliers import outlying
+from hpcauxvae.data.pixels import Pixels, beyond, look_at
+from hpcauxvae.data.samples import Samples
+from hpcauxvae.metrics.codes import FEWEST
+from hpcauxvae.models.base import Model
+from hpcauxvae.models.likelihoods import PixelRange
+from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.types import InputError
+
+_SAMPLES, _BYTES = 8192, 400 << 20
+"""Images, and bytes of images, whose mean is where the decoder starts."""
+_SMALL_PEAK = 20.0
+"""Below this the Anscombe transform is nearly linear in what is not counted."""
+
+
+def prepare(
+    model: Model, config: TrainConfig, samples: Samples, processes: Processes, mark: Callable[[], None]
+) -> None:
+    """Fits a new model to the training part, and says on rank 0 to what in the data it cannot do justice.
+
+    mark: called for each part that is read. All ranks must call. Raises InputError, on all of them, where the data do
+    not suit the objective.
+    """
+    data, world = samples.data, processes.world
+    parts = split(len(data), config.split_seed)
+    own = slice_of(len(data), world.rank, world.world_size)
+    seen = _gathered(on_each_rank(lambda: look_at(data, own, mark), processes), processes)
+    found, far_N = _range_of(seen, parts[0])
+    on_each_rank(lambda: _fit(model, config, samples, found), processes)
+    words = [] if (copies := about_copies(seen.digest, config.split_seed)) is None else [f"{data.path}: {copies}"]
+    words += _about_outliers(found, far_N, seen, data.path) + _about_counts(found, config, data.path)
+    low, high = model.reach()
+    for name, part in zip(("training", "validation"), parts, strict=False):
+        outside = part[((seen.low < low) | (seen.high > high))[part] & ~far_N[part]]
+        mine = outside[slice_of(len(outside), world.rank, world.world_size)]
+        counts = np.array([on_each_rank(lambda mine=mine: beyond(data, mine, low, high), processes)])  # type: ignore[misc]
+        below, above = _gather(counts, processes).sum(0).tolist()
+        words += about_reach(model, config, (below, above), len(part), f"{name} pixels in {data.path}")
+    if world.rank == 0:
+        for line in words:
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], images: int, what: str) -> list[str]:
+    """Sentences on the pixels of so many images that are below and above what the model sees and draws as it is."""
+    words, n = [], images * int(np.prod(model.image_shape))
+    for count, bound, side in zip(outside, model.reach(), ("below", "above"), strict=True):
+        if not count:
+            continue
+        share = f"{count / n:.1%}" if count >= 0.0005 * n else f"{count} of {n}"
+        fate = f"and count as {bound:g}"
+        if model.objective.sigmoid:
+            fate = f"which objective {config.objective} cannot draw (docs/data-format.md)"
+        elif bound == 0:
+            fate += f": objective {config.objective} is made for counts (docs/data-format.md)"
+        words.append(f"{share} of the {what} are {side} {bound:g}{',' if model.objective.sigmoid else ''} {fate}")
+    return words
+
+
+def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
+    data = samples.data
+    columns = data.column(config.aux_names)
+    train, validation, _ = (torch.from_numpy(part) for part in split(len(data), config.split_seed))
+    _check_measured(data, {"training": train.numpy(), "validation": validation.numpy()}, columns)
+    if found.darkest < 0 and model.objective.likelihood == "bernoulli":
+        raise InputError(
+            f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
+            "least 0"
+        )
+    u_ND = samples.factors[train.to(samples.device)][:, columns]
+    size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))
+    try:
+        model.prepare(samples.batch(train[:size]).images, u_ND, found)
+    except InputError as error:
+        raise InputError(f"{data.path}: {error}") from error
+
+
+def _range_of(seen: Pixels, train: np.ndarray) -> tuple[PixelRange, np.ndarray]:
+    """Of the training images without those that lie far outside the others; and which those are, of all (N,) bool."""
+    low, high, far_N = seen.low[train], seen.high[train], np.zeros(len(seen.low), bool)
+    far_N[train] = far = outlying(low, high)
+    darkest, brightest = float(low[~far].min()), float(high[~far].max())
+    return PixelRange(
+        brightest=brightest,
+        darkest=darkest,
+        counts=bool(seen.whole[train].all()),
+        lowest=darkest if low.min() < darkest else -math.inf,
+        highest=brightest if high.max() > brightest else math.inf,
+    ), far_N
+
+
+def _about_outliers(found: PixelRange, far_N: np.ndarray, seen: Pixels, path: Path) -> list[str]:
+    """A sentence on the training images whose extremes do not count."""
+    far = np.flatnonzero(far_N)
+    if len(far) == 0:
+        return []
+    worst = far[np.argsort(-np.maximum(seen.high[far] - found.brightest, found.darkest - seen.low[far]), kind="stable")]
+    more = f" and {len(far) - 3} more" if len(far) > 3 else ""
+    return [
+        f"{path}: images: {len(far)} of the training part hold pixels far outside the others' {found.darkest:g} to "
+        f"{found.brightest:g}: sample {', '.join(map(str, worst[:3]))}{more}, {seen.low[far].min():g} to "
+        f"{seen.high[far].max():g}; pixels beyond the others' count as the nearest of these"
+    ]
+
+
+def _about_counts(found: PixelRange, config: TrainConfig, path: Path) -> list[str]:
+    """A sentence on pixels for which the Anscombe transform is not made."""
+    if config.resolved_objective.scale != "anscombe" or found.counts or found.brightest >= _SMALL_PEAK:
+        return []
+    return [
+        f"{path}: images: the training pixels are no counts and at most {found.brightest:g}, but objective "
+        f"{config.objective} is made for counts; store the images in counts, or use --objective bernoulli for values "
+        "from 0 to a maximum (docs/data-format.md)"
+    ]
+
+
+def _check_measured(data: ImageSet, parts: dict[str, np.ndarray], columns: Sequence[int]) -> None:
+    """Raises InputError where an auxiliary factor is known too seldom to train on it and to score it."""
+    for column in columns:
+        for name, part in parts.items():
+            known = int(np.count_nonzero(~np.isnan(data.values[part, column])))
+            if known < FEWEST:
+                raise InputError(
+                    f"{data.path}: factors, {data.factors[column].name}: measured in {known} of {len(part)} {name} "
+                    f"samples; allowed as an auxiliary variable: in {FEWEST} or more"
+                )
+
+
+def _gathered(own: Pixels, processes: Processes) -> Pixels:
+    return Pixels(*(_gather(values, processes) for values in own))
+
+
+def _gather(values_N: np.ndarray, processes: Processes) -> np.ndarray:
+    """Those of all ranks, in their order."""
+    if processes.group is None:
+        return values_N
+    parts: list[np.ndarray] = [values_N] * processes.world.world_size
+    torch.distributed.all_gather_object(parts, values_N, processes.group)
+    return np.concatenate(parts)
