@@ -1,19 +1,20 @@
-"""What the pixels of a set are, image by image: extremes, counts or not, and those beyond a range.
+"""What the pixels of a set are, image by image: extremes, counts or not, the same image twice, peaks far beyond others.
 
 Shape suffix: N images.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data.copies import digests_of
-from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.data.stored import in_pieces
-
-_PIECE_BYTES = 4 << 20  # of images read in any order
+FAR = 10.0
+_BULK = 0.99
+_FEWEST = 20
+"""Images without which there is no bulk."""
+_PIECE_BYTES = 32 << 20
 
 
 class Pixels(NamedTuple):
@@ -26,29 +27,73 @@ class Pixels(NamedTuple):
     whole: NDArray[np.bool_]
     """Whether every pixel is a whole number, at least 0: as counts are."""
     digest: NDArray[np.uint64]
-    """As copies.digests."""
+    """64 bits of a hash of its pixels: the same for the same image."""
 
 
-def look_at(data: ImageSet, samples: slice = slice(None), mark: Callable[[], None] = lambda: None) -> Pixels:
-    """Reads these images, in pieces, and calls `mark` after each."""
-    none = np.empty(0)
-    found: list[tuple[NDArray, ...]] = [(none, none, none.astype(bool), none.astype(np.uint64))]
-    for _, images in in_pieces(data.images, range(*samples.indices(len(data)))):
-        low, high = images.min((1, 2, 3)).astype(np.float64), images.max((1, 2, 3)).astype(np.float64)
+def look_at(images: Any, rows: range | None = None, mark: Callable[[], None] = lambda: None) -> Pixels:
+    """Reads these images (all if not given) in pieces of bytes and calls `mark` after each.
+
+    images: (N, C, H, W), an array or StoredImages; rows: neighbours, in their order.
+    """
+    rows = range(len(images)) if rows is None else rows
+    found: list[tuple[NDArray, ...]] = []
+    for start in rows[:: images_in(_PIECE_BYTES, images.shape[1:])]:
+        stop = min(start + images_in(_PIECE_BYTES, images.shape[1:]), rows.stop)
+        part = np.asarray(images[start:stop]).reshape(stop - start, -1)
+        low, high = (part.min(1).astype(np.float64), part.max(1).astype(np.float64))
         whole = low >= 0
-        if images.dtype.kind == "f":
-            whole &= (images == np.rint(images)).all((1, 2, 3))
-        found.append((low, high, whole, digests_of(images)))
+        if part.dtype.kind == "f":
+            whole &= (part == np.rint(part)).all(1)
+        digest = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in part]
+        found.append((low, high, whole, np.frombuffer(b"".join(digest), "<u8")))
         mark()
+    if not found:
+        return Pixels(np.empty(0), np.empty(0), np.empty(0, bool), np.empty(0, np.uint64))
     return Pixels(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def beyond(data: ImageSet, index_N: NDArray, low: float, high: float) -> tuple[int, int]:
-    """How many pixels of these images are below `low` and above `high`, in linear data units. Reads in pieces."""
+def images_in(n_bytes: int, shape: Sequence[int], most: int = 1 << 62) -> int:
+    """How many images (C, H, W) of 4 bytes a pixel take so many bytes: at least 1, at most `most`."""
+    return max(1, min(most, n_bytes // (4 * int(np.prod(shape)))))
+
+
+def bounds(low_N: NDArray, high_N: NDArray) -> tuple[float, float]:
+    """The lowest and the highest pixel of all images but those whose extremes are far beyond those of the others.
+
+    Far is more than `FAR` times as far above the median lowest pixel as the 99th percentile of the peaks, and the same
+    turned round. So the unit and the zero of the pixels play no part, and a hot pixel, a sentinel or a cosmic ray in
+    one image of a hundred leaves the bounds where they are. Of clean images, and of fewer than 20, they are the
+    extremes; so they are where peaks are alike.
+    """
+    near_N = ~(_beyond(high_N, low_N) | _beyond(-low_N, -high_N))
+    return float(low_N[near_N].min()), float(high_N[near_N].max())
+
+
+def _beyond(far_N: NDArray, near_N: NDArray) -> NDArray[np.bool_]:
+    middle = np.median(near_N)
+    reach = np.quantile(far_N, _BULK, method="lower") - middle  # of a value that is there, and not the largest
+    return (reach > 0) & (len(far_N) >= _FEWEST) & (far_N - middle > FAR * reach)
+
+
+def outlying(pixels: Pixels) -> NDArray[np.int64]:
+    """The numbers of the images whose highest or lowest pixel is outside `bounds`, the worst first."""
+    low, high = bounds(pixels.low, pixels.high)
+    beyond_N = np.maximum(pixels.high - high, low - pixels.low)
+    order = np.argsort(-beyond_N, kind="stable")
+    return order[beyond_N[order] > 0]
+
+
+def seen_in(digest_N: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:
+    """How many of these images are, pixel by pixel, among the others."""
+    return int(np.isin(digest_N, others).sum())
+
+
+def beyond(images: Any, index_N: NDArray[np.int64], low: float, high: float) -> tuple[int, int]:
+    """How many pixels of these images are below `low` and above `high`. Reads in pieces."""
     below = above = 0
-    step = max(1, _PIECE_BYTES // (4 * int(np.prod(data.shape))))
+    step = images_in(_PIECE_BYTES // 8, images.shape[1:])  # in any order, they are copied
     for start in range(0, len(index_N), step):
-        images = data.images[np.sort(index_N)[start : start + step]]
-        below += int(np.count_nonzero(images < low))
-        above += int(np.count_nonzero(images > high))
+        part = images[np.sort(index_N)[start : start + step]]
+        below += int(np.count_nonzero(part < low))
+        above += int(np.count_nonzero(part > high))
     return below, above

@@ -25,7 +25,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
         yield from _about_sentinels(factor, column)
     pixels = look_at(image_set.images)
     yield from _about_peaks(pixels)
-    yield from _about_copies(pixels.digest, split_seed)
+    yield from about_copies(pixels.digest, split_seed)
 
 
 def _about_peaks(pixels: Pixels) -> Iterator[str]:
@@ -43,7 +43,11 @@ def _about_peaks(pixels: Pixels) -> Iterator[str]:
     )
 
 
-def _about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
+def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
+    """A sentence on images that are there more than once, and on the parts of the split that share them, if any are.
+
+    digest_N: as pixels.Pixels has it, of every image of a set in its order.
+    """
     distinct, first, of_N = np.unique(digest_N, return_index=True, return_inverse=True)
     if len(distinct) == len(digest_N):
         return

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcauxvae.data.copies import about_copies
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.outliers import outlying
-from hpcauxvae.data.pixels import Pixels, beyond, look_at
+from hpcauxvae.data.pixels import Pixels, beyond, bounds, look_at, outlying
+from hpcauxvae.data.remarks import about_copies
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
@@ -40,17 +39,17 @@ def prepare(
     """
     data, world = samples.data, processes.world
     parts = split(len(data), config.split_seed)
-    own = slice_of(len(data), world.rank, world.world_size)
-    seen = _gathered(on_each_rank(lambda: look_at(data, own, mark), processes), processes)
-    found, far_N = _range_of(seen, parts[0])
+    own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
+    seen = _gathered(on_each_rank(lambda: look_at(data.images, own, mark), processes), processes)
+    found, far = _range_of(seen, parts[0])
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
-    words = [] if (copies := about_copies(seen.digest, config.split_seed)) is None else [f"{data.path}: {copies}"]
-    words += _about_outliers(found, far_N, seen, data.path) + _about_counts(found, config, data.path)
+    words = [f"{data.path}: {copies}" for copies in about_copies(seen.digest, config.split_seed)]
+    words += _about_outliers(found, far, seen, data.path) + _about_counts(found, config, data.path)
     low, high = model.reach()
     for name, part in zip(("training", "validation"), parts, strict=False):
-        outside = part[((seen.low < low) | (seen.high > high))[part] & ~far_N[part]]
+        outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
         mine = outside[slice_of(len(outside), world.rank, world.world_size)]
-        counts = np.array([on_each_rank(lambda mine=mine: beyond(data, mine, low, high), processes)])  # type: ignore[misc]
+        counts = np.array([on_each_rank(lambda mine=mine: beyond(data.images, mine, low, high), processes)])  # type: ignore[misc]
         below, above = _gather(counts, processes).sum(0).tolist()
         words += about_reach(model, config, (below, above), len(part), f"{name} pixels in {data.path}")
     if world.rank == 0:
@@ -93,29 +92,26 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
 
 
 def _range_of(seen: Pixels, train: np.ndarray) -> tuple[PixelRange, np.ndarray]:
-    """Of the training images without those that lie far outside the others; and which those are, of all (N,) bool."""
-    low, high, far_N = seen.low[train], seen.high[train], np.zeros(len(seen.low), bool)
-    far_N[train] = far = outlying(low, high)
-    darkest, brightest = float(low[~far].min()), float(high[~far].max())
+    """Of the training images without those far outside the others; and the numbers of these, the worst first."""
+    own = Pixels(*(values[train] for values in seen))
+    darkest, brightest = bounds(own.low, own.high)
     return PixelRange(
         brightest=brightest,
         darkest=darkest,
-        counts=bool(seen.whole[train].all()),
-        lowest=darkest if low.min() < darkest else -math.inf,
-        highest=brightest if high.max() > brightest else math.inf,
-    ), far_N
+        counts=bool(own.whole.all()),
+        lowest=darkest if own.low.min() < darkest else -math.inf,
+        highest=brightest if own.high.max() > brightest else math.inf,
+    ), train[outlying(own)]
 
 
-def _about_outliers(found: PixelRange, far_N: np.ndarray, seen: Pixels, path: Path) -> list[str]:
+def _about_outliers(found: PixelRange, far: np.ndarray, seen: Pixels, path: Path) -> list[str]:
     """A sentence on the training images whose extremes do not count."""
-    far = np.flatnonzero(far_N)
     if len(far) == 0:
         return []
-    worst = far[np.argsort(-np.maximum(seen.high[far] - found.brightest, found.darkest - seen.low[far]), kind="stable")]
     more = f" and {len(far) - 3} more" if len(far) > 3 else ""
     return [
         f"{path}: images: {len(far)} of the training part hold pixels far outside the others' {found.darkest:g} to "
-        f"{found.brightest:g}: sample {', '.join(map(str, worst[:3]))}{more}, {seen.low[far].min():g} to "
+        f"{found.brightest:g}: sample {', '.join(map(str, far[:3]))}{more}, {seen.low[far].min():g} to "
         f"{seen.high[far].max():g}; pixels beyond the others' count as the nearest of these"
     ]
 
