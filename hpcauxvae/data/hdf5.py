@@ -16,7 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcauxvae.data.stored import StoredImages, checksum_errors, in_pieces, open_file, read_rows, shard_errors
+from hpcauxvae.data.checksums import checksum_errors
+from hpcauxvae.data.shards import lost_parts
+from hpcauxvae.data.stored import StoredImages, in_pieces, open_file, read_rows
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 
@@ -94,7 +96,7 @@ def open_set(path: str | Path) -> ImageSet:
         _refuse(path, _layout_errors(file))
         factors, values = _read_factors(file)
         provenance = {name: _plain(value) for name, value in file.attrs.items() if name != "format_version"}
-        offset, shape = _map_offset(file["images"]), file["images"].shape
+        offset, shape = _map_offset(file, file["images"]), file["images"].shape
         dtype = file["images"].dtype.newbyteorder("=")
     _refuse(path, _value_errors(values, factors))
     if offset is None:
@@ -246,9 +248,11 @@ def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
     return factors, read_rows(values, slice(None))
 
 
-def _map_offset(images: h5py.Dataset) -> int | None:
-    """Where in the file the images lie, or None where they are not one plain block of it."""
-    if images.chunks is not None or images.is_virtual or images.external or not images.dtype.isnative:
+def _map_offset(file: h5py.File, images: h5py.Dataset) -> int | None:
+    """Where in the file the images lie, or None where they are not one plain block of it, or in a file it links to."""
+    if images.file.filename != file.filename:
+        return None
+    if images.chunks is not None or images.is_virtual or not images.dtype.isnative:
         return None
     offset: int | None = images.id.get_offset()
     return offset
@@ -263,14 +267,17 @@ def _layout_errors(file: h5py.File) -> Iterator[str]:
     for name, axes, dtypes in (("images", "(N, C, H, W)", _PIXELS), ("factors", "(N, F)", (np.dtype(np.float64),))):
         stored = file.get(name)
         if not isinstance(stored, h5py.Dataset):
-            yield f"{name}: missing; needs a data set {axes}"
+            link = file.get(name, getlink=True)
+            where = f" in {link.filename}, to which it links" if isinstance(link, h5py.ExternalLink) else ""
+            yield f"{name}: missing{where}; needs a data set {axes}"
             return
         if stored.ndim != axes.count(",") + 1 or 0 in stored.shape:
             yield f"{name}: shape {stored.shape} is not {axes} with every size at least 1"
             return
         if stored.dtype.newbyteorder("=") not in dtypes:
             yield f"{name}: type {stored.dtype} is not {' or '.join(map(str, dtypes))}"
-    yield from shard_errors(file)
+        for lost in lost_parts(stored):
+            yield f"{name}{',' if lost.startswith('shard ') else ':'} {lost}"
     n, n_factors = file["factors"].shape
     if len(file["images"]) != n:
         yield f"images: {len(file['images'])} samples, but factors has {n}"

@@ -8,8 +8,9 @@ import galsim
 import h5py
 import numpy as np
 
+from hpcauxvae.data.checksums import checksum
 from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set, validate
-from hpcauxvae.data.stored import checksum, shard_of
+from hpcauxvae.data.shards import shard_of, shard_path
 from hpcauxvae.simulate.config import CHUNK, MergeConfig, VerifyConfig
 from hpcauxvae.simulate.designs import FIXED_SIZE
 from hpcauxvae.simulate.scene import Scene
@@ -113,7 +114,7 @@ def _sources(sets: Sequence[ImageSet], out: Path) -> Iterator[tuple[Path, int, i
             pieces = [(part.path, len(images))]
             if images.is_virtual:
                 bounds = [source.vspace.get_select_bounds() for source in images.virtual_sources()]
-                files = [part.path.parent / source.file_name for source in images.virtual_sources()]
+                files = [shard_path(file, source.file_name) for source in images.virtual_sources()]
                 pieces = [(path, int(b[1][0] - b[0][0]) + 1) for path, b in zip(files, bounds, strict=True)]
         for path, length in pieces:
             yield Path(os.path.relpath(path, out.parent)), low, low + length

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcauxvae.data.checksums import create_checksums
 from hpcauxvae.data.hdf5 import Provenance, begin, reopen, whole_file
-from hpcauxvae.data.stored import create_checksums
 from hpcauxvae.simulate.journal import Reader, Stored
 from hpcauxvae.simulate.plan import Plan
 from hpcauxvae.simulate.ranks import Ranks

@@ -17,7 +17,7 @@ from helpers.set_files import FACTORS, SHAPE, F, N, assert_refused, content, rew
 from hpcauxvae.data import stored
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import StoredImages, check_pixels, create, open_set, validate, write
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import InputError
 
 
 @pytest.fixture
@@ -96,57 +96,6 @@ def test_chunked_images_in_any_order(path: Path) -> None:
         np.testing.assert_array_equal(stored[index], images[index])
     with pytest.raises(IndexError):
         stored[np.array([0, N])]
-
-
-def shards(folder: Path) -> Path:
-    """The same set as virtual data sets: all of one shard, then another from its second sample on."""
-    images, factors = content()
-    for number, rows in enumerate((slice(0, 12), slice(11, N))):
-        with h5py.File(folder / f"shard{number}.h5", "w") as file:
-            file["images"], file["factors"] = images[rows], factors[rows]
-    with h5py.File(folder / "whole.h5", "w") as file:
-        file.attrs["format_version"] = 1
-        for name, shape, kind in (("images", SHAPE, "f4"), ("factors", (N, F), "f8")):
-            layout = h5py.VirtualLayout(shape, kind)
-            layout[:12] = h5py.VirtualSource("shard0.h5", name, (12, *shape[1:]), kind)
-            layout[12:] = h5py.VirtualSource("shard1.h5", name, (N - 12 + 1, *shape[1:]), kind)[1:]
-            file.create_virtual_dataset(name, layout, fillvalue=np.nan)
-        for field in Factor._fields:
-            file["factors"].attrs[field] = [getattr(factor, field) for factor in FACTORS]
-    return folder / "whole.h5"
-
-
-def test_virtual_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir("/")  # shards stand beside the file, wherever the reader is
-    data = open_set(shards(tmp_path))
-    np.testing.assert_array_equal(data.images[np.array([15, 2])], content()[0][[15, 2]])
-    np.testing.assert_array_equal(data.values, content()[1])
-    assert validate(data.path) == []
-
-
-def test_virtual_set_without_a_shard(tmp_path: Path) -> None:
-    whole = shards(tmp_path)
-    (tmp_path / "shard1.h5").unlink()
-    expected = f"{whole}: images, shard {tmp_path / 'shard1.h5'}: no such file"
-    assert validate(whole)[0] == expected
-    with pytest.raises(InputError, match=re.escape(expected)):
-        open_set(whole)
-
-
-def test_virtual_set_with_a_short_or_cut_shard(tmp_path: Path) -> None:
-    whole = shards(tmp_path)
-    with h5py.File(tmp_path / "shard1.h5", "r+") as file:
-        del file["images"]
-        file["images"] = content()[0][11:-1]
-    short = f"shard {tmp_path / 'shard1.h5'}: images has shape (8, 2, 4, 5); at least (9, 2, 4, 5) is needed"
-    assert validate(whole) == [f"{whole}: images, {short}"]
-    with h5py.File(tmp_path / "shard0.h5", "r+") as file:
-        del file["factors"]
-        file["factors"] = content()[1][:11]
-    short = f"shard {tmp_path / 'shard0.h5'}: factors has shape (11, 3); at least (12, 3) is needed"
-    assert validate(whole)[1] == f"{whole}: factors, {short}"
-    cut(tmp_path / "shard0.h5")
-    assert "shard0.h5: cannot be read as HDF5" in validate(whole)[0]
 
 
 def cut(path: Path) -> None:

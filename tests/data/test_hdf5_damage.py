@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from helpers.set_files import FACTORS, F, N, assert_refused, content, rewrite_images
+from hpcauxvae.data.checksums import checksum, checksum_errors, create_checksums
 from hpcauxvae.data.hdf5 import check_pixels, open_set, validate, write
-from hpcauxvae.data.stored import checksum, checksum_errors, create_checksums
 from hpcauxvae.types import InputError
 
 
