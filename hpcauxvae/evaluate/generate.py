@@ -5,15 +5,16 @@ Controlled generation (Ganguli et al., contribution ii). Shape legend in types.p
 
 import importlib.util
 import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hpcauxvae.data import hdf5
+from hpcauxvae.data.angles import angles, partner, typical
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.runtime.files import whole
@@ -22,6 +23,7 @@ from hpcauxvae.types import Factor, InputError
 
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
+_OFF = 0.01  # of the sum of the squares of cosine and sine
 _FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twice
 
 
@@ -35,19 +37,27 @@ class Generator:
             )
         check_factors(data, run)
         self.run, self.data = run, data
-        self.factors = [data.factors[column] for column in data.column(run.config.aux_names)]
+        self.columns = data.column(run.config.aux_names)
+        self.factors = [data.factors[column] for column in self.columns]
+        self.angles = angles(data.values[:, self.columns])
 
     def images(self, u_ND: NDArray, residual_NR: NDArray) -> NDArray[np.float32]:
         """Expected images (N, C, H, W), linear data units, for factors in physical units and Z - D other latents."""
         scaled = np.stack([f.scale(column) for f, column in zip(self.factors, u_ND.T, strict=True)], 1)
         return self.run.decode(np.concatenate([scaled, residual_NR], 1))
 
-    @torch.no_grad()
-    def residual(self, like: str | None) -> NDArray[np.float64]:
-        """The Z - D other latents of an image FILE.h5:NUMBER, or those of the prior's mean. Raises InputError."""
-        free = self.run.config.latents - len(self.factors)
-        if like is None:
-            return np.zeros(free)
+    def typical(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factors (D,) in physical units and Z - D other latents of no image: the medians of the training data, an
+        angle's cosine and sine those of one sample; and 0, the mean of the prior."""
+        train = hdf5.split(len(self.data), self.run.config.split_seed)[0]
+        middle_D = typical(self.data.values[np.sort(train)][:, self.columns], self.angles)
+        return middle_D, np.zeros(self.run.config.latents - len(self.factors))
+
+    def of_image(self, like: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factors (D,) in physical units and Z - D other latents of an image FILE.h5:NUMBER.
+
+        The factors are its labels in that file; where it has none, what the code tells. Raises InputError.
+        """
         path, _, number = like.rpartition(":")
         if not path or not number.isdigit():
             raise InputError(f"like = {like}; allowed: FILE.h5:NUMBER")
@@ -57,13 +67,24 @@ class Generator:
                 f"like = {like}: {len(source)} images of {source.shape}; "
                 f"allowed: a number below that, and images of {self.data.shape}"
             )
-        image = torch.from_numpy(np.array(source.images[int(number)][None])).to(next(self.run.model.parameters()))
-        return self.run.model.encode(image).mean[0, len(self.factors) :].double().numpy()
+        labels = {f[:2]: value for f, value in zip(source.factors, source.values[int(number)], strict=True)}
+        own_D = np.array([labels.get(f[:2], np.nan) for f in self.factors])  # by name and unit
+        scaled_D = np.array([f.scale(value) for f, value in zip(self.factors, own_D, strict=True)])
+        code_Z = self.run.encode(source.images[int(number)][None], scaled_D[None])[0][0]
+        of_code_D = np.array([f.unscale(z) for f, z in zip(self.factors, code_Z, strict=False)])
+        return np.where(np.isnan(own_D), of_code_D, own_D), code_Z[len(self.factors) :]
 
-    def grid(self, fixed: Sequence[str], sweeps: Sequence[str]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
-        """Factors (N, D) in physical units, and (column, count) of each sweep. Raises InputError."""
-        axes: list[NDArray[np.float64]] = [np.array([(f.low + f.high) / 2]) for f in self.factors]
-        swept, named, total = [], [], 1
+    def grid(
+        self, fixed: Sequence[str], sweeps: Sequence[str], unnamed_D: NDArray
+    ) -> tuple[NDArray[np.float64], list[int]]:
+        """Factors (N, D) in physical units, and the column of each sweep. Raises InputError.
+
+        unnamed_D: the values of factors that are not named. Of cosine and sine of an angle the one that is not named
+        goes with the other.
+        """
+        axes: list[NDArray[np.float64]] = [np.array([value]) for value in unnamed_D]
+        swept: list[int] = []
+        named, total = [], 1
         for text in fixed:
             column, value = self._parse(text, "set")
             axes[column] = np.array([self._number(column, value, text)])
@@ -80,15 +101,31 @@ class Generator:
             if total > _MOST_IMAGES:
                 raise InputError(f"sweep {text}: {total} images; allowed: at most {_MOST_IMAGES}")
             axes[column] = np.linspace(first, last, int(parts[2]))
-            swept.append((column, int(parts[2])))
+            swept.append(column)
             named.append(column)
         if len(named) != len(set(named)):
             raise InputError(f"set and sweep name a factor twice: {', '.join([*fixed, *sweeps])}")
-        order = [column for column in range(len(axes)) if column not in dict(swept)] + [column for column, _ in swept]
+        order = [column for column in range(len(axes)) if column not in swept] + swept
         u_ND = np.empty((total, len(axes)))
         for row, values in enumerate(itertools.product(*(axes[column] for column in order))):
             u_ND[row, order] = values
+        self._turn(u_ND, named)
         return u_ND, swept
+
+    def _turn(self, u_ND: NDArray, named: Sequence[int]) -> None:
+        """Lets cosine and sine be those of an angle where one of them is named; warns where both are and are not."""
+        for pair in self.angles:
+            free = [column for column in pair if column not in named]
+            names = " and ".join(self.factors[column].name for column in pair)
+            if len(free) == 1:
+                (given,) = set(pair) - set(free)
+                u_ND[:, free[0]] = partner(u_ND[:, given], u_ND[0, free[0]])
+            elif not free and (off := int((np.abs(np.square(u_ND[:, pair]).sum(1) - 1) > _OFF).sum())):
+                print(
+                    f"warning: {names} are cosine and sine of an angle; those of {off} of {len(u_ND)} images are of "
+                    "none, as their squares do not add up to 1; name one of them, and the other goes with it",
+                    file=sys.stderr,
+                )
 
     def _parse(self, text: str, option: str) -> tuple[int, str]:
         name, equals, value = text.partition("=")
@@ -121,6 +158,8 @@ class Generated(NamedTuple):
     data: hdf5.ImageSet
     """What the model was trained on."""
     provenance: hdf5.Provenance
+    swept: Sequence[int]
+    """The columns of u that were swept; the last changes from image to image."""
 
     def varying(self) -> list[int]:
         """The columns of u that vary."""
@@ -169,8 +208,7 @@ def _fits_unit(unit: str) -> str:
 def _write_png(path: Path, made: Generated) -> None:
     hdf5.refuse_existing(path)
     u_ND = made.u_ND
-    across = int((u_ND[:2] != u_ND[0]).any(0).argmax())  # the last sweep's, which changes from image to image
-    down = [column for column in made.varying() if column != across]
+    *down, across = made.swept or [0]
     wide = len(np.unique(u_ND[:, across]))
     rows = made.images_NCHW.reshape(-1, wide, *made.images_NCHW.shape[1:])
     labels = [_named(made.factors[across], value) for value in u_ND[:wide, across]]
@@ -208,9 +246,9 @@ def generate(config: GenerateConfig) -> int:
     hdf5.refuse_existing(config.out)
     trained = load_run(config.run)
     generator = Generator(trained, hdf5.open_set(data_path(trained, config.data)))
-    u_ND, _ = generator.grid(config.set, config.sweep)
+    unnamed_D, residual = generator.of_image(config.like) if config.like else generator.typical()
+    u_ND, swept = generator.grid(config.set, config.sweep, unnamed_D)
     _check(config.out, u_ND, generator.factors)
-    residual = generator.residual(config.like)
     images = generator.images(u_ND, np.tile(residual, (len(u_ND), 1)))
     provenance: dict[str, str | int | float] = {
         "model": str(config.run),
@@ -219,6 +257,6 @@ def generate(config: GenerateConfig) -> int:
     }
     given = generator.data.provenance
     provenance |= {name: given[name] for name in ("image_unit", "image_origin") if name in given}
-    made = Generated(images, u_ND, generator.factors, generator.data, provenance)
+    made = Generated(images, u_ND, generator.factors, generator.data, provenance, swept)
     WRITERS[config.out.suffix](config.out, made)
     return len(images)

@@ -1,21 +1,47 @@
 """Which factor decides what is seen: `python -m hpcauxvae sensitivity RUN` -> sensitivity.json in its folder.
 
 Sobol indices of pixel statistics over the factor space, with the trained decoder in place of the simulator (Ganguli et
-al., contribution ii). Shape legend in types.py; I inputs.
+al., contribution ii). Shape legend in types.py; I inputs, Q quasi-random points.
 """
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, sobol_indices, uniform
+from scipy.stats import DegenerateDataWarning, sobol_indices
 
-from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.hdf5 import open_set, split
 from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
+from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.train.run import data_path, load_run
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")
-Indices = dict[str, dict[str, dict[str, float]]]
+Indices = dict[str, dict[str, dict[str, Score]]]
+_CODES = 4096  # images whose codes tell how a latent is distributed
+_RESAMPLES = 500
+_SLACK = 0.1  # of a share, which quasi-random points leave open
+
+
+class Input(NamedTuple):
+    """What is varied independently of all else, as its values in the data are distributed."""
+
+    name: str
+    columns: Sequence[int]
+    """Of the code in physical units (D factors, then Z - D other latents): one, or cosine and sine of an angle."""
+    values_N: NDArray
+
+    def ppf(self, share_Q: NDArray) -> NDArray[np.float64]:
+        """The value below which a share of the data lies."""
+        return np.quantile(self.values_N, share_Q)
+
+    def set(self, codes_QZ: NDArray, values_Q: NDArray) -> None:
+        """Writes values into their columns."""
+        of_angle = len(self.columns) == 2
+        codes_QZ[:, self.columns] = np.stack([np.cos(values_Q), np.sin(values_Q)] if of_angle else [values_Q], 1)
 
 
 def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
@@ -44,47 +70,109 @@ def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def sobol(generator: Generator, *, samples: int = 1024, seed: int = 0) -> Indices:
-    """Sobol indices (Sobol 2001; Saltelli et al. 2010, by scipy) of `pixel_statistics` over the factor space.
+def inputs_of(generator: Generator, seed: int) -> list[Input]:
+    """Each factor as the training data have it (an angle by its cosine and sine together), and each other latent by its
+    own marginal among codes drawn for test images: the indices are those of independent inputs."""
+    data, run, d = generator.data, generator.run, len(generator.factors)
+    train, _, test = (np.sort(part) for part in split(len(data), run.config.split_seed))
+    values_ND = data.values[train][:, generator.columns]
+    of_angles = {column for pair in generator.angles for column in pair}
+    found = [
+        Input(factor.name, [j], values_ND[np.isfinite(values_ND[:, j]), j])
+        for j, factor in enumerate(generator.factors)
+        if j not in of_angles
+    ]
+    for one, other in generator.angles:
+        angle_N = np.arctan2(values_ND[:, other], values_ND[:, one])
+        name = f"{generator.factors[one].name}, {generator.factors[other].name}"
+        found.append(Input(name, [one, other], angle_N[np.isfinite(angle_N)]))
+    test = test[:_CODES]
+    mean_NZ, logvar_NZ = run.encode(data.images[test], data.scaled()[test][:, generator.columns])
+    z_NZ = mean_NZ + np.exp(logvar_NZ / 2) * np.random.default_rng([seed, 3]).standard_normal(mean_NZ.shape)
+    return found + [Input(f"z{z + 1}", [z], z_NZ[:, z]) for z in range(d, z_NZ.shape[1])]
 
-    Factors are uniform over their ranges, the other latents N(0, 1). For each statistic and input: `first`, the share
-    of the variance that the input explains alone, and `total`, with all its interactions. samples: a power of 2.
+
+def sobol(
+    images: Callable[[NDArray], NDArray], inputs: Sequence[Input], *, samples: int = 1024, seed: int = 0
+) -> Indices:
+    """Sobol indices (Sobol 2001; Saltelli et al. 2010, by scipy) of `pixel_statistics`, with bootstrapped intervals.
+
+    images: from codes (Q, Z) in physical units. For each statistic and input: `first`, the share of the variance that
+    the input explains alone, and `total`, with all its interactions. samples: a power of 2.
     """
-    free = generator.run.config.latents - len(generator.factors)
-    names = [factor.name for factor in generator.factors] + [f"z{len(generator.factors) + i + 1}" for i in range(free)]
-    inputs = [uniform(f.low, f.high - f.low) for f in generator.factors] + [norm()] * free
+    latents = 1 + max(column for of_input in inputs for column in of_input.columns)
 
-    def function(x_IN: NDArray) -> NDArray:
-        statistics = pixel_statistics(
-            generator.images(x_IN[: len(generator.factors)].T, x_IN[len(generator.factors) :].T)
-        )
-        return np.stack(list(statistics.values()))
+    def function(x_IQ: NDArray) -> NDArray:
+        codes_QZ = np.empty((x_IQ.shape[1], latents))
+        for of_input, values_Q in zip(inputs, x_IQ, strict=True):
+            of_input.set(codes_QZ, values_Q)
+        return np.stack(list(pixel_statistics(images(codes_QZ)).values()))
 
-    found = sobol_indices(func=function, n=samples, dists=inputs, rng=np.random.default_rng(seed))
+    found = sobol_indices(func=function, n=samples, dists=list(inputs), rng=np.random.default_rng(seed))
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # a statistic that is the same in all images
+        np.random.seed(seed % 2**32)
+        spread = found.bootstrap(n_resamples=_RESAMPLES)
+    kinds = {"first": (found.first_order, spread.first_order), "total": (found.total_order, spread.total_order)}
+
+    def score(kind: str, i: int, j: int) -> Score:
+        value, interval = kinds[kind][0], kinds[kind][1].confidence_interval
+        own, low, high = np.nan_to_num([value[i, j], interval.low[i, j], interval.high[i, j]]).tolist()
+        return Score(value=own, low=low, high=high, n=samples)
+
     return {
-        statistic: {
-            name: {"first": float(found.first_order[i, j]), "total": float(found.total_order[i, j])}
-            for j, name in enumerate(names)
-        }
+        statistic: {of_input.name: {kind: score(kind, i, j) for kind in kinds} for j, of_input in enumerate(inputs)}
         for i, statistic in enumerate(STATISTICS)
     }
 
 
+def remarks(indices: Indices) -> Iterator[str]:
+    """Where the indices of a statistic cannot be shares of its variance, or are not told from 0."""
+    for statistic, of_inputs in indices.items():
+        above = [
+            f"{name} {s['total']['value']:.2f}" for name, s in of_inputs.items() if s["total"]["value"] > 1 + _SLACK
+        ]
+        alone = sum(s["first"]["value"] for s in of_inputs.values())
+        if above or alone > 1 + _SLACK:
+            why = f"a total index above 1 ({', '.join(above)})" if above else f"first indices add up to {alone:.2f}"
+            yield (
+                f"{statistic}: {why}: no shares of a variance, which some extreme images decide here; look at the "
+                "intervals, and take more --samples"
+            )
+        negative = [name for name, s in of_inputs.items() if s["first"]["value"] < 0 < s["first"]["high"]]
+        if negative and not above:
+            yield f"{statistic}: a first index below 0 is not told from 0: {', '.join(negative)}"
+
+
 def table(indices: Indices) -> str:
-    """A row for each input, first-order and total index of each statistic."""
+    """A row for each input, first-order and total index of each statistic with half the width of their intervals."""
     inputs = list(indices[STATISTICS[0]])
-    lines = [f"{'first / total':16}" + "".join(f"{name:>16}" for name in STATISTICS)]
+    wide = max(16, *(len(name) + 2 for name in inputs))
+    lines = [f"{'first / total':{wide}}" + "".join(f"{name:>24}" for name in STATISTICS)]
     for name in inputs:
         cells = (indices[statistic][name] for statistic in STATISTICS)
-        lines.append(f"{name:16}" + "".join(f"{cell['first']:8.3f} /{cell['total']:6.3f}" for cell in cells))
-    return "\n".join(lines)
+        lines.append(
+            f"{name:{wide}}" + "".join(f"{_cell(cell['first']):>13} /{_cell(cell['total'])}" for cell in cells)
+        )
+    return "\n".join([*lines, *(f"- {remark}" for remark in remarks(indices))])
+
+
+def _cell(score: Score) -> str:
+    return f"{score['value']:.2f}±{(score['high'] - score['low']) / 2:.2f}"
 
 
 def sensitivity(config: SensitivityConfig) -> str:
     """Writes sensitivity.json into the folder of the run; returns its table. Raises InputError."""
     trained = load_run(config.run)
     generator = Generator(trained, open_set(data_path(trained, config.data)))
-    indices = sobol(generator, samples=config.samples, seed=config.seed)
+    d = len(generator.factors)
+    indices = sobol(
+        lambda codes_QZ: generator.images(codes_QZ[:, :d], codes_QZ[:, d:]),
+        inputs_of(generator, config.seed),
+        samples=config.samples,
+        seed=config.seed,
+    )
     out = config.run / "sensitivity.json"
-    write_json(out, {"samples": config.samples, "seed": config.seed, "indices": indices})
+    said = list(remarks(indices))
+    write_json(out, {"samples": config.samples, "seed": config.seed, "indices": indices, "remarks": said})
     return f"{table(indices)}\nwritten: {out}"

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from helpers.trainings import FACTORS, alone, blobs, config
-from hpcauxvae.data.hdf5 import open_set, validate
+from hpcauxvae.data.hdf5 import open_set, split, validate, write
 from hpcauxvae.evaluate import command, generate, sensitivity
 from hpcauxvae.evaluate.command import GenerateConfig, SensitivityConfig
 from hpcauxvae.train.run import load_run
@@ -64,18 +64,77 @@ def test_what_a_launcher_left_in_the_environment_does_not_matter(folder: Path, t
     assert command.sensitivity([str(folder / "run"), "--samples", "2"]) == 0
 
 
-def test_a_factor_that_is_not_named_stands_at_the_middle_and_other_latents_at_zero(
+def median(folder: Path, column: int) -> float:
+    """Of a factor in the training split."""
+    data = open_set(folder / "blobs.h5")
+    return float(np.median(data.values[split(len(data), 0)[0], column]))
+
+
+def test_a_factor_that_is_not_named_stands_at_its_median_and_other_latents_at_zero(
     folder: Path, tmp_path: Path
 ) -> None:
     from astropy.io import fits
 
+    radius = median(folder, 0)
+
     out = tmp_path / "sweep.fits"
     generate.generate(GenerateConfig(run=folder / "run", out=out, sweep=("g1=0:0.4:2",)))
     with fits.open(out) as file:
-        assert file["FACTORS"].data["radius"].tolist() == pytest.approx([0.55, 0.55])
+        assert file["FACTORS"].data["radius"].tolist() == pytest.approx([radius, radius])
         assert file["FACTORS"].columns["radius"].unit == "arcsec"
         assert file[0].header["BUNIT"] == "counts"
-        np.testing.assert_allclose(file[0].data[1], decoded(folder, [0.55, 0.4]), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(file[0].data[1], decoded(folder, [radius, 0.4]), rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_keeps_the_factors_that_nobody_named(folder: Path, tmp_path: Path) -> None:
+    """Its labels; where a label is missing, or in another unit, what its code tells."""
+    data, run = open_set(folder / "blobs.h5"), load_run(folder / "run")
+    values = data.values.copy()
+    values[8, 1] = np.nan
+    other = (FACTORS[0], FACTORS[1]._replace(unit="%"), FACTORS[2])
+    write(tmp_path / "missing.h5", data.images, values, FACTORS, {})
+    write(tmp_path / "unit.h5", data.images, data.values, other, {})
+    of_code = float(FACTORS[1].unscale(run.encode(data.images[8][None], values[:1, :2])[0][0, 1]))
+    for number, (like, g1) in enumerate(
+        [("missing.h5:7", values[7, 1]), ("missing.h5:8", of_code), ("unit.h5:8", of_code)]
+    ):
+        out = tmp_path / f"{number}.h5"
+        generate.generate(
+            GenerateConfig(run=folder / "run", out=out, like=f"{tmp_path}/{like}", sweep=("radius=.2:.4:2",))
+        )
+        made = open_set(out)
+        assert made.provenance["g1"] == pytest.approx(g1)
+        np.testing.assert_allclose(made.images[1], decoded(folder, [0.4, g1], int(like[-1])), rtol=1e-4, atol=1e-4)
+
+
+def turning(folder: Path) -> generate.Generator:
+    """A generator of heavy-tailed size, and cosine and sine of an angle, whose decoder shows its codes."""
+    rng = np.random.default_rng(0)
+    turn, size = rng.uniform(0, 2 * np.pi, 200), rng.lognormal(size=200)
+    factors = (Factor("c", "", -1, 1), Factor("size", "", 0, 100), Factor("s", "", -1, 1))
+    values = np.stack([np.cos(turn), size, np.sin(turn)], 1)
+    write(folder / "turning.h5", rng.random((200, 1, 4, 4)), values, factors, {})
+    run = SimpleNamespace(
+        model=SimpleNamespace(GUIDED=True),
+        state={"factors": [list(factor) for factor in factors]},
+        config=SimpleNamespace(aux_names=("s", "c", "size"), split_seed=0, latents=4),
+        encode=lambda images, u_ND: (np.zeros((len(images), 4)), np.zeros((len(images), 4))),
+    )
+    return generate.Generator(run, open_set(folder / "turning.h5"))  # type: ignore[arg-type]
+
+
+def test_of_an_angle_the_other_side_goes_with_the_one_that_is_named(tmp_path: Path, capsys) -> None:
+    generator = turning(tmp_path)
+    typical_D, residual = generator.typical()
+    assert typical_D[2] < 2 and residual.tolist() == [0]  # the middle of its range is 50
+    assert np.square(typical_D[:2]).sum() == pytest.approx(1)
+    u_ND, swept = generator.grid((), ("c=-1:1:5",), np.array([-0.6, 0.8, 3.0]))
+    assert swept == [1] and u_ND[:, 2].tolist() == [3] * 5
+    np.testing.assert_allclose(u_ND[:, 0], [0, -np.sqrt(0.75), -1, -np.sqrt(0.75), 0], atol=1e-9)
+    assert capsys.readouterr().err == ""
+    u_ND, _ = generator.grid(("s=0",), ("c=-1:1:5",), typical_D)
+    assert u_ND[:, 1].tolist() == [-1, -0.5, 0, 0.5, 1] and u_ND[:, 0].tolist() == [0] * 5
+    assert "warning: s and c are cosine and sine of an angle; those of 3 of 5 images" in capsys.readouterr().err
 
 
 def test_a_picture_has_a_row_for_each_value_of_the_first_sweep(folder: Path, tmp_path: Path) -> None:
@@ -107,7 +166,9 @@ def test_each_picture_stands_beside_the_factors_that_it_was_drawn_for(
     for row, name, labels in zip(drawn["images"], drawn["names"], drawn["labels"], strict=True):
         for image, label in zip(row, labels, strict=True):
             said = dict(text.split()[:2] for text in [*name.split("\n"), label] if text)
-            factors = [float(said.get("radius", 0.55)), float(said.get("g1", 0))]
+            factors = [float(said.get(name, median(folder, column))) for column, name in enumerate(("radius", "g1"))]
+            if not sweep:  # the label has three digits
+                factors[0] = median(folder, 0)
             np.testing.assert_allclose(image[:, ::-1], decoded(folder, factors), rtol=1e-4, atol=1e-4)
 
 
@@ -155,7 +216,6 @@ def test_a_file_that_is_there_is_refused_before_any_work(
 def test_what_a_kind_of_file_cannot_take_is_refused_before_any_work(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sweep: tuple[str, ...], words: str
 ) -> None:
-    monkeypatch.setattr(generate.Generator, "residual", None)
     monkeypatch.setattr(generate.Generator, "images", None)
     with pytest.raises(InputError, match=words):
         generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / name, sweep=sweep))
@@ -219,13 +279,58 @@ def test_indices_of_a_sum_and_a_product() -> None:
         value = 4 + 2 * u_N + 0.5 * residual_NR[:, 0] ** 2 * u_N + residual_NR[:, 0]
         return value[:, None, None, None]
 
-    run = SimpleNamespace(config=SimpleNamespace(latents=2))
-    stand_in = SimpleNamespace(run=run, factors=[Factor("u", "", 1, 3)], images=images)
-    found = sensitivity.sobol(stand_in, samples=8192)["sum"]  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    inputs = [
+        sensitivity.Input("u", [0], rng.uniform(1, 3, 200_000)),
+        sensitivity.Input("z2", [1], rng.standard_normal(200_000)),
+    ]
+    found = sensitivity.sobol(lambda codes_QZ: images(codes_QZ[:, :1], codes_QZ[:, 1:]), inputs, samples=1024)
     first_u, first_z, both = 6.25 / 3, 1.5, 0.5 / 3
     variance = first_u + first_z + both
-    assert found["u"] == pytest.approx({"first": first_u / variance, "total": (first_u + both) / variance}, abs=0.03)
-    assert found["z2"] == pytest.approx({"first": first_z / variance, "total": (first_z + both) / variance}, abs=0.03)
+    expected = {"u": (first_u, first_u + both), "z2": (first_z, first_z + both)}
+    for name, shares in expected.items():
+        for kind, share in zip(("first", "total"), shares, strict=True):
+            score = found["sum"][name][kind]
+            assert score["value"] == pytest.approx(share / variance, abs=0.06)
+            assert score["low"] < share / variance < score["high"]
+            assert 0 < score["high"] - score["low"] < 0.3
+    assert list(sensitivity.remarks({"sum": found["sum"]})) == []
+
+
+def test_inputs_are_drawn_as_the_data_have_them(tmp_path: Path) -> None:
+    """Sizes from the labels, an angle as one input, residual latents from the codes of test images."""
+    generator = turning(tmp_path)
+    generator.run.encode = lambda images, u_ND: (  # type: ignore[method-assign]
+        np.full((len(images), 4), 7.0),
+        np.full((len(images), 4), np.log(0.25)),
+    )
+    size, angle, z4 = sensitivity.inputs_of(generator, 0)
+    assert [size.name, angle.name, z4.name] == ["size", "s, c", "z4"]
+    assert size.ppf(np.array([0.5]))[0] == generator.typical()[0][2]
+    codes_QZ = np.zeros((5, 4))
+    angle.set(codes_QZ, np.linspace(-3, 3, 5))
+    np.testing.assert_allclose(np.square(codes_QZ[:, :2]).sum(1), 1)
+    assert z4.values_N.mean() == pytest.approx(7, abs=0.5) and z4.values_N.std() == pytest.approx(0.5, abs=0.2)
+
+
+def test_indices_that_are_no_shares_are_remarked_on() -> None:
+    def cell(first: float, total: float) -> dict[str, Any]:
+        return {
+            kind: {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 8}
+            for kind, value in (("first", first), ("total", total))
+        }
+
+    indices = {
+        "sum": {"a": cell(0.6, 0.7), "b": cell(0.3, 0.4)},
+        "size": {"a": cell(0.1, 5.9), "b": cell(-0.02, 0.3)},
+        "e1": {"a": cell(0.9, 0.9), "b": cell(0.5, 0.5)},
+        "e2": {"a": cell(0.9, 0.9), "b": cell(-0.02, 0.01)},
+    }
+    size, e1, e2 = sensitivity.remarks(indices)  # type: ignore[arg-type]
+    assert size.startswith("size: a total index above 1 (a 5.90): no shares of a variance")
+    assert e1.startswith("e1: first indices add up to 1.40: no shares")
+    assert e2 == "e2: a first index below 0 is not told from 0: b"
+    assert "- size: a total index above 1" in sensitivity.table(dict.fromkeys(sensitivity.STATISTICS, indices["size"]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +349,7 @@ def test_the_command_writes_every_index(folder: Path, capsys: pytest.CaptureFixt
     written = json.loads((folder / "run" / "sensitivity.json").read_text())
     assert set(written["indices"]) == set(sensitivity.STATISTICS)
     assert list(written["indices"]["size"])[:3] == ["radius", "g1", "z3"]
+    assert set(written["indices"]["size"]["z3"]["total"]) == {"value", "low", "high", "n"}
     assert "radius" in capsys.readouterr().out
     with pytest.raises(InputError, match="samples = 10; allowed: powers of 2"):
         SensitivityConfig(run=folder, samples=10)
