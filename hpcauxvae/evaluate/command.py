@@ -38,6 +38,9 @@ class EvaluateConfig:
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     pictures: bool = True
     """Draw the pictures, which take longer than the scores of a small set."""
+    control: bool = True
+    """Ask for images with the factors of others, and have a reader find what they show. It is a network that is trained
+    once for a data set, about a minute of a core, and kept beside it (in the run's folder where that cannot be)."""
 
     def __post_init__(self) -> None:
         if self.images < 2:
@@ -74,12 +77,13 @@ class GenerateConfig:
     """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
     paths are escaped there as in a Python string."""
     set: tuple[str, ...] = ()
-    """Factors held at a value, NAME=VALUE in the factor's unit; those not named stand at the middle of their range."""
+    """Factors held at a value, NAME=VALUE in the factor's unit. Those not named stand at the median of the training
+    data, or with --like at the image's own; of an angle's cosine and sine the other goes with the one named."""
     sweep: tuple[str, ...] = ()
     """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last of them varying fastest."""
     like: str | None = None
-    """FILE.h5:NUMBER: give the image of this sample new factors; the other latents keep what they hold of it.
-    Without it they are 0, the mean of their prior."""
+    """FILE.h5:NUMBER: give the image of this sample new factors. Those not named stay its own (its labels; without a
+    label what its code tells), and so do the other latents. Without --like these are 0, the mean of their prior."""
     data: Path | None = None
     """Where the run's data set lies now; the recorded path if not given."""
 
@@ -88,9 +92,10 @@ class GenerateConfig:
 class SensitivityConfig:
     """Which factor decides what is seen: Sobol indices of pixel statistics for a trained model, into sensitivity.json.
 
-    Of each statistic's variance, the share that an input causes alone (first) and with all others (total). Inputs: the
-    auxiliary variables over their ranges, the other latents by N(0, 1). Statistics: sum and peak of the pixels, size
-    (root of half the trace of their second moments, in pixels), and ellipticity e1, e2.
+    Of each statistic's variance, the share that an input causes alone (first) and with all others (total), with 95 %
+    intervals. Inputs, independent of one another: each auxiliary variable as the training data have it (an angle by its
+    cosine and sine together), each other latent as the codes of the test images have it. Statistics: sum and peak of
+    the pixels, size (root of half the trace of their second moments, in pixels), and ellipticity e1, e2.
     """
 
     run: Path

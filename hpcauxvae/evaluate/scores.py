@@ -7,6 +7,7 @@ stands beside its ceiling.
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
-from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import correlate
@@ -103,7 +105,21 @@ class Evaluator:
             noiseless=None if match is None else np.array(match.images[shown]),
         )
 
-    def scores(self, scored: Scored) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    @cached_property
+    def reader(self) -> Reader | None:
+        """Of the factors of an image; trained on the first call unless it lies beside the data set."""
+        folder = self.config.out or self.config.run
+        return reader_of(self.data, self.run.config.split_seed, folder, self.device)
+
+    def counterfactuals(self, scored: Scored) -> control.Counterfactuals | None:
+        """Images of a set with the factors of others; None where they are not wanted, or cannot be asked for."""
+        if not (self.config.control and self._guiding()):
+            return None
+        return control.counterfactuals(self.run, scored.data, scored.index_N, self.config.seed)
+
+    def scores(
+        self, scored: Scored, asked: control.Counterfactuals | None = None
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The block of metrics.json for a set, and the image scores of each of its M images.
 
         Without auxiliary factors there are no scores of codes.
@@ -132,6 +148,8 @@ class Evaluator:
             ceiling = score_images(scored.originals, scored.noiseless, maximum)
             block["noiseless"] = ceiling.means
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
+        if asked is not None:
+            block["control"] = control.score(asked, self.reader, scored.data, self.aux)
         block["verdicts"] = verdicts(block)  # last: they look at all the others
         return block, per_image
 
@@ -258,12 +276,16 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     (out / "metrics.json").unlink(missing_ok=True)  # it comes last: never beside the codes of another evaluation
     for scored in evaluator.sets():
         print(f"scoring {scored.name}: {len(scored.index_N)} samples", file=sys.stderr, flush=True)
-        block, per_image = evaluator.scores(scored)
+        asked = evaluator.counterfactuals(scored)
+        block, per_image = evaluator.scores(scored, asked)
         metrics["sets"][scored.name] = block
         write_codes(out / f"codes-{scored.name}.h5", scored, per_image)
         if config.pictures:
             print(f"drawing {scored.name}", file=sys.stderr, flush=True)
             evaluator.draw(scored, block, per_image, folder)
+            if asked is not None:
+                path = folder / f"control-{scored.name}.png"
+                control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
     if config.pictures and rows:  # none in a run that stopped in its first epoch
         pictures.training_curves(rows, folder / "training.png")
     write_json(out / "metrics.json", metrics)

@@ -14,8 +14,24 @@ def table(sets: dict[str, Any]) -> str:
                 lines.append(_table_row(score_name, score, score.get("attainable")))
         for score_name in ("ssim", "mse"):
             lines.append(_table_row(score_name, block["images"][score_name], ceilings.get(score_name)))
+        lines += _control_rows(block.get("control") or {})
         lines += [f"  - {line}" for line in block["verdicts"]]
     return "\n".join(lines)
+
+
+def _control_rows(block: dict[str, Any]) -> list[str]:
+    """What the reader finds beside what it finds in real images; then the image distances of counterfactuals."""
+    rows = []
+    for factor, found in (block.get("effectiveness") or {}).items():
+        for name, label in (("r", "asked and read, r"), ("slope", "slope")):
+            rows.append(_table_row(f"{factor}: {label}", found["asked"][name], found["real"][name]["value"]))
+    if block:
+        composition = block["composition"]
+        again = f"composition, {composition['cycles']} times"
+        named = {"composition": composition["once"], again: composition["again"]}
+        named |= {name: block[name] for name in ("reversibility", "minimality")}
+        rows += [_table_row(name, score, None) for name, score in named.items() if score]
+    return rows
 
 
 def _table_row(name: str, score: dict[str, Any], ceiling: float | None) -> str:

@@ -1,0 +1,153 @@
+"""Is what comes out what was asked for? Counterfactuals of a run, and what an independent reader finds in them.
+
+Pairs (A, B) of images that no training saw: A's residual latents are decoded with the factors of B, all of them, so
+that what is asked for exists, and cosine and sine stay those of one angle. The scores are in metrics/control.py. Shape
+legend in types.py; P pairs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.reader import Reader
+from hpcauxvae.metrics.control import agreement, distance, minimality
+from hpcauxvae.train.run import Run
+from hpcauxvae.types import Factor
+
+PAIRS = 512
+"""Pairs at most."""
+FEWEST = 20
+"""Pairs without which nothing is said of what steers."""
+CYCLES = 5
+"""Times that an image is encoded and decoded for the second number of composition."""
+_IN_USE = 0.01  # variance of a latent's means over that of its posteriors
+_SHOWN, _NAMED = 8, 6  # pairs in the picture, and factors named there
+
+
+class Counterfactuals(NamedTuple):
+    """Pairs (A, B) under a model; images (P, C, H, W) in linear data units, factors (P, D) scaled."""
+
+    a: NDArray
+    b: NDArray
+    u_a: NDArray
+    u_b: NDArray
+    reconstruction: NDArray
+    """A, decoded from its own code."""
+    asked: NDArray
+    """A with the factors of B."""
+    back: NDArray
+    """`asked`, encoded and decoded with the factors of A."""
+    cycled: NDArray
+    """A, encoded and decoded `CYCLES` times."""
+    own: NDArray
+    """(P, R) A's code in the residual latents that are in use."""
+    changed: NDArray
+    """The same of `asked`."""
+
+
+def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Counterfactuals | None:
+    """The pairs of some samples of a data set; None where fewer than two have all guided factors measured."""
+    columns = data.column(run.config.aux_names)
+    d = len(columns)
+    u_ND = data.scaled()[:, columns]
+    rows = index_N[np.isfinite(u_ND[index_N]).all(1)]
+    if len(rows) < 2:
+        return None
+    a_P = np.random.default_rng([seed, 2]).permutation(rows)[:PAIRS]
+    b_P = np.roll(a_P, 1)
+    images, u_a, u_b = np.array(data.images[a_P]), u_ND[a_P], u_ND[b_P]
+    code, logvar = run.encode(images, u_a)
+    reconstruction = run.decode(code)
+    asked = run.decode(np.concatenate([u_b, code[:, d:]], 1))
+    changed = run.encode(asked, u_b)[0]
+    cycled = reconstruction
+    for _ in range(CYCLES - 1):
+        cycled = run.decode(run.encode(cycled, u_a)[0])
+    kept = d + np.flatnonzero(code[:, d:].var(0) > _IN_USE * np.exp(logvar[:, d:]).mean(0))
+    return Counterfactuals(
+        a=images,
+        b=np.roll(images, 1, 0),
+        u_a=u_a,
+        u_b=u_b,
+        reconstruction=reconstruction,
+        asked=asked,
+        back=run.decode(np.concatenate([u_a, changed[:, d:]], 1)),
+        cycled=cycled,
+        own=code[:, kept],
+        changed=changed[:, kept],
+    )
+
+
+def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names: Sequence[str]) -> dict[str, Any]:
+    """The block `control` of metrics.json.
+
+    `effectiveness`: for each guided factor that the reader reads, what it finds where the image was asked for, and, as
+    ceilings, in real images and in reconstructions (metrics.control.agreement); None where reader or pairs are missing.
+    """
+    apart = made.b
+    block: dict[str, Any] = {
+        "pairs": len(made.a),
+        "effectiveness": None,
+        "composition": {
+            "once": distance(made.a, made.reconstruction, apart),
+            "again": distance(made.a, made.cycled, apart),
+            "cycles": CYCLES,
+        },
+        "reversibility": distance(made.a, made.back, apart),
+        "minimality": minimality(made.own, made.changed) if made.own.shape[1] else None,
+    }
+    if reader is None or len(made.a) < FEWEST:
+        return block
+    columns = data.column(aux_names)
+    known = [j for j, column in enumerate(columns) if column in reader.columns]
+    place = [reader.columns.index(columns[j]) for j in known]
+    factors = [data.factors[columns[j]] for j in known]
+    widths_D = np.array([factor.high - factor.low for factor in factors])
+    found = {
+        name: agreement(u_PD[:, known], reader.read(images)[:, place], widths_D)
+        for name, u_PD, images in (
+            ("asked", made.u_b, made.asked),
+            ("real", made.u_a, made.a),
+            ("reconstruction", made.u_a, made.reconstruction),
+        )
+    }
+    block["effectiveness"] = {
+        factor.name: {name: next(scores) for name, scores in found.items()} | {"unit": factor.unit}
+        for factor in factors
+    }
+    return block
+
+
+def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names: Sequence[str], path: Path) -> None:
+    """A, its reconstruction, A with the factors of B, and B: a column for each of some pairs, with what was asked for
+    and read above the third."""
+    columns = data.column(aux_names)
+    rows = np.linspace(0, len(made.a) - 1, _SHOWN).astype(int)
+    images = np.stack([part[rows] for part in (made.a, made.reconstruction, made.asked, made.b)])
+    read = None if reader is None else reader.read(made.asked[rows])
+
+    def label(row: int, number: int) -> str:
+        lines = []
+        for j, column in enumerate(columns[:_NAMED]):
+            factor, text = data.factors[column], "–"
+            if reader is not None and read is not None and column in reader.columns:
+                text = _short(factor, read[number, reader.columns.index(column)])
+            lines.append(f"{_short(factor, made.u_b[row, j])} / {text}")
+        return "\n".join(lines)
+
+    none = [""] * len(rows)
+    labels = [none, none, [label(row, number) for number, row in enumerate(rows)], none]
+    above = "\n".join(["above it\nasked / read:", *aux_names[:_NAMED]])
+    names = ["A", "its reconstruction", f"A with the\nfactors of B;\n{above}", "B"]
+    pictures.traversal(pictures.upright(images, data), names, labels, path, unit=pictures.image_unit(data))
+
+
+def _short(factor: Factor, scaled: NDArray) -> str:
+    """A value in the factor's unit, to a hundredth of its range or finer."""
+    digits = 2 - int(np.floor(np.log10(factor.high - factor.low)))
+    return f"{round(float(factor.unscale(scaled)), digits) + 0.0:g}"

@@ -1,0 +1,213 @@
+"""A network that reads the factors of an image, trained once for a data set on its training split alone.
+
+It knows no run: what it finds in a decoded image tells whether the image shows what was asked for (control.py), and
+what it finds in real test images is the ceiling. Shape legend in types.py; R factors that are read.
+"""
+
+import copy
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.runtime.progress import Progress
+from hpcauxvae.train import checkpoint
+from hpcauxvae.types import InputError
+
+READ = ("continuous", "ordinal", "periodic")
+"""Kinds of factors that are read: a number stands for them."""
+FEWEST = 200
+"""Training images without which there is no reader."""
+_VERSION = 1  # of the network and its training: a reader of another version is trained anew
+_PIXELS = 2.2e8  # shown in all, channels not counted: about a minute of one core
+_MOST_EPOCHS = 40
+_MOST_BYTES = 512 << 20  # of images held in memory
+_SIDE = 64  # larger images are averaged down to it
+_BATCH, _PART = 64, 512
+_LOOKS, _PATIENCE = 25, 8  # at the validation images
+_RATE = 2e-3
+_VALIDATION = 2048
+
+
+class Network(nn.Module):
+    """(B, C, H, W) in linear data units -> R factors, standardised.
+
+    The image is seen on three scales: less the mean pixel over the standard deviation of all, the same through asinh,
+    and divided by its own largest value. Convolutions of stride 2 halve it down to 4 pixels, and hidden layers follow;
+    an image of at most 8 pixels has the hidden layers alone.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    centre_R: Tensor
+    spread_R: Tensor
+
+    def __init__(self, shape: tuple[int, int, int], factors: int) -> None:
+        super().__init__()
+        channels, *size = shape
+        self.pool = -(-max(size) // _SIDE)
+        for name, start in (("mean", 0), ("deviation", 1)):
+            self.register_buffer(name, torch.full((channels, 1, 1), float(start)))
+        for name, start in (("centre_R", 0), ("spread_R", 1)):
+            self.register_buffer(name, torch.full((factors,), float(start)))
+        side = [-(-pixels // self.pool) for pixels in size]
+        layers: list[nn.Module] = []
+        before, widths = 3 * channels, [16, 32, 48, 64]
+        while max(side) > (4 if layers else 8):
+            after = widths.pop(0) if widths else 64
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+            before, side = after, [(pixels + 1) // 2 for pixels in side]
+        layers.append(nn.Flatten())
+        for inputs, outputs in ((before * side[0] * side[1], 256), (256, 64)):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(64, factors))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Standardised factors (B, R)."""
+        if self.pool > 1:
+            images_BCHW = functional.avg_pool2d(images_BCHW, self.pool, ceil_mode=True, count_include_pad=False)
+        scaled = (images_BCHW - self.mean) / self.deviation
+        largest = images_BCHW.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(scaled.dtype).tiny)
+        seen = torch.cat([scaled, torch.asinh(10 * scaled), images_BCHW / largest], 1)
+        return torch.as_tensor(self.layers(seen))
+
+    def standardise(self, images: NDArray, u_NR: NDArray) -> None:
+        """Takes the scales from training images and factors."""
+        some = images[:: max(1, len(images) // 2048)].astype(np.float64)
+        for buffer, values in (
+            (self.mean, some.mean((0, 2, 3))[:, None, None]),
+            (self.deviation, np.maximum(some.std((0, 2, 3)), 1e-30)[:, None, None]),
+            (self.centre_R, np.nanmean(u_NR, 0)),
+            (self.spread_R, np.nanstd(u_NR, 0)),
+        ):
+            buffer.copy_(torch.from_numpy(values))
+
+    def standardised(self, u_NR: NDArray) -> Tensor:
+        """Scaled factors as the network gives them."""
+        return (self.tensor(u_NR) - self.centre_R) / self.spread_R
+
+    @torch.no_grad()
+    def read(self, images: Any, rows: NDArray) -> NDArray[np.float64]:
+        """Scaled factors (N, R) of the images of these rows, (., C, H, W) in linear data units."""
+        parts = [self(self.tensor(images[rows[i : i + _PART]])) for i in range(0, len(rows), _PART)]
+        return (torch.cat(parts) * self.spread_R + self.centre_R).double().cpu().numpy()
+
+    def tensor(self, values: NDArray) -> Tensor:
+        """Numbers where the network is."""
+        return torch.from_numpy(np.asarray(values)).to(self.centre_R.device, torch.float32)
+
+
+class Reader(NamedTuple):
+    """A trained network, and the factors that it reads."""
+
+    network: Network
+    columns: list[int]
+    """Of the factors of the data set."""
+
+    def read(self, images: NDArray) -> NDArray[np.float64]:
+        """Scaled factors (N, R) of images (N, C, H, W) in linear data units."""
+        return self.network.read(images, np.arange(len(images)))
+
+
+def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.device) -> Reader | None:
+    """The reader of a data set: from the file beside it, or in `folder`; else it is trained, and kept there.
+
+    folder: where it is kept if the folder of the data cannot be written. None where too few training images are there.
+    Raises InputError where no folder takes the file.
+    """
+    train, validation, _ = split(len(data), split_seed)
+    columns = [number for number, factor in enumerate(data.factors) if factor.kind in READ]
+    if len(train) < FEWEST or not columns:
+        return None
+    identity = {
+        "reader": _VERSION,
+        "fingerprint": data.fingerprint,
+        "trained_on": hashlib.sha256(np.sort(train).astype("<i8").tobytes()).hexdigest()[:16],
+        "factors": [list(data.factors[column]) for column in columns],
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(data.shape, len(columns)).to(device)
+    name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}.safetensors"
+    paths = [place / name for place in (data.path.parent, folder)]
+    if not any(_load(network, path, identity) for path in paths):
+        _train(network, data, columns, train, validation)
+        _keep(network, paths, identity)
+    return Reader(network.eval(), columns)
+
+
+def _keep(network: Network, paths: list[Path], identity: dict[str, Any]) -> None:
+    for path in paths:
+        try:
+            checkpoint.write(path, network.state_dict(), identity)
+        except InputError:
+            if path == paths[-1]:
+                raise
+        else:
+            print(f"the reader is kept as {path}", file=sys.stderr, flush=True)
+            return
+
+
+def _load(network: Network, path: Path, identity: dict[str, Any]) -> bool:
+    """Whether a file holds the weights of this very reader, which the network then has."""
+    if not path.is_file():
+        return False
+    try:
+        tensors, state = checkpoint.read(path)
+        if state != identity:
+            return False
+        network.load_state_dict(tensors)
+    except (InputError, RuntimeError) as error:
+        print(f"warning: {error}; the reader is trained anew", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _train(network: Network, data: ImageSet, columns: list[int], train: NDArray, validation: NDArray) -> None:
+    """Least squares of the standardised factors by Adam, a missing label left out; kept is what validates best.
+
+    The number of steps depends on sizes alone, never on the clock.
+    """
+    rng = np.random.default_rng(0)
+    most = max(FEWEST, _MOST_BYTES // (int(np.prod(data.shape)) * data.images.dtype.itemsize))
+    shown, held_out = np.sort(rng.permutation(train)[:most]), np.sort(rng.permutation(validation)[:_VALIDATION])
+    images, u_NR = np.array(data.images[shown]), data.scaled()[:, columns]
+    network.standardise(images, u_NR[shown])
+    targets_NR = network.standardised(u_NR)
+    pixels = int(np.prod([-(-side // network.pool) for side in data.shape[1:]]))
+    steps = max(_LOOKS, int(min(_PIXELS / pixels, _MOST_EPOCHS * len(shown))) // _BATCH)
+    order = np.concatenate([rng.permutation(len(shown)) for _ in range(-(-steps * _BATCH // len(shown)))])
+    optimizer = torch.optim.Adam(network.parameters(), _RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, steps, pct_start=0.2)
+    best, weights, since = np.inf, network.state_dict(), 0
+    with Progress(steps, "step", title="training a reader of the factors", lines_to=sys.stderr) as progress:
+        for step in range(1, steps + 1):
+            batch = order[(step - 1) * _BATCH : step * _BATCH]
+            optimizer.zero_grad()
+            _loss(network(network.tensor(images[batch])), targets_NR[shown[batch]]).backward()
+            optimizer.step()
+            schedule.step()
+            progress.advance()
+            if step % (steps // _LOOKS) == 0:
+                error = float(_loss(network.standardised(network.read(data.images, held_out)), targets_NR[held_out]))
+                if error < best:
+                    best, weights, since = error, copy.deepcopy(network.state_dict()), -1
+                since += 1
+                if since == _PATIENCE:
+                    break
+            if progress.is_due():
+                progress.say(f"validation error {best:.4f} of the variance")
+    network.load_state_dict(weights)
+
+
+def _loss(read_BR: Tensor, u_BR: Tensor) -> Tensor:
+    """Mean squared error, labels that are missing left out."""
+    measured = ~u_BR.isnan()
+    return torch.where(measured, read_BR - u_BR.nan_to_num(), 0).square().sum() / measured.sum().clamp(min=1)

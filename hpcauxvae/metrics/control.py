@@ -1,0 +1,84 @@
+"""Does an image show what was asked for? The scores by which counterfactual models are judged.
+
+Monteiro et al. (ICLR 2023): composition, effectiveness, reversibility; minimality is the nearness to the image that one
+began with in the counterfactual latent divergence of Melistas et al. (NeurIPS 2024). Here are arrays alone; the images
+and the reader that finds factors in them are made in evaluate/control.py.
+
+Shape suffixes: P pairs of images, in random order; D factors; R residual latents; G groups left out.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.metrics.codes import GROUPS
+from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, mean_score, ratio_score
+
+
+def agreement(asked_PD: NDArray, read_PD: NDArray, widths_D: NDArray) -> Iterator[dict[str, Score]]:
+    """Effectiveness: how what is read follows what was asked for, for each of D factors on the scale [0, 1].
+
+    `r`, the signed correlation; `slope` of read on asked; `own`, the slope where all D factors explain what is read
+    (least squares), so that a factor that is followed only because it goes with another has none; `error`, the root
+    mean square difference, in the unit of which widths_D make the scale. Intervals by the grouped jackknife. A column
+    that does not vary has r and slopes 0.
+    """
+    n, d = asked_PD.shape
+    columns = np.concatenate([np.ones((n, 1)), asked_PD, read_PD], 1)
+    groups = np.array_split(columns, min(GROUPS, n))
+    sums = np.stack([group.T @ group for group in groups])
+    whole, without = _fits(sums.sum(0)[None], d), _fits(sums.sum(0) - sums, d)
+    for j in range(d):
+        scores = {
+            name: jackknife_score(float(whole[name][0, j]), without[name][:, j], n, limits)
+            for name, limits in (("r", (-1, 1)), ("slope", (-np.inf, np.inf)), ("own", (-np.inf, np.inf)))
+        }
+        replicates = without["error"][:, j] * widths_D[j]
+        error = jackknife_score(float(whole["error"][0, j] * widths_D[j]), replicates, n, (0, np.inf))
+        yield {**scores, "error": error}
+
+
+def _fits(sums_GKK: Array, d: int) -> dict[str, Array]:
+    """Of sums of products of the columns (1, asked, read), (G, 1 + 2 D, 1 + 2 D): each number (G, D)."""
+    n_G = sums_GKK[:, 0, 0]
+    mean_GK = sums_GKK[:, 0] / n_G[:, None]
+    moments = sums_GKK / n_G[:, None, None] - mean_GK[:, :, None] * mean_GK[:, None, :]
+    asked, read = np.arange(1, d + 1), np.arange(d + 1, 2 * d + 1)
+    of_asked, of_read, both = moments[:, asked, asked], moments[:, read, read], moments[:, asked, read]
+    varies = (of_asked > 1e-12) & (of_read > 1e-12)
+    own = np.linalg.pinv(moments[:, 1 : d + 1, 1 : d + 1], hermitian=True, rcond=1e-9) @ moments[:, 1 : d + 1, d + 1 :]
+    squares = sums_GKK[:, asked, asked] + sums_GKK[:, read, read] - 2 * sums_GKK[:, asked, read]
+    return {
+        "r": np.where(varies, np.clip(both / np.sqrt(np.where(varies, of_asked * of_read, 1)), -1, 1), 0),
+        "slope": np.where(varies, both / np.where(varies, of_asked, 1), 0),
+        "own": np.where(varies, np.diagonal(own, axis1=1, axis2=2), 0),
+        "error": np.sqrt(np.maximum(squares / n_G[:, None], 0)),
+    }
+
+
+def distance(images_P: NDArray, others_P: NDArray, apart_P: NDArray) -> Score:
+    """Mean squared pixel difference of pairs (P, ...), over that of each `images` and an image of another sample.
+
+    0: the same; 1: as different as one image of the set is from another. Composition and reversibility are told so.
+    """
+    axes = tuple(range(1, images_P.ndim))
+    squares = [np.square(images_P.astype(np.float64) - b).mean(axes) for b in (others_P, apart_P)]
+    return ratio_score(*squares)
+
+
+def minimality(own_PR: NDArray, changed_PR: NDArray) -> Score:
+    """The share of other images that are nearer to an image, in residual latents, than its own counterfactual is.
+
+    0: nothing but what was asked for has changed; 1/2: as much as between two images of the set. It is the first term
+    of the counterfactual latent divergence (Sanchez & Tsaftaris 2022; Melistas et al. 2024, P(S <= div)), in the run's
+    own residual code, each latent in units of its spread, where they take the code of a further network.
+    """
+    spread_R = own_PR.std(0)
+    own, changed = own_PR / spread_R, changed_PR / spread_R
+    moved_P = np.square(changed - own).sum(1)
+    nearer_P = np.empty(len(own))
+    for row, code_R in enumerate(own):
+        others = np.delete(np.square(own - code_R).sum(1), row)
+        nearer_P[row] = (others < moved_P[row]).mean()
+    return mean_score(nearer_P)

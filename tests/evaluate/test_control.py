@@ -1,0 +1,205 @@
+"""Whether factors steer: decoders that are known, and a reader that is trained on what they are asked to draw."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hpcauxvae.data.hdf5 import ImageSet, open_set, split, write
+from hpcauxvae.evaluate import control, reader
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import Evaluator, evaluate
+from hpcauxvae.evaluate.table import table
+from hpcauxvae.evaluate.verdicts import control as verdicts
+from hpcauxvae.types import Factor, InputError
+
+CPU = torch.device("cpu")
+FACTORS = (Factor("tilt", "deg", -30, 30), Factor("glow", "", 0, 1), Factor("kind", "", 0, 2, "categorical"))
+PATTERNS = np.linalg.qr(np.random.default_rng(5).normal(size=(64, 3)))[0].T.reshape(3, 1, 8, 8)
+
+
+def drawn(u_N3: NDArray) -> NDArray:
+    """Tilt, glow and something that nobody measured, each in [0, 1], as weights of three orthogonal patterns."""
+    return np.tensordot(u_N3, PATTERNS, 1).astype(np.float32)
+
+
+def seen(images_NCHW: NDArray) -> NDArray:
+    return np.tensordot(images_NCHW, PATTERNS, ((1, 2, 3), (1, 2, 3)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """400 images; a tenth of the tilts was not measured."""
+    rng = np.random.default_rng(0)
+    u = rng.uniform(size=(400, 3))
+    values = np.stack([60 * u[:, 0] - 30, u[:, 1], rng.integers(0, 3, 400)], 1)
+    values[::10, 0] = np.nan
+    path = tmp_path_factory.mktemp("drawn") / "drawn.h5"
+    write(path, drawn(u) + 0.01 * rng.normal(size=(400, 1, 8, 8)), values, FACTORS, {})
+    return open_set(path)
+
+
+@pytest.fixture(scope="module")
+def trained(data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> reader.Reader:
+    made = reader.reader_of(data, 0, tmp_path_factory.mktemp("none"), CPU)
+    assert made is not None
+    return made
+
+
+def stand_in(decode: Callable[[NDArray], NDArray]) -> Any:
+    """A run of latents tilt, glow, the third quantity and a copy of the tilt; `decode` makes weights of these."""
+
+    def encode(images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
+        weights = seen(images)
+        return np.concatenate([weights, weights[:, :1]], 1), np.full((len(images), 4), -9.0)
+
+    return SimpleNamespace(
+        config=SimpleNamespace(aux_names=("tilt", "glow")), encode=encode, decode=lambda z_NZ: drawn(decode(z_NZ))
+    )
+
+
+def judged(decode: Callable[[NDArray], NDArray], data: ImageSet, trained: reader.Reader | None) -> dict[str, Any]:
+    made = control.counterfactuals(stand_in(decode), data, split(len(data), 0)[2], 0)
+    assert made is not None
+    return control.score(made, trained, data, ("tilt", "glow"))
+
+
+def test_a_decoder_that_obeys_is_not_blamed(data: ImageSet, trained: reader.Reader) -> None:
+    block = judged(lambda z: z[:, :3], data, trained)
+    assert list(verdicts({"control": block})) == []
+    for found in block["effectiveness"].values():
+        assert found["asked"]["r"]["value"] > 0.97 and found["real"]["r"]["value"] > 0.97
+    assert block["effectiveness"]["tilt"]["unit"] == "deg"
+    assert block["effectiveness"]["tilt"]["asked"]["error"]["value"] < 6
+    assert block["composition"]["once"]["value"] < 0.02 and block["reversibility"]["value"] < 0.02
+    assert 0 < block["minimality"]["value"] < 0.7  # the copy of the tilt, one of two residual latents, goes with it
+
+
+def test_a_factor_that_the_decoder_takes_from_a_residual_latent_does_not_steer(data, trained) -> None:
+    """The encoder is perfect: every score of codes would say that all is well."""
+    block = judged(lambda z: z[:, [3, 1, 2]], data, trained)
+    (line,) = verdicts({"control": block})
+    assert line.startswith("tilt does not steer the image: asked against read r = ")
+    assert "on real images" in line
+    assert block["effectiveness"]["tilt"]["reconstruction"]["r"]["value"] > 0.97
+    assert block["minimality"]["value"] == 0
+
+
+def test_a_factor_that_is_drawn_backwards_is_named(data, trained) -> None:
+    block = judged(lambda z: np.stack([1 - z[:, 0], z[:, 1], z[:, 2]], 1), data, trained)
+    (line,) = verdicts({"control": block})
+    assert line.startswith("tilt steers the image backwards: asked against read r = -1.00 (slope -1.0")
+    assert block["composition"]["once"]["value"] > 0.1 and block["composition"]["again"]["value"] > 0.1
+
+
+def test_a_decoder_that_draws_the_mean_image_steers_nothing(data, trained) -> None:
+    block = judged(lambda z: np.full((len(z), 3), 0.5), data, trained)
+    assert [line.split(" steer")[0] for line in verdicts({"control": block})] == ["tilt does not", "glow does not"]
+    assert block["reversibility"]["value"] == pytest.approx(0.5, abs=0.15)  # of the mean image from any other
+
+
+def test_what_the_reader_cannot_read_is_not_judged(data, trained) -> None:
+    values = data.values.copy()
+    values[:, 1] = np.random.default_rng(9).permutation(values[:, 1])
+    block = judged(lambda z: z[:, :3], dataclasses.replace(data, values=values), trained)
+    (line,) = verdicts({"control": block})
+    assert line.startswith("glow: the reader does not find it in real images (r = ")
+    unread = judged(lambda z: z[:, :3], data, None)
+    assert unread["effectiveness"] is None and unread["composition"]["once"]["value"] < 0.02
+    (line,) = verdicts({"control": unread})
+    assert "cannot be judged: too few images" in line
+
+
+def test_a_factor_that_is_followed_only_through_another_is_named() -> None:
+    def found(r: float, slope: float, own: float) -> dict[str, Any]:
+        scores = {"r": r, "slope": slope, "own": own}
+        return {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in scores.items()}
+
+    factors = {"flux": {"asked": found(0.8, 0.8, 0.02), "real": found(0.95, 0.95, 0.9)}}
+    (line,) = verdicts({"control": {"effectiveness": factors}})
+    assert line.startswith("flux does not steer the image but through factors that go with it: slope beside them 0.02")
+
+
+def test_the_reader_is_trained_once_for_a_data_set(data, trained, tmp_path, monkeypatch, capsys) -> None:
+    (kept,) = data.path.parent.glob("drawn.reader-*.safetensors")
+    assert kept.name == f"drawn.reader-{data.fingerprint}-0.safetensors"
+    monkeypatch.setattr(reader, "_train", None)
+    again = reader.reader_of(data, 0, tmp_path, CPU)
+    images = np.array(data.images[:50])
+    np.testing.assert_array_equal(again.read(images), trained.read(images))
+    with pytest.raises(TypeError):  # of another split: it has seen test images of this one
+        reader.reader_of(data, 1, tmp_path, CPU)
+    other = dataclasses.replace(data, path=tmp_path / "drawn.h5")
+    (tmp_path / kept.name).write_bytes(kept.read_bytes()[:-40])
+    with pytest.raises(TypeError):
+        reader.reader_of(other, 0, tmp_path, CPU)
+    assert f"{kept.name}: damaged" in capsys.readouterr().err
+
+
+def test_the_reader_has_never_seen_a_test_image_and_is_the_same_each_time(data, trained, tmp_path) -> None:
+    """Test images and labels are turned into others: the same network comes out."""
+    test = split(len(data), 0)[2]
+    images, values = np.array(data.images), data.values.copy()
+    images[test] = np.random.default_rng(3).normal(size=images[test].shape)
+    values[test] = values[test[::-1]]
+    other = reader.reader_of(
+        dataclasses.replace(data, path=tmp_path / "other.h5", images=images, values=values), 0, tmp_path, CPU
+    )
+    for name, weights in trained.network.state_dict().items():
+        assert torch.equal(weights, other.network.state_dict()[name]), name
+
+
+def test_where_the_folder_of_the_data_cannot_be_written_the_run_keeps_the_reader(data, trained, tmp_path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    paths = [tmp_path / "gone" / "x.safetensors", run / "x.safetensors"]
+    reader._keep(trained.network, paths, {"reader": 1})
+    assert [path.exists() for path in paths] == [False, True]
+    with pytest.raises(InputError, match="cannot be written"):
+        reader._keep(trained.network, paths[:1], {})
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 5, 9), (1, 33, 33), (3, 64, 64), (1, 40, 300)])
+def test_images_of_any_size_are_read(shape: tuple[int, int, int]) -> None:
+    network = reader.Network(shape, 3)
+    assert network(torch.zeros(2, *shape)).isfinite().all()
+    assert network(torch.rand(2, *shape)).shape == (2, 3)
+
+
+def test_few_images_have_no_reader_and_the_evaluation_says_so(run_copy: Path) -> None:
+    found = evaluate(EvaluateConfig(run=run_copy, device="cpu", pictures=False))
+    block = found["sets"]["test"]
+    assert block["control"]["pairs"] == 16 and block["control"]["effectiveness"] is None
+    assert any("cannot be judged" in line for line in block["verdicts"])
+    assert "composition, 5 times" in table(found["sets"])
+
+
+def test_no_images_are_asked_for_where_control_is_not_wanted_or_no_latent_is_guided(trained_run: Path) -> None:
+    for fields in ({"control": False}, {}):
+        evaluator = Evaluator(EvaluateConfig(run=trained_run, device="cpu", **fields))
+        scored = next(evaluator.sets())
+        if fields:
+            assert evaluator.counterfactuals(scored) is None
+        else:
+            assert evaluator.counterfactuals(scored) is not None
+            evaluator.run.model.GUIDED = False
+            assert evaluator.counterfactuals(scored) is None
+
+
+def test_the_picture_tells_what_was_asked_for_and_read(data, trained, tmp_path, monkeypatch) -> None:
+    made = control.counterfactuals(stand_in(lambda z: z[:, :3]), data, split(len(data), 0)[2], 0)
+    drawings: dict[str, Any] = {}
+    monkeypatch.setattr(control.pictures, "traversal", lambda *args, **_: drawings.update(args=args))
+    control.draw(made, trained, data, ("tilt", "glow"), tmp_path / "x.png")
+    images, names, labels, _ = drawings["args"]
+    assert names[2].endswith("asked / read:\ntilt\nglow") and images.shape[:2] == (4, 8)
+    for column, label in enumerate(labels[2]):
+        (asked, read), (glow, _) = (map(float, line.split(" / ")) for line in label.split("\n"))
+        assert seen(images[3, column][None])[0, :2] == pytest.approx([(asked + 30) / 60, glow], abs=0.1)
+        assert read == pytest.approx(asked, abs=6)

@@ -1,0 +1,79 @@
+"""Scores of counterfactuals against numpy and plain loops, and what they say of readings that are known."""
+
+import numpy as np
+import pytest
+
+from hpcauxvae.metrics.control import agreement, distance, minimality
+
+
+def asked(n: int = 300, seed: int = 0, correlation: float = 0.0) -> np.ndarray:
+    """Two factors in [0, 1], which may go with one another."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.normal(size=(2, n))
+    pair = np.stack([first, correlation * first + np.sqrt(1 - correlation**2) * second], 1)
+    return np.clip(0.5 + 0.15 * pair, 0, 1)
+
+
+def test_agreement_is_what_numpy_says() -> None:
+    u, rng = asked(), np.random.default_rng(1)
+    read = np.stack([0.3 + 0.5 * u[:, 0] + 0.1 * rng.normal(size=300), 0.9 - u[:, 1]], 1)
+    first, second = agreement(u, read, np.array([10.0, 2.0]))
+    assert first["r"]["value"] == pytest.approx(np.corrcoef(u[:, 0], read[:, 0])[0, 1])
+    assert first["slope"]["value"] == pytest.approx(np.polyfit(u[:, 0], read[:, 0], 1)[0])
+    design = np.concatenate([np.ones((300, 1)), u], 1)
+    assert first["own"]["value"] == pytest.approx(np.linalg.lstsq(design, read[:, 0])[0][1])
+    assert first["error"]["value"] == pytest.approx(10 * np.sqrt(np.mean((u - read)[:, 0] ** 2)))
+    assert [second[name]["value"] for name in ("r", "slope", "own")] == pytest.approx([-1, -1, -1])
+    assert all(s["low"] <= s["value"] <= s["high"] and s["n"] == 300 for s in first.values())
+
+
+def test_the_intervals_of_agreement_cover() -> None:
+    """0.4 u and noise of variance s^2: r = .4 v / sqrt(.16 v^2 + s^2), v the spread of u; slope and own .4."""
+    covered = {"r": 0, "slope": 0, "own": 0}
+    truth = {"r": 0.4 * 0.15 / np.hypot(0.4 * 0.15, 0.1), "slope": 0.4, "own": 0.4}
+    for seed in range(200):
+        u = 0.5 + 0.15 * np.random.default_rng([seed, 1]).normal(size=(150, 2))
+        read = 0.4 * u + 0.1 * np.random.default_rng([seed, 2]).normal(size=u.shape)
+        score = next(agreement(u, read, np.ones(2)))
+        for name in covered:
+            covered[name] += score[name]["low"] <= truth[name] <= score[name]["high"]
+    assert all(181 <= count <= 199 for count in covered.values()), covered
+
+
+def test_a_factor_that_is_followed_through_another_has_no_slope_of_its_own() -> None:
+    u = asked(2000, correlation=0.85)
+    read = np.repeat(u[:, :1], 2, 1) + 0.02 * np.random.default_rng(1).normal(size=u.shape)
+    first, second = agreement(u, read, np.ones(2))
+    assert second["r"]["value"] > 0.8 and second["slope"]["value"] > 0.8
+    assert first["own"]["value"] == pytest.approx(1, abs=0.02)
+    assert second["own"]["low"] <= 0 <= second["own"]["high"] < 0.05
+
+
+def test_what_never_changes_agrees_with_nothing() -> None:
+    u = asked()
+    u[:, 1] = 0.3
+    for score in agreement(u, np.full(u.shape, 0.7), np.ones(2)):
+        assert [score[name]["value"] for name in ("r", "slope", "own")] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_distance_is_0_to_itself_and_1_to_another_image() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 50, 1, 4, 4))
+    assert distance(one, one, other)["value"] == 0
+    assert distance(one, other, other)["value"] == pytest.approx(1)
+    halfway = distance(one, (one + other) / 2, other)
+    assert halfway["value"] == pytest.approx(0.25) and halfway["n"] == 50
+
+
+def test_minimality_counts_the_images_that_are_nearer() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(40, 2)) * [1, 100]
+    assert minimality(own, own)["value"] == 0
+    changed = own + rng.normal(size=own.shape) * [0.5, 50]
+    counts = []
+    for i in range(40):
+        of_others = [sum(((own[i] - own[k]) / own.std(0)) ** 2) for k in range(40) if k != i]
+        counts.append(np.mean(np.array(of_others) < sum(((own[i] - changed[i]) / own.std(0)) ** 2)))
+    assert minimality(own, changed)["value"] == pytest.approx(np.mean(counts))
+    many = rng.normal(size=(600, 3))
+    assert minimality(many, np.roll(many, 1, 0))["value"] == pytest.approx(0.5, abs=0.05)
