@@ -26,6 +26,11 @@ HEAVY = {"torch", "sklearn", "scipy", "skimage", "matplotlib", "tensorboard", "g
         (("search", "report", "nofolder"), 2, "error: nofolder: holds no search"),
         (("paper", "fig99"), 2, "error: item 'fig99' is unknown"),
         (("train", "nofile.h5", "--aux", "a"), 2, "error: nofile.h5: no such file"),
+        (
+            ("train", "nofile.h5", "--aux", "a", "--out", "."),
+            2,
+            "error: .: holds mine.txt already; choose another folder",
+        ),
         (("train", "nofile.h5", "--aux", "a", "--lambda2", "-1"), 2, "error: lambda2 = -1.0; allowed: at least 0"),
     ],
 )
@@ -38,6 +43,7 @@ def test_nothing_heavy_is_imported_to_read_a_command_line(
         "from hpcauxvae.cli import main\n"
         "main()"
     )
+    (tmp_path / "mine.txt").touch()
     done = subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )

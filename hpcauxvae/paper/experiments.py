@@ -122,7 +122,6 @@ class Experiment:
             bf16=bf16,
             channels_last=True,
             keep_last=1,
-            keep_every=epochs,
             **fields,
         )
 

@@ -133,7 +133,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps after which there is a checkpoint, newest first."""
-        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.safetensors"))[::-1]
+        numbers = [path.stem.removeprefix("step-") for path in self.folder.glob("step-*.safetensors")]
+        return sorted({int(number) for number in numbers if number.isdigit()}, reverse=True)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}.safetensors"

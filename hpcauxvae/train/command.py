@@ -14,7 +14,8 @@ def main(argv: list[str] | None = None) -> int:
     world = find_world()
     config = parse(TrainConfig, argv, "hpcauxvae train", quiet=world.rank > 0)
     if world.world_size == 1:
-        open_set(config.data)  # refused before torch is imported; several ranks agree on it later
+        config.refuse_used()  # before torch is imported; several ranks agree on it later
+        open_set(config.data).column(config.aux_names)
     from hpcauxvae.train.loop import run
 
     return run(config, world)

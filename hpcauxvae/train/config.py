@@ -68,7 +68,8 @@ class TrainConfig:
     latents: int = 10
     """Latent coordinates, dz."""
     epochs: int = 40
-    """Passes over the training split."""
+    """Passes over the training split. A run that goes on with more of them than before is trained longer: behind the
+    end that was planned the learning rate begins a new cycle."""
     seed: int = 0
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
@@ -104,20 +105,21 @@ class TrainConfig:
     warmup_epochs: float | None = None
     """Let the learning rate rise over this many epochs; the objective's own way if not given."""
     max_minutes: float | None = None
-    """Stop after this time with a checkpoint and exit code 75."""
+    """Stop this long after the start, the reading of the data included, with a checkpoint and exit code 75."""
     checkpoint_minutes: float | None = None
     """Save within an epoch too, this long after the last save."""
     timeout_minutes: float = 10.0
     """End all processes with exit code 1 if a process gives no sign of life, or none makes a step, for this time."""
-    keep_last: int = 3
+    keep_last: int = 2
     """Keep this many of the newest checkpoints, beside the best by validation."""
-    keep_every: int = 10
-    """Keep the checkpoint of every epoch that is a multiple of this for ever."""
+    keep_every: int | None = None
+    """Keep the checkpoint of every epoch that is a multiple of this for ever too: 1 keeps those of all epochs."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)}; allowed: at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} = {value}; allowed: at least {least}")
         for name, most in _MOST.items():
             if getattr(self, name) > most:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: at most {most}")
@@ -165,6 +167,15 @@ class TrainConfig:
         objective = self.resolved_objective
         growth = objective.batch_size / OBJECTIVES[self.objective].batch_size
         return objective.learning_rate * {"none": 1.0, "sqrt": growth**0.5, "linear": growth}[self.lr_scaling]
+
+    def refuse_used(self) -> None:
+        """Raises InputError where `out` holds anything but a lock, and what it holds is not to be gone on with."""
+        there = sorted(path.name for path in self.out.iterdir()) if self.out.is_dir() else []
+        others = [name for name in there if name != "lock" and not name.startswith(".lock.")]
+        if others and self.resume == "no":
+            raise InputError(
+                f"{self.out}: holds {', '.join(others[:3])} already; choose another folder, or --resume auto"
+            )
 
     def arguments(self) -> list[str]:
         """What `hpcauxvae train` is to be given for this: the fields that are not the default."""

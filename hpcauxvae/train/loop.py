@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.runtime.agreed_requests import Requests
@@ -34,8 +35,8 @@ class Loop:
         self.trainer = trainer = on_each_rank(lambda: Trainer(config, processes, data), processes)
         watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
-        between = config.keep_every * trainer.steps_per_epoch
-        self.checkpoints = Checkpoints(config.out, config.keep_last, lambda step: step % between == 0)
+        between = (config.keep_every or 0) * trainer.steps_per_epoch
+        self.checkpoints = Checkpoints(config.out, config.keep_last, lambda step: between > 0 and step % between == 0)
         newest = on_first_rank(self.checkpoints.newest, processes)
         if newest is None:
             own = slice_of(len(data), processes.world.rank, processes.world.world_size)
@@ -46,23 +47,44 @@ class Loop:
         trainer.connect(watch.mark)
         self.saved = trainer.epoch, trainer.epoch_step
         self.log: EpochLog | None = None
-        on_first_rank(self._open_log, processes)
+        on_first_rank(lambda: self._open_log(newest), processes)
 
-    def _open_log(self) -> None:
+    def _open_log(self, newest: Path | None) -> None:
         """On rank 0, once nothing can be refused any more: what an earlier start left is written over."""
         out = self.config.out
+        if self.config.resume == "auto":
+            print(self._where(newest), flush=True)
         self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
         write_json(out / "config.json", self.config.to_json())
         (out / STATUS).unlink(missing_ok=True)
 
+    def _where(self, newest: Path | None) -> str:
+        """From where this start goes on, in words."""
+        trainer, epochs = self.trainer, self.config.epochs
+        if newest is None:
+            return f"nothing to resume in {self.config.out}: it begins with epoch 1"
+        done, steps = divmod(trainer.step, trainer.steps_per_epoch)
+        words = f"resumed from {newest}: {done} of {epochs} epochs are done"
+        words += f", and {steps} of the {trainer.steps_per_epoch} steps of the next" if steps else ""
+        words += f" (step {trainer.step} of {self.steps})"
+        if trainer.epoch_step == trainer.steps_per_epoch:
+            words += "; the last of them is to be validated"
+        elif done == epochs:
+            words += "; nothing is left to do, more --epochs train it longer"
+        if (end := trainer.cycles[-2:][0]) < epochs:
+            rate = "begins a new cycle there" if trainer.objective.one_cycle else "stays as it is"
+            words += f"\nplanned for {end} epochs, trained on to {epochs}: the learning rate {rate}"
+        return words
+
     def to_the_end(self) -> int:
         """Trains until all epochs are done, or until asked to stop: the exit code."""
-        while self.trainer.epoch < self.config.epochs:
+        code = FINISHED
+        while code == FINISHED and self.trainer.epoch < self.config.epochs:
             if not (self._steps() and self._finish_epoch()):
-                self._save()
-                return MORE_TO_DO
-        return FINISHED
+                code = MORE_TO_DO
+        self._save()
+        return code
 
     def _steps(self) -> bool:
         """The steps that are left of an epoch; False if asked to stop among them."""
@@ -91,8 +113,13 @@ class Loop:
         return not self._asked_to_stop()
 
     def _finish_epoch(self) -> bool:
-        """Validates, records and saves; False if asked to stop before that is done."""
+        """Saves, validates and records; False if asked to stop before that is done.
+
+        What the validation says is in the next checkpoint. A start that finds this one validates first.
+        """
+        self._save()
         trainer, means, seconds = self.trainer, self.trainer.means(), self.trainer.seconds
+        rate = trainer.optimizer.param_groups[0]["lr"]
         norm = means.pop("gradient_norm")
         validated = trainer.validate(self._asked_to_stop)
         if validated is None:
@@ -104,7 +131,7 @@ class Loop:
             "step": trainer.step,
             "seconds": round(seconds, 3),
             "images_per_s": round(trainer.steps_per_epoch * trainer.batch_size / seconds, 1),
-            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "learning_rate": rate,
             "gradient_norm": norm,
             "train": {"loss": sum(means.values())} | means,
             "validation": validation,
@@ -115,9 +142,9 @@ class Loop:
         def record() -> None:
             if self.log is not None:
                 self.log.write(row, codes)
+            self.checkpoints.point(trainer.step, trainer.best)
 
         on_first_rank(record, self.processes)
-        self._save()
         return True
 
     def _asked_to_stop(self) -> bool:
@@ -139,11 +166,19 @@ class Loop:
         if self.log is None:
             return
         self.log.close()
-        trainer = self.trainer
+        trainer, out = self.trainer, self.config.out
         reason = "finished" if code == FINISHED else self.requests.reason or "asked on another rank"
         status = {"exit_code": code, "reason": reason, "step": trainer.step, "steps": self.steps}
-        write_json(self.config.out / STATUS, status)
-        if code == MORE_TO_DO:
+        write_json(out / STATUS, status)
+        if code == FINISHED:
+            best = (
+                f", best.safetensors (epoch {int(trainer.best['step']) // trainer.steps_per_epoch})"
+                if trainer.best
+                else ""
+            )
+            print(f"written: {out}: last.safetensors (epoch {trainer.epoch}){best}, metrics.jsonl, tensorboard/")
+            print(f"next: hpcauxvae evaluate {out}", flush=True)
+        else:
             print(
                 f"stopped ({reason}) after step {trainer.step} of {self.steps}; the same command with --resume auto "
                 "goes on from there",
@@ -172,12 +207,11 @@ def train(config: TrainConfig, processes: Processes) -> int:
 
 def _claim(config: TrainConfig, lock: RunLock) -> None:
     lock.acquire()
-    others = [path.name for path in config.out.iterdir() if path != lock.path]
-    if others and config.resume == "no":
+    try:
+        config.refuse_used()
+    except InputError:
         lock.release()
-        raise InputError(
-            f"{config.out}: holds {', '.join(sorted(others)[:3])} already; choose another folder, or --resume auto"
-        )
+        raise
 
 
 def run(config: TrainConfig, world: World) -> int:

@@ -21,7 +21,7 @@ from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 _SAMPLES, _BYTES = 8192, 400 << 20
 """Images, and bytes of images, whose mean is where the decoder starts."""
@@ -45,6 +45,8 @@ def prepare(
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
     words = [f"{data.path}: {copies}" for copies in about_copies(seen.digest, config.split_seed)]
     words += _about_outliers(found, far, seen, data.path) + _about_counts(found, config, data.path)
+    if config.model != "beta-vae":
+        words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
     low, high = model.reach()
     for name, part in zip(("training", "validation"), parts, strict=False):
         outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
@@ -55,6 +57,21 @@ def prepare(
     if world.rank == 0:
         for line in words:
             print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+_TAKEN = {
+    "periodic": "both ends, which are the same, lie farthest apart there; its cosine and sine, as two factors, do not",
+    "categorical": "as if its classes stood in this order; factors of 0 and 1, for each class but the last, have none",
+}
+
+
+def about_kinds(factors: Sequence[Factor]) -> list[str]:
+    """What is done with auxiliary variables that are no plain numbers."""
+    return [
+        f"{name} is {kind}, and is taken as a number from {f'{low:g} to {high:g} {unit}'.strip()}: {_TAKEN[kind]}"
+        for name, unit, low, high, kind in factors
+        if kind in _TAKEN
+    ]
 
 
 def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], images: int, what: str) -> list[str]:

@@ -31,6 +31,17 @@ class Run:
     """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
     and what a resumed run needs besides."""
 
+    def __repr__(self) -> str:
+        """In three lines: what was trained on what, how far, and what can be asked of it."""
+        config, state = self.config, self.state
+        size = " x ".join(map(str, state["image_shape"]))
+        guided = f"the first guided by {config.aux}" if self.model.GUIDED and config.aux else "none of them guided"
+        return (
+            f"Run {self.folder}: {config.model}, {state['epoch']} of {config.epochs} epochs (step {state['step']})\n"
+            f"  trained on {state['n_train']} images of {size} of {config.data}; {config.latents} latents, {guided}\n"
+            "  .encode(images, factors) gives means and log-variances, .decode(z) images, .model is the torch module"
+        )
+
     @torch.no_grad()
     def encode(self, images: Any, u_ND: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Posterior means and log-variances, (N, Z) each, of images (N, C, H, W) with scaled auxiliary factors."""

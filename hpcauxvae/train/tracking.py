@@ -1,8 +1,11 @@
 """What a run says of itself: metrics.jsonl, TensorBoard, and a line an epoch."""
 
+import contextlib
 import json
+import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +13,9 @@ from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.runtime.files import write_text
 from hpcauxvae.runtime.progress import time_left
 from hpcauxvae.types import InputError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG = "metrics.jsonl"
 _PICTURES = 20  # of the correlations in a run
@@ -19,17 +25,18 @@ _CELL = 16  # pixels of one correlation in the picture
 def history(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl, a row an epoch (`EpochLog.write`); none without such a file.
 
-    A last line that a kill or a full disk cut short is left out. Raises InputError where another line is damaged.
+    A last line that a kill or a full disk cut short is left out; so is another that is damaged, with a warning.
     """
     path = run / LOG
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            row = json.loads(line)
+            rows.append(row | {"epoch": int(row["epoch"])})
+        except (ValueError, TypeError, KeyError):
             if number < len(lines):
-                raise InputError(f"{path}: line {number} is damaged: {error}") from error
+                print(f"warning: {path}: line {number} is damaged and left out", file=sys.stderr, flush=True)
     return rows
 
 
@@ -39,7 +46,7 @@ class EpochLog:
     def __init__(self, folder: Path, epochs: int, done: int) -> None:
         """Rows of epochs after `done` belong to a run that was killed before it could save them, and go.
 
-        Raises InputError where a row before the last is damaged, or where the folder cannot be written.
+        Raises InputError where the folder cannot be written.
         """
         self.epochs = epochs
         self.path = folder / LOG
@@ -50,7 +57,7 @@ class EpochLog:
         except ImportError as error:  # the others wait for this rank's word
             raise InputError(f"tensorboard: {error}; `pip install tensorboard` mends it") from error
 
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self.board: SummaryWriter | None = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def write(self, row: dict[str, Any], codes: Codes | None) -> None:
         """Records an epoch; from time to time with a picture of the correlations of factors and latents.
@@ -58,20 +65,22 @@ class EpochLog:
         row: `epoch` (from 1) and `step` done, `seconds` and `images_per_s` of training, `learning_rate`,
         `gradient_norm`, `gpu_memory_gb` (1e9 bytes) on a GPU, and by name the loss and its terms, means over the
         epoch, in `train` and `validation`; the latter also with `mse` and, where there are auxiliary variables, `lds`
-        and `lds_attainable`. Raises OSError where the disk does not take it.
+        and `lds_attainable`. Raises InputError where the disk does not take it; without TensorBoard it goes on.
         """
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {os.strerror(error.errno or 0)}") from error
+        if self.board is not None:
+            try:
+                self._show(self.board, row, codes)
+            except OSError as error:
+                print(f"warning: TensorBoard takes no more of this run: {error}", file=sys.stderr, flush=True)
+                self.board = None
         epoch = row["epoch"]
-        for group in ("train", "validation"):
-            for name, value in row[group].items():
-                self.board.add_scalar(f"{group}/{name}", value, epoch)
-        for name in ("learning_rate", "gradient_norm", "images_per_s", "gpu_memory_gb"):
-            if name in row:
-                self.board.add_scalar(name, row[name], epoch)
-        if codes is not None and epoch % max(1, self.epochs // _PICTURES) == 0:
-            grey_HW = np.kron(1 - np.abs(codes.of_means.values_SDZ[0]), np.ones((_CELL, _CELL)))
-            self.board.add_image("correlations", grey_HW, epoch, dataformats="HW")
         train, validation = row["train"], row["validation"]
         terms = ", ".join(f"{name} {value:.4g}" for name, value in train.items() if name != "loss")
         score = f"  LDS {validation['lds']:.3f} of {validation['lds_attainable']:.3f}" if "lds" in validation else ""
@@ -82,6 +91,20 @@ class EpochLog:
             flush=True,
         )
 
+    def _show(self, board: "SummaryWriter", row: dict[str, Any], codes: Codes | None) -> None:
+        epoch = row["epoch"]
+        for group in ("train", "validation"):
+            for name, value in row[group].items():
+                board.add_scalar(f"{group}/{name}", value, epoch)
+        for name in ("learning_rate", "gradient_norm", "images_per_s", "gpu_memory_gb"):
+            if name in row:
+                board.add_scalar(name, row[name], epoch)
+        if codes is not None and epoch % max(1, self.epochs // _PICTURES) == 0:
+            grey_HW = np.kron(1 - np.abs(codes.of_means.values_SDZ[0]), np.ones((_CELL, _CELL)))
+            board.add_image("correlations", grey_HW, epoch, dataformats="HW")
+
     def close(self) -> None:
         """Finishes what is still being written."""
-        self.board.close()
+        if self.board is not None:
+            with contextlib.suppress(OSError):
+                self.board.close()

@@ -77,12 +77,14 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         rate = config.scaled_learning_rate
         self.optimizer = torch.optim.Adam(self.parameters, rate, betas=(0.9, self.objective.adam_beta2), fused=True)
-        self.schedule = self._schedule(rate)
-        self.gradient: AtOnce | Accumulated | Graphed = AtOnce(self.model, config.bf16)
+        self.cycles = [config.epochs]
+        """Epochs at whose ends the cycles of the learning rate end: several where a run is trained longer."""
         self.epoch = 0
         """Finished epochs."""
+        self.schedule = self._schedule()
+        self.gradient: AtOnce | Accumulated | Graphed = AtOnce(self.model, config.bf16)
         self.epoch_step = 0
-        """Steps done in the epoch after them."""
+        """Steps done in the epoch after them; all of its steps until it is validated."""
         self.best: dict[str, float] | None = None
         """Step and validation loss of the best epoch so far."""
         self.seconds = 0.0
@@ -99,11 +101,18 @@ class Trainer:
             return fits_in_memory(data, self.processes.device, self.world.local_world_size)
         return self.config.in_memory == "yes"
 
-    def _schedule(self, rate: float) -> torch.optim.lr_scheduler.LRScheduler:
-        warm_up = self.config.warmup_epochs
+    def _schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
+        """Of the cycle that begins at, or holds, the present epoch. Raises InputError for a warm-up longer than it."""
+        rate, warm_up = self.config.scaled_learning_rate, self.config.warmup_epochs
         if self.objective.one_cycle:
-            rising = 0.3 if warm_up is None else warm_up / self.config.epochs
-            steps = self.config.epochs * self.steps_per_epoch
+            begin = max([0, *(end for end in self.cycles[:-1] if end <= self.epoch)])
+            epochs = next(end for end in self.cycles if end > begin) - begin
+            if warm_up is not None and warm_up >= epochs:
+                raise InputError(
+                    f"warmup_epochs = {warm_up} for a new cycle of {epochs} epochs; allowed: more epochs than that"
+                )
+            rising = 0.3 if warm_up is None else warm_up / epochs
+            steps = epochs * self.steps_per_epoch
             return torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=steps, pct_start=rising)
         steps = max(1, round((warm_up or 0) * self.steps_per_epoch))
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / steps))
@@ -169,7 +178,7 @@ class Trainer:
         If the loss or its gradient is not finite on any rank, no weight changes on any, in this step and all later
         ones, and `check` raises Diverged. The host does not wait for the device.
         """
-        self.model.advance(self.step / (self.config.epochs * self.steps_per_epoch))
+        self.model.advance(min(1.0, self.step / (self.cycles[0] * self.steps_per_epoch)))
         terms = self.gradient(batch, noise_BZ, self._over(self.batch_size))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
         self._update(norm)
@@ -227,8 +236,14 @@ class Trainer:
     def finish_epoch(self, validation_loss: float) -> None:
         """Counts the epoch as done."""
         self.epoch, self.epoch_step, self.seconds, self.totals = self.epoch + 1, 0, 0.0, {}
-        if self.best is None or validation_loss < self.best["loss"]:
+        if math.isfinite(validation_loss) and (self.best is None or validation_loss < self.best["loss"]):
             self.best = {"step": self.step, "loss": validation_loss}
+        self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        """The learning rate begins anew where an earlier start planned its end, and this one goes on."""
+        if self.objective.one_cycle and self.epoch_step == 0 and self.epoch in self.cycles[:-1]:
+            self.schedule = self._schedule()
 
     @torch.no_grad()
     def validate(self, stop: Callable[[], bool]) -> tuple[dict[str, float], Codes | None] | None:
@@ -284,15 +299,20 @@ class Trainer:
         return dict(zip(terms, (stacked / self.world.world_size).tolist(), strict=True))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What a checkpoint holds, the same on every rank; all ranks must ask."""
+        """What a checkpoint holds, the same on every rank; all ranks must ask.
+
+        An epoch counts there once its steps are done; `totals` stay until it is validated.
+        """
+        epoch, epoch_step = divmod(self.step, self.steps_per_epoch)
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             tensors |= {f"optimizer.{name}.{slot}": value for slot, value in self.optimizer.state[parameter].items()}
         return tensors, self.about | {
             "config": self.config.to_json(),
-            "epoch": self.epoch,
-            "epoch_step": self.epoch_step,
+            "epoch": epoch,
+            "epoch_step": epoch_step,
             "step": self.step,
+            "cycles": self.cycles,
             "seconds": self.seconds,
             "totals": self._mean_over_ranks(self.totals),
             "best": self.best,
@@ -304,8 +324,15 @@ class Trainer:
         """Goes on from a checkpoint. Raises InputError, naming `path`, if it is of another run or other data."""
         saved = TrainConfig.completed(state["config"])
         for name, value in self.config.decisive().items():
-            if saved.get(name) != value:
+            if name != "epochs" and saved.get(name) != value:
                 raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")
+        ends, epochs = state.get("cycles", [saved["epochs"]]), self.config.epochs
+        if epochs < ends[-1]:
+            raise InputError(
+                f"epochs = {epochs}, but {path} has done {state['epoch']} of {ends[-1]} epochs, for all of which its "
+                f"learning rate is planned; allowed: {ends[-1]}, or more to train it longer"
+            )
+        self.cycles = sorted({*ends, epochs})
         if state["fingerprint"] != self.about["fingerprint"]:
             raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
         weights = {f"model.{name}": name for name in self.model.state_dict()}
@@ -333,5 +360,8 @@ class Trainer:
             name: torch.tensor(total, dtype=torch.float64, device=float64_device(self.processes.device))
             for name, total in state["totals"].items()
         }
+        if self.totals and self.epoch_step == 0:  # saved before its last epoch was validated
+            self.epoch, self.epoch_step = self.epoch - 1, self.steps_per_epoch
+        self._begin_cycle()
         self._checked_at = self.step
         self._restored = True

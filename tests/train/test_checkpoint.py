@@ -128,6 +128,16 @@ def test_the_newest_the_best_and_the_permanent_are_kept(tmp_path):
     assert checkpoint.read(tmp_path / checkpoint.BEST)[1]["step"] == 110
 
 
+def test_files_of_other_names_are_left_alone(tmp_path):
+    folder = checkpoint.Checkpoints(tmp_path, keep_last=1, permanent=lambda step: False)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("step-000000007-mine", "step-", "step-000000007 (copy)"):
+        (tmp_path / "checkpoints" / f"{name}.safetensors").write_text("mine")
+    folder.save(TENSORS, {"step": 10, "best": None})
+    assert folder.steps() == [10]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 4
+
+
 def test_what_is_written_behind_damaged_ones_stays(tmp_path):
     """However many there are: with later steps in their names they would pass for newer."""
     folder = checkpoint.Checkpoints(tmp_path, keep_last=1, permanent=lambda step: step == 10)

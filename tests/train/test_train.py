@@ -180,6 +180,73 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(blobs_file, tmp_path):
     assert not lock.path.exists()
 
 
+def test_the_end_says_what_was_written_and_the_next_command(blobs_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert alone(config(blobs_file, run, epochs=1, network="mlp")) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"written: {run}: last.safetensors (epoch 1), best.safetensors (epoch 1), metrics.jsonl, tensorboard/",
+        f"next: hpcauxvae evaluate {run}",
+    ]
+
+
+def test_a_run_is_printed_in_three_lines(trained_run):
+    first, second, third = repr(load_run(trained_run)).splitlines()
+    assert first == f"Run {trained_run}: aux-vae, 2 of 2 epochs (step 14)"
+    assert (
+        second.startswith("  trained on 112 images of 1 x 33 x 33 of ") and "10 latents, the first guided by" in second
+    )
+    assert ".encode(images, factors)" in third
+
+
+@pytest.mark.parametrize("model", ["aux-vae", "beta-vae"])
+def test_what_is_done_with_a_periodic_or_categorical_factor_is_said(tmp_path, capsys, model):
+    path = blobs(tmp_path / "blobs.h5")
+    with h5py.File(path, "r+") as file:
+        file["factors"].attrs["kind"] = ["periodic", "categorical", "ordinal"]
+    fields = {"epochs": 1, "network": "mlp", "model": model, "aux": "radius,g1,flux"}
+    alone(config(path, tmp_path / "run", **fields))
+    said = [line for line in capsys.readouterr().err.splitlines() if "taken as" in line]
+    assert len(said) == (2 if model == "aux-vae" else 0)
+    if said:
+        assert said[0].startswith(
+            "warning: radius is periodic, and is taken as a number from 0.1 to 1 arcsec: both ends"
+        )
+        assert said[1].startswith("warning: g1 is categorical, and is taken as a number from -0.5 to 0.5: as if its")
+
+
+def test_tensorboard_that_takes_no_more_costs_nothing(blobs_file, tmp_path, capsys, monkeypatch):
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    assert alone(config(blobs_file, tmp_path / "run", network="mlp")) == 0
+    err = capsys.readouterr().err
+    assert err.count("warning: TensorBoard takes no more of this run: [Errno 28] No space left on device") == 1
+
+
+def test_a_log_that_cannot_be_written_is_named_and_nothing_is_lost(blobs_file, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", on_the_log(run / "metrics.jsonl", os.fsync))
+        with pytest.raises(InputError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
+            alone(config(blobs_file, run, network="mlp"))
+    assert checkpoint.read(run / checkpoint.LAST)[1]["epoch"] == 1
+    assert alone(config(blobs_file, run, network="mlp", resume="auto")) == 0
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def on_the_log(path: Path, real):
+    def fsync(descriptor: int) -> None:
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            os.ftruncate(descriptor, 20)
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    return fsync
+
+
 def test_a_launcher_that_started_singletons_is_refused(blobs_file, tmp_path, monkeypatch):
     monkeypatch.setenv("MPI_LOCALNRANKS", "4")
     with pytest.raises(InputError, match=r"world size 1 \(alone\), but MPI_LOCALNRANKS=4"):
