@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
+from hpcauxvae.data.given import Labels, Pixels, labels, pixels
 from hpcauxvae.data.shards import lost_parts
 from hpcauxvae.data.stored import StoredImages, in_pieces, open_file, read_rows
 from hpcauxvae.runtime.files import whole
@@ -95,7 +96,7 @@ def open_set(path: str | Path) -> ImageSet:
     with open_file(path) as file:
         _refuse(path, _layout_errors(file))
         factors, values = _read_factors(file)
-        provenance = {name: _plain(value) for name, value in file.attrs.items() if name != "format_version"}
+        provenance = _read_provenance(file.attrs)
         offset, shape = _map_offset(file, file["images"]), file["images"].shape
         dtype = file["images"].dtype.newbyteorder("=")
     _refuse(path, _value_errors(values, factors))
@@ -141,6 +142,7 @@ def create(
     """A new file to be filled: yields the data sets `images` of `shape` (N, C, H, W) and `factors` (N, F).
 
     dtype: of the images, float32 or uint8.
+    They take masked labels, as NaN, and refuse what they would round or cut off (given.py).
     The file stands under a temporary name until the block ends without an exception; then its factors are checked, it
     is forced to disk and renamed, so that no reader ever sees half of it. What is never written reads as NaN, or 0 in
     uint8.
@@ -152,7 +154,7 @@ def create(
         values = begin(file, shape[0], factors, provenance)
         fill = np.nan if pixel.kind == "f" else 0
         images = file.create_dataset("images", shape, pixel.newbyteorder("<"), fillvalue=fill)
-        yield images, values
+        yield Pixels(images.id), Labels(values.id)
         _refuse(path, [*_layout_errors(file), *_value_errors(values[:], tuple(factors))])
 
 
@@ -194,10 +196,11 @@ def write(
 ) -> None:
     """Writes a whole set that fits in memory: `images` (N, C, H, W), `factors` (N, F) in the units of `factor_list`.
 
-    Images of type uint8 are stored as such, all others as float32.
-    Raises InputError if `path` exists, a shape is wrong, or the values break a rule of the format.
+    Images of type uint8 are stored as such, all others as float32. Masked labels become NaN.
+    Raises InputError if `path` exists, a shape is wrong, the values break a rule of the format or are no numbers, or
+    pixels are masked.
     """
-    images, factors = np.asarray(images), np.asarray(factors)
+    images, factors = pixels(images, path), labels(factors, f"{path}: factors")
     if images.ndim != 4:
         raise InputError(f"{path}: images: shape {images.shape} is not (N, C, H, W)")
     if factors.shape != (len(images), len(factor_list)):
@@ -235,9 +238,32 @@ def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _plain(value: Any) -> Any:
-    """An attribute, or one of a list, as a Python value; h5py gives text of fixed length, as C writes it, as bytes."""
+    """An attribute, or one of a list, as a Python value. Text that is not UTF-8 is taken for Latin-1.
+
+    h5py gives text of fixed length, as C writes it, as bytes, and the bytes of other text that it cannot decode as
+    surrogates.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
+        return ", ".join(str(_plain(part)) for part in value.ravel())
     value = value.item() if isinstance(value, np.generic) else value
-    return value.decode() if isinstance(value, bytes) else value
+    text = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    if not isinstance(text, bytes):
+        return value
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _read_provenance(attributes: h5py.AttributeManager) -> dict[str, Any]:
+    found = {}
+    for name in attributes:
+        try:
+            found[_plain(name)] = _plain(attributes[name])
+        except TypeError:
+            found[_plain(name)] = "of a type that h5py cannot read"
+    found.pop("format_version", None)
+    return found
 
 
 def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
@@ -343,7 +369,8 @@ def _pixel_errors(
     samples = range(len(images)) if samples is None else samples
     first, count = "", 0
     for start, part in in_pieces(images, samples):
-        bad = np.argwhere(~np.isfinite(part))
+        with np.errstate(over="ignore"):
+            bad = np.argwhere(~np.isfinite(part if part.dtype.itemsize <= 4 else part.astype(np.float32)))
         if len(bad):
             sample, channel, row, column = bad[0]
             first = (

@@ -26,7 +26,7 @@ class SimulateConfig:
     design: Literal["latin-hypercube", "sobol", "uniform"] = "latin-hypercube"
     """How the factors fill their ranges. A Latin hypercube of n points cannot be extended later, the others can."""
     table: Path | None = None
-    """Factors from this CSV, FITS or HDF5 table, one column a factor, in place of a design."""
+    """Factors from this CSV, FITS (also .gz) or HDF5 table, one column a factor, in place of a design."""
     ranges: str = ""
     """Other ranges of factors, as radius=0.2:0.8,psf=0.5:1."""
     start: int | None = None

@@ -13,6 +13,7 @@ import scipy
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set
+from hpcauxvae.data.tables import read_columns
 from hpcauxvae.runtime.files import whole, write_json
 from hpcauxvae.simulate import designs
 from hpcauxvae.simulate.config import CHUNK, SimulateConfig
@@ -226,12 +227,12 @@ def _new(config: SimulateConfig) -> tuple[Scene, dict[str, Any], np.ndarray]:
         return scene, *_design(config, scene, factors)
     if config.design != "latin-hypercube":
         raise InputError(f"--design {config.design}: not allowed beside --table, which gives the factors")
-    values = designs.read_table(config.table, factors)
+    values = read_columns(config.table, [factor.name for factor in factors])
     n = len(values) if config.n is None else config.n
     if n > len(values):
         raise InputError(f"--n {n}: {config.table} has {len(values)} rows")
     start, stop = _span(config, n)
-    designs.check_ranges(values[:stop], factors, f"--table {config.table}")
+    designs.check_ranges(values[:stop], factors, str(config.table))
     scene.check(values[:stop], str(config.table))
     settings = {"design": "table", "design_n": n, "start": start, "stop": stop, "factors": factors}
     return scene, settings, np.ascontiguousarray(values[start:stop])

@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers.places import ROOT
 from helpers.set_files import FACTORS, SHAPE, F, N, assert_refused, content, rewrite_images
 from hpcauxvae.data import stored
 from hpcauxvae.data.command import main
@@ -287,23 +286,3 @@ def test_full_disk(tmp_path: Path) -> None:
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, f"{tmp_path / 'new.h5'}: cannot be written: File too large\n")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs" / "data-format.md").read_text()
-    first, second = (part.split("```")[0] for part in page.split("```python\n")[1:])
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(first, names)
-    assert validate("mine.h5") == [] and len(open_set("mine.h5")) == 100
-    fits = pytest.importorskip("astropy.io.fits")
-    (tmp_path / "mine.h5").unlink()
-    (tmp_path / "stamps").mkdir()
-    lines = ["id,mass,charge", *(f"{n},{2 + n},{n / 10}" for n in (7, 3, 5))]
-    (tmp_path / "catalogue.csv").write_text("\n".join(lines))
-    for n in (3, 5, 7):
-        fits.PrimaryHDU(np.full((33, 33), n, ">f4")).writeto(tmp_path / "stamps" / f"{n}.fits")
-    exec(second, names)
-    assert validate("mine.h5") == []
-    made = open_set("mine.h5")
-    assert made.images[:, 0, 0, 0].tolist() == [7, 3, 5] and made.values[:, 0].tolist() == [9, 5, 7]

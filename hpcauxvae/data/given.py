@@ -1,0 +1,85 @@
+"""Arrays as a user gives them, as the format takes them: nothing masked, rounded or cut off without a word."""
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcauxvae.types import InputError
+
+_EXACT = 2**53
+"""Whole numbers up to here are float64 numbers."""
+
+
+class Labels(h5py.Dataset):
+    """A data set `factors` that takes what `labels` takes."""
+
+    def __setitem__(self, rows: Any, values: Any) -> None:
+        super().__setitem__(rows, labels(values, f"{self.file.filename}: factors"))
+
+
+class Pixels(h5py.Dataset):
+    """A data set `images` that takes what `pixels` takes."""
+
+    def __setitem__(self, rows: Any, images: Any) -> None:
+        super().__setitem__(rows, pixels(images, self.file.filename, self.dtype))
+
+
+def labels(values: Any, source: str) -> np.ndarray:
+    """Labels of any shape as float64; NaN where they are masked, None or pandas' NA.
+
+    source: what the message begins with. Raises InputError for text, dates, complex numbers, and whole numbers that
+    float64 would round, as ids are.
+    """
+    given = np.ma.asarray(values)
+    if given.dtype.kind not in "biufOSU":
+        raise InputError(f"{source}: type {given.dtype}; allowed: real numbers")
+    known = ~np.ma.getmaskarray(given)
+    numbers = np.full(given.shape, np.nan)
+    if given.dtype.kind in "OSU":
+        for at in zip(*np.nonzero(known), strict=True):
+            numbers[at] = _number(given.data[at], at, source)
+        return numbers
+    if given.dtype.kind in "iu":
+        for at in zip(*np.nonzero(known & ((given.data > _EXACT) | (given.data < -_EXACT))), strict=True):
+            _number(int(given.data[at]), at, source)
+    numbers[known] = given.data[known]
+    return numbers
+
+
+def _number(value: Any, at: tuple[np.intp, ...], source: str) -> float:
+    if value is None or type(value).__name__ == "NAType":  # pandas need not be there
+        return np.nan
+    value = value.item() if isinstance(value, np.generic) else value
+    whole = isinstance(value, int) or (isinstance(value, str) and value.lstrip("+-").isdecimal())
+    try:
+        number = float("no number" if isinstance(value, str) and "_" in value else value)
+        if not whole or int(number) == int(value):
+            return number
+        reason = f"would be rounded to {int(number)}; allowed: what was measured, no ids"
+    except (TypeError, ValueError, OverflowError):
+        reason = "is no number; allowed: numbers, and NaN where nothing was measured"
+    where = ", ".join(f"{axis} {n}" for axis, n in zip(("row", "column"), at, strict=False))
+    raise InputError(f"{source}: {value!r}{f' in {where}' if at else ''} {reason}")
+
+
+def pixels(images: Any, source: object, dtype: np.dtype | None = None) -> np.ndarray:
+    """Images of any shape, of numbers; those for a data set of uint8 are whole and from 0 to 255.
+
+    Raises InputError where they are not, or where pixels are masked.
+    """
+    given = np.ma.asarray(images)
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"{source}: images: type {given.dtype}; allowed: real numbers")
+    if np.ma.is_masked(given):
+        at = tuple(int(axis[0]) for axis in np.nonzero(np.ma.getmaskarray(given)))
+        raise InputError(
+            f"{source}: images: {np.ma.count_masked(given)} pixels are masked, the first at {at}: the format has no "
+            "missing pixels; allowed: fill them, or leave their images out"
+        )
+    plain = np.asarray(given.data)
+    if dtype == np.uint8 and plain.dtype.kind not in "b" and plain.dtype != np.uint8:
+        bad = (plain < 0) | (plain > 255) | (plain != np.floor(plain))
+        if bad.any():
+            raise InputError(f"{source}: images: pixel {plain[bad][0]} in uint8; allowed: whole numbers from 0 to 255")
+    return plain

@@ -1,0 +1,176 @@
+"""What a user gives is stored as it is meant, by `write` and in parts by `create`, or refused with its value."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.set_files import FACTORS, SHAPE, F, N, content
+from hpcauxvae.data.hdf5 import create, open_set, validate, write
+from hpcauxvae.types import InputError
+
+
+def at_once(path: Path, images: object, factors: object, dtype: type = np.float32) -> None:
+    write(path, images, factors, FACTORS, {})  # type: ignore[arg-type]
+
+
+def in_parts(path: Path, images: object, factors: object, dtype: type = np.float32) -> None:
+    with create(path, SHAPE, FACTORS, {}, dtype) as (to_images, to_factors):
+        for rows in (slice(0, 11), slice(11, N)):
+            to_images[rows], to_factors[rows] = images[rows], factors[rows]  # type: ignore[index]
+
+
+WRITERS = pytest.mark.parametrize("store", [at_once, in_parts])
+Store = Callable[..., None]
+MISSING = np.random.default_rng(4).uniform(size=(N, F)) < 0.3
+
+
+def nullable(values: np.ndarray) -> np.ndarray:
+    """As pandas gives a table with missing values, without pandas."""
+    missing = type("NAType", (), {})()
+    objects = values.astype(object)
+    objects[MISSING] = missing
+    return objects
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda v: np.ma.array(v, mask=MISSING),
+        lambda v: np.ma.array(np.where(MISSING, -99, v), mask=MISSING, fill_value=-99),
+        lambda v: [np.ma.array(row, mask=gone) for row, gone in zip(v, MISSING, strict=True)],
+        lambda v: np.ma.array(np.where(MISSING, "n/a", v.astype(str)), mask=MISSING),
+        lambda v: np.where(MISSING, None, v),
+        nullable,
+        lambda v: np.where(MISSING, np.nan, v),
+        lambda v: np.where(MISSING, np.nan, v).astype(">f8"),
+    ],
+)
+def test_what_is_masked_was_not_measured(tmp_path: Path, store: Store, given: Callable) -> None:
+    images, values = content()
+    store(tmp_path / "set.h5", images, given(values))
+    np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, np.where(MISSING, np.nan, values))
+
+
+def test_whole_numbers_that_are_masked(tmp_path: Path) -> None:
+    images, _ = content()
+    numbers = np.random.default_rng(0).integers([10, 0, 0], [13, 2, 3], (N, F))
+    at_once(tmp_path / "set.h5", images, np.ma.array(np.where(MISSING, 2**60 + 1, numbers), mask=MISSING))
+    np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, np.where(MISSING, np.nan, numbers))
+
+
+@WRITERS
+def test_masked_pixels_are_refused(tmp_path: Path, store: Store) -> None:
+    images, values = content()
+    mask = np.zeros(SHAPE, bool)
+    mask[3, 1, 2, 0] = mask[3, 1, 2, 4] = True
+    with pytest.raises(
+        InputError, match=r"images: 2 pixels are masked, the first at \(3, 1, 2, 0\): the format has no"
+    ):
+        store(tmp_path / "set.h5", np.ma.array(images, mask=mask), values)
+    store(tmp_path / "set.h5", np.ma.array(images, mask=False), values)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["set.h5"]
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            lambda v: np.where(v > np.nanmedian(v), "big", "small"),
+            r"factors: '(small|big)' in row 0, column 0 is no number; allowed:",
+        ),
+        (
+            lambda v: np.where(np.arange(N)[:, None] == 2, b"?", v.astype("S8")),
+            r"factors: b'\?' in row 2, column 0 is no number",
+        ),
+        (
+            lambda v: np.where(np.arange(F) == 1, [[0, "n/a", 0]], v.astype(object)),
+            r"factors: 'n/a' in row 0, column 1 is no",
+        ),
+        (lambda v: v * 1j, r"factors: type complex128; allowed: real numbers"),
+        (lambda v: v.astype("M8[s]"), r"factors: type datetime64\[s\]; allowed: real numbers"),
+        (
+            lambda v: np.full((N, F), 1237648720693755919),
+            r"factors: 1237648720693755919 in row 0, column 0 would be rounded to 1237648720693755904; allowed",
+        ),
+        (
+            lambda v: np.full((N, F), -(2**62) + 1, object),
+            r"factors: -4611686018427387903 in row 0, column 0 would be rounded",
+        ),
+        (
+            lambda v: np.full((N, F), 2**64 - 1, "u8"),
+            r"factors: 18446744073709551615 in row 0, column 0 would be rounded",
+        ),
+    ],
+)
+def test_labels_that_are_no_measured_numbers(tmp_path: Path, store: Store, bad: Callable, message: str) -> None:
+    images, values = content()
+    with pytest.raises(InputError, match=message):
+        store(tmp_path / "set.h5", images, bad(values))
+    assert list(tmp_path.iterdir()) == []
+
+
+@WRITERS
+@pytest.mark.parametrize("kind", ["U9", "c8", object, "M8[s]"])
+def test_pixels_that_are_no_real_numbers(tmp_path: Path, store: Store, kind: object) -> None:
+    images, values = content()
+    with pytest.raises(InputError, match=r"images: type .*; allowed: real numbers"):
+        store(tmp_path / "set.h5", images.astype(kind), values)  # type: ignore[call-overload]
+
+
+def test_pixels_that_float32_cannot_hold(tmp_path: Path) -> None:
+    images, values = content()
+    with pytest.raises(InputError, match=re.escape("images: 1e+39 in sample 3, channel 0, pixel (1, 1) is not finite")):
+        at_once(
+            tmp_path / "set.h5",
+            np.where(np.arange(images.size).reshape(SHAPE) == 126, 1e39, images.astype(float)),
+            values,
+        )
+
+
+@pytest.mark.parametrize(("factor", "bad"), [(1 / 255, "0.5"), (2, "300"), (-1, "-1")])
+def test_numbers_that_uint8_would_cut_off(tmp_path: Path, factor: float, bad: str) -> None:
+    values = content()[1]
+    images = np.full(SHAPE, 7.0)
+    in_parts(tmp_path / "whole.h5", images, values, np.uint8)
+    assert validate(tmp_path / "whole.h5") == [] and (open_set(tmp_path / "whole.h5").images[:] == 7).all()
+    images[5, 0, 1, 2] = float(bad)
+    with pytest.raises(InputError, match=rf"images: pixel {bad}(\.0)? in uint8; allowed: whole numbers from 0 to 255"):
+        in_parts(tmp_path / "set.h5", images, values, np.uint8)
+
+
+def ascii_text(*texts: bytes) -> dict[str, object]:
+    return {"data": np.array(texts, object), "dtype": h5py.string_dtype("ascii")}
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_text_that_is_not_utf8(tmp_path: Path, fixed: bool) -> None:
+    path = tmp_path / "set.h5"
+    write(path, *content(), FACTORS, {})
+    with h5py.File(path, "r+") as file:
+        units, names = [b"\xb5m", b"", "µm".encode()], [b"gr\xf6\xdfe", b"spin", b"age"]
+        for field, texts in (("unit", units), ("name", names)):
+            file["factors"].attrs.create(field, **({"data": np.array(texts)} if fixed else ascii_text(*texts)))
+        given = {"data": np.bytes_(b"Universit\xe4t")} if fixed else ascii_text(b"Universit\xe4t")
+        file.attrs.create("origin", **given)
+        file.attrs.create(
+            "observers", **({"data": np.array([b"J\xf6", b"A"])} if fixed else ascii_text(b"J\xf6", b"A"))
+        )
+        space, number = h5py.h5s.create(h5py.h5s.SCALAR), h5py.h5t.NATIVE_INT32
+        h5py.h5a.create(file.id, b"n\xe4me", number, space).write(np.array(3, np.int32))
+        h5py.h5a.create(file.id, b"when", h5py.h5t.UNIX_D32LE, space)
+    data = open_set(path)
+    assert [factor.name for factor in data.factors] == ["größe", "spin", "age"]
+    assert [factor.unit for factor in data.factors] == ["µm", "", "µm"]
+    assert data.provenance == {
+        "origin": "Universität",
+        "observers": "Jö, A",
+        "näme": 3,
+        "when": "of a type that h5py cannot read",
+    }
+    assert str(data.provenance).encode()  # can be printed
