@@ -16,11 +16,15 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.evaluate import control, pictures
+from hpcauxvae.evaluate.baselines import Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
-from hpcauxvae.metrics.codes import correlate
+from hpcauxvae.metrics.codes import correlate, correlated, off
+from hpcauxvae.metrics.joint import joint
+from hpcauxvae.metrics.random_features import random_features
+from hpcauxvae.metrics.reading import readings
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import find_world
@@ -125,25 +129,31 @@ class Evaluator:
         Without auxiliary factors there are no scores of codes.
         """
         maximum, factors = float(self.model.maximum), scored.data.factors
-        aux = scored.data.column(self.aux)
-        hidden = [column for column in range(len(factors)) if column not in aux]
-        values = scored.data.scaled()[scored.index_N]
+        aux, guided = scored.data.column(self.aux), scored.data.column(self._guiding())
         images = score_images(scored.originals, scored.reconstructions, maximum)
-        codes = {}
-        if aux:
-            own = Codes(
-                mean_NZ=scored.mean_NZ,
-                logvar_NZ=scored.logvar_NZ,
-                aux_ND=values[:, aux],
-                hidden_NH=values[:, hidden],
-                aux_names=self.aux,
-                hidden_names=[factors[c].name for c in hidden],
-                seed=self.config.seed,
-                aux_kinds=[factors[c].kind for c in aux],
-            )
-            codes = score_codes(own)
-        block: dict[str, Any] = {"data": str(scored.data.path), "codes": codes, "images": images.means}
+        off_Z = off(scored.mean_NZ, scored.logvar_NZ)
+        block: dict[str, Any] = {
+            "data": str(scored.data.path),
+            "codes": {},
+            "latents": {
+                "in_use": int((~off_Z).sum()),
+                "of": len(off_Z),
+                "guided": len(guided),
+                "off": (np.flatnonzero(off_Z) + 1).tolist(),
+            },
+            "images": images.means,
+            "baselines": self.baselines.images(scored.originals, maximum),
+        }
         per_image = dict(images.per_image)
+        if aux:
+            codes = self._codes(scored, aux)
+            block |= {"codes": score_codes(codes), "correlated": correlated(codes)}
+            if guided:
+                block["reading"] = readings(codes, [factors[c] for c in guided])
+                plain = self.baselines.regressors(scored.data, scored.index_N, guided)
+                for name, of_factor in block["reading"].items():
+                    of_factor["regressor"] = plain[name]
+                block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
             ceiling = score_images(scored.originals, scored.noiseless, maximum)
             block["noiseless"] = ceiling.means
@@ -152,6 +162,26 @@ class Evaluator:
             block["control"] = control.score(asked, self.reader, scored.data, self.aux)
         block["verdicts"] = verdicts(block)  # last: they look at all the others
         return block, per_image
+
+    def _codes(self, scored: Scored, aux: list[int]) -> Codes:
+        factors, values_NF = scored.data.factors, scored.data.scaled()[scored.index_N]
+        hidden = [column for column in range(len(factors)) if column not in aux]
+        return Codes(
+            mean_NZ=scored.mean_NZ,
+            logvar_NZ=scored.logvar_NZ,
+            aux_ND=values_NF[:, aux],
+            hidden_NH=values_NF[:, hidden],
+            aux_names=self.aux,
+            hidden_names=[factors[c].name for c in hidden],
+            seed=self.config.seed,
+            aux_kinds=[factors[c].kind for c in aux],
+        )
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The plain methods, fitted when they are first asked for."""
+        train_index = split(len(self.data), self.run.config.split_seed)[0]
+        return Baselines(self.data, train_index, self.run.config.latents)
 
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
         """The pictures of a set of samples, into a folder."""

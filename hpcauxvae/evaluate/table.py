@@ -1,40 +1,84 @@
 """The scores of an evaluation as lines of text: what `hpcauxvae evaluate` prints."""
 
+from collections.abc import Iterator
 from typing import Any
 
+Block = dict[str, Any]
 
-def table(sets: dict[str, Any]) -> str:
+
+def table(sets: dict[str, Block]) -> str:
     """The scores of each set beside their ceilings, and below them what they say in words."""
     lines = [f"{'score':28}{'value':>8}  {'95 % interval':24}{'ceiling':>9}{'of it':>8}{'n':>9}"]
     for name, block in sets.items():
         lines.append(f"{name}: {block['data']}")
-        ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
-        for score_name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap", "mig"):
-            if score := block["codes"].get(score_name):
-                lines.append(_table_row(score_name, score, score.get("attainable")))
-        for score_name in ("ssim", "mse"):
-            lines.append(_table_row(score_name, block["images"][score_name], ceilings.get(score_name)))
-        lines += _control_rows(block.get("control") or {})
-        lines += [f"  - {line}" for line in block["verdicts"]]
+        for part in (_codes, _images, _reading, _joint, _control, _latents):
+            lines += (f"  {line}" for line in part(block))
+        lines += (f"  - {line}" for line in block["verdicts"])
     return "\n".join(lines)
 
 
-def _control_rows(block: dict[str, Any]) -> list[str]:
+def _codes(block: Block) -> Iterator[str]:
+    for name in ("lds", "lds_d", "lds_mean", "lds_d_mean", "sap", "mig"):
+        if score := block["codes"].get(name):
+            yield _row(name, score, score.get("attainable"))
+
+
+def _images(block: Block) -> Iterator[str]:
+    ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
+    for name in ("ssim", "mse"):
+        yield _row(name, block["images"][name], ceilings.get(name))
+        for plain, words in (("mean_image", "mean image"), ("pca", "PCA")):
+            yield _row(f"  of the {words}", block["baselines"][plain][name], None)
+
+
+def _reading(block: Block) -> Iterator[str]:
+    if block.get("reading"):
+        yield f"{'guided factor':20}{'r':>8}{'slope':>8}{'error':>10}{'fitted':>10}   plain regressor: r{'error':>10}"
+    for name, of_factor in block.get("reading", {}).items():
+        slope, fitted, plain = (of_factor.get(key) for key in ("slope", "error_fitted", "regressor"))
+        yield (
+            f"{name:20}{of_factor['r']['value']:8.3f}{_cell(slope, '8.3f')}{of_factor['error']['value']:10.3g}"
+            f"{_cell(fitted, '10.3g')}{plain['r']['value']:21.3f}{plain['error']['value']:10.3g} {of_factor['unit']}"
+        ).rstrip()
+
+
+def _joint(block: Block) -> Iterator[str]:
+    if block.get("joint"):
+        yield f"{'from residual latents':20} R2: means   samples    chance   largest r of one"
+    for name, of_factor in block.get("joint", {}).items():
+        explained = "".join(f"{of_factor[key]['value']:10.3f}" for key in ("means", "samples", "chance"))
+        single = of_factor["single"]
+        yield f"{name:22}{explained}{single['r']['value']:10.3f} (latent {single['latent']})"
+    if found := block.get("random_features"):
+        yield f"{'functions of all':22}{found['rms']['value']:10.4f} rms correlation; by chance {found['floor']:.4f}"
+
+
+def _control(block: Block) -> Iterator[str]:
     """What the reader finds beside what it finds in real images; then the image distances of counterfactuals."""
-    rows = []
-    for factor, found in (block.get("effectiveness") or {}).items():
+    found = block.get("control") or {}
+    for factor, of_factor in (found.get("effectiveness") or {}).items():
         for name, label in (("r", "asked and read, r"), ("slope", "slope")):
-            rows.append(_table_row(f"{factor}: {label}", found["asked"][name], found["real"][name]["value"]))
-    if block:
-        composition = block["composition"]
+            yield _row(f"{factor}: {label}", of_factor["asked"][name], of_factor["real"][name]["value"])
+    if found:
+        composition = found["composition"]
         again = f"composition, {composition['cycles']} times"
         named = {"composition": composition["once"], again: composition["again"]}
-        named |= {name: block[name] for name in ("reversibility", "minimality")}
-        rows += [_table_row(name, score, None) for name, score in named.items() if score]
-    return rows
+        named |= {name: found[name] for name in ("reversibility", "minimality")}
+        yield from (_row(name, score, None) for name, score in named.items() if score)
 
 
-def _table_row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
+def _latents(block: Block) -> Iterator[str]:
+    found = block["latents"]
+    off = f"; off: {', '.join(map(str, found['off']))}" if found["off"] else ""
+    yield f"{'latents in use':22}{found['in_use']:4} of {found['of']}{off}"
+
+
+def _cell(score: dict[str, Any] | None, form: str) -> str:
+    """A value, or as many blanks."""
+    return format(score["value"], form) if score else " " * int(form.split(".")[0])
+
+
+def _row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
     interval = f"[{score['low']:.4g}, {score['high']:.4g}]"
     beside = f"{ceiling:9.4f}{score['value'] / ceiling:8.3f}" if ceiling else " " * 17
-    return f"  {name:26}{score['value']:8.4g}  {interval:24}{beside}{score['n']:9d}"
+    return f"{name:26}{score['value']:8.4g}  {interval:24}{beside}{score['n']:9d}"

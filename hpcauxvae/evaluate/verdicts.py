@@ -1,18 +1,43 @@
 """What the scores of a set say, in words: one line a finding, each with the figure that it rests on.
 
 A finding is a function of the set's block of metrics.json, which yields lines; a block without the scores that it looks
-at gives none. A new finding is a function here and a line in `FINDINGS`.
+at gives none. A new finding is a function here, a line in `FINDINGS` and its scores in `LOOKED_AT`.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 Block = dict[str, Any]
 
+NOT_READ = 0.3
+"""|r| below which a latent tells less than a tenth of its factor's variance."""
+READ_IN_PART = 0.7
+"""|r| below which it tells less than half of it."""
+WORSE_THAN_PLAIN = 0.05
+"""Share of a factor's variance by which a linear method must read more before the model is told of it: a twentieth is
+more than intervals and the choice of a penalty make."""
+SQUEEZED = 0.7
+"""An estimate that is uncertain has the slope r^2; a slope below this share of it, or above one over this share of 1,
+is a scale that nobody asked for."""
+MEAN_IMAGE = 0.95
+"""Share of the mean image's MSE above which an image tells less than a twentieth of what differs between images."""
 CEILING_PASSED = 1.02
-"""Share of its ceiling above which a score says more of the factors than of the code: a perfect code has 1."""
+"""Share of its ceiling above which a score says more of the factors than of the code: a perfect code has 1, and chance
+makes some hundredths."""
 CEILING_LOW = 0.7
-"""A ceiling below this leaves less room above it than a lost factor costs."""
+"""A ceiling below this leaves so little room that a lost factor may cost nothing."""
+CORRELATED = 0.2
+"""|r| of two factors from which on they are named as a reason: r^2 is then a twenty-fifth."""
+JOINT = 0.1
+"""R^2 that nobody would overlook in a single latent: a correlation of .3."""
+SINGLE = 0.2
+"""|r| of a factor with one residual latent. The intervals of independent codes of 100 samples seldom get so far."""
+TOGETHER = 0.02
+"""Root mean squared correlation of random features; runs whose decoders ignored a factor had .015 to .16."""
+HIDDEN = 0.1
+"""R^2 of a factor that is not auxiliary, from guided latents."""
 
 READABLE = 0.5
 """Correlation with a factor of real images below which the reader cannot tell whether the factor steers."""
@@ -25,19 +50,120 @@ STEERS_ALONE = 0.3
 def verdicts(block: Block) -> list[str]:
     """The findings on a set; where there are none, a line that says what was looked at."""
     found = [line for finding in FINDINGS for line in finding(block)]
-    return found or [f"nothing found in {', '.join(name for name in LOOKED_AT if block.get(name))}"]
+    return found or [f"no finding; looked at {', '.join(what for key, what in LOOKED_AT.items() if block.get(key))}"]
+
+
+def reading(block: Block) -> Iterator[str]:
+    """Guided factors that are lost, reversed, out of scale, or read better by a plain regressor."""
+    for number, (name, of_factor) in enumerate(block.get("reading", {}).items(), start=1):
+        r, plain, slope = of_factor["r"], of_factor["regressor"]["r"], of_factor.get("slope")
+        worse = _square(plain["low"]) - _square(r["high"]) > WORSE_THAN_PLAIN
+        figures = [f"r = {r['value']:.2f}"] + [f"a plain regressor has {plain['value']:.2f}"] * worse
+        if number in block["latents"]["off"]:
+            yield f"the latent of {name} is off: its means hardly vary beside the spread of z (r = {r['value']:.2f})"
+        if abs(r["value"]) < NOT_READ:
+            yield f"{name} is not read ({'; '.join(figures)})"
+        elif r["value"] < 0:
+            backwards = f", slope {slope['value']:.2f}" if slope else ""
+            yield f"{name} is reversed ({figures[0]}{backwards})"
+        elif r["value"] < READ_IN_PART:
+            yield f"{name} is read in part ({'; '.join(figures)})"
+        elif worse:
+            yield f"{name} is read less well than could be ({'; '.join(figures)})"
+        if slope and r["value"] >= NOT_READ:
+            yield from _scale(name, r["value"], slope)
+
+
+def _scale(name: str, r: float, slope: dict[str, float]) -> Iterator[str]:
+    if slope["high"] < SQUEEZED * r**2:
+        yield f"{name} is squeezed (slope {slope['value']:.2f} where r = {r:.2f})"
+    if slope["low"] > 1 / SQUEEZED:
+        yield f"{name} is stretched (slope {slope['value']:.2f} where r = {r:.2f})"
+
+
+def latents(block: Block) -> Iterator[str]:
+    """Residual latents that are off, all of them."""
+    found = block["latents"]
+    residual, off = found["of"] - found["guided"], [number for number in found["off"] if number > found["guided"]]
+    if residual and len(off) == residual:
+        kind = "residual " if found["guided"] else ""
+        yield f"{residual} of {residual} {kind}latents are off: what nobody measured is not in the code"
+
+
+def images(block: Block) -> Iterator[str]:
+    """A decoder that draws one image, or worse ones than plain methods."""
+    ours, baselines = block["images"], block["baselines"]
+    mean, pca = baselines["mean_image"], baselines["pca"]
+    share, of_pca = (one["mse"]["value"] / mean["mse"]["value"] for one in (ours, pca))
+    if share > MEAN_IMAGE and ours["ssim"]["low"] <= mean["ssim"]["high"]:
+        drawn = (
+            "the decoder draws the mean image" if share < 1 / MEAN_IMAGE else "the images are worse than the mean image"
+        )
+        noise = "; PCA draws no more: the images may hold no more than noise" if of_pca > MEAN_IMAGE else ""
+        yield f"{drawn} ({_beside(ours, mean)}{noise})"
+    elif ours["mse"]["low"] > pca["mse"]["high"] and ours["ssim"]["high"] < pca["ssim"]["low"]:
+        yield f"the images are worse than those of PCA with as many components ({_beside(ours, pca)})"
+
+
+def _beside(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.upper()} {ours[name]['value']:.3g} against {theirs[name]['value']:.3g}" for name in ("ssim", "mse")
+    )
 
 
 def ceilings(block: Block) -> Iterator[str]:
-    """A ceiling that was passed, or that is low."""
-    score = block["codes"].get("lds")
+    """A ceiling that was passed, or that is low, and why."""
+    score, pairs = block["codes"].get("lds"), block.get("correlated", [])
     if score is None:
         return
-    share = score["value"] / score["attainable"]
-    if share > CEILING_PASSED:
-        yield f"LDS is {share:.2f} of its ceiling"
-    if score["attainable"] < CEILING_LOW:
-        yield f"the ceiling of LDS is {score['attainable']:.2f}"
+    ceiling, n = score["attainable"], score["n"]
+    named = [pair for pair in pairs if abs(pair["r"]) >= CORRELATED][:3]
+    why = ", ".join(f"{' and '.join(pair['factors'])} correlate by {pair['r']:.2f}" for pair in named)
+    if score["value"] > CEILING_PASSED * ceiling:
+        if named:
+            why_passed = f"{why}, which a perfect code cannot but repeat, and one that reads them less does"
+        elif score["low"] <= ceiling:
+            why_passed = f"chance, of {n} samples"
+        else:
+            why_passed = "its latents know less of the other factors than chance would have it"
+        yield f"LDS is {score['value'] / ceiling:.2f} of its ceiling: {why_passed}; the correlations r tell more"
+    if ceiling < CEILING_LOW:
+        by_chance = 1 / (1 + (block["latents"]["of"] - 1) * np.sqrt(2 / (np.pi * n)))
+        reasons = [why] if named else []
+        reasons += [f"{n} samples have chance correlations"] if by_chance < CEILING_LOW or not named else []
+        yield f"a perfect code has an LDS of {ceiling:.2f} only: {', and '.join(reasons)}"
+
+
+def residual(block: Block) -> Iterator[str]:
+    """Auxiliary factors in the residual latents: in one of them, or in all together."""
+    for name, of_factor in block.get("joint", {}).items():
+        single, r, chance = of_factor["single"], of_factor["single"]["r"], of_factor["chance"]
+        if abs(r["value"]) >= SINGLE and min(abs(r["low"]), abs(r["high"])) >= SINGLE / 2 and r["low"] * r["high"] > 0:
+            yield f"latent {single['latent']}, a residual one, holds {name} too (r = {r['value']:.2f})"
+        means, samples = of_factor["means"], of_factor["samples"]
+        if any(s["value"] >= JOINT and s["low"] > max(chance["high"], 0) for s in (means, samples)):
+            yield (
+                f"the residual latents together tell {name} (R2 {means['value']:.2f} from their means, "
+                f"{samples['value']:.2f} from samples of z; chance gives {chance['value']:.2f})"
+            )
+    found = block.get("random_features")
+    if found and found["rms"]["low"] > max(TOGETHER, found["floor"]):
+        yield (
+            "the residual latents depend on the factors together (random features of both correlate by "
+            f"{found['rms']['value']:.3f}; by chance {found['floor']:.3f})"
+        )
+
+
+def hidden(block: Block) -> Iterator[str]:
+    """Factors that are not auxiliary in the guided latents."""
+    leaks = block["codes"]["leakage"]["hidden_from_aux"] if block.get("reading") else {}
+    for name, score in leaks.items():
+        if score["value"] >= HIDDEN and score["low"] > HIDDEN / 2:
+            yield f"the errors of the guided latents tell {name}, which guides none (R2 {score['value']:.2f})"
+
+
+def _square(r: float) -> float:
+    return max(r, 0) ** 2
 
 
 def control(block: Block) -> Iterator[str]:
@@ -69,5 +195,13 @@ def control(block: Block) -> Iterator[str]:
             )
 
 
-FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (ceilings, control)
-LOOKED_AT = ("codes", "images", "control")
+FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (reading, latents, images, ceilings, residual, hidden, control)
+LOOKED_AT = {
+    "reading": "sign, scale and error of the guided latents",
+    "latents": "latents that are off",
+    "images": "the images beside the mean image and PCA",
+    "codes": "the LDS beside its ceiling",
+    "joint": "what residual latents tell of the factors",
+    "control": "whether factors steer the image",
+}
+"""Keys of the block, and what they hold."""

@@ -10,7 +10,7 @@ from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.dci import dci
 from hpcauxvae.metrics.fixed_factor import beta_vae, factor_vae
 from hpcauxvae.metrics.information import mig, modularity
-from hpcauxvae.metrics.lds import alignment, lds, lds_d, lds_d_mean, lds_mean
+from hpcauxvae.metrics.lds import lds, lds_d, lds_d_mean, lds_mean
 from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.metrics.ssim import ImageScores, score_images
@@ -28,7 +28,6 @@ METRICS: dict[str, Callable[[Codes], Any]] = {
     "dci": dci,
     "factor_vae": factor_vae,
     "beta_vae": beta_vae,
-    "alignment": alignment,
     "leakage": leakage,
 }
 

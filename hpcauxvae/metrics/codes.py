@@ -7,6 +7,7 @@ of a group, P sums.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ GROUPS = 100
 """Groups of the jackknife."""
 FEWEST = 4
 """Samples without which nothing can be scored."""
+OFF = 0.1
+"""A latent is off whose means vary by less than this share of its posterior's spread, both as standard deviations: they
+then tell a hundredth of the variance of z, and what they tell drowns in its noise when an image is drawn from z."""
 ROUNDING = 1e-14
 """Variance, relative to that of the whole column, below which the measured part of a column counts as constant."""
 POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
@@ -82,9 +86,24 @@ class Codes:
                     raise InputError(f"codes: factor {name} is measured in {measured} samples, not in {FEWEST} or more")
 
     @cached_property
+    def off_Z(self) -> NDArray[np.bool_]:
+        """Which latents are off."""
+        return off(self.mean_NZ, self.logvar_NZ)
+
+    @cached_property
+    def left_out_Z(self) -> NDArray[np.bool_]:
+        """The residual latents that are off: scores of means do without them. Guided latents always count."""
+        return self.off_Z & (np.arange(len(self.off_Z)) >= self.aux_ND.shape[1])
+
+    @cached_property
+    def live_NZ(self) -> NDArray:
+        """Posterior means, 0 in the latents that are left out: correlation knows no scale, and theirs is noise."""
+        return np.where(self.left_out_Z, np.zeros((), self.mean_NZ.dtype), self.mean_NZ)
+
+    @cached_property
     def of_means(self) -> Correlations:
-        """Of auxiliary factors and posterior means."""
-        return correlate(self.aux_ND, [self.mean_NZ])
+        """Of auxiliary factors and posterior means; 0 for the latents that are left out."""
+        return correlate(self.aux_ND, [self.live_NZ])
 
     @cached_property
     def of_factors(self) -> Correlations:
@@ -99,6 +118,24 @@ class Codes:
         noise = (deviation_NZ * rng.standard_normal(self.mean_NZ.shape) for _ in range(DRAWS))
         kind = self.mean_NZ.dtype  # so that a constant mean without noise keeps to the rounding of its own type
         return correlate(self.aux_ND, ((self.mean_NZ + noise_NZ).astype(kind) for noise_NZ in noise))
+
+
+def off(mean_NZ: NDArray, logvar_NZ: NDArray) -> NDArray[np.bool_]:
+    """Which latents (Z,) are off (`OFF`), or constant to the rounding of their type."""
+    spread_Z = np.sqrt(np.exp(logvar_NZ, dtype=np.float64).mean(0))
+    constant_Z = np.ptp(mean_NZ, 0) <= np.finfo(mean_NZ.dtype).eps * np.abs(mean_NZ).max(0)
+    return np.asarray(constant_Z | (mean_NZ.std(0, dtype=np.float64) < OFF * spread_Z))
+
+
+def correlated(codes: Codes) -> list[dict[str, Any]]:
+    """Every two auxiliary factors with their correlation, `factors` and `r`, the largest first."""
+    table_DD = codes.of_factors.values_SDZ[0]
+    pairs = [
+        {"factors": [one, other], "r": float(table_DD[i, i + 1 + j])}
+        for i, one in enumerate(codes.aux_names)
+        for j, other in enumerate(codes.aux_names[i + 1 :])
+    ]
+    return sorted(pairs, key=lambda pair: -abs(pair["r"]))
 
 
 def correlate(factors_NF: NDArray, draws_of_codes_NZ: Iterable[NDArray]) -> Correlations:

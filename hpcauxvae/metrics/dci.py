@@ -24,7 +24,7 @@ def dci(codes: Codes) -> dict[str, Score]:
     """
     fewest = int(np.count_nonzero(~np.isnan(codes.aux_ND), 0).min())
     groups = min(GROUPS, fewest // 2)  # all factors have the same number, of at least two samples each
-    fits = [_fit(codes.mean_NZ, column, groups, codes.seed) for column in codes.aux_ND.T]
+    fits = [_fit(codes.live_NZ, column, groups, codes.seed) for column in codes.aux_ND.T]
     importance_GDZ = np.stack([importance for importance, _ in fits], 1)
     explained_G = np.stack([explained for _, explained in fits], 1).mean(1)
     share_GZ = importance_GDZ.sum(1) / np.maximum(importance_GDZ.sum((1, 2))[:, None], 1e-300)

@@ -22,8 +22,6 @@ SHARE = 50
 """A factor is shared by samples within 1 / SHARE of a part, in order of its values,"""
 NARROWEST = 4
 """or by so many neighbours if those are more."""
-DEAD = 0.05
-"""A latent whose mean varies by less than this share of the widest one's standard deviation tells nothing."""
 
 
 def factor_vae(codes: Codes) -> Score:
@@ -48,18 +46,18 @@ Accuracy = Callable[[NDArray, NDArray, np.random.Generator], float]
 def _of_parts(codes: Codes, accuracy: Accuracy) -> Score:
     """Mean accuracy over separate parts of the samples; their spread gives the interval, all sources of error included.
 
-    accuracy: means of the latents that vary, in units of their standard deviation, and factors -> share of right votes.
+    accuracy: means of the latents that vary, each in units of its own standard deviation over all samples, and factors
+    -> share of right votes. Latents that are off are pruned, as Kim and Mnih do with those that fell to their prior.
     A factor measured in fewer than two samples of a part is left out there, and a part in which only one of several
     factors is left counts not at all: there is nothing to choose. The interval is all from 0 to 1 where fewer than two
     parts are left.
     """
-    deviation_Z = codes.mean_NZ.std(0, dtype=np.float64)
-    alive_Z = deviation_Z > DEAD * deviation_Z.max()
+    alive_Z = ~codes.off_Z
     n, d = codes.aux_ND.shape
     chance = 1 / d
     if not alive_Z.any():
         return Score(value=chance, low=chance, high=chance, n=n)
-    relative_NZ = codes.mean_NZ[:, alive_Z] / deviation_Z[alive_Z]
+    relative_NZ = codes.mean_NZ[:, alive_Z] / codes.mean_NZ[:, alive_Z].std(0, dtype=np.float64)
     found = []
     parts = min(PARTS, n // 2)
     for part in range(parts):

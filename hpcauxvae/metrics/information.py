@@ -47,7 +47,7 @@ def tables_of(codes: Codes) -> Array:
     """Counts of each pair of bins (G, D, Z, B, B): factor's bin, latent's bin; samples without the factor left out."""
     d, z = codes.aux_ND.shape[1], codes.mean_NZ.shape[1]
     u_ND = np.stack([_binned(column, True) for column in codes.aux_ND.T], 1)
-    z_NZ = np.stack([_binned(column, False) for column in codes.mean_NZ.T], 1)
+    z_NZ = np.stack([_binned(column, False) for column in codes.live_NZ.T], 1)
     tables = np.zeros((GROUPS, d, z, BINS, BINS))
     for j in range(d):
         known = np.flatnonzero(u_ND[:, j] >= 0)

@@ -1,5 +1,4 @@
-"""Linear disentanglement score: equation (10) of Ganguli et al., with the score that a perfect code would have; and how
-well each factor is read from its own latent.
+"""Linear disentanglement score: equation (10) of Ganguli et al., with the score that a perfect code would have.
 
 Shape suffixes: D auxiliary factors, Z latents, S draws of z, R random repeats.
 """
@@ -54,8 +53,8 @@ def lds_d(codes: Codes) -> LdsScore:
 
 
 def lds_mean(codes: Codes) -> LdsScore:
-    """LDS on posterior means; the sum over all latents in the denominator."""
-    return _score(codes, codes.of_means, codes.mean_NZ.shape[1])
+    """LDS on posterior means; the sum over all latents in the denominator, residual latents that are off left out."""
+    return _score(codes, codes.of_means, codes.mean_NZ.shape[1], int(np.count_nonzero(codes.left_out_Z)))
 
 
 def lds_d_mean(codes: Codes) -> LdsScore:
@@ -63,20 +62,11 @@ def lds_d_mean(codes: Codes) -> LdsScore:
     return _score(codes, codes.of_means, codes.aux_ND.shape[1])
 
 
-def _score(codes: Codes, correlations: Correlations, latents: int) -> LdsScore:
+def _score(codes: Codes, correlations: Correlations, latents: int, left_out: int = 0) -> LdsScore:
+    """left_out: latents among them whose correlations are 0, in the perfect code too."""
     n, d = codes.aux_ND.shape
-    ceiling = attainable(codes.of_factors.values_SDZ[0], correlations.n_D, latents - d, codes.seed)
+    ceiling = attainable(codes.of_factors.values_SDZ[0], correlations.n_D, latents - d - left_out, codes.seed)
     score = correlation_score(
         lambda table: linear_disentanglement(table[..., :latents]), correlations, n, (0, 1), codes.seed
     )
     return LdsScore(**score, attainable=ceiling)
-
-
-def alignment(codes: Codes) -> dict[str, Score]:
-    """Signed correlation of each auxiliary factor with the posterior mean of its own latent, by factor name."""
-    means = codes.of_means
-
-    def own(j: int) -> Score:
-        return correlation_score(lambda table: table[..., j, j], means, int(means.n_D[j]), (-1, 1), codes.seed)
-
-    return {name: own(j) for j, name in enumerate(codes.aux_names)}

@@ -1,4 +1,4 @@
-"""What the two halves of the code know of each other's factors, also nonlinearly, which LDS and SAP do not see.
+"""What the guided latents know of the factors that are not auxiliary, which LDS and SAP do not see.
 
 Shape suffixes: N samples, D auxiliary factors, F features.
 """
@@ -14,30 +14,25 @@ LARGEST = 8000
 
 
 def leakage(codes: Codes) -> dict[str, dict[str, Score]]:
-    """R^2 on the test half of a random forest (Breiman 2001; 100 trees, leaves of at least 20 samples).
+    """`hidden_from_aux`: for each factor that is not auxiliary, R^2 from (u, mean_aux - u) less R^2 from u alone.
 
-    `hidden_from_aux`: for each factor that is not auxiliary, R^2 from (u, mean_aux - u) less R^2 from u alone.
-    `aux_from_residual`: for each auxiliary factor, R^2 from the means of the remaining latents; empty if there are
-    none. Without leakage the values lie about 0, to within some hundredths on either side. The intervals hold for the
-    fitted regressor: they tell how sure the test half makes us, and not how much a better regressor would find.
+    R^2 on the test half of a random forest (Breiman 2001; 100 trees, leaves of at least 20 samples). Without leakage
+    the values lie about 0, to within some hundredths on either side. The intervals hold for the fitted regressor: they
+    tell how sure the test half makes us, and not how much a better regressor would find. What the residual latents know
+    of the auxiliary factors is in joint.py.
     """
     d = codes.aux_ND.shape[1]
-    residual = codes.mean_NZ[:, d:]
     beyond = np.concatenate([codes.aux_ND, codes.mean_NZ[:, :d] - codes.aux_ND], 1)
     hidden = zip(codes.hidden_names, codes.hidden_NH.T, strict=True)
-    aux = zip(codes.aux_names, codes.aux_ND.T, strict=True) if residual.shape[1] else ()
-    return {
-        "hidden_from_aux": {name: _explained(column, beyond, codes.aux_ND, codes.seed) for name, column in hidden},
-        "aux_from_residual": {name: _explained(column, residual, None, codes.seed) for name, column in aux},
-    }
+    return {"hidden_from_aux": {name: _gain(column, beyond, codes.aux_ND, codes.seed) for name, column in hidden}}
 
 
-def _explained(target_N: NDArray, features_NF: NDArray, baseline_NF: NDArray | None, seed: int) -> Score:
-    """R^2 of the target from the features less, if given, that from the baseline."""
+def _gain(target_N: NDArray, features_NF: NDArray, baseline_NF: NDArray, seed: int) -> Score:
+    """R^2 of the target from the features less that from the baseline."""
     rows = np.flatnonzero(~np.isnan(target_N))[:LARGEST]
     fit, test = np.split(rows, [len(rows) // 2])
     spread = (target_N[test] - target_N[test].mean(dtype=np.float64)) ** 2
-    before = spread if baseline_NF is None else _squared_errors(target_N, baseline_NF, fit, test, seed)
+    before = _squared_errors(target_N, baseline_NF, fit, test, seed)
     return ratio_score(before - _squared_errors(target_N, features_NF, fit, test, seed), spread)
 
 

@@ -91,6 +91,6 @@ def sap(codes: Codes) -> Score:
         if not discrete_D.any():
             return score
         parts += [score] * int(np.count_nonzero(~discrete_D))
-    parts += [category_gap(codes.mean_NZ, codes.aux_ND[:, j]) for j in np.flatnonzero(discrete_D)]
+    parts += [category_gap(codes.live_NZ, codes.aux_ND[:, j]) for j in np.flatnonzero(discrete_D)]
     value, low, high = (float(np.mean([part[end] for part in parts])) for end in ("value", "low", "high"))
     return Score(value=value, low=max(low, 0.0), high=min(high, 1.0), n=n)

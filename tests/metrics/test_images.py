@@ -7,6 +7,8 @@ from skimage.metrics import structural_similarity
 
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.intervals import Score
+from hpcauxvae.metrics.joint import joint
+from hpcauxvae.metrics.random_features import random_features
 from hpcauxvae.types import InputError
 
 
@@ -89,14 +91,13 @@ def test_bad_images_are_named(a: NDArray, b: NDArray, top: float, words: str) ->
 
 
 def leakage(mean: NDArray, u: NDArray, hidden: NDArray) -> tuple[Score, Score]:
-    """Leakage of the one hidden factor into z_aux and of the first auxiliary factor into z_recon."""
+    """Of the one hidden factor into z_aux, and of the first auxiliary factor into the means of z_recon."""
     names = [f"u{j}" for j in range(u.shape[1])]
     codes = Codes(
         mean_NZ=mean, logvar_NZ=np.zeros(mean.shape), aux_ND=u, hidden_NH=hidden,
         aux_names=names, hidden_names=["h"], seed=0,
     )  # fmt: skip
-    found = score_codes(codes)["leakage"]
-    return found["hidden_from_aux"]["h"], found["aux_from_residual"]["u0"]
+    return score_codes(codes)["leakage"]["hidden_from_aux"]["h"], joint(codes)["u0"]["means"]
 
 
 @pytest.mark.parametrize("missing", [0, 0.3])
@@ -106,7 +107,7 @@ def test_nothing_leaks_from_independent_numbers(missing: float) -> None:
     mean = np.c_[u + 0.01 * rng.standard_normal((6000, 2)), rng.standard_normal((6000, 2))]
     u[rng.random(u.shape) < missing] = np.nan
     for score in leakage(mean, u, hidden):
-        assert score["value"] == pytest.approx(0, abs=0.03)
+        assert score["value"] == pytest.approx(0, abs=0.05)
 
 
 def test_leakage_without_correlation_is_found() -> None:
@@ -144,9 +145,6 @@ def test_leakage_of_a_monotone_trace_is_its_explained_variance() -> None:
 def test_no_residual_latents_no_leakage_into_them() -> None:
     rng = np.random.default_rng(17)
     u = rng.random((100, 2))
-    result = score_codes(
-        Codes(
-            mean_NZ=u, logvar_NZ=u * 0, aux_ND=u, hidden_NH=u[:, :0], aux_names="ab", hidden_names="", seed=0
-        )
-    )  # fmt: skip
-    assert result["leakage"] == {"hidden_from_aux": {}, "aux_from_residual": {}}
+    codes = Codes(mean_NZ=u, logvar_NZ=u * 0, aux_ND=u, hidden_NH=u[:, :0], aux_names="ab", hidden_names="", seed=0)
+    assert score_codes(codes)["leakage"] == {"hidden_from_aux": {}}
+    assert joint(codes) == random_features(codes) == {}

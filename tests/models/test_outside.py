@@ -49,7 +49,7 @@ def test_a_model_of_another_package_goes_the_whole_way(blobs_file: Path, tmp_pat
         done = run("-m", "hpcauxvae", *words)
         assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "whole" / "metrics.json").read_text())
-    assert scores["sets"]["test"]["codes"]["alignment"]["radius"]["value"] > 0.5, "it learned what it was shown"
+    assert scores["sets"]["test"]["reading"]["radius"]["r"]["value"] > 0.5, "it learned what it was shown"
     with h5py.File("codes.h5") as codes, h5py.File("swept.h5") as swept:
         assert codes["mean"].shape == (160, 10) and len(swept["images"]) == 3
 

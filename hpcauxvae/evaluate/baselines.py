@@ -1,0 +1,68 @@
+"""What plain methods make of the same data: a ridge regression of the factors, the mean image and PCA.
+
+They are fitted to training images and judged on the samples that the model is judged on. Shape legend in types.py; M
+training images, P pixels of all channels.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.metrics import score_images
+from hpcauxvae.metrics.linear import Components, regressed
+from hpcauxvae.metrics.reading import read
+
+TRAINING = 2000
+"""Training images that the plain methods see at most,"""
+BYTES = 1 << 27
+"""and as float32 no more than this."""
+COMPONENTS = 100
+"""Principal components that the regression sees at most."""
+IMAGES = 2000
+"""Images drawn by the plain methods, and compared, at most."""
+
+
+class Baselines:
+    """The plain methods, fitted to the training images of a set."""
+
+    def __init__(self, data: ImageSet, train_index: NDArray, latents: int) -> None:
+        """latents: dz, and as many components draw the images of PCA."""
+        most = min(TRAINING, max(2 * latents, BYTES // (4 * int(np.prod(data.shape)))))
+        chosen = np.sort(np.random.default_rng(0).permutation(train_index)[:most])
+        images_MP = np.concatenate(list(_pieces(data, chosen)))
+        self.latents = latents
+        self.components = Components.of(images_MP, max(COMPONENTS, latents))
+        self._fitted_MK = self.components.scores(images_MP)[:, :COMPONENTS]
+        self._scaled_MF = data.scaled()[chosen]
+
+    def regressors(self, data: ImageSet, index_N: NDArray, columns: Sequence[int]) -> dict[str, dict[str, Any]]:
+        """For each of these factors `r` and `error` (metrics/reading.py) of a ridge regression on components."""
+        scores_NK = np.concatenate([self.components.scores(part) for part in _pieces(data, index_N)])[:, :COMPONENTS]
+        scaled_NF, found = data.scaled()[index_N], {}
+        for column in columns:
+            factor = data.factors[column]
+            told_N = regressed(self._fitted_MK, self._scaled_MF[:, column], scores_NK, factor.kind)
+            reading = read(scaled_NF[:, column], told_N, factor)
+            found[factor.name] = {name: reading[name] for name in ("r", "error")}
+        return found
+
+    def images(self, originals: NDArray, maximum: float) -> dict[str, Any]:
+        """SSIM and MSE of the mean training image and of PCA, by name, on the first of these images (N, C, H, W)."""
+        originals = originals[:IMAGES]
+        flat_NP = originals.reshape(len(originals), -1).astype(np.float32)
+        scores_NK, found = self.components.scores(flat_NP), {}
+        for name, components in (("mean_image", 0), ("pca", self.latents)):
+            drawn = self.components.draw(scores_NK, components).reshape(originals.shape)
+            found[name] = score_images(originals, drawn, maximum).means
+        return found
+
+
+def _pieces(data: ImageSet, index_N: NDArray) -> Iterator[NDArray]:
+    """The images of these samples as float32 rows (., P), in pieces of bytes."""
+    size = max(1, BYTES // 4 // (4 * int(np.prod(data.shape))))
+    for start in range(0, len(index_N), size):
+        images = np.asarray(data.images[index_N[start : start + size]], np.float32)
+        yield images.reshape(len(images), -1)

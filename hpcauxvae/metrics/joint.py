@@ -1,0 +1,81 @@
+"""What the residual latents tell of the auxiliary factors all together, where no single correlation shows it.
+
+Shape suffixes: N samples, D auxiliary factors, R residual latents, T columns of a target, G groups, P functions of the
+factors, M random features.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.intervals import Array, Score, correlation_score, ratio_score
+from hpcauxvae.types import Kind
+
+LARGEST = 6000
+"""Samples that the trees see at most."""
+FOLDS = 3
+
+
+def joint(codes: Codes) -> dict[str, dict[str, Any]]:
+    """For each auxiliary factor the R^2 of boosted trees that see all residual latents; none without such latents.
+
+    `means`: from posterior means, latents that are off left out. `samples`: from one draw of z. `chance`: from the
+    means, of the factor in another order. Each sample is predicted by trees that were fitted to the others (Friedman
+    2001, as scikit-learn's HistGradientBoostingRegressor). `single`: the residual latent whose mean correlates most,
+    counted from 1, and its signed correlation. The intervals hold for the fitted trees. A periodic factor is told by
+    cosine and sine, a categorical one by the number of its class.
+    """
+    d, latents = codes.aux_ND.shape[1], codes.mean_NZ.shape[1]
+    if d == latents:
+        return {}
+    rng = np.random.default_rng([codes.seed, 3])
+    mean_NR = codes.mean_NZ[:, d:][:, ~codes.left_out_Z[d:]]
+    z_NR = codes.mean_NZ[:, d:] + np.exp(codes.logvar_NZ[:, d:] / 2) * rng.standard_normal((len(mean_NR), latents - d))
+    kinds = codes.aux_kinds or ["continuous"] * d
+    found = {}
+    for j, (name, kind) in enumerate(zip(codes.aux_names, kinds, strict=True)):
+        rows = np.flatnonzero(~np.isnan(codes.aux_ND[:, j]))[:LARGEST]
+        target_NT = columns_of(codes.aux_ND[rows, j], kind)
+        mixed = rng.permutation(len(rows))
+        found[name] = {
+            "means": explained(target_NT, mean_NR[rows], codes.seed),
+            "samples": explained(target_NT, z_NR[rows], codes.seed),
+            "chance": explained(target_NT[mixed], mean_NR[rows], codes.seed),
+            "single": _single(codes, j),
+        }
+    return found
+
+
+def columns_of(u_N: NDArray, kind: Kind) -> Array:
+    """A factor in [0, 1] as columns (N, T) in which equal values are near: cosine and sine of a periodic one."""
+    if kind == "periodic":
+        return np.stack([np.cos(2 * np.pi * u_N), np.sin(2 * np.pi * u_N)], 1) / 2
+    return np.asarray(u_N[:, None], np.float64)
+
+
+def explained(target_NT: Array, features_NF: NDArray, seed: int) -> Score:
+    """R^2 of all columns of the target on samples that the trees did not see; 0 where there are no features."""
+    from sklearn.ensemble import HistGradientBoostingRegressor  # half a second, which training does without
+
+    n = len(target_NT)
+    if features_NF.shape[1] == 0 or n < 2 * FOLDS:
+        return Score(value=0.0, low=0.0, high=0.0, n=n)
+    fold_N = np.arange(n) % FOLDS
+    error_N, spread_N = np.zeros(n), np.square(target_NT - target_NT.mean(0)).sum(1)
+    for fold in range(FOLDS):
+        out = fold_N == fold
+        for target_N in target_NT.T:
+            trees = HistGradientBoostingRegressor(max_iter=60, early_stopping=False, random_state=seed)
+            trees.fit(features_NF[~out], target_N[~out])
+            error_N[out] += np.square(target_N[out] - trees.predict(features_NF[out]))
+    return ratio_score(spread_N - error_N, spread_N)
+
+
+def _single(codes: Codes, j: int) -> dict[str, Any]:
+    """The residual latent that correlates most with factor j."""
+    means, d = codes.of_means, codes.aux_ND.shape[1]
+    latent = d + int(np.abs(means.values_SDZ[0, j, d:]).argmax())
+    score = correlation_score(lambda table: table[..., j, latent], means, int(means.n_D[j]), (-1, 1), codes.seed)
+    return {"latent": latent + 1, "r": score}

@@ -1,0 +1,97 @@
+"""How each factor is read from the latent that it guides: sign, scale and error, to which LDS is blind.
+
+Shape suffixes: N samples, D auxiliary factors.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.intervals import Array, Score, jackknife_score
+from hpcauxvae.types import Factor
+
+GROUPS = 20
+"""Groups of the jackknife."""
+
+
+def readings(codes: Codes, factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:
+    """`read` of each auxiliary factor (D of them) and the mean of its own latent, by name."""
+    columns = zip(codes.aux_ND.T, codes.mean_NZ.T, strict=False)
+    return {factor.name: read(u_N, z_N, factor) for factor, (u_N, z_N) in zip(factors, columns, strict=True)}
+
+
+def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
+    """What z_N tells of the factor u_N, both on the scale on which the factor's range is [0, 1]; u is NaN if unknown.
+
+    `r`: signed correlation (of a periodic factor that of directions, Fisher and Lee 1983). `slope`: of z on u; 1 is
+    right, and an estimate that is uncertain has r^2. `error`: root of the mean squared difference, in `unit`.
+    `error_fitted`: the same after the linear fit of u on z, which mends sign and scale. A periodic factor has neither
+    slope nor fit, and its differences go the shorter way round; the error of a categorical one is the share of samples
+    for which z is nearer to another class. Rows are in random order.
+    """
+    known = ~np.isnan(u_N)
+    u_N, z_N, width = u_N[known].astype(np.float64), z_N[known].astype(np.float64), factor.high - factor.low
+    found: dict[str, Any] = {"unit": factor.unit}
+    if factor.kind == "periodic":
+        found["r"] = _score(directions, u_N, z_N, (-1, 1))
+        found["error"] = _score(lambda u, z: width * _rms((z - u + 0.5) % 1 - 0.5), u_N, z_N, (0, np.inf))
+        return found
+    found["r"] = _score(correlation, u_N, z_N, (-1, 1))
+    found["slope"] = _score(_slope, u_N, z_N, (-np.inf, np.inf))
+    if factor.kind == "categorical":
+        classes = np.unique(u_N)
+        found["unit"] = "of the samples"
+        found["error"] = _score(lambda u, z: float((nearest(z, classes) != u).mean()), u_N, z_N, (0, 1))
+        return found
+    found["error"] = _score(lambda u, z: width * _rms(z - u), u_N, z_N, (0, np.inf))
+    found["error_fitted"] = _score(
+        lambda u, z: width * float(u.std()) * np.sqrt(1 - correlation(u, z) ** 2), u_N, z_N, (0, np.inf)
+    )
+    return found
+
+
+def correlation(u_N: Array, z_N: Array) -> float:
+    """Pearson's; 0 where either does not vary."""
+    scale = float(u_N.std() * z_N.std())
+    return float(np.clip(_covariance(u_N, z_N) / scale, -1, 1)) if scale > 0 else 0.0
+
+
+def directions(u_N: Array, z_N: Array) -> float:
+    """Fisher and Lee's (1983) T-linear correlation of two directions, in turns: 1 for z = u + constant, -1 for -u.
+
+    The sum over all pairs of sin(u_i - u_j) sin(z_i - z_j), over the root of those of the squares.
+    """
+    a, b, n = 2 * np.pi * u_N, 2 * np.pi * z_N, len(u_N)
+    products = (np.cos(a) @ np.cos(b)) * (np.sin(a) @ np.sin(b)) - (np.cos(a) @ np.sin(b)) * (np.sin(a) @ np.cos(b))
+    square_a, square_b = (n**2 - np.cos(2 * x).sum() ** 2 - np.sin(2 * x).sum() ** 2 for x in (a, b))
+    scale = float(np.sqrt(max(square_a, 0) * max(square_b, 0)))
+    return float(np.clip(4 * products / scale, -1, 1)) if scale > 0 else 0.0
+
+
+def nearest(values_N: Array, classes_K: Array) -> Array:
+    """For each value the class (rising numbers) that is next to it."""
+    return np.asarray(classes_K[np.searchsorted((classes_K[1:] + classes_K[:-1]) / 2, values_N)])
+
+
+def _slope(u_N: Array, z_N: Array) -> float:
+    return _covariance(u_N, z_N) / (float(u_N.var()) or 1)
+
+
+def _covariance(u_N: Array, z_N: Array) -> float:
+    return float(((u_N - u_N.mean()) * (z_N - z_N.mean())).mean())
+
+
+def _rms(difference_N: Array) -> float:
+    return float(np.sqrt(np.square(difference_N).mean()))
+
+
+def _score(statistic: Callable[[Array, Array], float], u_N: Array, z_N: Array, limits: tuple[float, float]) -> Score:
+    """A statistic of pairs with its grouped jackknife interval."""
+    n = len(u_N)
+    groups = min(GROUPS, n)
+    group_N = np.arange(n) * groups // n
+    others = np.array([statistic(u_N[group_N != g], z_N[group_N != g]) for g in range(groups)])
+    return jackknife_score(statistic(u_N, z_N), others, n, limits)

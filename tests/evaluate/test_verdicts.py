@@ -1,0 +1,239 @@
+"""What evaluate says of models that are known: each fault is named with its figure, a clean model is not accused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from helpers.trainings import alone, config
+from hpcauxvae.data.hdf5 import split, write
+from hpcauxvae.evaluate import scores, verdicts
+from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.scores import Evaluator, Scored
+from hpcauxvae.evaluate.table import table
+from hpcauxvae.metrics import Codes
+from hpcauxvae.metrics.codes import correlated
+from hpcauxvae.metrics.lds import lds, lds_mean
+from hpcauxvae.metrics.leakage import leakage
+from hpcauxvae.types import Factor
+
+FACTORS = (Factor("bright", "count", 0, 10), Factor("wide", "pixel", 1, 3), Factor("shift", "pixel", -2, 2))
+N, LATENTS = 1500, 6
+SHIFT = 2
+"""The residual latent that holds what nobody measured."""
+
+
+def drawn(u_NF: NDArray) -> NDArray:
+    """Blobs of 9 x 9 pixels, as bright, wide and far to the right as the factors in [0, 1] say."""
+    bright, wide, shift = (f.unscale(u)[:, None, None] for f, u in zip(FACTORS, u_NF.T, strict=True))
+    y, x = np.mgrid[-4:5, -4:5]
+    return ((20 + bright) * np.exp(-((x - shift) ** 2 + y**2) / (2 * wide**2)))[:, None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
+    """Of a run that hardly learned, whose codes and images the tests replace."""
+    folder = tmp_path_factory.mktemp("verdicts")
+    u_NF = np.random.default_rng(0).random((N, 3))
+    values = np.stack([f.unscale(u) for f, u in zip(FACTORS, u_NF.T, strict=True)], 1)
+    write(folder / "set.h5", drawn(u_NF), values, FACTORS, {})
+    fields: dict[str, Any] = {"aux": "bright,wide", "epochs": 1, "batch_size": 500, "network": "mlp"}
+    alone(config(folder / "set.h5", folder / "run", latents=LATENTS, **fields))
+    return Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+
+
+@pytest.fixture
+def said(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], str]]:
+    """Verdicts and table of a made-up model: change(mean, u, rng) spoils the perfect code, decode its images."""
+    quick = {"lds": lds, "lds_mean": lds_mean, "leakage": leakage}
+    monkeypatch.setattr(scores, "score_codes", lambda codes: {name: metric(codes) for name, metric in quick.items()})
+
+    def judged(
+        change: Callable[[NDArray, NDArray, np.random.Generator], None] = lambda *_: None,
+        decode: Callable[[NDArray], NDArray] = drawn,
+        spread: float = 0.05,
+    ) -> tuple[list[str], str]:
+        data, rng = evaluator.data, np.random.default_rng(1)
+        index_N = np.sort(split(N, 0)[0][:1000])  # many samples, so that chance is small
+        u_NF = data.scaled()[index_N]
+        mean_NZ = np.c_[u_NF, rng.standard_normal((len(u_NF), LATENTS - 3))]
+        mean_NZ[:, SHIFT] = 3.4 * (mean_NZ[:, SHIFT] - 0.5)
+        change(mean_NZ, u_NF, rng)
+        shown = slice(100)
+        block, _ = evaluator.scores(
+            Scored(
+                name="test", data=data, index_N=index_N, mean_NZ=mean_NZ,
+                logvar_NZ=np.full_like(mean_NZ, 2 * np.log(spread)), originals=np.array(data.images[index_N[shown]]),
+                reconstructions=decode(u_NF[shown]).astype(np.float32), noiseless=None,
+            )
+        )  # fmt: skip
+        return block["verdicts"], table({"test": block})
+
+    return judged
+
+
+def test_a_clean_model_is_not_accused(said) -> None:
+    lines, printed = said()
+    assert len(lines) == 1 and lines[0].startswith("no finding; looked at sign, scale and error of the guided latents")
+    assert printed.splitlines()[-1] == f"  - {lines[0]}"
+    assert "latents in use           6 of 6" in printed
+
+
+def test_a_factor_that_runs_backwards(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 1] = 0.5 - 0.07 * (u_NF[:, 1] - 0.5) + 0.001 * rng.standard_normal(len(u_NF))
+
+    lines, printed = said(change, spread=0.01)
+    assert lines == ["wide is reversed (r = -1.00, slope -0.07)"]
+    row = next(line for line in printed.splitlines() if line.startswith("  wide "))
+    assert row.split()[:3] == ["wide", "-0.999", "-0.070"]
+
+
+def test_a_factor_that_is_squeezed_or_stretched(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 0], mean_NZ[:, 1] = 0.5 + 0.3 * u_NF[:, 0], 2 * u_NF[:, 1]
+
+    assert said(change)[0] == [
+        "bright is squeezed (slope 0.30 where r = 1.00)",
+        "wide is stretched (slope 2.00 where r = 1.00)",
+    ]
+
+
+def test_an_uncertain_estimate_is_not_called_squeezed(said) -> None:
+    """The mean of a factor given what is seen: its slope is r^2 and not 1."""
+
+    def change(mean_NZ, u_NF, rng):
+        for j in range(2):
+            mean_NZ[:, j] = 0.5 + 0.7 * (u_NF[:, j] - 0.5) + 0.13 * rng.standard_normal(len(u_NF))
+
+    assert not [line for line in said(change)[0] if "squeezed" in line]
+
+
+def test_a_factor_that_is_lost(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 1] = 0.5 + 0.001 * rng.standard_normal(len(u_NF))
+
+    lines, printed = said(change)
+    assert lines[0].startswith("the latent of wide is off: ")
+    assert lines[1].startswith("wide is not read (r = 0.0") or lines[1].startswith("wide is not read (r = -0.0")
+    assert "a plain regressor has 0.9" in lines[1] or "a plain regressor has 1.0" in lines[1]
+    assert len(lines) == 2
+    assert "5 of 6; off: 2" in printed
+
+
+def test_a_factor_that_a_plain_regressor_reads_better(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 0] = 0.5 + 0.64 * (u_NF[:, 0] - 0.5) + 0.14 * rng.standard_normal(len(u_NF))
+
+    (line,) = said(change)[0]
+    assert line.startswith("bright is read less well than could be (r = 0.8")
+
+
+def test_a_decoder_that_draws_the_mean_image(said, evaluator) -> None:
+    mean = np.array(evaluator.data.images[:]).mean(0)
+    lines, printed = said(decode=lambda u_NF: np.repeat(mean[None], len(u_NF), 0))
+    (line,) = lines
+    assert line.startswith("the decoder draws the mean image (SSIM 0.")
+    ours, its = [line.split() for line in printed.splitlines() if line.split()[:1] == ["mse"] or "mean image" in line][
+        1:3
+    ]
+    assert float(ours[1]) == pytest.approx(float(its[4]), rel=0.05)
+
+
+def test_images_that_are_worse_than_those_of_pca(said) -> None:
+    lines, _ = said(decode=lambda u_NF: drawn(u_NF * [1, 0.2, 0] + [0, 0.4, 0.5]))
+    assert [line.split(" (")[0] for line in lines] == ["the images are worse than those of PCA with as many components"]
+
+
+def test_residual_latents_that_are_off(said) -> None:
+    """Their means follow the factors, but by a thousandth of the spread: the LDS of means is its ceiling."""
+
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 2:] = 0.001 * (u_NF @ rng.standard_normal((3, LATENTS - 2)) + mean_NZ[:, 2:])
+
+    lines, printed = said(change, spread=0.5)
+    assert lines == ["4 of 4 residual latents are off: what nobody measured is not in the code"]
+    share = next(line for line in printed.splitlines() if "lds_mean" in line).split()[-2]
+    assert float(share) == pytest.approx(1, abs=0.02)
+
+
+def test_residual_latents_that_tell_a_factor_together(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        side = np.sign(mean_NZ[:, 4]) * np.where(u_NF[:, 0] > 0.5, 1, -1)
+        mean_NZ[:, 5] = side * np.abs(mean_NZ[:, 5])
+
+    lines, printed = said(change)
+    (line,) = [line for line in lines if "bright" in line]
+    assert line.startswith("the residual latents together tell bright (R2 0.")
+    assert not [line for line in lines if "wide" in line]
+    r2 = next(row for row in printed.splitlines() if row.split()[:1] == ["bright"] and "latent" in row).split()[1:4]
+    assert float(r2[0]) > 0.6 > 0.05 > float(r2[2])
+
+
+def test_residual_latents_that_tell_a_product_of_factors(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 4] = np.sign((u_NF[:, 0] - 0.5) * (u_NF[:, 1] - 0.5)) + 0.2 * mean_NZ[:, 4]
+
+    (line,) = said(change)[0]
+    assert line.startswith(
+        "the residual latents depend on the factors together (random features of both correlate by 0."
+    )
+
+
+def test_a_factor_in_one_residual_latent(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 4] += 1.2 * (u_NF[:, 1] - 0.5)
+
+    lines, _ = said(change)
+    assert lines[0].startswith("latent 5, a residual one, holds wide too (r = 0.3")
+
+
+def test_a_hidden_factor_in_the_errors_of_the_guided_latents(said) -> None:
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 0] += 0.01 * (u_NF[:, 2] - 0.5)
+
+    (line,) = said(change)[0]
+    assert line.startswith("the errors of the guided latents tell shift, which guides none (R2 0.9")
+
+
+def block(value: float, ceiling: float, n: int, r: float) -> dict[str, Any]:
+    score = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": n, "attainable": ceiling}
+    return {
+        "codes": {"lds": score},
+        "latents": {"of": 4},
+        "correlated": [{"factors": ["length", "width"], "r": r}, {"factors": ["length", "hue"], "r": 0.1}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (block(0.70, 0.53, 4000, 0.85), ["LDS is 1.32 of its ceiling: length and width correlate by 0.85, which ",
+                                         "a perfect code has an LDS of 0.53 only: length and width correlate by 0.85"]),
+        (block(0.90, 0.87, 400, 0.01), ["LDS is 1.03 of its ceiling: its latents know less of the other factors"]),
+        (block(0.90, 0.88, 400, 0.01), ["LDS is 1.02 of its ceiling: chance, of 400 samples"]),
+        (block(0.60, 0.65, 12, 0.1), ["a perfect code has an LDS of 0.65 only: 12 samples have chance correlations"]),
+        (block(0.95, 0.96, 4000, 0.85), []),
+    ],
+)  # fmt: skip
+def test_a_ceiling_that_is_passed_or_low_says_why(given: dict[str, Any], expected: list[str]) -> None:
+    lines = list(verdicts.ceilings(given))
+    assert len(lines) == len(expected)
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(start)
+
+
+def test_factors_that_correlate_are_named_where_a_code_that_lost_one_passes_its_ceiling() -> None:
+    """The case of two labels that repeat each other: the ceiling falls to about a half."""
+    rng = np.random.default_rng(2)
+    u = rng.random((2000, 1)) + 0.3 * rng.random((2000, 2))
+    mean = np.c_[u[:, 0], rng.random(2000), rng.standard_normal((2000, 2))]
+    codes = Codes(
+        mean_NZ=mean, logvar_NZ=np.full_like(mean, -9.0), aux_ND=u, hidden_NH=u[:, :0], aux_names=["a", "b"],
+        hidden_names=(), seed=0,
+    )  # fmt: skip
+    found = {"codes": {"lds": lds(codes)}, "correlated": correlated(codes), "latents": {"of": 4}}
+    passed, low = verdicts.ceilings(found)
+    assert "a and b correlate by 0.9" in passed and "a and b correlate by 0.9" in low
