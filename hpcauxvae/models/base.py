@@ -93,7 +93,10 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
-        """The terms that are functions of the codes of the whole global batch together: here none."""
+        """The terms that are functions of the codes of the whole global batch together: here none.
+
+        In a validation in pieces `batch` has no images.
+        """
         return {}
 
     @classmethod

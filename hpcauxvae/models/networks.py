@@ -16,6 +16,16 @@ from hpcauxvae.types import InputError
 
 ImageShape = tuple[int, int, int]
 _SMALL_BATCH = 256
+_WORKING_BYTES = 430 << 20
+
+
+def images_at_once(image_shape: ImageShape, most: int) -> int:
+    """How many images go through an encoder and a decoder without gradients in about half a GB: 1 to `most`.
+
+    The widest layers of `conv` hold 8 numbers for each pixel; with what is made on the way, 24 beside the image's own.
+    """
+    channels, height, width = image_shape
+    return max(1, min(most, _WORKING_BYTES // (4 * height * width * (channels + 24))))
 
 
 def exactly(layer: nn.Linear | nn.ConvTranspose2d, values: Tensor) -> Tensor:

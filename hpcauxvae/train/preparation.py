@@ -80,13 +80,13 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
     for count, bound, side in zip(outside, model.reach(), ("below", "above"), strict=True):
         if not count:
             continue
-        share = f"{count / n:.1%}" if count >= 0.0005 * n else f"{count} of {n}"
+        share = f"{count / n:.1%} of the" if count >= 0.0005 * n else f"{count} of the {n}"
         fate = f"and count as {bound:g}"
         if model.objective.sigmoid:
             fate = f"which objective {config.objective} cannot draw (docs/data-format.md)"
         elif bound == 0:
             fate += f": objective {config.objective} is made for counts (docs/data-format.md)"
-        words.append(f"{share} of the {what} are {side} {bound:g}{',' if model.objective.sigmoid else ''} {fate}")
+        words.append(f"{share} {what} are {side} {bound:g}{',' if model.objective.sigmoid else ''} {fate}")
     return words
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
+from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.train.checkpoint import LAST, read
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
@@ -43,11 +44,18 @@ class Run:
         )
 
     @torch.no_grad()
-    def encode(self, images: Any, u_ND: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Posterior means and log-variances, (N, Z) each, of images (N, C, H, W) with scaled auxiliary factors."""
+    def encode(
+        self, images: Any, u_ND: NDArray, index_N: NDArray | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Posterior means and log-variances, (N, Z) each, of images (N, C, H, W) with scaled auxiliary factors.
+
+        index_N: which of the images these are, if not all; they are read in pieces.
+        """
+        rows = np.arange(len(images)) if index_N is None else index_N
+        size = images_at_once(self.model.image_shape, _BATCH)
         parts = [
-            self.model.encode(self._tensor(images[i : i + _BATCH]), self._tensor(u_ND[i : i + _BATCH]))
-            for i in range(0, len(images), _BATCH)
+            self.model.encode(self._tensor(images[rows[i : i + size]]), self._tensor(u_ND[i : i + size]))
+            for i in range(0, len(rows), size)
         ]
         mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
         return mean_NZ, logvar_NZ
@@ -55,8 +63,11 @@ class Run:
     @torch.no_grad()
     def decode(self, z_NZ: NDArray) -> NDArray[np.float32]:
         """Expected images (N, C, H, W), linear data units."""
-        parts = [self.model.decode(self._tensor(z_NZ[i : i + _BATCH])) for i in range(0, len(z_NZ), _BATCH)]
-        return torch.cat(parts).float().cpu().numpy()
+        images = np.empty((len(z_NZ), *self.model.image_shape), np.float32)
+        size = images_at_once(self.model.image_shape, _BATCH)
+        for i in range(0, len(z_NZ), size):
+            images[i : i + size] = self.model.decode(self._tensor(z_NZ[i : i + size])).float().cpu().numpy()
+        return images
 
     def _tensor(self, values: NDArray) -> Tensor:
         like = next(self.model.parameters())

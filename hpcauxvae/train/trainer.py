@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +20,14 @@ from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
+from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.collectives import Processes, slice_of
 from hpcauxvae.runtime.devices import float64_device, in_float64, place, skips_steps
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.preparation import prepare
 from hpcauxvae.train.run import build_model
-from hpcauxvae.types import Batch, InputError, LossTerms, Reduction
+from hpcauxvae.types import Batch, InputError, LossTerms, Posterior, Reduction
 
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
@@ -36,6 +37,18 @@ _ORDER, _NOISE, _VALIDATION, _MIRROR = 1, 2, 3, 4  # what a seed is used for
 
 class Diverged(ArithmeticError):
     """The loss or its gradient is not finite; the weights are those before the step."""
+
+
+class _Piece(NamedTuple):
+    """Samples of a validation that are through encoder and decoder."""
+
+    batch: Batch
+    """Without the images."""
+    noise_BZ: Tensor
+    posterior: Posterior | None
+    """The codes of which the loss has further terms, if it has."""
+    codes: Posterior
+    """As the encoder gives them."""
 
 
 class Trainer:
@@ -256,18 +269,19 @@ class Trainer:
         self.model.eval()
         totals: dict[str, float] = {}
         parts: list[tuple[Tensor, ...]] = []
-        for index_B in self.validation_index.split(_VALIDATION_BATCH):
-            if stop():
-                return None
-            batch = self.samples.batch(index_B[slice_of(len(index_B), self.world.rank, self.world.world_size)])
-            reduction = self._over(len(index_B))
-            terms = self.model.forward(batch, self._noise(batch.index, _VALIDATION), reduction)  # not compiled
-            posterior = self.model.encode(batch.images, self.model.factors(batch))
-            error = (self.model.decode(posterior.mean) - batch.images) / self.model.maximum
-            terms["mse"] = reduction.mean(error.square().mean((1, 2, 3)))
-            for name, value in self._mean_over_ranks(terms).items():
-                totals[name] = totals.get(name, 0.0) + value * len(index_B) / len(self.validation_index)
-            parts.append((batch.index, *posterior, self.model.factors(batch)))
+        at_once = images_at_once(self.model.image_shape, _VALIDATION_BATCH)
+        whole = self.model.overrides("forward")
+        for index_B in self.validation_index.split(at_once if whole else _VALIDATION_BATCH):
+            pieces: list[_Piece] = []
+            for index_P in index_B.split(at_once):
+                if stop():
+                    return None
+                terms, piece = self._validate_piece(index_P)
+                self._add(totals, terms, len(index_P))
+                pieces.append(piece)
+            if not whole:
+                self._add(totals, self._validate_codes(pieces, len(index_B)), len(index_B))
+            parts += [(piece.batch.index, *piece.codes, self.model.factors(piece.batch)) for piece in pieces]
         self.model.train()
         mse = totals.pop("mse")
         scores = {"loss": sum(totals.values())} | totals | {"mse": mse}
@@ -282,6 +296,32 @@ class Trainer:
         )  # fmt: skip
         score = lds(codes)
         return scores | {"lds": score["value"], "lds_attainable": score["attainable"]}, codes
+
+    def _validate_piece(self, index_P: Tensor) -> tuple[LossTerms, _Piece]:
+        """The loss terms that are means over these samples, and what is kept of this rank's own."""
+        batch = self.samples.batch(index_P[slice_of(len(index_P), self.world.rank, self.world.world_size)])
+        noise_BZ, reduction = self._noise(batch.index, _VALIDATION), self._over(len(index_P))
+        posterior = None
+        if self.model.overrides("forward"):
+            terms = self.model.forward(batch, noise_BZ, reduction)  # not compiled
+        else:
+            terms, posterior = self.model.sample_terms(batch, noise_BZ, reduction)
+        codes = self.model.encode(batch.images, self.model.factors(batch))
+        error = (self.model.decode(codes.mean) - self.model.scale.clipped(batch.images)) / self.model.maximum
+        terms["mse"] = reduction.mean(error.square().mean((1, 2, 3)))
+        return terms, _Piece(batch._replace(images=batch.images[:0]), noise_BZ, posterior, codes)
+
+    def _validate_codes(self, pieces: list[_Piece], n: int) -> LossTerms:
+        """The terms of the codes of all pieces together, of n samples on all ranks."""
+        batches, noise, posteriors, _ = zip(*pieces, strict=True)
+        batch = Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
+        posterior = Posterior(*(torch.cat(tensors) for tensors in zip(*posteriors, strict=True)))
+        return self.model.batch_terms(batch, posterior, torch.cat(noise), self._over(n))
+
+    def _add(self, totals: dict[str, float], terms: LossTerms, n: int) -> None:
+        """Adds means over n of the validation samples to means over all of them."""
+        for name, value in self._mean_over_ranks(terms).items():
+            totals[name] = totals.get(name, 0.0) + value * n / len(self.validation_index)
 
     def _gather(self, values_NX: Tensor) -> np.ndarray:
         """The rows of all ranks, in any order but the same for every tensor."""
