@@ -95,7 +95,9 @@ def command(setup: Setup, point: Point, trial: int, slot: Slot) -> list[str]:
 def trial_environment(setup: Setup, trial: int, slot: Slot) -> dict[str, str]:
     """The environment of a trial: its share of the machine, its mark, nothing of the search's own launcher."""
     own = environment(f"{setup.mark}{trial}/", launched=bool(slot.srun))
-    return {"OMP_NUM_THREADS": str(slot.threads)} | own | (only_gpus(slot.gpus) if slot.gpus else {})
+    given = own.get("OMP_NUM_THREADS", "")  # of a person, or of PBS, which sets it to all cores of the node's chunk
+    threads = given if given.isdigit() and int(given) < slot.threads else str(slot.threads)
+    return own | {"OMP_NUM_THREADS": threads} | (only_gpus(slot.gpus) if slot.gpus else {})
 
 
 class Referee:

@@ -7,5 +7,5 @@ if [ -n "${REVERSE_GPUS:-}" ]; then # where the first cores are nearest to the l
     export CUDA_VISIBLE_DEVICES=$((REVERSE_GPUS - 1 - local_rank % REVERSE_GPUS))
 fi
 exec >>"$LOGS/rank-$rank.log" 2>&1
-echo "== $(date '+%F %T') $(hostname) restart ${SLURM_RESTART_COUNT:-0}: $*"
+echo "== $(date '+%F %T') $(hostname) restart ${RESTARTS:-0}: $*"
 exec "$@"

@@ -9,9 +9,10 @@
 
 say() { printf '%s  %s\n' "$(date '+%F %T')" "$*"; }
 
-stop_asked=no interrupted=no status=0 child=
+stop_asked=no asked_at=0 interrupted=no status=0 child=
 # A request to stop may reach this shell alone: it goes on to the ranks, which save and leave with status 75.
-trap 'stop_asked=yes interrupted=yes; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' TERM USR1
+trap '[ "$stop_asked" = yes ] || printf -v asked_at "%(%s)T" -1
+    stop_asked=yes interrupted=yes; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' TERM USR1
 
 if [ -n "${SLURM_JOB_ID:-}" ]; then
     SCHEDULER=slurm JOB=$SLURM_JOB_ID
@@ -52,13 +53,25 @@ LOGS               folder of the logs; logs/OUT
 RESUBMIT           command that submits a successor, with PBS
 PREDECESSOR        number of the job that this job goes on for: its lock is taken over
 '
-OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}${OWN_LOGS:-}}
-export LOGS
-mkdir -p "$LOGS"
-if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] && [ -z "$PREDECESSOR" ]; then rm -f "$LOGS/marks"; fi # of an earlier job
 
+# What PBS says of this job: RESTARTS, and in seconds since 1970 when it ENDS, which stays empty without a walltime.
+about_job() {
+    local says start walltime runs
+    says=$(qstat -f "$PBS_JOBID") || say "warning: PBS does not tell when this job ends: no successor will be submitted"
+    start=$(sed -n 's/^ *stime = //p' <<<"$says")
+    walltime=$(sed -n 's/^ *Resource_List.walltime = //p' <<<"$says" | awk -F : '{ print ($1 * 60 + $2) * 60 + $3 }')
+    runs=$(sed -n 's/^ *run_count = //p' <<<"$says")
+    RESTARTS=$((${runs:-1} - 1))
+    [ -z "$walltime" ] || ENDS=$(($(date -d "${start:-now}" +%s) + walltime))
+}
+
+OUT=${OUT%/} LOGS=${LOGS:-logs/${OUT//\//-}${OWN_LOGS:-}}
+mkdir -p "$LOGS"
+
+RESTARTS=0 ENDS=
 case $SCHEDULER in
 slurm)
+    RESTARTS=${SLURM_RESTART_COUNT:-0}
     NODES=$SLURM_NNODES RANKS=$SLURM_NTASKS
     # UCX's addresses arrive damaged through Slurm's PMI2; MPICH of pip would take it first.
     export MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}
@@ -73,7 +86,11 @@ slurm)
     export MASTER_ADDR # the port is made of job and step by hpcauxvae/runtime/launchers.py
     ;;
 pbs)
+    about_job
     NODES=$(sort -u "$PBS_NODEFILE" | wc -l) RANKS=$((NODES * PER_NODE))
+    # PBS sets both to the cores of a node's chunk; what a person sets differs.
+    [ "${OMP_NUM_THREADS:-}" != "${NCPUS:-none}" ] ||
+        export OMP_NUM_THREADS=$((NCPUS > PER_NODE ? NCPUS / PER_NODE : 1))
     LAUNCHER="mpiexec -n $RANKS --ppn $PER_NODE"
     # PALS, the mpiexec of Cray machines, then gives each rank its share of the cores.
     [ -z "$CORES_PER_NODE" ] || LAUNCHER+=" --envall --depth=$((CORES_PER_NODE / PER_NODE)) --cpu-bind depth"
@@ -85,6 +102,8 @@ none)
     export MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 12000))
     ;;
 esac
+export LOGS RESTARTS
+if [ "$RESTARTS" -eq 0 ] && [ -z "$PREDECESSOR" ]; then rm -f "$LOGS/marks"; fi # of an earlier job
 
 set +u # module, conda and venv read variables that are not set
 if declare -F setup >/dev/null; then setup; fi
@@ -101,7 +120,7 @@ if [ "$NCCL_SITE" = on ]; then
 fi
 
 describe() {
-    say "job $JOB on $(hostname), restart ${SLURM_RESTART_COUNT:-0}: $RANKS ranks on $NODES nodes, site ${SITE:-none}"
+    say "job $JOB on $(hostname), restart $RESTARTS: $RANKS ranks on $NODES nodes, site ${SITE:-none}"
     say "nodes: ${SLURM_JOB_NODELIST:-$(sort -u "${PBS_NODEFILE:-/dev/null}" | xargs)}"
     say "code: commit $(git -C "$JOBS" describe --always --dirty 2>/dev/null || echo unknown)," \
         "hpcauxvae $(python -c 'import hpcauxvae, sys; print(hpcauxvae.__version__, "in", sys.executable)')"
@@ -160,6 +179,7 @@ launch() {
         [ "$code" -eq 127 ] || status=$code
         [ "$interrupted" = yes ] || break
     done
+    [ "$status" -ge 0 ] || status=75 # two signals at once can cost bash the child's own
     child=
     while kill -0 "$follower" 2>/dev/null; do wait "$follower" || true; done
     say "end: status $status"
@@ -177,19 +197,14 @@ size_of() { du --total --bytes --summarize "$1"* 2>/dev/null | tail -n 1 | sed '
 # How many lines files have together, those that are there.
 all_lines() { cat "$@" 2>/dev/null | wc -l || true; }
 
-# The seconds that are left of a PBS job; nothing where PBS does not say.
-time_left() {
-    { qstat -f "$PBS_JOBID" 2>/dev/null || true; } | sed -n 's/.*Resource_List.walltime = //p' |
-        awk -F : -v gone="$SECONDS" '{ print ($1 * 60 + $2) * 60 + $3 - gone }'
-}
-
 # The time that PBS leaves to a run, less five minutes to save in, or half of it; Slurm sends a signal instead.
 time_limit() {
-    [ "$SCHEDULER" != pbs ] || time_left | awk '{ print "--max-minutes", ($1 > 600 ? $1 - 300 : $1 / 2) / 60 }'
+    [ -z "$ENDS" ] || awk -v left="$((ENDS - $(date +%s)))" \
+        'BEGIN { print "--max-minutes", (left > 600 ? left - 300 : left / 2) / 60 }'
 }
 
-# Whether PBS ends the job for its time: a minute of it may be gone before the script starts.
-time_is_up() { [ "$(time_left | awk '{ print ($1 < 60) }')" = 1 ]; }
+# Whether it was PBS that asked this job to stop, for its walltime, and not a person by qdel or qrerun.
+time_is_up() { [ -n "$ENDS" ] && [ "$asked_at" -ge "$ENDS" ]; }
 
 # What the other ranks said last.
 last_words() {
@@ -214,13 +229,46 @@ finish() {
     elif [ "$SCHEDULER" = slurm ]; then
         requeue
     elif [ "$SCHEDULER" = pbs ] && [ "$stop_asked" = yes ] && ! time_is_up; then
-        say "stopped before its time, as by qdel: not submitted again"
-    elif [ -n "$RESUBMIT" ] && export PREDECESSOR="${PBS_JOBID:-}" && eval "$RESUBMIT"; then
-        say "submitted again"
+        say "stopped before its time, by qdel, qrerun or a signal: not submitted again"
+    elif [ "$SCHEDULER" = pbs ] && [ -n "$RESUBMIT" ]; then
+        submit_successor
     else
         say "submit again: it goes on from here"
     fi
     exit "$status"
+}
+
+# PBS may take a successor and drop it at once, so it is looked up; then it is waited for in place of this job.
+submit_successor() {
+    local successor
+    export PREDECESSOR=$PBS_JOBID
+    if ! { successor=$(eval "$RESUBMIT") && sleep 1 && qstat "$successor" >/dev/null; }; then
+        say "ERROR: the successor ${successor:+$successor }is not in the queue, and nothing goes on by itself;" \
+            "submit again: it goes on from here"
+        exit 1
+    fi
+    say "submitted again as $successor"
+    hand_on "$successor"
+}
+
+# What PBS says of an attribute of a job; it folds long lines.
+attribute() { qstat -f "$2" | sed -z 's/\n\t//g' | sed -n "s/^ *$1 = //p"; }
+
+# The jobs that wait for this one are made to wait for JOB. Whatever they wait for then, PBS deletes a job behind
+# afterok if this one ends with another status than 0.
+hand_on() {
+    local waiting dependent depends handed_on=yes
+    waiting=$(attribute depend "$PBS_JOBID" | tr , '\n' | sed -n 's/^before\(ok\|any\)://p' | tr : '\n' | sed 's/@.*//')
+    for dependent in $waiting; do
+        depends=$(attribute depend "$dependent")
+        if qalter -W depend="${depends//:$PBS_JOBID/:$1}" "$dependent"; then
+            say "$dependent waits for $1 now, and this job ends with status 0, without which PBS would delete it"
+        else
+            say "ERROR: $dependent cannot be made to wait for $1: PBS deletes it where it waits for success"
+            handed_on=no
+        fi
+    done
+    [ -z "$waiting" ] || [ "$handed_on" = no ] || exit 0
 }
 
 requeue() {
@@ -260,9 +308,9 @@ train() {
 search() {
     describe
     preflight --data "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE"
-    unset REVERSE_GPUS # the search hands the GPUs of a node to its trials
     [ "$SCHEDULER" != slurm ] || LAUNCHER= # the search stays on this node: it starts its trials with srun
-    launch python -m hpo.search "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE" --resume \
+    # The search hands the GPUs of a node to its trials; a successor reads the setting again.
+    REVERSE_GPUS='' launch python -m hpo.search "$DATA" --aux "$AUX" --out "$OUT" --device "$DEVICE" --resume \
         $(time_limit) $SEARCH_OPTIONS
     finish "$(all_lines "$OUT/results.csv") rows, $(all_lines "$OUT"/trials/*/metrics.jsonl) epochs in $OUT"
 }

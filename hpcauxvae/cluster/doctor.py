@@ -113,7 +113,8 @@ def _torch() -> str:
     torch = importlib.import_module("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST_TORCH:
         raise Fault(f"{torch.__version__}; needed: {'.'.join(map(str, _OLDEST_TORCH))} or later")
-    return f"{torch.__version__}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{torch.__version__}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _commands() -> str:
@@ -214,7 +215,8 @@ def _slurm() -> str:
     command = ["sinfo", "--noheader", "--format=%P"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     if done.returncode != 0:
-        raise Fault(f"sinfo: {done.stderr.strip()}", "scontrol ping")
+        reason = done.stderr.strip().splitlines()[-1:] or ["it says nothing"]
+        raise Fault(f"the commands are here, but no controller answers: {reason[0]}", "", missing=True)
     return f"partitions {', '.join(done.stdout.split())}"
 
 

@@ -43,7 +43,7 @@ def check_kernel(device: torch.device) -> None:
     """Raises InputError where the kernel does not serve the device of this process."""
     if reason := native.why_not(device):
         mend = "build it where there is a compiler (docs/clusters.md), or go on without"
-        raise InputError(f"{reason}; {mend}: PREFLIGHT_OPTIONS=--without-kernel")
+        raise InputError(f"{reason}; {mend}: --without-kernel (in a script PREFLIGHT_OPTIONS=--without-kernel)")
 
 
 def own_device(world: World, request: str) -> torch.device:
@@ -93,7 +93,9 @@ def check_space(out: Path, space_gb: float) -> None:
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
     free = shutil.disk_usage(folder).free / 1e9
     if free < space_gb:
-        raise InputError(f"{folder}: {free:.1f} GB free; this job needs {space_gb:g} GB (SPACE_GB)")
+        raise InputError(
+            f"{folder}: {free:.1f} GB free; this job needs {space_gb:g} GB (--space-gb; in a script SPACE_GB)"
+        )
 
 
 def look(config: PreflightConfig, world: World) -> dict[str, Any]:

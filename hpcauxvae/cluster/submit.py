@@ -78,10 +78,20 @@ def parse(arguments: Sequence[str]) -> Request:
     if wrong := [*unknown, *scripts[1:]]:
         raise InputError(f"{wrong[0]!r} is not understood; options of sbatch and qsub stand behind --; see --help")
     if not scripts:
-        raise InputError("no job script is given; allowed: one of jobs/*.sh and jobs/*.pbs")
+        raise InputError(f"no job script is given; allowed: {_where_scripts_are()}")
     if not (script := Path(scripts[0])).is_file():
-        raise InputError(f"{script}: no such job script")
+        raise InputError(f"{script}: no such job script; allowed: {_where_scripts_are()}")
     return Request(script, given.site, given.dry_run, dict(settings), list(arguments[at + 1 :]))
+
+
+def _where_scripts_are() -> str:
+    """For a message: here, or in the clone that this package is installed from."""
+    clone = Path(__file__).resolve().parents[2] / "jobs"
+    if Path("jobs").is_dir():
+        return "one of jobs/*.sh and jobs/*.pbs"
+    if clone.is_dir():
+        return f"one of {clone}/*.sh and {clone}/*.pbs"
+    return "a script of the folder jobs in a clone of hpcauxvae, which is not here"
 
 
 def prepare(request: Request) -> Submission:
@@ -125,14 +135,33 @@ def prepare(request: Request) -> Submission:
     match scheduler:
         case "slurm":
             command = ["sbatch", "--parsable", "--export=ALL", *words]
+        case "pbs" if "OMP_NUM_THREADS" in request.settings:
+            raise InputError("OMP_NUM_THREADS: PBS sets it anew; allowed: -- -l select=...:ompthreads=...")
         case "pbs":  # it hands on what -v names; a job cannot put itself back: it submits a successor by RESUBMIT
             settings = {name: os.environ[name] for name in known if name in os.environ} | settings
             names = dict.fromkeys([*settings, "RESUBMIT"])
             command = ["qsub", "-v", ",".join(names), *words]
-            settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *words])
+            again = [*of_a_successor(options), str(request.script)]
+            settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *again])
         case "none":
             command = ["bash", str(request.script)]
     return Submission(scheduler, request.script, directives, options, settings, command)
+
+
+def of_a_successor(options: Sequence[str]) -> list[str]:
+    """The options of qsub without those that are for the first job alone: what it waits for, and how it is shown.
+
+    PBS deletes a job that depends on one that is gone, and keeps for ever one that is held.
+    """
+    kept: list[str] = []
+    for option in as_written(options):
+        name, value = option[:2], option[2:].lstrip()
+        if name == "-W":  # attributes, as depend=afterok:1:2,afterany:3,umask=22
+            attributes = re.split(r",(?=\w+=)", value)
+            value = ",".join(part for part in attributes if not re.match("(depend|block)=", part))
+        if name not in ("-h", "-a", "-z", "-I") and (value or name != "-W"):
+            kept += [name, value] if value else [name]
+    return kept
 
 
 def check_runs_here(request: Request, directives: Sequence[str], text: str) -> None:
@@ -233,9 +262,10 @@ def describe(submission: Submission) -> str:
             lines.append(f"    {directive}" + (f"   replaced by {by}" if by not in (None, directive) else ""))
         new = {_subject(directive) for directive in submission.directives}
         lines += [f"    {option}" for option in options if _subject(option) not in new]
-    settings = [f"{name}={value}" for name, value in submission.settings.items()]
-    lines += ["settings", *(f"    {setting}" for setting in settings)]
-    return "\n".join([*lines, f"command   {shlex.join([*settings, *submission.command])}"])
+    lines += ["settings", *(f"    {name}={value}" for name, value in submission.settings.items())]
+    # NAME='a value', not 'NAME=a value': a shell takes the first for a setting, and the second for a program.
+    settings = "".join(f"{name}={shlex.quote(value)} " for name, value in submission.settings.items())
+    return "\n".join([*lines, f"command   {settings}{shlex.join(submission.command)}"])
 
 
 class NoAnswer(InputError):

@@ -173,8 +173,8 @@ def test_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert found("Slurm").detail == "partitions debug*, batch"
     script(tmp_path, "sinfo", "echo Unable to contact slurm controller >&2; exit 1")
     finding = found("Slurm")
-    assert (finding.state, finding.mend) == ("broken", "scontrol ping")
-    assert finding.detail == "sinfo: Unable to contact slurm controller"
+    assert (finding.state, finding.mend) == ("missing", "")
+    assert finding.detail == "the commands are here, but no controller answers: Unable to contact slurm controller"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from helpers.places import ROOT
 from hpcauxvae.cluster.submit import declared
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.runtime import launchers
 
 JOBS = ROOT / "jobs"
 SCRIPTS = sorted([*JOBS.glob("*.sh"), *JOBS.glob("*.pbs")])
@@ -45,29 +46,21 @@ def test_slurm_jobs_survive_and_keep_their_log(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", PBS, ids=lambda path: path.name)
-def test_directives_keep_the_rules_of_polaris(script: Path) -> None:
-    """-A and -q may come from the command line; nothing but directives between the first line and the last of them."""
+def test_directives_of_pbs_ask_for_what_every_site_knows(script: Path) -> None:
+    """Queues, selections and file systems are the site's; nothing but directives up to the last of them."""
     lines = script.read_text().splitlines()
     assert lines[0] == "#!/bin/bash -l"
     last = max(number for number, line in enumerate(lines) if line.startswith("#PBS "))
     assert all(line.startswith("#PBS ") for line in lines[1 : last + 1])
-    found = directives(script)
-    for needed in (
-        r"-l select=\d+:system=polaris",
-        "-l place=scatter",
-        r"-l walltime=\d\d:\d\d:\d\d",
-        "-r y",
-        "-q debug",
-    ):
-        assert any(re.fullmatch(needed, line) for line in found), needed
-    assert any(line.startswith("-l filesystems=home:") for line in found)
+    name, *rest = directives(script)
+    assert name.startswith("-N hpcauxvae-") and rest == ["-l walltime=01:00:00", "-r y", "-j oe", "-k doe"]
     assert re.search(r'source "\$\{JOBS:-\$PBS_O_WORKDIR/jobs\}/lib.sh"', script.read_text())
 
 
 # Given by a machine or a scheduler, or one script to another.
 NO_SETTING = (
     r"(SLURM|PBS|PALS|PMI|MPI|OMPI)_\w+|PWD|SECONDS|BASH_SOURCE|LD_LIBRARY_PATH|LOADEDMODULES|CUDA_VISIBLE_DEVICES"
-    "|JOBS|SETTINGS|OWN_LOGS"
+    "|JOBS|SETTINGS|OWN_LOGS|NCPUS"
 )
 
 
@@ -98,7 +91,7 @@ def test_messages_that_the_documentation_explains_are_said() -> None:
     """Piece by piece, without what is different each time; that of Slurm itself left out."""
     page = (ROOT / "docs" / "clusters.md").read_text().split("## What goes wrong")[1]
     text = "\n".join(path.read_text() for path in [*JOBS.glob("*.sh"), *(ROOT / "hpcauxvae").rglob("*.py")])
-    said = re.sub(r"\{[^{}]*\}|\$\w+|\"\s+f?\"|\$\(\([^)]*\)\)", " ", text)
+    said = re.sub(r"\{[^{}\n]*\}|\$\w+|\"\s+f?\"|\$\(\([^)]*\)\)", " ", text)
     varies = r"\.\.\.|: still|step-|\b[A-Z]{2,}\b|\S*\d\S*|--\w+|jobs/x\.sh|\bsite [xy]\b|\b(?:slurm|pbs)\b|[()]"
     for message in re.findall(r"^\| `(?!mpi/pmi2)([^`]*)`", page, re.MULTILINE):
         for piece in re.split(varies, message):
@@ -184,8 +177,10 @@ def lib(env: dict[str, str], program: str, **settings: str) -> subprocess.Comple
     """Functions of lib.sh in a PBS job of an hour."""
     tools = Path(env["HOME"]) / "tools"
     tools.mkdir(exist_ok=True)
-    walltime = settings.pop("WALLTIME", "01:00:00")
-    (tools / "qstat").write_text(f'#!/bin/bash\necho "    Resource_List.walltime = {walltime}"\n')
+    start = time.ctime(time.time() - float(settings.pop("GONE", "0")))
+    says = {"Resource_List.walltime": settings.pop("WALLTIME", "01:00:00"), "stime": start, "run_count": "1"}
+    lines = "".join(f"    {name} = {value}\n" for name, value in says.items() if value)
+    (tools / "qstat").write_text(f"#!/bin/bash\ncat <<'END'\n{lines}END\n")
     (tools / "qstat").chmod(0o755)
     whole = env | {"OUT": "runs/x", "PATH": f"{tools}:{env['PATH']}"} | settings
     command = ["bash", "-euo", "pipefail", "-c", f'SETTINGS=; source "$JOBS/lib.sh"\n{program}']
@@ -198,35 +193,26 @@ def lib(env: dict[str, str], program: str, **settings: str) -> subprocess.Comple
 )
 def test_the_time_that_pbs_leaves(pbs: dict[str, str], walltime: str, gone: int, minutes: float) -> None:
     """Less five minutes to save in, of which a short job has too few."""
-    done = lib(pbs, f"SECONDS={gone} time_limit", WALLTIME=walltime)
+    done = lib(pbs, "time_limit", WALLTIME=walltime, GONE=str(gone))
     option, found = done.stdout.split()
     assert option == "--max-minutes" and float(found) == pytest.approx(minutes, abs=0.05), done.stderr
 
 
-@pytest.mark.parametrize(
-    ("state", "again"),
-    [
-        ("stop_asked=no status=75", True),  # the run has kept to its time
-        ("stop_asked=no status=137", True),  # a rank was killed
-        ("stop_asked=yes status=75 SECONDS=100", False),  # qdel
-        ("stop_asked=yes status=143 SECONDS=3599", True),  # PBS at the time limit
-        ("stop_asked=no status=2", False),
-        ("stop_asked=no status=0", False),
-    ],
-)
-def test_when_a_pbs_job_submits_a_successor(pbs: dict[str, str], state: str, again: bool) -> None:
-    done = lib(pbs, f"{state}\nfinish step-7", RESUBMIT='echo "$OUT $PREDECESSOR" >again')
-    written = Path(pbs["PBS_O_WORKDIR"]) / "again"
-    assert ("submitted again" in done.stdout.replace("not submitted again", "")) == again, done.stdout + done.stderr
-    assert (written.read_text() if written.exists() else "") == "runs/x 17.server\n" * again
-    assert ("not submitted again" in done.stdout) == ("SECONDS=100" in state)
+def test_a_pbs_job_without_a_walltime_has_no_limit(pbs: dict[str, str]) -> None:
+    assert lib(pbs, 'time_limit; echo "$RESTARTS"', WALLTIME="").stdout == "0\n"
 
 
 def test_starts_without_progress_are_counted_from_the_first_job(pbs: dict[str, str]) -> None:
     """Neither those of an earlier job on the same folder count, nor any before one that was finished."""
 
     def start(status: int = 75, **settings: str) -> bool:
-        done = lib(pbs, f"status={status}\nfinish step-7", RESUBMIT="true", MAX_STUCK="2", **settings)
+        done = lib(
+            pbs,
+            f"hand_on() {{ :; }}\nsleep() {{ :; }}\nstatus={status}\nfinish step-7",
+            RESUBMIT="echo 18.server",
+            MAX_STUCK="2",
+            **settings,
+        )
         assert done.returncode == status, done.stderr
         return "2 starts ended at step-7: not requeued" in done.stdout
 
@@ -267,6 +253,14 @@ def test_an_evaluation_has_logs_of_its_own(pbs: dict[str, str]) -> None:
     said, _ = (job := start("evaluate.sh", env, RUN="runs/x/")).communicate(timeout=120)
     assert job.returncode == 2 and "preflight passed" in said, said
     assert [path.name for path in (Path(env["HOME"]) / "logs").iterdir()] == ["runs-x-evaluate"]
+
+
+def test_each_rank_knows_the_names_of_every_launcher() -> None:
+    """Those that the package itself goes by, and no others; torchrun starts no job."""
+    asked = set(re.findall(r"[$:{-]([A-Z_]*(?:RANK|RANKID|PROCID))\b", (JOBS / "each_rank.sh").read_text()))
+    named = [row for row in launchers._TABLE if row.launcher != "torchrun"]
+    assert all(asked & set(row.rank.split()) for row in named)
+    assert asked <= {name for row in named for name in f"{row.rank} {row.local_rank}".split()}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ def test_data(data: Path) -> None:
 def test_space(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free / 1e9
     check_space(tmp_path / "new" / "run", free / 2)
-    with pytest.raises(InputError, match=rf"{tmp_path}: .* GB free; this job needs .* GB \(SPACE_GB\)"):
+    with pytest.raises(
+        InputError, match=rf"{tmp_path}: .* GB free; this job needs .* GB \(--space-gb; in a script SPACE_GB\)"
+    ):
         check_space(tmp_path / "new" / "run", free * 2)
     with pytest.raises(InputError, match="/proc: cannot be written"):
         check_space(Path("/proc/run"), 0)
@@ -79,10 +81,14 @@ def test_kernel_for_gpus_only_where_it_is_compiled_for_them() -> None:
     core = pytest.importorskip("hpcauxvae.dependence._core")
     check_kernel(torch.device("cpu"))
     if not core.cuda_compiled:
-        with pytest.raises(InputError, match=r"compiled without CUDA; .* PREFLIGHT_OPTIONS=--without-kernel"):
+        with pytest.raises(
+            InputError, match=r"compiled without CUDA; .*: --without-kernel \(in a script PREFLIGHT_OPTIONS="
+        ):
             check_kernel(torch.device("cuda"))
     elif not core.cuda_device_count():
-        with pytest.raises(InputError, match=r"cannot run on this GPU: .* PREFLIGHT_OPTIONS=--without-kernel"):
+        with pytest.raises(
+            InputError, match=r"cannot run on this GPU: .*: --without-kernel \(in a script PREFLIGHT_OPTIONS="
+        ):
             check_kernel(torch.device("cuda"))
 
 

@@ -89,10 +89,14 @@ def test_what_is_shown_is_what_slurm_gets(tools: Path, submit: Submit, tmp_path:
     tested, given = (line for line in (tmp_path / "said").read_text().splitlines() if "train_a100" in line)
     options = "--export=ALL --account=m1 --qos=regular --constraint=gpu --cpus-per-task=32 --nodes=2 jobs/train_a100.sh"
     assert (tested, given) == (f"--test-only {options}", f"--parsable {options}")
-    env = (tmp_path / "said").read_text().splitlines()
-    assert {"DATA=a b.h5", "AUX=g1,g2", "SITE=perlmutter", f"JOBS={JOBS}"} <= set(env)
+    settings = {"DATA=a b.h5", "AUX=g1,g2", "SITE=perlmutter", f"JOBS={JOBS}"}
+    assert settings <= set((tmp_path / "said").read_text().splitlines())
     assert "    --nodes=1   replaced by --nodes=2" in done.stderr.splitlines()
-    assert "'DATA=a b.h5' AUX=g1,g2 OUT=runs/x" in done.stderr
+    command = next(line for line in done.stderr.splitlines() if line.startswith("command   "))
+    (tmp_path / "said").unlink()
+    pasted = subprocess.run(["bash", "-c", command.removeprefix("command   ")], capture_output=True, text=True)
+    assert (pasted.returncode, pasted.stdout) == (0, "42\n"), pasted.stderr
+    assert {given, *settings} <= set((tmp_path / "said").read_text().splitlines())
 
 
 def test_what_pbs_gets(tools: Path, submit: Submit, tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["jobs/none.sh"], "jobs/none.sh: no such job script"),
+        (["jobs/none.sh"], "jobs/none.sh: no such job script; allowed: one of jobs/*.sh and jobs/*.pbs"),
         ([], "no job script is given; allowed: one of jobs/*.sh and jobs/*.pbs"),
         (
             ["jobs/simulate.sh", "--nodes=2"],
@@ -198,15 +202,25 @@ def test_refused_before_it_is_queued(arguments: list[str], message: str, submit:
 
 def test_settings_of_tools_are_taken_and_a_site_is_overridden() -> None:
     request = parse(["jobs/simulate.pbs", "--site=polaris", "OUT=g", "ACCOUNT=a", "QUEUE=prod", "NCCL_DEBUG=INFO"])
-    assert prepare(request).options == ["-A", "a", "-q", "prod", "-l", "filesystems=home:eagle"]
+    assert prepare(request).options == [
+        "-A", "a", "-q", "prod", "-l", "select=1:system=polaris", "-l", "place=scatter", "-l", "filesystems=home:eagle"
+    ]  # fmt: skip
+
+
+def test_where_the_scripts_are_is_said_outside_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"jobs/train_a100\.sh: no such job script; allowed: one of {JOBS}/\*\.sh and "
+    ):
+        parse(["jobs/train_a100.sh"])
 
 
 def test_an_unknown_setting_is_named_with_those_that_are_allowed(submit: Submit) -> None:
     """Of the script, of every job, of the site; a comment or a variable of its own is no setting."""
-    said = submit("jobs/train_polaris.pbs", "--site", "polaris", "NODES=2").stderr.splitlines()[-1]
-    of_script, of_every_job = said.removeprefix("error: NODES: jobs/train_polaris.pbs does not read it; ").split("; ")
+    said = submit("jobs/train_polaris.pbs", "--site", "polaris", "NODE=2").stderr.splitlines()[-1]
+    of_script, of_every_job = said.removeprefix("error: NODE: jobs/train_polaris.pbs does not read it; ").split("; ")
     assert of_script == "it reads AUX, DATA, DEVICE, OUT, PER_NODE, TRAIN_OPTIONS"
-    for name in ("SPACE_GB", "STAGE", "QUEUE", "NCCL_"):
+    for name in ("SPACE_GB", "STAGE", "QUEUE", "NODES", "NCCL_"):
         assert f" {name}" in of_every_job
     assert "NEEDED" not in said
 

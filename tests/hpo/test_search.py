@@ -125,8 +125,9 @@ def test_a_trial_has_its_share_of_the_machine_and_its_mark(tmp_path, monkeypatch
     own = trial_environment(setup, 4, Slot(name="0", gpus=("2", "3"), threads=8))
     assert (own["CUDA_VISIBLE_DEVICES"], own["OMP_NUM_THREADS"], own[MARK]) == ("2,3", "8", "m/4/")
     assert "PMI_RANK" not in own
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert trial_environment(setup, 4, Slot(name="0", threads=8))["OMP_NUM_THREADS"] == "3", "the user's own"
+    for given, threads in (("3", "3"), ("64", "8"), ("4,2", "8"), ("", "8")):  # a person's fewer; PBS sets all cores
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert trial_environment(setup, 4, Slot(name="0", threads=8))["OMP_NUM_THREADS"] == threads
 
 
 def test_of_several_ranks_the_first_says_that_the_search_stops(monkeypatch, capfd):

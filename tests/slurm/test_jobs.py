@@ -230,7 +230,7 @@ def refused(cluster, galaxies: Path, tmp_path_factory) -> dict[str, tuple[Desk, 
         ("gpus", "device 'cuda': torch sees no such accelerator here; allowed: auto, cpu"),
         ("data", "cut.h5: cannot be read as HDF5"),
         ("world", "world size 1 (found by: slurm), but the job has 2 ranks"),
-        ("space", "GB free; this job needs 1e+09 GB (SPACE_GB)"),
+        ("space", "GB free; this job needs 1e+09 GB (--space-gb; in a script SPACE_GB)"),
     ],
 )
 def test_preflight_refuses(refused: dict[str, tuple[Desk, str]], name: str, message: str) -> None:
