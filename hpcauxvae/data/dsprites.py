@@ -48,12 +48,16 @@ def outline(shape: str) -> NDArray[np.float64]:
     return np.stack([9.6 * np.sin(t) ** 3, -0.6625 * y - 1.44], 1)
 
 
-def draw(shape: str, scale: float, orientation: float) -> NDArray[np.uint8]:
-    """(X, Y, 64, 64), 0 or 1: a shape at every position, by the even-odd rule along each row of pixels."""
+def draw(
+    shape: str, scale: float, orientation: float, x_X: NDArray = POSITIONS, y_Y: NDArray = POSITIONS
+) -> NDArray[np.uint8]:
+    """(X, Y, 64, 64), 0 or 1: a shape at these positions, by the even-odd rule along each row of pixels."""
     cos, sin = math.cos(orientation), -math.sin(orientation)
     corners_E2 = outline(shape) * scale @ np.array([[cos, sin], [-sin, cos]])
-    centres = _MARGIN + _TRAVEL * POSITIONS
-    x_XE, y_YE = (np.round((corners_E2[:, axis] + centres[:, None]) * 256) / 256 for axis in (0, 1))
+    x_XE, y_YE = (
+        np.round((corners_E2[:, axis] + _MARGIN + _TRAVEL * places[:, None]) * 256) / 256
+        for axis, places in enumerate((x_X, y_Y))
+    )
     next_x_XE, next_y_YE = np.roll(x_XE, -1, 1), np.roll(y_YE, -1, 1)
     middles = np.arange(SIZE) + 0.5
     above_YER = y_YE[..., None] <= middles
@@ -61,8 +65,8 @@ def draw(shape: str, scale: float, orientation: float) -> NDArray[np.uint8]:
     share_M = (middles[row] - y_YE[place, edge]) / (next_y_YE[place, edge] - y_YE[place, edge])
     crossing_XM = x_XE[:, edge] + share_M * (next_x_XE - x_XE)[:, edge]
     column_XM = np.clip(np.ceil(crossing_XM - 0.5), 0, SIZE).astype(np.int64)
-    turns = np.zeros((len(centres), len(centres), SIZE, SIZE + 1), np.uint8)
-    np.add.at(turns, (np.arange(len(centres))[:, None], place, row, column_XM), 1)
+    turns = np.zeros((len(x_X), len(y_Y), SIZE, SIZE + 1), np.uint8)
+    np.add.at(turns, (np.arange(len(x_X))[:, None], place, row, column_XM), 1)
     return np.bitwise_xor.accumulate(turns[..., :SIZE] & 1, axis=-1)
 
 
@@ -100,6 +104,23 @@ def labels(numbers_N: NDArray[np.int64], shapes: Sequence[str]) -> NDArray[np.fl
         *(np.cos(symmetry_N * angle_N), np.sin(symmetry_N * angle_N)),
     ]
     return np.stack(columns, 1).astype(np.float64)
+
+
+def images_of(values_NF: NDArray, names: Sequence[str], only: str, angle: str) -> NDArray[np.uint8]:
+    """What labels (N, F) of these columns show, (N, 1, 64, 64), 0 or 1.
+
+    only: the shape where there is no such column. angle: the column that tells the orientation, `orientation`,
+    `orientation_mod` or, with its sine, `orientation_cos`.
+    """
+    column = dict(zip(names, values_NF.T, strict=True))
+    shape_N = [SHAPES[int(number)] for number in column["shape"]] if "shape" in column else [only] * len(values_NF)
+    if angle == "orientation_cos":
+        symmetry_N = np.array([SYMMETRY[shape] for shape in shape_N])
+        angle_N = np.arctan2(column["orientation_sin"], column["orientation_cos"]) / symmetry_N
+    else:
+        angle_N = column[angle]
+    rows = zip(shape_N, column["scale"], angle_N, column["x"][:, None], column["y"][:, None], strict=True)
+    return np.concatenate([draw(*row)[0] for row in rows])[:, None]
 
 
 def write(

@@ -12,20 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data import dsprites
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.reader import Reader
+from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.control import agreement, distance, minimality
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import Factor
 
 PAIRS = 512
-"""Pairs at most."""
+"""Pairs at most; fewer of large images."""
 FEWEST = 20
 """Pairs without which nothing is said of what steers."""
 CYCLES = 5
 """Times that an image is encoded and decoded for the second number of composition."""
-_IN_USE = 0.01  # variance of a latent's means over that of its posteriors
+_BYTES = 128 << 20  # of an image of every pair
 _SHOWN, _NAMED = 8, 6  # pairs in the picture, and factors named there
 
 
@@ -48,6 +50,8 @@ class Counterfactuals(NamedTuple):
     """(P, R) A's code in the residual latents that are in use."""
     changed: NDArray
     """The same of `asked`."""
+    rendered: NDArray | None
+    """What `asked` should show, where the images of the data set are known for any factors."""
 
 
 def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Counterfactuals | None:
@@ -58,7 +62,8 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     rows = index_N[np.isfinite(u_ND[index_N]).all(1)]
     if len(rows) < 2:
         return None
-    a_P = np.random.default_rng([seed, 2]).permutation(rows)[:PAIRS]
+    most = int(np.clip(_BYTES // (4 * np.prod(data.shape)), FEWEST, PAIRS))
+    a_P = np.random.default_rng([seed, 2]).permutation(rows)[:most]
     b_P = np.roll(a_P, 1)
     images, u_a, u_b = np.array(data.images[a_P]), u_ND[a_P], u_ND[b_P]
     code, logvar = run.encode(images, u_a)
@@ -68,7 +73,7 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     cycled = reconstruction
     for _ in range(CYCLES - 1):
         cycled = run.decode(run.encode(cycled, u_a)[0])
-    kept = d + np.flatnonzero(code[:, d:].var(0) > _IN_USE * np.exp(logvar[:, d:]).mean(0))
+    kept = d + np.flatnonzero(~off(code[:, d:], logvar[:, d:]))
     return Counterfactuals(
         a=images,
         b=np.roll(images, 1, 0),
@@ -80,7 +85,23 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
         cycled=cycled,
         own=code[:, kept],
         changed=changed[:, kept],
+        rendered=_rendered(data, a_P, b_P, columns),
     )
+
+
+def _rendered(data: ImageSet, a_P: NDArray, b_P: NDArray, columns: Sequence[int]) -> NDArray | None:
+    """Images of A's labels with those of B in some columns: of dSprites, which are drawn for any labels."""
+    if not str(data.provenance.get("origin", "")).startswith("dSprites"):
+        return None
+    names = [factor.name for factor in data.factors]
+    values = data.values[a_P]
+    values[:, columns] = data.values[b_P][:, columns]
+    if not {*dsprites.LABELS["raw"], *dsprites.LABELS["sound"]} <= set(names) or np.isnan(values).any():
+        return None
+    asked = {names[column] for column in columns}
+    angle = next((name for name in ("orientation_cos", "orientation_mod") if name in asked), "orientation")
+    only = str(data.provenance.get("shapes", "")).split(",")[0]
+    return dsprites.images_of(values, names, only, angle)
 
 
 def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names: Sequence[str]) -> dict[str, Any]:
@@ -88,8 +109,9 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
 
     `effectiveness`: for each guided factor that the reader reads, what it finds where the image was asked for, and, as
     ceilings, in real images and in reconstructions (metrics.control.agreement); None where reader or pairs are missing.
+    `rendered`: of dSprites, the distance of what was asked for to that very image.
     """
-    apart = made.b
+    apart = made.a, made.b
     block: dict[str, Any] = {
         "pairs": len(made.a),
         "effectiveness": None,
@@ -101,6 +123,8 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
         "reversibility": distance(made.a, made.back, apart),
         "minimality": minimality(made.own, made.changed) if made.own.shape[1] else None,
     }
+    if made.rendered is not None:
+        block["rendered"] = distance(made.rendered, made.asked, apart)
     if reader is None or len(made.a) < FEWEST:
         return block
     columns = data.column(aux_names)

@@ -26,11 +26,12 @@ READ = ("continuous", "ordinal", "periodic")
 FEWEST = 200
 """Training images without which there is no reader."""
 _VERSION = 1  # of the network and its training: a reader of another version is trained anew
-_PIXELS = 2.2e8  # shown in all, channels not counted: about a minute of one core
+_PIXELS = 3.0e8  # shown in all, channels not counted: about a minute of one core
 _MOST_EPOCHS = 40
-_MOST_BYTES = 512 << 20  # of images held in memory
+_MOST_BYTES = 256 << 20  # of images held in memory
+_PART_BYTES = 32 << 20  # of images, in float32, looked at at once
 _SIDE = 64  # larger images are averaged down to it
-_BATCH, _PART = 64, 512
+_BATCH = 64
 _LOOKS, _PATIENCE = 25, 8  # at the validation images
 _RATE = 2e-3
 _VALIDATION = 2048
@@ -80,7 +81,8 @@ class Network(nn.Module):
 
     def standardise(self, images: NDArray, u_NR: NDArray) -> None:
         """Takes the scales from training images and factors."""
-        some = images[:: max(1, len(images) // 2048)].astype(np.float64)
+        most = min(2048, _PART_BYTES // (4 * int(np.prod(images.shape[1:]))))
+        some = images[:: -(-len(images) // max(1, most))].astype(np.float64)
         for buffer, values in (
             (self.mean, some.mean((0, 2, 3))[:, None, None]),
             (self.deviation, np.maximum(some.std((0, 2, 3)), 1e-30)[:, None, None]),
@@ -96,7 +98,8 @@ class Network(nn.Module):
     @torch.no_grad()
     def read(self, images: Any, rows: NDArray) -> NDArray[np.float64]:
         """Scaled factors (N, R) of the images of these rows, (., C, H, W) in linear data units."""
-        parts = [self(self.tensor(images[rows[i : i + _PART]])) for i in range(0, len(rows), _PART)]
+        size = max(1, _PART_BYTES // (4 * int(np.prod(images.shape[1:]))))
+        parts = [self(self.tensor(images[rows[i : i + size]])) for i in range(0, len(rows), size)]
         return (torch.cat(parts) * self.spread_R + self.centre_R).double().cpu().numpy()
 
     def tensor(self, values: NDArray) -> Tensor:
@@ -138,6 +141,7 @@ def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.devic
     name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}.safetensors"
     paths = [place / name for place in (data.path.parent, folder)]
     if not any(_load(network, path, identity) for path in paths):
+        print(f"training a reader of the factors, once for {data.path}", file=sys.stderr, flush=True)
         _train(network, data, columns, train, validation)
         _keep(network, paths, identity)
     return Reader(network.eval(), columns)

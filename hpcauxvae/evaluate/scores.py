@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import hpcauxvae
+from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import Baselines
@@ -217,8 +218,9 @@ class Evaluator:
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
 
-        A guided latent runs over the range of its factor; another over two of its own standard deviations on either
-        side of its own mean. Returns images (Z, V, C, H, W), the names of the rows and a label for each image.
+        A guided latent runs over the range of its factor, and of cosine and sine of an angle the other goes with it;
+        another latent over two of its own standard deviations on either side of its own mean. Returns images
+        (Z, V, C, H, W), the names of the rows and a label for each image.
         """
         centre_Z = scored.mean_NZ.mean(0)
         spread_Z = scored.mean_NZ.std(0)
@@ -226,13 +228,18 @@ class Evaluator:
         base_Z = scored.mean_NZ[distance_N.argmin()]
         fractions_V = np.linspace(0, 1, _TRAVERSAL_STEPS)
         codes, names, labels = [], [], []
-        factors = [scored.data.factors[c] for c in scored.data.column(self._guiding())]
+        columns = scored.data.column(self._guiding())
+        factors = [scored.data.factors[c] for c in columns]
+        partners = {a: b for pair in angles(scored.data.values[:, columns]) for a, b in (pair, pair[::-1])}
         for latent in range(len(base_Z)):
             z_VZ = np.repeat(base_Z[None], _TRAVERSAL_STEPS, 0)
             names.append(pictures.latent_name(latent, self._guiding()))
             if latent < len(factors):
                 z_VZ[:, latent] = fractions_V
                 values_V = factors[latent].unscale(fractions_V)
+                if (other := partners.get(latent)) is not None:
+                    side = float(factors[other].unscale(base_Z[other]))
+                    z_VZ[:, other] = factors[other].scale(partner(values_V, side))
                 labels.append([f"{value:.3g} {factors[latent].unit}".strip() for value in values_V])
             else:
                 z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]

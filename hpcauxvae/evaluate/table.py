@@ -56,14 +56,23 @@ def _joint(block: Block) -> Iterator[str]:
 def _control(block: Block) -> Iterator[str]:
     """What the reader finds beside what it finds in real images; then the image distances of counterfactuals."""
     found = block.get("control") or {}
-    for factor, of_factor in (found.get("effectiveness") or {}).items():
-        for name, label in (("r", "asked and read, r"), ("slope", "slope")):
-            yield _row(f"{factor}: {label}", of_factor["asked"][name], of_factor["real"][name]["value"])
+    if found.get("effectiveness"):
+        heads = f"{'slope':>8}{'error':>10}"
+        yield f"{'asked for and read':20}{'r':>8}{heads}     on real images: r{heads}"
+    for name, of_factor in (found.get("effectiveness") or {}).items():
+        asked, real = (
+            [of_factor[key][score]["value"] for score in ("r", "slope", "error")] for key in ("asked", "real")
+        )
+        yield (
+            f"{name:20}{asked[0]:8.3f}{asked[1]:8.3f}{asked[2]:10.3g}{real[0]:22.3f}{real[1]:8.3f}{real[2]:10.3g} "
+            f"{of_factor['unit']}"
+        ).rstrip()
     if found:
         composition = found["composition"]
         again = f"composition, {composition['cycles']} times"
         named = {"composition": composition["once"], again: composition["again"]}
-        named |= {name: found[name] for name in ("reversibility", "minimality")}
+        named |= {name: found.get(name) for name in ("reversibility", "minimality")}
+        named["asked against rendered"] = found.get("rendered")
         yield from (_row(name, score, None) for name, score in named.items() if score)
 
 

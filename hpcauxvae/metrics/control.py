@@ -57,13 +57,13 @@ def _fits(sums_GKK: Array, d: int) -> dict[str, Array]:
     }
 
 
-def distance(images_P: NDArray, others_P: NDArray, apart_P: NDArray) -> Score:
-    """Mean squared pixel difference of pairs (P, ...), over that of each `images` and an image of another sample.
+def distance(images_P: NDArray, others_P: NDArray, apart: tuple[NDArray, NDArray]) -> Score:
+    """Mean squared pixel difference of pairs (P, ...), over that of the images of the two samples of each pair.
 
     0: the same; 1: as different as one image of the set is from another. Composition and reversibility are told so.
     """
     axes = tuple(range(1, images_P.ndim))
-    squares = [np.square(images_P.astype(np.float64) - b).mean(axes) for b in (others_P, apart_P)]
+    squares = [np.square(a.astype(np.float64) - b).mean(axes) for a, b in ((images_P, others_P), apart)]
     return ratio_score(*squares)
 
 

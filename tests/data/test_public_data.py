@@ -94,6 +94,16 @@ def test_a_part_of_dsprites_is_the_same_images_as_the_whole(tmp_path: Path) -> N
     assert np.allclose(np.exp(2j * orientation), cos + 1j * sin)
 
 
+@pytest.mark.parametrize("shapes", [("heart",), ("square", "ellipse", "heart")])
+def test_labels_are_drawn_as_the_images_that_they_belong_to(tmp_path: Path, shapes: tuple) -> None:
+    dsprites.write(tmp_path / "some.h5", shapes=shapes, n=20)
+    data = open_set(tmp_path / "some.h5")
+    for angle in ("orientation", "orientation_mod", "orientation_cos"):
+        drawn = dsprites.images_of(data.values, [factor.name for factor in data.factors], "heart", angle)
+        # Another of the angles that look the same: corners are rounded, to 1/256 of a pixel.
+        assert (drawn != data.images).sum((1, 2, 3)).max() <= (0 if angle == "orientation" else 4)
+
+
 def test_the_published_archive_is_read_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive with 2 x 2 positions instead of 32 x 32: the real one is 3 GB in memory."""
     monkeypatch.setattr(dsprites, "POSITIONS", np.linspace(0, 1, 2))

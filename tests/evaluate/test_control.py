@@ -1,6 +1,7 @@
 """Whether factors steer: decoders that are known, and a reader that is trained on what they are asked to draw."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from hpcauxvae.data import dsprites
 from hpcauxvae.data.hdf5 import ImageSet, open_set, split, write
 from hpcauxvae.evaluate import control, reader
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -124,6 +126,38 @@ def test_a_factor_that_is_followed_only_through_another_is_named() -> None:
     factors = {"flux": {"asked": found(0.8, 0.8, 0.02), "real": found(0.95, 0.95, 0.9)}}
     (line,) = verdicts({"control": {"effectiveness": factors}})
     assert line.startswith("flux does not steer the image but through factors that go with it: slope beside them 0.02")
+
+
+def test_of_dsprites_the_image_that_was_asked_for_is_known(tmp_path: Path) -> None:
+    """A decoder that draws A's shape with what was asked for, and another that draws A again."""
+    dsprites.write(tmp_path / "dsprites.h5", n=20)
+    data, aux = open_set(tmp_path / "dsprites.h5"), ("scale", "orientation", "x", "y")
+    names, columns = [factor.name for factor in data.factors], data.column(aux)
+
+    def encode(images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
+        """The labels of an image of the set; of any other image nothing."""
+        code_NZ = np.zeros((len(images), 4 + len(names)))
+        for code_Z, image in zip(code_NZ, images, strict=True):
+            for row in np.flatnonzero((data.images == image).all((1, 2, 3)))[:1]:
+                code_Z[4:] = data.values[row]
+        code_NZ[:, :4] = u_ND
+        return code_NZ, np.full(code_NZ.shape, -9.0)
+
+    def decode(z_NZ: NDArray, obeys: bool) -> NDArray:
+        labels_NF = z_NZ[:, 4:].copy()
+        for place, column in enumerate(columns if obeys else ()):
+            labels_NF[:, column] = data.factors[column].unscale(z_NZ[:, place])
+        return dsprites.images_of(labels_NF, names, "", "orientation")
+
+    found = {}
+    for obeys in (True, False):
+        run = SimpleNamespace(
+            config=SimpleNamespace(aux_names=aux), encode=encode, decode=functools.partial(decode, obeys=obeys)
+        )
+        made = control.counterfactuals(run, data, np.arange(20), 0)  # type: ignore[arg-type]
+        assert made is not None
+        found[obeys] = control.score(made, None, data, aux)["rendered"]["value"]
+    assert found[True] == 0 and found[False] > 0.5
 
 
 def test_the_reader_is_trained_once_for_a_data_set(data, trained, tmp_path, monkeypatch, capsys) -> None:

@@ -59,9 +59,11 @@ def test_what_never_changes_agrees_with_nothing() -> None:
 def test_distance_is_0_to_itself_and_1_to_another_image() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 50, 1, 4, 4))
-    assert distance(one, one, other)["value"] == 0
-    assert distance(one, other, other)["value"] == pytest.approx(1)
-    halfway = distance(one, (one + other) / 2, other)
+    apart = one, other
+    assert distance(one, one, apart)["value"] == 0
+    assert distance(one, other, apart)["value"] == pytest.approx(1)
+    assert distance(other, one, apart)["value"] == pytest.approx(1)
+    halfway = distance(one, (one + other) / 2, apart)
     assert halfway["value"] == pytest.approx(0.25) and halfway["n"] == 50
 
 
