@@ -27,7 +27,7 @@ from hpcauxvae.metrics.joint import joint
 from hpcauxvae.metrics.random_features import random_features
 from hpcauxvae.metrics.reading import readings
 from hpcauxvae.runtime.devices import device_of, place
-from hpcauxvae.runtime.files import write_json
+from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
@@ -302,6 +302,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     out = config.out or config.run
     folder = out / "pictures"
     (folder if config.pictures else out).mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(out, "; --out names another folder")
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
     settings["noiseless"] = [str(path) for path in config.noiseless]
     metrics: dict[str, Any] = {

@@ -16,7 +16,7 @@ from hpcauxvae.data.hdf5 import open_set, split
 from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.intervals import Score
-from hpcauxvae.runtime.files import write_json
+from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.train.run import data_path, load_run
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")
@@ -164,6 +164,7 @@ def _cell(score: Score) -> str:
 def sensitivity(config: SensitivityConfig) -> str:
     """Writes sensitivity.json into the folder of the run; returns its table. Raises InputError."""
     trained = load_run(config.run)
+    refuse_unwritable(config.run)
     generator = Generator(trained, open_set(data_path(trained, config.data)))
     d = len(generator.factors)
     indices = sobol(

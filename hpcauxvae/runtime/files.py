@@ -1,10 +1,11 @@
 """Files on disk: written whole or not at all, and what was wrong with a file in words. Imports nothing heavy."""
 
+import contextlib
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +63,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; the file written there becomes `path` in one step, if the block ends well.
 
@@ -78,7 +79,16 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno) if error.errno else error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def refuse_unwritable(folder: Path, way_out: str = "") -> None:
+    """Raises InputError where no file can be made in a folder: before the work whose result should lie there."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {os.strerror(error.errno or 0)}{way_out}") from error
 
 
 def write_text(path: Path, text: str) -> None:

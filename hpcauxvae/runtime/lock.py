@@ -74,9 +74,9 @@ class RunLock:
 
     def release(self) -> None:
         """Frees the folder, if this process holds it; a folder without anything else goes too."""
-        if self._holder() == self.owner:
-            self.path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may be gone, and why it is, is said elsewhere
+            if self._holder() == self.owner:
+                self.path.unlink(missing_ok=True)
                 self.path.parent.rmdir()
 
     def _holder(self) -> dict[str, Any]:

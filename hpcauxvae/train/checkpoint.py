@@ -98,6 +98,11 @@ class Checkpoints:
         """
         step, best = state["step"], state["best"]
         try:
+            if not self.run.is_dir():
+                self.run.mkdir()
+                print(
+                    f"warning: {self.run} was gone and is made again, without what it held", file=sys.stderr, flush=True
+                )
             self.folder.mkdir(exist_ok=True)
             for part in self.folder.glob(".*.part"):  # of a process that was killed as it wrote
                 part.unlink()

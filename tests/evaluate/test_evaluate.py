@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -23,7 +24,7 @@ from hpcauxvae.evaluate.scores import Evaluator, evaluate, write_codes
 from hpcauxvae.evaluate.table import table
 from hpcauxvae.paper.command import main as paper
 from hpcauxvae.paper.runs import find
-from hpcauxvae.train.run import load_run
+from hpcauxvae.train.run import Run, load_run
 from hpcauxvae.types import InputError
 
 
@@ -298,3 +299,20 @@ def test_paper_items_read_finished_runs_and_say_what_is_missing(folder, metrics,
     assert first["lds"] == [lds] and first["runs"] == ["a"]
     with pytest.raises(InputError, match=r"no evaluated run of galaxies-case2-aux-vae-0 .*hpcauxvae paper fig3 makes"):
         paper(["fig3", "--no-train", "--runs", str(runs), "--out", str(tmp_path), "--jobs", "1"])
+
+
+@pytest.mark.parametrize("command", [commands.evaluate, commands.sensitivity], ids=["evaluate", "sensitivity"])
+def test_a_folder_that_takes_no_file_is_refused_before_the_work(run_copy, monkeypatch, command):
+    def read_only(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def work(*arguments: object) -> None:
+        raise AssertionError("was begun")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(Run, "encode", work)
+    monkeypatch.setattr(Run, "decode", work)
+    (run_copy / "metrics.json").write_text("an older one")
+    with pytest.raises(InputError, match="run: cannot be written: Read-only file system"):
+        command([str(run_copy)])
+    assert (run_copy / "metrics.json").read_text() == "an older one"

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,16 @@ import pytest
 
 from hpcauxvae.evaluate import generate, pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.runtime.files import attempt, file_fault, followed, point, whole, write_json, write_text
+from hpcauxvae.runtime.files import (
+    attempt,
+    file_fault,
+    followed,
+    point,
+    refuse_unwritable,
+    whole,
+    write_json,
+    write_text,
+)
 from hpcauxvae.simulate.command import main as simulate
 from hpcauxvae.types import InputError
 
@@ -105,6 +115,30 @@ def test_a_link_names_the_old_target_until_it_names_the_new(tmp_path: Path, monk
     point(tmp_path / "last", tmp_path / "there" / "2")
     assert moved == ["1"] and (tmp_path / "last").read_text() == "2"
     assert (tmp_path / "last").readlink() == Path("there/2"), "else the folder could not move"
+
+
+def test_a_folder_that_takes_no_file_is_refused_and_one_that_does_stays_empty(tmp_path, monkeypatch) -> None:
+    refuse_unwritable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=r"gone: cannot be written: No such file or directory; --out"):
+        refuse_unwritable(tmp_path / "gone", "; --out names another folder")
+
+    def read_only(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    with pytest.raises(InputError, match=r": cannot be written: Read-only file system$"):
+        refuse_unwritable(tmp_path)
+
+
+def test_a_read_only_file_system_is_said_by_the_name_of_the_file(tmp_path, monkeypatch) -> None:
+    def read_only(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "unlink", read_only)
+    monkeypatch.setattr(Path, "write_text", read_only)
+    with pytest.raises(InputError, match=r"/x: cannot be written: Read-only file system$"):
+        write_text(tmp_path / "x", "content")
 
 
 def test_a_file_stands_for_a_link_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

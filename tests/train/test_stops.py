@@ -334,6 +334,41 @@ def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
     assert errors[0].endswith(f"error: {run / 'config.json'}: cannot be written: Is a directory\n") and errors[1] == ""
 
 
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch):
+    """Does something after a step of the run."""
+    real = Trainer.train_step
+
+    def arrange(step: int, action: Callable[[], object]) -> None:
+        def train_step(trainer, *arguments):
+            terms = real(trainer, *arguments)
+            if trainer.step == step:
+                action()
+            return terms
+
+        monkeypatch.setattr(Trainer, "train_step", train_step)
+
+    return arrange
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard
+def test_a_folder_that_vanished_is_made_again_and_what_is_trained_is_not_lost(data, tmp_path, capsys, at_step):
+    run = tmp_path / "run"
+    at_step(10, lambda: shutil.rmtree(run))
+    assert alone(config(data, run, network="mlp")) == FINISHED
+    assert f"warning: {run} was gone and is made again, without what it held\n" in capsys.readouterr().err
+    assert load_run(run).state["epoch"] == 2 and [row["epoch"] for row in history(run)] == [2]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard
+def test_what_ends_a_run_is_said_where_the_lock_has_gone_too(data, tmp_path, at_step):
+    (tmp_path / "runs").mkdir()
+    at_step(10, lambda: (shutil.rmtree(tmp_path / "runs"), (tmp_path / "runs").write_text("mine")))
+    with pytest.raises(InputError, match=r"checkpoints: cannot be written: Not a directory"):
+        alone(config(data, tmp_path / "runs" / "x", network="mlp"))
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples(data, tmp_path, momentum):
     settings = config(data, tmp_path / "run", momentum=momentum)
