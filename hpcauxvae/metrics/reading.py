@@ -23,6 +23,20 @@ def readings(codes: Codes, factors: Sequence[Factor]) -> dict[str, dict[str, Any
     return {factor.name: read(u_N, z_N, factor) for factor, (u_N, z_N) in zip(factors, columns, strict=True)}
 
 
+def at_a_glance(codes: Codes) -> dict[str, dict[str, float]]:
+    """`r` and `slope` (none of a periodic factor) of each factor and the mean of its own latent, without intervals."""
+    found: dict[str, dict[str, float]] = {}
+    kinds = codes.aux_kinds or ["continuous"] * len(codes.aux_names)
+    for j, (name, kind) in enumerate(zip(codes.aux_names, kinds, strict=True)):
+        known = ~np.isnan(codes.aux_ND[:, j])
+        u_N, z_N = codes.aux_ND[known, j].astype(np.float64), codes.mean_NZ[known, j].astype(np.float64)
+        periodic = kind == "periodic"
+        found[name] = (
+            {"r": directions(u_N, z_N)} if periodic else {"r": correlation(u_N, z_N), "slope": _slope(u_N, z_N)}
+        )
+    return found
+
+
 def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
     """What z_N tells of the factor u_N, both on the scale on which the factor's range is [0, 1]; u is NaN if unknown.
 

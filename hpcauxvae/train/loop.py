@@ -141,7 +141,7 @@ class Loop:
 
         def record() -> None:
             if self.log is not None:
-                self.log.write(row, codes)
+                self.log.write(row, codes, trainer.model.GUIDED)
             self.checkpoints.point(trainer.step, trainer.best)
 
         on_first_rank(record, self.processes)

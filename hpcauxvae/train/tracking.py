@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.reading import at_a_glance
 from hpcauxvae.runtime.files import write_text
 from hpcauxvae.runtime.progress import time_left
 from hpcauxvae.types import InputError
@@ -59,14 +60,19 @@ class EpochLog:
 
         self.board: SummaryWriter | None = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
-    def write(self, row: dict[str, Any], codes: Codes | None) -> None:
+    def write(self, row: dict[str, Any], codes: Codes | None, guided: bool) -> None:
         """Records an epoch; from time to time with a picture of the correlations of factors and latents.
 
         row: `epoch` (from 1) and `step` done, `seconds` and `images_per_s` of training, `learning_rate`,
         `gradient_norm`, `gpu_memory_gb` (1e9 bytes) on a GPU, and by name the loss and its terms, means over the
         epoch, in `train` and `validation`; the latter also with `mse` and, where there are auxiliary variables, `lds`
-        and `lds_attainable`. Raises InputError where the disk does not take it; without TensorBoard it goes on.
+        and `lds_attainable`. The codes of the validation split add `latents_in_use` and, where the first of them are
+        guided, `reading`: r and slope of each factor (metrics/reading.py). Raises InputError where the disk does not
+        take it; without TensorBoard it goes on.
         """
+        if codes is not None:
+            row = row | {"latents_in_use": int(np.count_nonzero(~codes.off_Z))}
+            row |= {"reading": at_a_glance(codes)} if guided else {}
         try:
             with open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -86,7 +92,7 @@ class EpochLog:
         score = f"  LDS {validation['lds']:.3f} of {validation['lds_attainable']:.3f}" if "lds" in validation else ""
         print(
             f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}  loss {train['loss']:.4g} ({terms})  "
-            f"validation {validation['loss']:.4g}{score}  {row['images_per_s']:.0f} images/s  "
+            f"validation {validation['loss']:.4g}{score}{_of_latents(row, codes)}  {row['images_per_s']:.0f} images/s  "
             f"{time_left((self.epochs - epoch) * row['seconds'])}",
             flush=True,
         )
@@ -96,9 +102,12 @@ class EpochLog:
         for group in ("train", "validation"):
             for name, value in row[group].items():
                 board.add_scalar(f"{group}/{name}", value, epoch)
-        for name in ("learning_rate", "gradient_norm", "images_per_s", "gpu_memory_gb"):
+        for name in ("learning_rate", "gradient_norm", "images_per_s", "gpu_memory_gb", "latents_in_use"):
             if name in row:
                 board.add_scalar(name, row[name], epoch)
+        for factor, found in row.get("reading", {}).items():
+            for name, value in found.items():
+                board.add_scalar(f"{name}/{factor}", value, epoch)
         if codes is not None and epoch % max(1, self.epochs // _PICTURES) == 0:
             grey_HW = np.kron(1 - np.abs(codes.of_means.values_SDZ[0]), np.ones((_CELL, _CELL)))
             board.add_image("correlations", grey_HW, epoch, dataformats="HW")
@@ -108,3 +117,14 @@ class EpochLog:
         if self.board is not None:
             with contextlib.suppress(OSError):
                 self.board.close()
+
+
+def _of_latents(row: dict[str, Any], codes: Codes | None) -> str:
+    """Signed correlations of the guided latents, and how many of the others are in use, for the line of an epoch."""
+    if codes is None:
+        return ""
+    guided = len(row.get("reading", {}))
+    others = ~codes.off_Z[guided:]
+    read = ", ".join(f"{name} {found['r']:.2f}" for name, found in row.get("reading", {}).items())
+    in_use = f"{np.count_nonzero(others)} of {len(others)} {'residual ' if guided else ''}latents in use"
+    return f"  r {read}; {in_use}" if read else f"  {in_use}"

@@ -61,6 +61,7 @@ class Trainer:
         self.world = processes.world
         self.dtype = getattr(torch, config.dtype)
         self.columns = data.column(config.aux_names)
+        self.kinds = [data.factors[column].kind for column in self.columns]
         self.train_index, self.validation_index, _ = (torch.from_numpy(i) for i in split(len(data), config.split_seed))
         self.batch_size = self.objective.batch_size
         self.steps_per_epoch = len(self.train_index) // self.batch_size
@@ -291,7 +292,7 @@ class Trainer:
         mean_NZ, logvar_NZ, aux_ND = (values[order_N] for values in rows)
         codes = Codes(
             mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=aux_ND, hidden_NH=aux_ND[:, :0],
-            aux_names=self.config.aux_names, hidden_names=(), seed=0,
+            aux_names=self.config.aux_names, hidden_names=(), seed=0, aux_kinds=self.kinds,
         )  # fmt: skip
         score = lds(codes)
         return scores | {"lds": score["value"], "lds_attainable": score["attainable"]}, codes
