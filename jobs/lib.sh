@@ -197,11 +197,14 @@ size_of() { du --total --bytes --summarize "$1"* 2>/dev/null | tail -n 1 | sed '
 # How many lines files have together, those that are there.
 all_lines() { cat "$@" 2>/dev/null | wc -l || true; }
 
-# The time that PBS leaves to a run, less five minutes to save in, or half of it; Slurm sends a signal instead.
-time_limit() {
-    [ -z "$ENDS" ] || awk -v left="$((ENDS - $(date +%s)))" \
-        'BEGIN { print "--max-minutes", (left > 600 ? left - 300 : left / 2) / 60 }'
+# The seconds that PBS leaves to the work, less so many to end in, or half of them; Slurm sends a signal instead.
+seconds_left() {
+    local left=$((ENDS - $(date +%s)))
+    echo $((left > 2 * $1 ? left - $1 : left > 2 ? left / 2 : 1))
 }
+
+# The same as an option: five minutes to save in.
+time_limit() { [ -z "$ENDS" ] || seconds_left 300 | awk '{ print "--max-minutes", $1 / 60 }'; }
 
 # Whether it was PBS that asked this job to stop, for its walltime, and not a person by qdel or qrerun.
 time_is_up() { [ -n "$ENDS" ] && [ "$asked_at" -ge "$ENDS" ]; }
@@ -241,7 +244,7 @@ finish() {
 # PBS may take a successor and drop it at once, so it is looked up; then it is waited for in place of this job.
 submit_successor() {
     local successor
-    export PREDECESSOR=$PBS_JOBID
+    export PREDECESSOR=$PBS_JOBID TMPDIR=/tmp # a job's own is gone with its walltime
     if ! { successor=$(eval "$RESUBMIT") && sleep 1 && qstat "$successor" >/dev/null; }; then
         say "ERROR: the successor ${successor:+$successor }is not in the queue, and nothing goes on by itself;" \
             "submit again: it goes on from here"
@@ -290,7 +293,10 @@ simulate() {
     # 4.4 kB a galaxy, twice while the file is put together. Simulation itself checks that its ranks have met.
     python -m hpcauxvae preflight --ranks 1 --out "$OUT" --space-gb "${SPACE_GB:-$((1 + N * 9 / 1000000))}" \
         --without-kernel
+    # At its walltime PBS would end the job for good, and with it whatever waits for it.
+    [ -z "$ENDS" ] || LAUNCHER="timeout --signal=USR1 $(seconds_left 60) $LAUNCHER"
     launch python -m hpcauxvae.simulate "$OUT" --n "$N" --seed "$SEED" $SIMULATE_OPTIONS
+    [ "$status" -ne 124 ] || status=75 # of timeout
     finish "$(size_of "$OUT")"
 }
 

@@ -139,6 +139,15 @@ def test_a_person_ends_a_job_and_the_walltime_does_not(pbs: Pbs, gone: float, by
     assert ("stopped before its time, by qdel, qrerun or a signal: not submitted again" in said) != again
 
 
+def test_a_simulation_ends_before_its_walltime(pbs: Pbs) -> None:
+    """What waits for it could not be handed on after that."""
+    job = submit(pbs, "simulate.pbs")
+    waiting = submit(pbs, "simulate.pbs", "-W", f"depend=afterok:{job}")
+    status, said = pbs.run(job, env(pbs, hangs=300), gone=3597)
+    assert status == 0 and "end: status 124" in said and "stopped on request at " in said
+    assert "submitted again as 2.server" in said and pbs.queued == [waiting, "2.server"]
+
+
 def test_starts_that_pbs_itself_repeats_are_counted(pbs: Pbs) -> None:
     """As by qrerun, or in a queue whose jobs are preempted."""
     job = submit(pbs, "train_polaris.pbs", MAX_STUCK="2")
