@@ -50,6 +50,7 @@ def _all(sweep: str) -> Experiments:
 
 ITEMS: dict[str, Item] = {
     "table1": Item("table1:draw", _all(""), every=True),
+    "findings": Item("findings:draw", _all(""), every=True),
     "table4": Item("grid:table_4", _all("grid"), every=True),
     "fig1": Item("tsne:figure_1", {"": _BETA_VAE}, any_will_do=True),
     "fig2": Item("figures:figure_2", _ALL_METHODS),
@@ -74,6 +75,6 @@ ITEMS: dict[str, Item] = {
     "betas": Item("betas:draw", _all("betas"), every=True),
     "generated": Item("generated:figure", {"": _AUX[0]}),
 }  # fmt: skip
-FROM_SCORES = ("table1", "table4", "fig16", "betas")
+FROM_SCORES = ("table1", "findings", "table4", "fig16", "betas")
 """Items that read what a run says of itself alone (config.json, metrics.json, metrics.jsonl); the others need the
 weights, and what they were trained on."""
