@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import io
 import json
 import os
 import select
@@ -42,6 +43,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     `| head`, is 141. All else is a defect or a failure, and raised.
     """
     _keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a unit that the terminal's encoding does not have
     try:
         code = main()
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -105,6 +106,15 @@ def test_a_file_that_cannot_be_used_is_one_line(error: OSError, line: str, capsy
 def test_a_failure_that_is_not_of_files_stays_one(error: OSError) -> None:
     with pytest.raises(type(error)):
         cli.run(lambda: raising(error))
+
+
+def test_a_letter_that_the_terminal_does_not_have_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: print("0 to 1 µm") or 0)
+    assert end.value.code == 0
+    assert terminal.buffer.getvalue() == b"0 to 1 \\xb5m\n"  # type: ignore[attr-defined]
 
 
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,11 @@ Action = (
 )
 
 
+def _shown(value: float) -> str:
+    """Whole numbers with all digits: six do not tell two objects apart."""
+    return f"{value:.15g}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
+
+
 def describe(image_set: ImageSet) -> str:
     """Size, factors and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
@@ -85,7 +90,7 @@ def describe(image_set: ImageSet) -> str:
         kind = "" if f.kind == "continuous" else f", {f.kind}"
         missing = np.count_nonzero(np.isnan(column))
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
-        lines.append(f"  {f.name}: {f.low:g} to {f.high:g} {f.unit}".rstrip() + kind + gaps)
+        lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + gaps)
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(image_set.images).__name__}"])
 

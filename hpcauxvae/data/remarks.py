@@ -25,6 +25,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
         yield from _about_sentinels(factor, column)
     pixels = look_at(image_set.images)
     yield from _about_peaks(pixels)
+    yield from _about_missing_pixels(pixels)
     yield from about_copies(pixels.digest, split_seed)
 
 
@@ -41,6 +42,18 @@ def _about_peaks(pixels: Pixels) -> Iterator[str]:
         f"images: the pixels of sample {shown} reach far outside those of all others ({low:g} to {high:g}), "
         "as hot pixels do; a training takes its scale from the others"
     )
+
+
+def _about_missing_pixels(pixels: Pixels) -> Iterator[str]:
+    """-99, -9999, … as the lowest pixel of many images, far below all others: so many that they are the bulk."""
+    lowest = pixels.low.min()
+    rest = np.unique(np.concatenate([pixels.low[pixels.low > lowest], pixels.high]))
+    if _is_nines(lowest) and lowest < 0 and _is_far(lowest, rest):
+        yield (
+            f"images: {lowest:.15g}, the lowest pixel of {np.count_nonzero(pixels.low == lowest)} images, lies far "
+            f"below the others ({rest[0]:g} or more); where it stands for a pixel that was not measured, it must be "
+            "filled, for the format has no missing pixels"
+        )
 
 
 def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
@@ -84,6 +97,9 @@ def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
 
 def _is_far(value: float, rest: np.ndarray) -> bool:
     """Of a value and others, sorted. 99, -999, … stand for no value more often than other numbers: half the range."""
-    nines = set(f"{value:.15g}".removeprefix("-")) == {"9"} and value != 9
-    gap = max(rest[0] - value, value - rest[-1])
+    nines, gap = _is_nines(value), max(rest[0] - value, value - rest[-1])
     return bool(gap > (0.5 if nines else _FAR) * (rest[-1] - rest[0]) or (nines and value < 0 <= rest[0]))
+
+
+def _is_nines(value: float) -> bool:
+    return set(f"{value:.15g}".removeprefix("-")) == {"9"} and value != 9

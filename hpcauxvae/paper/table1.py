@@ -219,7 +219,7 @@ def draw(name: str, runs: Runs, out: Path) -> list[Path]:
         write_json(record / METRICS, run.metrics)
         if run.folder in kept:
             write_json(record / RESCORED, {"metrics": _digest(run), "scores": kept[run.folder]})
-    print(table.read_text(), end="")
+    print(table.read_text(encoding="utf-8"), end="")
     return [table, numbers]
 
 

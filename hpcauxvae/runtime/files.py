@@ -94,7 +94,7 @@ def refuse_unwritable(folder: Path, way_out: str = "") -> None:
 def write_text(path: Path, text: str) -> None:
     """Replaces a file as `whole` does."""
     with whole(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -208,6 +208,14 @@ def test_check_describes_a_good_file(path: Path, capfd: pytest.CaptureFixture[st
     assert "20 images of 2x4x5" in out and "mass: 10 to 20 kg" in out and "seed = 7" in out
 
 
+def test_check_shows_whole_numbers_with_all_digits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    images, values = content()
+    objects = (FACTORS[0]._replace(low=0, high=123456789), *FACTORS[1:])
+    write(tmp_path / "set.h5", images, values, objects, {})
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    assert "mass: 0 to 123456789 kg" in capfd.readouterr().out
+
+
 def test_write_refuses(path: Path, tmp_path: Path) -> None:
     images, factors = content()
     before = path.read_bytes()

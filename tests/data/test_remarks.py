@@ -64,6 +64,17 @@ def test_a_set_too_small_to_split(tmp_path: Path) -> None:
     assert told(tmp_path / "set.h5", images(2)[[0, 1, 0]]) == ["images: 1 of 3 are copies of others (sample 2 of 0, …)"]
 
 
+@pytest.mark.parametrize("share", [40, N])
+def test_a_number_that_stands_for_a_missing_pixel(tmp_path: Path, share: int) -> None:
+    pixels = images()
+    pixels[:share, 0, 2, 2] = -9999
+    low = min(pixels[share:].min(initial=np.inf), pixels.max((1, 2, 3)).min())
+    assert told(tmp_path / "set.h5", pixels) == [
+        f"images: -9999, the lowest pixel of {share} images, lies far below the others ({low:g} or more); where it "
+        "stands for a pixel that was not measured, it must be filled, for the format has no missing pixels"
+    ]
+
+
 @pytest.mark.parametrize(
     ("sentinel", "others"),
     [
