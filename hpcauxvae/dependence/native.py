@@ -43,9 +43,12 @@ def why_not(device: torch.device) -> str:
     return "the kernel cannot run on this GPU: it is older than an A100, or its driver than the CUDA of the kernel"
 
 
-@torch.compiler.assume_constant_result
 def _serves_gpu(index: int | None) -> bool:
     return _known_gpu(index)
+
+
+# What torch.compiler.assume_constant_result sets, after it has loaded the compiler: a second of CPU in every command.
+_serves_gpu._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.lru_cache

@@ -23,6 +23,8 @@ COMPONENTS = 100
 """Principal components that the regression sees at most."""
 IMAGES = 2000
 """Images drawn by the plain methods, and compared, at most."""
+PLAIN = {"mean_image": "mean image", "pca": "PCA"}
+"""Methods that draw images, by the names of their scores."""
 
 
 class Baselines:
@@ -54,7 +56,7 @@ class Baselines:
         originals = originals[:IMAGES]
         flat_NP = originals.reshape(len(originals), -1).astype(np.float32)
         scores_NK, found = self.components.scores(flat_NP), {}
-        for name, components in (("mean_image", 0), ("pca", self.latents)):
+        for name, components in zip(PLAIN, (0, self.latents), strict=True):
             drawn = self.components.draw(scores_NK, components).reshape(originals.shape)
             found[name] = score_images(originals, drawn, maximum).means
         return found

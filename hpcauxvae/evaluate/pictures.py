@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
@@ -62,35 +62,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Rows of metrics.jsonl: a panel a term, training in grey and validation in maroon; the LDS by its ceiling."""
-    terms = list(history[-1]["train"])
-    scored = "lds" in history[-1]["validation"]
-    panels = len(terms) + scored
-    columns = min(3, panels)
-    rows = -(-panels // columns)
-    with mpl.rc_context(STYLE):
-        figure, axes = sheet(rows, columns, 2.7 * columns + 0.3, 2.0 * rows + 0.35)
-        epochs = [row["epoch"] for row in history]
-        marker = "-" if len(epochs) > 1 else "o"
-        for ax, term in zip(axes.flat, terms, strict=False):
-            for split, colour in (("train", GREY), ("validation", MAROON)):
-                values = [row[split].get(term, np.nan) for row in history]
-                ax.plot(epochs, values, marker, color=colour, linewidth=1.4, label=split)
-            ax.set_title(term)
-            _logarithmic_if_wide(ax, [row["train"][term] for row in history])
-        if scored:
-            ax = axes.flat[len(terms)]
-            ceiling = [row["validation"]["lds_attainable"] for row in history]
-            ax.plot(epochs, ceiling, "--" if len(epochs) > 1 else "_", color=GREY, linewidth=1, label="attainable")
-            ax.plot(epochs, [row["validation"]["lds"] for row in history], marker, color=MAROON, linewidth=1.4)
-            ax.set(title="LDS of validation", ylim=(0, 1.02))
-            ax.legend(loc="lower right")
-        axes.flat[0].legend(loc="best")
-        _finish_curves(axes, panels, epochs[-1])
-        save(figure, path)
-
-
 def reconstructions(
     originals_NCHW: NDArray,
     reconstructions_NCHW: NDArray,
@@ -98,6 +69,7 @@ def reconstructions(
     *,
     unit: str = "",
     names: tuple[str, str] = ("original", "reconstruction"),
+    title: str = "",
 ) -> None:
     """Each original over its reconstruction over the difference, a column for each sample; rows share their scale."""
     n = len(originals_NCHW)
@@ -116,6 +88,8 @@ def reconstructions(
         if originals_NCHW.shape[1] == 1:
             _colour_bar(figure, axes[:2], norm, STAMPS, unit)
         _colour_bar(figure, axes[2:], residual_norm, RESIDUALS, unit)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=9)
         save(figure, path)
 
 
@@ -127,11 +101,13 @@ def factor_latent_scatter(
     aux_names: Sequence[str],
     score: LdsScore | None,
     path: Path,
+    reading: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Fig. 3: latents along x, factors (N, F; physical units) along y; z in grey, posterior means in maroon.
 
-    Latent j carries the j-th of `aux_names`; the panel where the two meet is marked. The score is the title;
-    None where no factor is auxiliary. At most 2,000 samples are drawn.
+    Latent j carries the j-th of `aux_names`; the panel where the two meet is marked, with r and slope of its
+    reading (metrics/reading.py) where given. The score is the title; None where no factor is auxiliary. At most 2,000
+    samples are drawn.
     """
     step = -(-len(z_NZ) // MOST_POINTS)
     rows, columns = factors_NF.shape[1], z_NZ.shape[1]
@@ -141,10 +117,15 @@ def factor_latent_scatter(
             values_N = factors_NF[::step, row]
             for codes_NZ, colour in ((z_NZ, PALE), (mean_NZ, MAROON)):
                 ax.scatter(codes_NZ[::step, column], values_N, s=1.4, color=colour, linewidths=0, alpha=0.6)
-            _frame(ax, MAROON if column < len(aux_names) and factors[row].name == aux_names[column] else PALE)
+            own = column < len(aux_names) and factors[row].name == aux_names[column]
+            _frame(ax, MAROON if own else PALE)
+            if own and reading:
+                ax.set_title(read_as(reading[factors[row].name]), loc="center", fontsize=6.5, pad=2)
             ax.xaxis.set_major_locator(MaxNLocator(2, steps=ROUND))
             ax.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
             ax.tick_params(labelsize=6.5)
+            ax.xaxis.set_visible(row == rows - 1)
+            ax.yaxis.set_visible(column == 0)
         for ax, factor in zip(axes[:, 0], factors, strict=True):
             ax.set_ylabel(with_unit(factor))
         for column, ax in enumerate(axes[-1]):
@@ -163,16 +144,27 @@ def traversal(
     rows, columns = images_RVCHW.shape[:2]
     norm = _stretch(images_RVCHW)
     with mpl.rc_context(STYLE):
-        figure, axes = sheet(rows, columns, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
-        for (row, column), ax in np.ndenumerate(axes):
-            _stamp(ax, images_RVCHW[row, column], norm)
-            _bare(ax)
-            ax.set_title(_minus(labels_RV[row][column]), loc="center", fontsize=7.5, pad=2.5)
-        for ax, name in zip(axes[:, 0], row_names, strict=True):
+        figure, axes = sheet(rows, 1, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
+        for ax, images_VCHW, name, labels in zip(axes[:, 0], images_RVCHW, row_names, labels_RV, strict=True):
+            _strip(ax, images_VCHW, norm, labels)
             _row_label(ax, name)
         if images_RVCHW.shape[2] == 1:
             _colour_bar(figure, axes, norm, STAMPS, unit)
         save(figure, path)
+
+
+def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str]) -> None:
+    """Images side by side with labels above, as one image: an axes for each would cost most of a picture's time."""
+    count, channels, height, width = images_VCHW.shape
+    gap = -(-width // 12)
+    row_CHW = np.full((channels, height, count * (width + gap) - gap), norm.vmax if channels == 3 else np.nan)
+    _bare(ax)
+    for number, (image_CHW, label) in enumerate(zip(images_VCHW, labels, strict=True)):
+        left = number * (width + gap)
+        row_CHW[..., left : left + width] = image_CHW
+        centre = left + (width - 1) / 2
+        ax.text(centre, -0.04 * height - 0.5, _minus(label), ha="center", va="bottom", fontsize=7.5)
+    _stamp(ax, row_CHW, norm)
 
 
 def ssim_boxplot(groups: Mapping[str, NDArray], path: Path, *, ceiling: str | None = None) -> None:
@@ -271,6 +263,11 @@ def latent_name(column: int, aux_names: Sequence[str]) -> str:
     return f"{name}\n{aux_names[column]}" if column < len(aux_names) else name
 
 
+def read_as(reading: Mapping[str, Any]) -> str:
+    """`r −0.97, slope −0.07`; a periodic factor has no slope."""
+    return _minus(", ".join(f"{name} {reading[name]['value']:.2f}" for name in ("r", "slope") if name in reading))
+
+
 def with_interval(score: Score) -> str:
     """`0.846 [0.831, 0.862]`"""
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
@@ -288,28 +285,6 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a PNG, overwriting it in one step. Raises InputError where the disk does not take it."""
     with whole(path) as part:
         figure.savefig(part, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.08)
-
-
-def _finish_curves(axes: NDArray, panels: int, last_epoch: int) -> None:
-    for number, ax in enumerate(axes.flat):
-        ax.set_visible(number < panels)
-        ax.yaxis.grid(True, color=PALE, linewidth=0.5)
-        ax.set_xlim(0, 1.03 * last_epoch)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND))
-        if number + axes.shape[1] >= panels:
-            ax.set_xlabel("epoch")
-
-
-def _logarithmic_if_wide(ax: Axes, values: Sequence[float]) -> None:
-    """A logarithmic y axis where positive values span more than a decade."""
-    low, high = min(values), max(values)
-    if 0 < 10 * low < high:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_locator(NullLocator())
-    else:
-        ax.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
 
 
 def _stretch(images: NDArray) -> AsinhNorm:
@@ -331,8 +306,9 @@ def _stamp(ax: Axes, image_CHW: NDArray, norm: AsinhNorm) -> None:
 
 
 def _bare(ax: Axes) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
+    """Neither axes nor frame: an axis that is only emptied still costs most of a picture's time."""
+    ax.xaxis.set_visible(False)
+    ax.yaxis.set_visible(False)
     ax.spines[:].set_visible(False)
 
 
@@ -341,6 +317,8 @@ def _frame(ax: Axes, colour: str) -> None:
 
 
 def _row_label(ax: Axes, text: str) -> None:
+    ax.yaxis.set_visible(True)
+    ax.set_yticks([])
     ax.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6)
 
 

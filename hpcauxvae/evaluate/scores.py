@@ -17,8 +17,9 @@ import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
 from hpcauxvae.evaluate import control, pictures
-from hpcauxvae.evaluate.baselines import Baselines
+from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
@@ -191,7 +192,7 @@ class Evaluator:
         values_NF = data.values[scored.index_N]
         pictures.factor_latent_scatter(
             z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"].get("lds"),
-            folder / f"scatter-{scored.name}.png",
+            folder / f"scatter-{scored.name}.png", reading=block.get("reading"),
         )  # fmt: skip
         pictures.correlation_map(
             correlate(values_NF, [z_NZ]).values_SDZ[0],
@@ -205,6 +206,7 @@ class Evaluator:
             pictures.upright(scored.reconstructions[shown], data),
             folder / f"reconstructions-{scored.name}.png",
             unit=pictures.image_unit(data),
+            title=_beside_plain(block),
         )
         groups = {self.run.config.model: per_image["ssim"]}
         ceiling = "noiseless truth" if "ssim_noiseless" in per_image else None
@@ -212,6 +214,8 @@ class Evaluator:
             groups[ceiling] = per_image["ssim_noiseless"]
         pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
         images, row_names, labels = self.traversal(scored)
+        for number, name in enumerate(block.get("reading", {})):
+            row_names[number] += f"\n{pictures.read_as(block['reading'][name])}"
         path, unit = folder / f"traversal-{scored.name}.png", pictures.image_unit(data)
         pictures.traversal(pictures.upright(images, data), row_names, labels, path, unit=unit)
 
@@ -251,6 +255,12 @@ class Evaluator:
     def _guiding(self) -> list[str]:
         """The auxiliary variables that guide a latent: none in a model that was not told of them."""
         return self.aux if self.run.model.GUIDED else []
+
+
+def _beside_plain(block: dict[str, Any]) -> str:
+    """`SSIM 0.979 (mean image 0.602, PCA 0.934)`"""
+    plain = (f"{words} {block['baselines'][key]['ssim']['value']:.3f}" for key, words in PLAIN.items())
+    return f"SSIM {block['images']['ssim']['value']:.3f} ({', '.join(plain)})"
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:
@@ -325,6 +335,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 path = folder / f"control-{scored.name}.png"
                 control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
     if config.pictures and rows:  # none in a run that stopped in its first epoch
-        pictures.training_curves(rows, folder / "training.png")
+        training_curves(rows, folder / "training.png")
     write_json(out / "metrics.json", metrics)
     return metrics

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from hpcauxvae.evaluate.baselines import PLAIN
+
 Block = dict[str, Any]
 
 
@@ -27,8 +29,8 @@ def _images(block: Block) -> Iterator[str]:
     ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
     for name in ("ssim", "mse"):
         yield _row(name, block["images"][name], ceilings.get(name))
-        for plain, words in (("mean_image", "mean image"), ("pca", "PCA")):
-            yield _row(f"  of the {words}", block["baselines"][plain][name], None)
+        for plain, words in PLAIN.items():
+            yield _row(f"  {words}", block["baselines"][plain][name], None)
 
 
 def _reading(block: Block) -> Iterator[str]:

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.types import Factor
 
 SCORE: Any = {"value": 0.846, "low": 0.8312, "high": 0.8607, "n": 5000, "attainable": 0.91}
@@ -58,7 +59,7 @@ def history(epochs: int, sign: float = 1) -> list[dict[str, Any]]:
 def test_training_curves_draw_both_splits_and_the_ceiling(
     rows: list[dict[str, Any]], figures: list[Figure], tmp_path: Path
 ) -> None:
-    pictures.training_curves(rows, tmp_path / "x.png")
+    training_curves(rows, tmp_path / "x.png")
     check_png(tmp_path / "x.png")
     panels = {ax.get_title(loc="left"): ax for ax in figures[0].axes}
     assert list(panels) == ["loss", "kl", "LDS of validation"]
@@ -145,10 +146,30 @@ def test_traversal_labels_rows_and_values_and_shares_one_scale(figures: list[Fig
     labels = [["0.1", "0.5", "1"], ["-2", "0", "2"]]
     pictures.traversal(stack, ["radius [arcsec]", "$z_4$"], labels, tmp_path / "x.png", unit="counts")
     check_png(tmp_path / "x.png")
-    axes = np.array(figures[0].axes[:6]).reshape(2, 3)
-    assert [[ax.get_title() for ax in row] for row in axes] == [["0.1", "0.5", "1"], ["−2", "0", "2"]]
-    assert [row[0].get_ylabel() for row in axes] == ["radius [arcsec]", "$z_4$"]
-    assert {ax.images[0].get_clim() for ax in axes.flat} == {(0, float(stack.max()))}
+    axes = figures[0].axes[:2]
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["0.1", "0.5", "1"], ["−2", "0", "2"]]
+    assert [ax.get_ylabel() for ax in axes] == ["radius [arcsec]", "$z_4$"]
+    assert {ax.images[0].get_clim() for ax in axes} == {(0, float(stack.max()))}
+    side = stack.shape[-1]
+    for ax, images_VCHW in zip(axes, stack, strict=True):
+        strip, centres = np.ma.filled(ax.images[0].get_array(), np.nan), [text.get_position()[0] for text in ax.texts]
+        for image_CHW, centre in zip(images_VCHW, centres, strict=True):
+            left = int(centre - (side - 1) / 2)
+            np.testing.assert_array_equal(strip[:, left : left + side], image_CHW[0])
+
+
+def test_titles_tell_sign_and_scale_of_a_guided_latent(figures: list[Figure], tmp_path: Path) -> None:
+    """On the panel where a factor meets its latent, and on no other."""
+    rng = np.random.default_rng(0)
+    codes, values = rng.random((50, 3)), rng.random((50, 2))
+    factors = (Factor("radius", "", 0, 1), Factor("angle", "", 0, 1, "periodic"))
+    score = {"low": 0.0, "high": 1.0, "n": 50}
+    reading = {"radius": {"r": score | {"value": -0.97}, "slope": score | {"value": -0.07}}}
+    reading["angle"] = {"r": score | {"value": 0.5}}
+    names = ["radius", "angle"]
+    pictures.factor_latent_scatter(codes, codes, values, factors, names, None, tmp_path / "x.png", reading=reading)
+    titles = [ax.get_title(loc="center") for ax in figures[0].axes]
+    assert titles == ["r −0.97, slope −0.07", "", "", "", "r 0.50", ""]
 
 
 def test_boxes_are_quartiles_and_tell_the_mean(figures: list[Figure], tmp_path: Path) -> None:
