@@ -124,9 +124,11 @@ def test_any_accelerator_serves(path: Path) -> None:
                 assert kind not in KINDS, f"line {node.lineno} says {kind}: torch.accelerator serves others too"
 
 
-def test_training_loads_neither_mpi_nor_galsim() -> None:
+def test_training_loads_neither_mpi_nor_galsim_and_a_model_no_compiler() -> None:
+    """torch's compiler takes a second, which every command would wait for."""
     program = (
-        "import sys, hpcauxvae.train.command, hpcauxvae.evaluate.scores; print({*sys.modules} & {'mpi4py', 'galsim'})"
+        "import sys, hpcauxvae.train.command, hpcauxvae.evaluate.scores, hpcauxvae.models.aux_vae; "
+        "print({*sys.modules} & {'mpi4py', 'galsim', 'torch._dynamo'})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "set()"
