@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
@@ -24,6 +25,7 @@ from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.collectives import Processes, slice_of
 from hpcauxvae.runtime.devices import float64_device, in_float64, place, skips_steps
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.cycles import cycle_of, longer
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.preparation import prepare
 from hpcauxvae.train.run import build_model
@@ -115,21 +117,8 @@ class Trainer:
             return fits_in_memory(data, self.processes.device, self.world.local_world_size)
         return self.config.in_memory == "yes"
 
-    def _schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
-        """Of the cycle that begins at, or holds, the present epoch. Raises InputError for a warm-up longer than it."""
-        rate, warm_up = self.config.scaled_learning_rate, self.config.warmup_epochs
-        if self.objective.one_cycle:
-            begin = max([0, *(end for end in self.cycles[:-1] if end <= self.epoch)])
-            epochs = next(end for end in self.cycles if end > begin) - begin
-            if warm_up is not None and warm_up >= epochs:
-                raise InputError(
-                    f"warmup_epochs = {warm_up} for a new cycle of {epochs} epochs; allowed: more epochs than that"
-                )
-            rising = 0.3 if warm_up is None else warm_up / epochs
-            steps = epochs * self.steps_per_epoch
-            return torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=steps, pct_start=rising)
-        steps = max(1, round((warm_up or 0) * self.steps_per_epoch))
-        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / steps))
+    def _schedule(self) -> LRScheduler:
+        return cycle_of(self.optimizer, self.config, self.cycles, self.epoch, self.steps_per_epoch)
 
     def connect(self, mark: Callable[[], None] = lambda: None) -> None:
         """Fits a new model to the data, gives all ranks the weights of the first, and sums gradients over ranks.
@@ -367,13 +356,7 @@ class Trainer:
         for name, value in self.config.decisive().items():
             if name != "epochs" and saved.get(name) != value:
                 raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")
-        ends, epochs = state.get("cycles", [saved["epochs"]]), self.config.epochs
-        if epochs < ends[-1]:
-            raise InputError(
-                f"epochs = {epochs}, but {path} has done {state['epoch']} of {ends[-1]} epochs, for all of which its "
-                f"learning rate is planned; allowed: {ends[-1]}, or more to train it longer"
-            )
-        self.cycles = sorted({*ends, epochs})
+        self.cycles = longer(path, state.get("cycles", [saved["epochs"]]), state["epoch"], self.config.epochs)
         if state["fingerprint"] != self.about["fingerprint"]:
             raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
         weights = {f"model.{name}": name for name in self.model.state_dict()}

@@ -3,17 +3,13 @@
 import json
 import os
 import re
-import shutil
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from helpers.ranks import ends, running, start_ranks
-from helpers.trainings import alone, blobs, config
+from helpers.trainings import STEPS, alone, assert_same, blobs, config
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.runtime.agreed_requests import AGREE_EVERY
 from hpcauxvae.runtime.collectives import start
@@ -24,60 +20,6 @@ from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.train.trainer import Diverged, Trainer
 from hpcauxvae.types import InputError
-
-STEPS = 7  # of an epoch: 112 samples in batches of 16
-
-
-@pytest.fixture
-def data(blobs_file: Path) -> Path:
-    return blobs_file
-
-
-def tensors(run: Path) -> dict[str, np.ndarray]:
-    """The last checkpoint's."""
-    return {name: tensor.numpy() for name, tensor in checkpoint.read(run / checkpoint.LAST)[0].items()}
-
-
-def assert_same(one: Path, other: Path) -> None:
-    """Bit for bit, and the same rows but for the times."""
-    expected, found = tensors(one), tensors(other)
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-    rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)]
-    assert len(rows[0]) == len(rows[1])
-    for row, other_row in zip(*rows, strict=True):
-        for group in ("train", "validation"):
-            assert other_row[group] == pytest.approx(row[group], rel=1e-12)
-            assert list(other_row[group]) == list(row[group])
-        assert (other_row["epoch"], other_row["learning_rate"]) == (row["epoch"], row["learning_rate"])
-
-
-@pytest.fixture(scope="session")
-def whole(once: Callable, blobs_file: Path) -> Path:
-    """A run of three epochs, never disturbed."""
-
-    def train(folder: Path) -> None:
-        assert alone(config(blobs_file, folder / "run", epochs=3, resume="auto")) == FINISHED
-
-    return once("three-epochs", train) / "run"
-
-
-@pytest.fixture
-def signal_after(monkeypatch: pytest.MonkeyPatch):
-    """Sends this process a signal after a step of the run."""
-    real = Trainer.train_step
-
-    def arrange(number: signal.Signals, step: int) -> None:
-        def train_step(trainer, *arguments):
-            terms = real(trainer, *arguments)
-            if trainer.step == step:
-                os.kill(os.getpid(), number)
-            return terms
-
-        monkeypatch.setattr(Trainer, "train_step", train_step)
-
-    return arrange
 
 
 @pytest.mark.parametrize(
@@ -176,153 +118,6 @@ def test_a_line_that_a_kill_cut_short_is_left_out(data, whole, tmp_path):
     assert history(run) == []
 
 
-@pytest.mark.parametrize(
-    "damage", [b'{"epoch": 1\n', b"\0\0\0\0\n", b"\xff\xfe\n", b"7\n", b'{"step": 7}\n', b'{"epoch": null}\n']
-)
-def test_a_damaged_line_is_left_out_with_a_warning(tmp_path, capsys, damage):
-    (tmp_path / "metrics.jsonl").write_bytes(damage + b'{"epoch": 2}\n' + damage[:-1])
-    assert history(tmp_path) == [{"epoch": 2}]
-    assert capsys.readouterr().err == f"warning: {tmp_path / 'metrics.jsonl'}: line 1 is damaged and left out\n"
-
-
-def test_a_finished_epoch_is_saved_before_its_validation(data, whole, tmp_path, monkeypatch):
-    """A validation that fails costs nothing but itself, at whatever epoch; the next start begins with it."""
-    run, settings = tmp_path / "run", {"epochs": 3, "keep_last": 1, "resume": "auto"}
-    real = Trainer.validate
-    for epoch in (1, 2, 3):
-
-        def validate(trainer, stop, epoch=epoch):
-            if trainer.epoch + 1 == epoch:
-                raise MemoryError
-            return real(trainer, stop)
-
-        monkeypatch.setattr(Trainer, "validate", validate)
-        monkeypatch.setattr(Trainer, "train_step", TRAIN_STEP)
-        for _ in range(2):  # the second finds no step that is left
-            with pytest.raises(MemoryError):
-                alone(config(data, run, **settings))
-            state = checkpoint.read(run / checkpoint.LAST)[1]
-            assert (state["epoch"], state["epoch_step"], state["step"]) == (epoch, 0, epoch * STEPS)
-            assert len(history(run)) == epoch - 1
-            assert load_run(run).state["epoch"] == epoch
-            monkeypatch.setattr(Trainer, "train_step", no_step)
-    monkeypatch.setattr(Trainer, "validate", real)
-    assert alone(config(data, run, **settings)) == FINISHED
-    assert_same(whole, run)
-    assert best_of(run) == best_of(whole)
-
-
-TRAIN_STEP = Trainer.train_step
-
-
-def no_step(*arguments):
-    raise AssertionError("a step was done again")
-
-
-def best_of(run: Path) -> int:
-    """The step of the best checkpoint, which is the one that metrics.jsonl says."""
-    rows = history(run)
-    best = min(rows, key=lambda row: row["validation"]["loss"])["step"]
-    assert checkpoint.read(run / checkpoint.BEST)[1]["step"] == best
-    return best
-
-
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_stop_amid_the_validation_is_exact(data, whole, tmp_path, monkeypatch, epoch):
-    run, real = tmp_path / "run", Trainer.validate
-
-    def validate(trainer, stop):
-        if trainer.epoch + 1 == epoch:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(trainer, stop)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "validate", validate)
-        assert alone(config(data, run, epochs=3, resume="auto")) == MORE_TO_DO
-    assert len(history(run)) == epoch - 1
-    assert json.loads((run / "status.json").read_text())["step"] == epoch * STEPS
-    assert alone(config(data, run, epochs=3, resume="auto")) == FINISHED
-    assert_same(whole, run)
-    assert best_of(run) == best_of(whole)
-
-
-def test_a_best_that_is_kept_is_the_best_of_finite_ones(data, tmp_path, monkeypatch):
-    """Whatever the first validation says; the checkpoints of others go."""
-    run, losses, real = tmp_path / "run", [float("nan"), 3.0, 5.0, 4.0, float("nan")], Trainer.validate
-
-    def validate(trainer, stop):
-        scores, codes = real(trainer, stop)
-        return scores | {"loss": losses[trainer.epoch]}, codes
-
-    monkeypatch.setattr(Trainer, "validate", validate)
-    assert alone(config(data, run, epochs=5, network="mlp")) == FINISHED
-    assert checkpoint.read(run / checkpoint.BEST)[1]["step"] == 14
-    assert checkpoint.Checkpoints(run, 1, lambda step: False).steps() == [35, 28, 14], "the last two and the best"
-
-
-def test_a_finished_run_is_trained_longer(data, whole, tmp_path, capsys, signal_after):
-    """A second cycle of the learning rate, the same whether it is stopped on the way or not."""
-    rates = {}
-    for name, step in (("longer", -1), ("stopped", 25)):
-        run = Path(shutil.copytree(whole, tmp_path / name, symlinks=True))
-        signal_after(signal.SIGTERM, step)
-        code = alone(config(data, run, epochs=5, resume="auto"))
-        said = capsys.readouterr().out
-        assert "step-000000021.safetensors: 3 of 5 epochs are done (step 21 of 35)" in said
-        assert "planned for 3 epochs, trained on to 5: the learning rate begins a new cycle there" in said
-        if code == MORE_TO_DO:
-            assert alone(config(data, run, epochs=5, resume="auto")) == FINISHED
-            said = capsys.readouterr().out
-            assert "3 of 5 epochs are done, and 4 of the 7 steps of the next (step 25 of 35)" in said
-        rates[name] = [row["learning_rate"] for row in history(run)]
-        assert alone(config(data, run, epochs=5, resume="auto")) == FINISHED
-        assert "nothing is left to do, more --epochs train it longer" in capsys.readouterr().out
-    assert_same(tmp_path / "longer", tmp_path / "stopped")
-    one = torch.optim.Adam([torch.zeros(1)], 1.0)
-    peak = config(data, run).scaled_learning_rate
-    cycle = torch.optim.lr_scheduler.OneCycleLR(one, peak, total_steps=14)
-    for _ in range(7):
-        one.step()
-        cycle.step()
-    assert rates["longer"][2] < 0.02 * peak
-    assert rates["longer"][3] == pytest.approx(cycle.get_last_lr()[0], rel=1e-6)
-    assert load_run(run).state["cycles"] == [3, 5]
-
-
-def test_a_run_that_was_stopped_is_trained_longer_too(data, whole, tmp_path, capsys, signal_after):
-    """First to the end that was planned, as if nothing had been asked."""
-    run = tmp_path / "run"
-    signal_after(signal.SIGTERM, 10)
-    assert alone(config(data, run, epochs=3)) == MORE_TO_DO
-    assert alone(config(data, run, epochs=4, resume="auto")) == FINISHED
-    assert "planned for 3 epochs, trained on to 4" in capsys.readouterr().out
-    expected, rows = history(whole), history(run)
-    assert [row["validation"] for row in rows[:3]] == [row["validation"] for row in expected]
-    assert len(rows) == 4 and load_run(run).state["epoch"] == 4
-
-
-def test_without_cycles_the_learning_rate_stays(data, tmp_path, capsys):
-    run = tmp_path / "run"
-    for epochs in (1, 2):
-        assert alone(config(data, run, epochs=epochs, objective="paper", resume="auto", network="mlp")) == FINISHED
-    said = capsys.readouterr().out
-    assert f"nothing to resume in {run}: it begins with epoch 1" in said and "the learning rate stays as it is" in said
-    assert len({row["learning_rate"] for row in history(run)}) == 1
-
-
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_fewer_epochs_than_planned_are_refused(data, whole, epochs):
-    with pytest.raises(InputError, match=rf"epochs = {epochs}, but .* has done 3 of 3 epochs.*allowed: 3, or more"):
-        alone(config(data, whole, epochs=epochs, resume="auto"))
-
-
-def test_a_cycle_that_is_shorter_than_its_warm_up_is_refused(data, tmp_path):
-    run = tmp_path / "run"
-    assert alone(config(data, run, epochs=3, warmup_epochs=1.5, network="mlp")) == FINISHED
-    with pytest.raises(InputError, match=r"warmup_epochs = 1\.5 for a new cycle of 1 epochs; allowed: more epochs"):
-        alone(config(data, run, epochs=4, warmup_epochs=1.5, network="mlp", resume="auto"))
-
-
 @pytest.mark.processes
 def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
     """A folder in the place of a file stands for the disk; rank 0 alone writes."""
@@ -332,41 +127,6 @@ def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
     codes, errors = ends(start_ranks(2, data, *arguments, "--out", run))
     assert codes == [2, 2], errors
     assert errors[0].endswith(f"error: {run / 'config.json'}: cannot be written: Is a directory\n") and errors[1] == ""
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch):
-    """Does something after a step of the run."""
-    real = Trainer.train_step
-
-    def arrange(step: int, action: Callable[[], object]) -> None:
-        def train_step(trainer, *arguments):
-            terms = real(trainer, *arguments)
-            if trainer.step == step:
-                action()
-            return terms
-
-        monkeypatch.setattr(Trainer, "train_step", train_step)
-
-    return arrange
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard
-def test_a_folder_that_vanished_is_made_again_and_what_is_trained_is_not_lost(data, tmp_path, capsys, at_step):
-    run = tmp_path / "run"
-    at_step(10, lambda: shutil.rmtree(run))
-    assert alone(config(data, run, network="mlp")) == FINISHED
-    assert f"warning: {run} was gone and is made again, without what it held\n" in capsys.readouterr().err
-    assert load_run(run).state["epoch"] == 2 and [row["epoch"] for row in history(run)] == [2]
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard
-def test_what_ends_a_run_is_said_where_the_lock_has_gone_too(data, tmp_path, at_step):
-    (tmp_path / "runs").mkdir()
-    at_step(10, lambda: (shutil.rmtree(tmp_path / "runs"), (tmp_path / "runs").write_text("mine")))
-    with pytest.raises(InputError, match=r"checkpoints: cannot be written: Not a directory"):
-        alone(config(data, tmp_path / "runs" / "x", network="mlp"))
-    assert (tmp_path / "runs").read_text() == "mine"
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
