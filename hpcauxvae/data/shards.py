@@ -64,11 +64,11 @@ def _lost_shards(stored: h5py.Dataset, above: tuple[tuple[str, str], ...]) -> It
         np.subtract.at(values_N, boxes[:, 1, 0] + 1, sizes)
         shard = shard_path(stored.file, source.file_name)
         if shard == Path(stored.file.filename):  # which may be open for writing
-            yield from _lost_in(shard, stored.file, source, above)
+            yield from _lost_in(shard, stored.file, source, stored.dtype, above)
             continue
         try:
             with open_file(shard) as opened:
-                yield from _lost_in(shard, opened, source, above)
+                yield from _lost_in(shard, opened, source, stored.dtype, above)
         except InputError as error:
             yield f"shard {error}"
     empty = np.flatnonzero(np.cumsum(values_N[:-1]) < np.prod(stored.shape[1:]))
@@ -76,8 +76,10 @@ def _lost_shards(stored: h5py.Dataset, above: tuple[tuple[str, str], ...]) -> It
         yield f"sample {empty[0]} is in no shard, or not all of it ({len(empty)} such samples)"
 
 
-def _lost_in(shard: Path, file: h5py.File, source: Any, above: tuple[tuple[str, str], ...]) -> Iterator[str]:
-    """What is lost of a shard, an open file."""
+def _lost_in(
+    shard: Path, file: h5py.File, source: Any, dtype: np.dtype, above: tuple[tuple[str, str], ...]
+) -> Iterator[str]:
+    """What is lost of a shard, an open file, from which numbers of this type are read."""
     held = file.get(source.dset_name)
     if not isinstance(held, h5py.Dataset):
         yield f"shard {shard}: has no data set {source.dset_name}"
@@ -92,6 +94,8 @@ def _lost_in(shard: Path, file: h5py.File, source: Any, above: tuple[tuple[str, 
         needed = f"at least {tuple(least)}"
     if not fits:
         yield f"shard {shard}: {source.dset_name} has shape {held.shape}; {needed} is needed"
+    if not (np.can_cast(held.dtype, dtype) or held.dtype.kind == dtype.kind == "f"):
+        yield f"shard {shard}: {source.dset_name} has type {held.dtype}, which {dtype} would cut off"
     for error in lost_parts(held, above):
         yield error if error.startswith("shard ") else f"shard {shard}: {source.dset_name} {error}"
 

@@ -154,6 +154,18 @@ def test_a_shard_of_wider_images_which_hdf5_would_scramble(tmp_path: Path) -> No
     assert_lost(path, f"images, {shape} its first axis, is needed")
 
 
+@pytest.mark.parametrize(("held", "fits"), [("f8", True), (">f4", True), ("u1", True), ("f4", False), ("u2", False)])
+def test_a_shard_of_another_type(tmp_path: Path, held: str, fits: bool) -> None:
+    shard_files(tmp_path, held)
+    path = virtual(tmp_path / "set.h5", HALVES, "f4" if fits else "u1")
+    if fits:
+        assert_reads(path, pixels(held).astype("f4"))
+    else:
+        name = np.dtype(held).name
+        lost = f"shard {tmp_path / 'shard0.h5'}: images has type {name}, which uint8 would cut off"
+        assert_lost(path, f"images, {lost}")
+
+
 @pytest.mark.parametrize("kind", ["f4", "u1"])
 def test_samples_that_are_in_no_shard(tmp_path: Path, kind: str) -> None:
     shard_files(tmp_path, kind)
