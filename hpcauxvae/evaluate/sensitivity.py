@@ -23,6 +23,7 @@ STATISTICS = ("sum", "peak", "size", "e1", "e2")
 Indices = dict[str, dict[str, dict[str, Score]]]
 _CODES = 4096  # images whose codes tell how a latent is distributed
 _RESAMPLES = 500
+_ROUNDED = -0.005  # is shown as -0.01
 _SLACK = 0.1  # of a share, which quasi-random points leave open
 
 
@@ -128,20 +129,21 @@ def sobol(
 
 def remarks(indices: Indices) -> Iterator[str]:
     """Where the indices of a statistic cannot be shares of its variance, or are not told from 0."""
+    below = []
     for statistic, of_inputs in indices.items():
-        above = [
-            f"{name} {s['total']['value']:.2f}" for name, s in of_inputs.items() if s["total"]["value"] > 1 + _SLACK
-        ]
-        alone = sum(s["first"]["value"] for s in of_inputs.values())
+        totals = {name: found["total"]["value"] for name, found in of_inputs.items()}
+        above = [f"{name} {total:.2f}" for name, total in totals.items() if total > 1 + _SLACK]
+        alone = sum(found["first"]["value"] for found in of_inputs.values())
         if above or alone > 1 + _SLACK:
             why = f"a total index above 1 ({', '.join(above)})" if above else f"first indices add up to {alone:.2f}"
             yield (
                 f"{statistic}: {why}: no shares of a variance, which some extreme images decide here; look at the "
                 "intervals, and take more --samples"
             )
-        negative = [name for name, s in of_inputs.items() if s["first"]["value"] < 0 < s["first"]["high"]]
-        if negative and not above:
-            yield f"{statistic}: a first index below 0 is not told from 0: {', '.join(negative)}"
+        firsts = ((name, found["first"]) for name, found in of_inputs.items())
+        below += [f"{name} of {statistic}" for name, first in firsts if first["value"] < _ROUNDED and first["high"] > 0]
+    if below:
+        yield f"first indices below 0 that are not told from 0: {', '.join(below)}"
 
 
 def table(indices: Indices) -> str:

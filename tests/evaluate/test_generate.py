@@ -326,10 +326,10 @@ def test_indices_that_are_no_shares_are_remarked_on() -> None:
         "e1": {"a": cell(0.9, 0.9), "b": cell(0.5, 0.5)},
         "e2": {"a": cell(0.9, 0.9), "b": cell(-0.02, 0.01)},
     }
-    size, e1, e2 = sensitivity.remarks(indices)  # type: ignore[arg-type]
+    size, e1, below = sensitivity.remarks(indices)  # type: ignore[arg-type]
     assert size.startswith("size: a total index above 1 (a 5.90): no shares of a variance")
     assert e1.startswith("e1: first indices add up to 1.40: no shares")
-    assert e2 == "e2: a first index below 0 is not told from 0: b"
+    assert below == "first indices below 0 that are not told from 0: b of size, b of e2"
     assert "- size: a total index above 1" in sensitivity.table(dict.fromkeys(sensitivity.STATISTICS, indices["size"]))  # type: ignore[arg-type]
 
 
