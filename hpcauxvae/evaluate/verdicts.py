@@ -42,7 +42,10 @@ HIDDEN = 0.1
 READABLE = 0.5
 """Correlation with a factor of real images below which the reader cannot tell whether the factor steers."""
 STEERS = 0.5
-"""Share of the reader's correlation in real images below which a factor does not steer the image."""
+"""Share of the reader's correlation in real images below which a factor does not steer the image; and of its slope,
+below which it does in part."""
+IN_PART = 0.8
+"""Share of the reader's correlation in real images below which a factor steers the image in part."""
 STEERS_ALONE = 0.3
 """Share of its slope there, beside the other factors, below which a factor is followed through the others alone."""
 
@@ -174,25 +177,29 @@ def control(block: Block) -> Iterator[str]:
         yield "whether factors steer the image cannot be judged: too few images to train a reader, or to ask for"
         return
     for name, found in block["control"]["effectiveness"].items():
-        asked, real = found["asked"], found["real"]
+        asked, real, own = found["asked"], found["real"], found["reconstruction"]
+        ceiling = real["r"]["value"]
+        poor = f", {own['r']['value']:.2f} on its own reconstructions" * (own["r"]["high"] < IN_PART * ceiling)
         figures = (
             f"asked against read r = {asked['r']['value']:.2f} (slope {asked['slope']['value']:.2f}), "
-            f"{real['r']['value']:.2f} on real images"
+            f"{ceiling:.2f} on real images{poor}"
         )
-        if real["r"]["value"] < READABLE:
+        if ceiling < READABLE:
             yield (
-                f"{name}: the reader does not find it in real images (r = {real['r']['value']:.2f}): whether it steers "
-                "the image cannot be judged"
+                f"{name}: the reader does not find it in real images (r = {ceiling:.2f}): whether it steers the image "
+                "cannot be judged"
             )
         elif asked["r"]["high"] < 0:
             yield f"{name} steers the image backwards: {figures}"
-        elif asked["r"]["high"] < STEERS * real["r"]["value"]:
+        elif asked["r"]["high"] < STEERS * ceiling:
             yield f"{name} does not steer the image: {figures}"
         elif asked["own"]["high"] < STEERS_ALONE * real["own"]["value"]:
             yield (
                 f"{name} does not steer the image but through factors that go with it: slope beside them "
                 f"{asked['own']['value']:.2f}, {real['own']['value']:.2f} on real images"
             )
+        elif asked["r"]["high"] < IN_PART * ceiling or asked["slope"]["high"] < STEERS * real["slope"]["value"]:
+            yield f"{name} steers the image in part: {figures}"
 
 
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (reading, latents, images, ceilings, residual, hidden, control)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,14 +119,23 @@ def test_what_the_reader_cannot_read_is_not_judged(data, trained) -> None:
     assert "cannot be judged: too few images" in line
 
 
-def test_a_factor_that_is_followed_only_through_another_is_named() -> None:
+def test_the_words_follow_from_the_scores() -> None:
     def found(r: float, slope: float, own: float) -> dict[str, Any]:
         scores = {"r": r, "slope": slope, "own": own}
         return {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in scores.items()}
 
-    factors = {"flux": {"asked": found(0.8, 0.8, 0.02), "real": found(0.95, 0.95, 0.9)}}
-    (line,) = verdicts({"control": {"effectiveness": factors}})
-    assert line.startswith("flux does not steer the image but through factors that go with it: slope beside them 0.02")
+    real = found(0.95, 0.95, 0.9)
+    for asked, reconstruction, words in (
+        (found(0.92, 0.9, 0.9), real, None),
+        (found(0.9, 0.6, 0.6), real, None),
+        (found(0.8, 0.8, 0.02), real, "flux does not steer the image but through factors that go with it: slope "),
+        (found(0.7, 0.6, 0.6), real, r"flux steers the image in part: asked against read r = 0\.70 \(slope 0\.60\)"),
+        (found(0.9, 0.3, 0.3), real, r"flux steers the image in part: .* 0\.95 on real images$"),
+        (found(0.2, 0.1, 0.1), found(0.5, 0.4, 0.4), "flux does not steer .*, 0.50 on its own reconstructions$"),
+    ):
+        factors = {"flux": {"asked": asked, "real": real, "reconstruction": reconstruction}}
+        lines = list(verdicts({"control": {"effectiveness": factors}}))
+        assert [bool(re.match(words, line)) for line in lines] == [True] if words else lines == []
 
 
 def test_of_dsprites_the_image_that_was_asked_for_is_known(tmp_path: Path) -> None:
