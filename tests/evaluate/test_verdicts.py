@@ -153,8 +153,11 @@ def test_residual_latents_that_are_off(said) -> None:
     def change(mean_NZ, u_NF, rng):
         mean_NZ[:, 2:] = 0.001 * (u_NF @ rng.standard_normal((3, LATENTS - 2)) + mean_NZ[:, 2:])
 
-    lines, printed = said(change, spread=0.5)
-    assert lines == ["4 of 4 residual latents are off: what nobody measured is not in the code"]
+    lines, printed = said(change, spread=0.5, decode=lambda u_NF: drawn(u_NF * [1, 1, 0.5] + [0, 0, 0.25]))
+    assert lines[0] == "4 of 4 residual latents are off: what nobody measured is not in the code"
+    assert lines[1].startswith("the images are worse than those of PCA") and len(lines) == 2
+    (line,) = said(change, spread=0.5)[0]
+    assert line.startswith(f"{lines[0]} (the images are better than PCA's: SSIM 1 against 0.")
     share = next(line for line in printed.splitlines() if "lds_mean" in line).split()[-2]
     assert float(share) == pytest.approx(1, abs=0.02)
 
