@@ -148,6 +148,16 @@ def test_the_mathematics_in_c_knows_neither_python_nor_torch() -> None:
             assert not any("python" in line or "pybind" in line for line in includes), path.name
 
 
+@pytest.mark.parametrize("package", ["hpcauxvae", "hpo", "benchmarks"])
+def test_hdf5_locks_no_file(package: str) -> None:
+    """Some file systems have no locks; a file is read once it is whole, and written under a name nobody else knows."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "h5py.File":
+                given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+                assert given.get("locking") == "False" or given.get("backing_store") == "False", f"{path}:{call.lineno}"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
 def test_no_test_file_imports_another(path: Path) -> None:
     """What several share is in tests/helpers, or a fixture."""

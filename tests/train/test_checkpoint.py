@@ -1,5 +1,6 @@
 """Checkpoints: what is read is what was written, or an error says why not."""
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -126,6 +127,21 @@ def test_the_newest_the_best_and_the_permanent_are_kept(tmp_path):
     folder.save(TENSORS, {"step": 110, "best": {"step": 110, "loss": 0.5}})
     assert folder.steps() == [110, 100, 80, 40]
     assert checkpoint.read(tmp_path / checkpoint.BEST)[1]["step"] == 110
+
+
+def test_without_symbolic_links_last_and_best_are_read_and_set_as_well(tmp_path, monkeypatch):
+    def symlink(*arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    folder = checkpoint.Checkpoints(tmp_path, keep_last=1, permanent=lambda step: False)
+    for step in (10, 20):
+        folder.save(TENSORS, {"step": step, "best": {"step": 10, "loss": 1.0}})
+    assert checkpoint.read(tmp_path / checkpoint.LAST)[1]["step"] == 20
+    assert checkpoint.read(tmp_path / checkpoint.BEST)[1]["step"] == 10
+    (tmp_path / "checkpoints" / "step-000000010.safetensors").unlink()
+    with pytest.raises(InputError, match=r"step-000000010\.safetensors: no such checkpoint"):
+        checkpoint.read(tmp_path / checkpoint.BEST)
 
 
 def test_files_of_other_names_are_left_alone(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers.trainings import alone, assert_same, config
+from hpcauxvae.models.aux_vae import AuxVAE
 from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
 from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
@@ -43,13 +44,16 @@ def test_a_finished_run_is_trained_longer(data, whole, tmp_path, capsys, signal_
     assert load_run(run).state["cycles"] == [3, 5]
 
 
-def test_a_run_that_was_stopped_is_trained_longer_too(data, whole, tmp_path, capsys, signal_after):
-    """First to the end that was planned, as if nothing had been asked."""
+def test_a_run_that_was_stopped_is_trained_longer_too(data, whole, tmp_path, capsys, signal_after, monkeypatch):
+    """First to the end that was planned, as if nothing had been asked; what rises during a training stays up then."""
+    told = []
+    monkeypatch.setattr(AuxVAE, "advance", lambda model, progress: told.append(progress))
     run = tmp_path / "run"
     signal_after(signal.SIGTERM, 10)
     assert alone(config(data, run, epochs=3)) == MORE_TO_DO
     assert alone(config(data, run, epochs=4, resume="auto")) == FINISHED
     assert "planned for 3 epochs, trained on to 4" in capsys.readouterr().out
+    assert told == [min(1.0, step / 21) for step in range(28)]
     expected, rows = history(whole), history(run)
     assert [row["validation"] for row in rows[:3]] == [row["validation"] for row in expected]
     assert len(rows) == 4 and load_run(run).state["epoch"] == 4

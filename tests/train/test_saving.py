@@ -60,6 +60,16 @@ def no_step(*arguments):
     raise AssertionError("a step was done again")
 
 
+def test_a_run_that_is_killed_behind_a_validation_has_the_best_of_it(data, tmp_path, at_step):
+    def killed() -> None:
+        raise RuntimeError
+
+    at_step(10, killed)
+    with pytest.raises(RuntimeError):
+        alone(config(data, tmp_path / "run", network="mlp"))
+    assert checkpoint.read(tmp_path / "run" / checkpoint.BEST)[1]["step"] == STEPS
+
+
 def best_of(run: Path) -> int:
     """The step of the best checkpoint, which is the one that metrics.jsonl says."""
     rows = history(run)
