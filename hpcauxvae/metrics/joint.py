@@ -21,11 +21,11 @@ FOLDS = 3
 def joint(codes: Codes) -> dict[str, dict[str, Any]]:
     """For each auxiliary factor the R^2 of boosted trees that see all residual latents; none without such latents.
 
-    `means`: from posterior means, latents that are off left out. `samples`: from one draw of z. `chance`: from the
-    means, of the factor in another order. Each sample is predicted by trees that were fitted to the others (Friedman
-    2001, as scikit-learn's HistGradientBoostingRegressor). `single`: the residual latent whose mean correlates most,
-    counted from 1, and its signed correlation. The intervals hold for the fitted trees. A periodic factor is told by
-    cosine and sine, a categorical one by the number of its class.
+    `means`: from posterior means, latents that are off left out. `samples`: from one draw of z. `chance`: the same of
+    the factor in another order, a little below 0, because trees fit noise. Each sample is predicted by trees that were
+    fitted to the others (Friedman 2001, as scikit-learn's HistGradientBoostingRegressor). `single`: the residual latent
+    whose mean correlates most, counted from 1, and its signed correlation. The intervals hold for the fitted trees. A
+    periodic factor is told by cosine and sine, a categorical one by the number of its class.
     """
     d, latents = codes.aux_ND.shape[1], codes.mean_NZ.shape[1]
     if d == latents:
@@ -42,7 +42,7 @@ def joint(codes: Codes) -> dict[str, dict[str, Any]]:
         found[name] = {
             "means": explained(target_NT, mean_NR[rows], codes.seed),
             "samples": explained(target_NT, z_NR[rows], codes.seed),
-            "chance": explained(target_NT[mixed], mean_NR[rows], codes.seed),
+            "chance": explained(target_NT[mixed], z_NR[rows], codes.seed),
             "single": _single(codes, j),
         }
     return found

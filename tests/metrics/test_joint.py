@@ -50,12 +50,14 @@ def test_a_latent_that_follows_a_product_of_factors_is_found_by_random_features(
 
 def test_independent_codes_are_below_the_floor_in_19_of_20_cases() -> None:
     """Whatever their posteriors: what sampling adds depends on how much of a feature the means decide."""
-    above = 0
+    above = below_zero = 0
     for seed in range(20):
         u, z = drawn(seed + 10)
         found = random_features(codes(u[:400], z[:400], spread=[0.1, 1.0][seed % 2]))
         above += found["rms"]["value"] > found["floor"]
+        below_zero += found["rms"]["value"] == 0
     assert above <= 4
+    assert 3 <= below_zero <= 17, "the mean square lies about 0, as often below as above"
 
 
 def test_the_features_expectation_is_that_of_many_draws() -> None:
@@ -70,8 +72,8 @@ def test_the_features_expectation_is_that_of_many_draws() -> None:
 def test_latents_that_are_off_tell_nothing_by_their_means() -> None:
     u, z = drawn(5)
     found = joint(codes(u[:300], 0.001 * (z + u[:, :1])[:300], spread=1.0))["u0"]
-    assert [found[name]["value"] for name in ("means", "chance")] == [0, 0]
-    assert found["samples"]["value"] < 0.02
+    assert found["means"]["value"] == 0
+    assert max(found[name]["value"] for name in ("samples", "chance")) < 0.05
     assert found["single"]["r"]["value"] == 0
 
 
