@@ -7,6 +7,7 @@ another object's image may be taken for this one.
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ def _csv(path: Path, names: Sequence[str]) -> list[Any]:
     try:
         with opener(path, "rt", newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte-order mark
             header, *lines = [line for line in csv.reader(file, skipinitialspace=True) if line] or [[]]
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
     if not lines:
         raise InputError(f"{path}: no rows below a header line")
@@ -144,7 +145,7 @@ def _fits(path: Path, names: Sequence[str]) -> list[Any]:
             _check_names(path, names, table.columns.names)
             columns = Table.read(table)
             return [np.ma.array(columns[name]) for name in names]
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as FITS: {error}") from error
 
 
@@ -155,6 +156,10 @@ def _hdf5(path: Path, names: Sequence[str]) -> list[Any]:
             _check_names(path, names, known)
             columns = [file[name] for name in names]
             texts = [h5py.check_string_dtype(column.dtype) is not None for column in columns]
-            return [np.asarray(c.asstr()[:] if text else c[:]) for c, text in zip(columns, texts, strict=True)]
+            columns = [c.asstr(errors="backslashreplace") if t else c for c, t in zip(columns, texts, strict=True)]
+            try:
+                return [np.asarray(column[:]) for column in columns]
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
     other = open_set(path)
     return list(other.values[:, other.column(names)].T)

@@ -159,6 +159,33 @@ def test_csv_that_is_not_what_it_seems(tmp_path: Path, text: str, message: str) 
         read_columns(tmp_path / "t.csv", ["b"])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
+def test_a_damaged_table(tmp_path: Path, kind: str) -> None:
+    """Bits turned over in the middle, and the end cut off: refused, or (plain text and bare numbers) other numbers."""
+    path = write_table(tmp_path / kind, id=IDS, mass=MASS)
+    whole = bytearray(path.read_bytes())
+    middle = len(whole) // 2
+    for content in (
+        whole[:middle] + bytes(b ^ 0xFF for b in whole[middle : middle + 30]) + whole[middle + 30 :],
+        whole[:-20],
+        b"",
+    ):
+        path.write_bytes(content)
+        try:
+            assert read_columns(path, ["mass"]).shape[1] == 1
+        except InputError as error:
+            assert str(path) in str(error)
+        else:
+            assert content and not kind.endswith(".gz")
+
+
+def test_text_of_hdf5_that_is_not_utf8(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["id"], file["mass"] = np.array([b"J\xe4", b"J\xf6"]), [1.0, 2]
+    assert read_catalogue(tmp_path / "t.h5", "id", ["mass"]).ids == (r"J\xe4", r"J\xf6")
+
+
 def test_tables_of_other_kinds(tmp_path: Path) -> None:
     (tmp_path / "t.txt").touch()
     with pytest.raises(InputError, match=r"t\.txt: unknown kind '\.txt'; allowed: \.csv, \.fits, \.fit, \.h5, \.hdf5"):
