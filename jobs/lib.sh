@@ -245,7 +245,7 @@ finish() {
 submit_successor() {
     local successor
     export PREDECESSOR=$PBS_JOBID TMPDIR=/tmp # a job's own is gone with its walltime
-    if ! { successor=$(eval "$RESUBMIT") && sleep 1 && qstat "$successor" >/dev/null; }; then
+    if ! { successor=$(eval "$RESUBMIT" | tail -n 1) && sleep 1 && qstat "$successor" >/dev/null; }; then
         say "ERROR: the successor ${successor:+$successor }is not in the queue, and nothing goes on by itself;" \
             "submit again: it goes on from here"
         exit 1
@@ -257,21 +257,23 @@ submit_successor() {
 # What PBS says of an attribute of a job; it folds long lines.
 attribute() { qstat -f "$2" | sed -z 's/\n\t//g' | sed -n "s/^ *$1 = //p"; }
 
-# The jobs that wait for this one are made to wait for JOB. Whatever they wait for then, PBS deletes a job behind
-# afterok if this one ends with another status than 0.
+# The jobs that wait for the end of this one are made to wait for JOB. Whatever they wait for then, PBS deletes a job
+# behind afterok if this one ends with another status than 0, and behind afternotok if with 0.
 hand_on() {
-    local waiting dependent depends handed_on=yes
-    waiting=$(attribute depend "$PBS_JOBID" | tr , '\n' | sed -n 's/^before\(ok\|any\)://p' | tr : '\n' | sed 's/@.*//')
-    for dependent in $waiting; do
+    local waiting dependent depends ends_with=$status
+    waiting=$(attribute depend "$PBS_JOBID" | tr , '\n' | grep -E '^before(ok|notok|any):') || return 0
+    case $waiting in *beforeok:*) ends_with=0 ;; esac
+    for dependent in $(cut -d : -f 2- <<<"$waiting" | tr : '\n' | sed 's/@.*//'); do
         depends=$(attribute depend "$dependent")
         if qalter -W depend="${depends//:$PBS_JOBID/:$1}" "$dependent"; then
-            say "$dependent waits for $1 now, and this job ends with status 0, without which PBS would delete it"
+            say "$dependent waits for $1 now"
         else
-            say "ERROR: $dependent cannot be made to wait for $1: PBS deletes it where it waits for success"
-            handed_on=no
+            say "ERROR: $dependent cannot be made to wait for $1: PBS deletes it if it waits for success"
+            ends_with=$status
         fi
     done
-    [ -z "$waiting" ] || [ "$handed_on" = no ] || exit 0
+    [ "$ends_with" -eq "$status" ] || say "status 0: at any other PBS would delete what waits for success"
+    status=$ends_with
 }
 
 requeue() {

@@ -135,6 +135,10 @@ def prepare(request: Request) -> Submission:
     match scheduler:
         case "slurm":
             command = ["sbatch", "--parsable", "--export=ALL", *words]
+        case "pbs" if any(_subject(option) == "-J" for option in options):
+            raise InputError(
+                f"{request.script}: -J: all jobs of an array would write to one OUT; allowed: a job for each"
+            )
         case "pbs" if "OMP_NUM_THREADS" in request.settings:
             raise InputError("OMP_NUM_THREADS: PBS sets it anew; allowed: -- -l select=...:ompthreads=...")
         case "pbs":  # it hands on what -v names; a job cannot put itself back: it submits a successor by RESUBMIT

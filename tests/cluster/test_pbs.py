@@ -161,20 +161,33 @@ def test_starts_that_pbs_itself_repeats_are_counted(pbs: Pbs) -> None:
 
 def test_whoever_waits_for_a_job_waits_for_its_successor(pbs: Pbs) -> None:
     """Through two links; 10.server is not 0.server."""
-    job, other = submit(pbs, "train_polaris.pbs"), submit(pbs, "simulate.pbs")
+    job = submit(pbs, "train_polaris.pbs")
+    for number in range(1, 10):
+        (pbs.folder / f"number-{number}").touch()
+    other = submit(pbs, "simulate.pbs")
     ok = submit(pbs, "simulate.pbs", "-W", f"depend=afterok:{job}:{other}")
     any_end = submit(pbs, "simulate.pbs", "-W", f"depend=afterany:{job}")
-    for number in range(4, 10):
-        (pbs.folder / f"number-{number}").touch()
     for _ in range(2):
         status, said = pbs.run(job, env(pbs))
         job = pbs.queued[-1]
         assert status == 0 and f"{ok} waits for {job} now" in said and f"{any_end} waits for {job} now" in said
+        assert "status 0: at any other PBS would delete what waits for success" in said
         assert pbs.read(ok) and (pbs.read(ok) or {})["state"] == "H"
     assert pbs.run(job, env(pbs, ends=0))[0] == 0
     assert [(pbs.read(name) or {})["state"] for name in (ok, any_end)] == ["H", "Q"]
     assert pbs.run(other, env(pbs, ends=0))[0] == 0
     assert (pbs.read(ok) or {})["state"] == "Q"
+
+
+def test_what_waits_for_a_failure_waits_on(pbs: Pbs) -> None:
+    """PBS would start it now, and delete it if this link ended with status 0."""
+    job = submit(pbs, "train_polaris.pbs")
+    waiting = submit(pbs, "simulate.pbs", "-W", f"depend=afternotok:{job}")
+    status, said = pbs.run(job, env(pbs))
+    assert status == 75 and f"{waiting} waits for 2.server now" in said
+    assert (pbs.read(waiting) or {})["state"] == "H"
+    assert pbs.run("2.server", env(pbs, ends=2))[0] == 2
+    assert (pbs.read(waiting) or {})["state"] == "Q"
 
 
 def test_a_dependent_that_cannot_be_handed_on_is_named(pbs: Pbs) -> None:

@@ -191,6 +191,7 @@ def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             ["jobs/simulate.sh", "OUT=g.h5", "--site", "swing", "ACCOUNT=o'neill"],
             "site swing: the options --account=o'neill --gres=gpu:1 --ntasks-per-node=16 are no words of a shell: No",
         ),
+        (["jobs/simulate.pbs", "OUT=g.h5", "--", "-J", "0-2"], "-J: all jobs of an array would write to one OUT"),
         (["jobs/simulate.sh", "OUT=g.h5"], "there is no sbatch here; submit from a login node of the cluster"),
     ],
 )
