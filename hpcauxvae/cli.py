@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from hpcauxvae import __version__
 from hpcauxvae.runtime.files import file_fault
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
 COMMANDS = {
@@ -38,9 +39,9 @@ COMMANDS = {
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
-    Bad input (InputError), a file that cannot be read or written, and a full disk are a line on standard error, from a
-    single process, and exit code 2; Ctrl-C is exit code 130, and an output that nobody reads any more, as behind
-    `| head`, is 141. All else is a defect or a failure, and raised.
+    Bad input (InputError), a file that cannot be read or written, a full disk and memory that is not there are a line
+    on standard error, from a single process, and exit code 2; Ctrl-C is exit code 130, and an output that nobody reads
+    any more, as behind `| head`, is 141. All else is a defect or a failure, and raised.
     """
     _keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -55,7 +56,13 @@ def run(main: Callable[[], int]) -> NoReturn:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             sys.exit(141)
-        fault = file_fault(error)
+        fault = file_fault(error) or memory_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        code = 2
+    except (MemoryError, RuntimeError) as error:
+        fault = memory_fault(error)
         if fault is None:
             raise
         print(f"error: {fault}", file=sys.stderr)

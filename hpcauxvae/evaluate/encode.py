@@ -21,6 +21,7 @@ import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
 from hpcauxvae.evaluate.command import EncodeConfig
 from hpcauxvae.metrics.ssim import image_values
+from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
 from hpcauxvae.runtime.devices import place
@@ -34,7 +35,7 @@ from hpcauxvae.train.run import load_run
 from hpcauxvae.types import Factor, InputError
 
 CHUNK = 4096
-"""Samples encoded and stored at once."""
+"""Samples encoded and stored at once, or fewer where they are large."""
 _TIMEOUT_MINUTES = 10.0
 _MADE_OF = ("weights", "data_fingerprint", "hpcauxvae")
 
@@ -60,7 +61,8 @@ class Encoder:
             self.labels_ND = np.stack(labels, 1) if labels else None
         self.dtype = getattr(torch, run.config.dtype)
         self.parts = config.out.with_name(f"{config.out.name}.parts")
-        self.chunks = range(-(-len(data) // CHUNK))
+        self.size = images_at_once(self.model.image_shape, CHUNK)
+        self.chunks = range(-(-len(data) // self.size))
         self.about = {
             "run": str(config.run),
             "checkpoint_step": run.state["step"],
@@ -73,7 +75,7 @@ class Encoder:
     def identity(self) -> dict[str, Any]:
         """What two starts must have in common to share their chunks."""
         made_of = {name: self.about[name] for name in _MADE_OF}
-        return made_of | {"image_scores": self.config.image_scores, "chunk": CHUNK}
+        return made_of | {"image_scores": self.config.image_scores, "chunk": self.size}
 
     def is_written(self) -> bool:
         """Whether `out` is there, whole and of this encoding: a kill came when only the parts were left to remove."""
@@ -102,13 +104,13 @@ class Encoder:
 
     def encode(self, chunk: int) -> None:
         """Computes and stores a chunk. Raises InputError for a pixel that is not finite, or a full disk."""
-        first = chunk * CHUNK
-        images = np.array(self.data.images[first : first + CHUNK])
+        first = chunk * self.size
+        images = np.array(self.data.images[first : first + self.size])
         bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))
         if len(bad):
             raise InputError(f"{self.data.path}: images: sample {first + bad[0]} has pixels that are not finite")
         with torch.no_grad():
-            labels_BD = None if self.labels_ND is None else self._tensor(self.labels_ND[first : first + CHUNK])
+            labels_BD = None if self.labels_ND is None else self._tensor(self.labels_ND[first : first + self.size])
             posterior = self.model.encode(self._tensor(images), labels_BD)
             codes = dict(zip(("mean", "logvar"), posterior, strict=True))
             if self.config.image_scores:
@@ -130,7 +132,7 @@ class Encoder:
             for chunk in self.chunks:
                 for name, values in checkpoint.read(self._path(chunk))[0].items():
                     stored = file.require_dataset(name, (rows, *values.shape[1:]), values.numpy().dtype)
-                    stored[chunk * CHUNK : chunk * CHUNK + len(values)] = values.numpy()
+                    stored[chunk * self.size : chunk * self.size + len(values)] = values.numpy()
                 watch.mark()
         shutil.rmtree(self.parts)
 
@@ -187,7 +189,7 @@ def _own_chunks(encoder: Encoder, missing: list[int], requests: Requests, watch:
             watch.mark()
             progress.advance()
             if progress.is_due():
-                progress.say(f"{progress.rate * CHUNK * world.world_size:.0f} images/s")
+                progress.say(f"{progress.rate * encoder.size * world.world_size:.0f} images/s")
 
 
 def run(config: EncodeConfig, world: World) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
+from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -23,13 +24,14 @@ from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
-from hpcauxvae.metrics.codes import correlate, correlated, off
+from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
 from hpcauxvae.metrics.joint import joint
 from hpcauxvae.metrics.random_features import random_features
 from hpcauxvae.metrics.reading import readings
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
@@ -97,7 +99,11 @@ class Evaluator:
 
     def _score_set(self, name: str, data: ImageSet, index_N: np.ndarray) -> Scored:
         index_N = np.sort(index_N)
-        mean_NZ, logvar_NZ = self.run.encode(data.images[index_N], data.scaled()[index_N][:, data.column(self.aux)])
+        labels_ND = data.scaled()[index_N][:, data.column(self.aux)]
+        mean_NZ, logvar_NZ = self.run.encode(data.images, labels_ND, index_N)
+        outside = beyond(data.images, index_N, *self.model.reach())
+        for line in about_reach(self.model, self.run.config, outside, len(index_N), f"{name} pixels in {data.path}"):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
         shown = index_N[: self.config.images]
         match = next((s for s in self.noiseless if _same_samples(s, data)), None)
         return Scored(
@@ -147,7 +153,7 @@ class Evaluator:
             "baselines": self.baselines.images(scored.originals, maximum),
         }
         per_image = dict(images.per_image)
-        if aux:
+        if aux and _measured(scored, aux, "without it no code is scored") == aux:
             codes = self._codes(scored, aux)
             block |= {"codes": score_codes(codes), "correlated": correlated(codes)}
             if guided:
@@ -167,7 +173,7 @@ class Evaluator:
 
     def _codes(self, scored: Scored, aux: list[int]) -> Codes:
         factors, values_NF = scored.data.factors, scored.data.scaled()[scored.index_N]
-        hidden = [column for column in range(len(factors)) if column not in aux]
+        hidden = _measured(scored, [c for c in range(len(factors)) if c not in aux], "left out of the scores")
         return Codes(
             mean_NZ=scored.mean_NZ,
             logvar_NZ=scored.logvar_NZ,
@@ -261,6 +267,20 @@ def _beside_plain(block: dict[str, Any]) -> str:
     """`SSIM 0.979 (mean image 0.602, PCA 0.934)`"""
     plain = (f"{words} {block['baselines'][key]['ssim']['value']:.3f}" for key, words in PLAIN.items())
     return f"SSIM {block['images']['ssim']['value']:.3f} ({', '.join(plain)})"
+
+
+def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:
+    """Those of these factors that are known in enough samples for a score; the others are named in a warning."""
+    known_F = np.count_nonzero(~np.isnan(scored.data.values[scored.index_N]), 0)
+    for column in columns:
+        if known_F[column] < FEWEST:
+            print(
+                f"warning: {scored.data.path}: factors, {scored.data.factors[column].name}: measured in "
+                f"{known_F[column]} of {len(scored.index_N)} {scored.name} samples, but a score needs {FEWEST}: "
+                f"{otherwise}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+    return [column for column in columns if known_F[column] >= FEWEST]
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:

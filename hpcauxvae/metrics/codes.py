@@ -180,6 +180,7 @@ def _correlation(n: Array, u: Array, uu: Array, c: Array, cc: Array, uc: Array) 
 
 def _standardised(values_NF: NDArray) -> Array:
     """Columns of mean 0 and variance 1 in float64; 0 where NaN, and all 0 where a column does not vary."""
+    values_NF = np.where(np.isnan(values_NF).all(0), values_NF.dtype.type(0), values_NF)  # known nowhere
     smallest = np.finfo(values_NF.dtype).eps * np.nanmax(np.abs(values_NF), 0)
     centred = values_NF - np.nanmean(values_NF, 0, dtype=np.float64)
     deviation = np.nanstd(centred, 0)

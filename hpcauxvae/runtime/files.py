@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def file_fault(error: OSError) -> str | None:
 
 
 def attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What `action` returned, and in words what was wrong with its input, a file or the disk: for the other ranks.
+    """What `action` returned, and in words what was wrong with its input, a file, the disk or memory: for other ranks.
 
     Any other failure is raised.
     """
@@ -41,8 +42,8 @@ def attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
         return action(), None
     except InputError as error:
         return None, str(error)
-    except OSError as error:
-        fault = file_fault(error)
+    except (OSError, MemoryError, RuntimeError) as error:
+        fault = memory_fault(error) or (file_fault(error) if isinstance(error, OSError) else None)
         if fault is None:
             raise
         return None, fault

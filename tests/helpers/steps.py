@@ -38,6 +38,18 @@ def record(data: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def prepared(data: Path) -> dict[str, np.ndarray]:
+    """What a new model has taken from the data on these ranks."""
+    trainer = Trainer(
+        TrainConfig(data=data, out=data.parent, aux="radius,g1"), start(find_world(), "cpu"), open_set(data)
+    )
+    trainer.connect()
+    found = {name: tensor.numpy().copy() for name, tensor in trainer.model.state_dict().items()}
+    del trainer
+    stop()
+    return found
+
+
 def _record(data: Path) -> dict[str, np.ndarray]:
     # Of 32 samples: four batches, the last of 2, of which a third rank gets none.
     trainer_module._VALIDATION_BATCH = 10

@@ -1,0 +1,134 @@
+"""What a training says of its data before the first step, and takes from them."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from helpers import steps
+from helpers.forked import on_ranks
+from helpers.trainings import alone, blobs, config
+from hpcauxvae.data.hdf5 import ImageSet, open_set, split
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.run import load_run
+from hpcauxvae.train.trainer import Trainer
+from hpcauxvae.types import InputError
+
+TRAIN, VALIDATION, TEST = split(160, 0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return blobs(tmp_path / "blobs.h5")
+
+
+def change(path: Path, **values: np.ndarray) -> None:
+    with h5py.File(path, "r+") as file:
+        for name, array in values.items():
+            file[name][:] = array
+
+
+def prepared(config: TrainConfig) -> Trainer:
+    made = Trainer(config, start(find_world({}), "cpu"), open_set(config.data))
+    made.connect()
+    return made
+
+
+def images_of(path: Path) -> np.ndarray:
+    return np.array(open_set(path).images)
+
+
+def test_a_hot_pixel_does_not_set_the_scale(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clean = prepared(config(path, tmp_path / "a")).model.state_dict()
+    assert capsys.readouterr().err == ""
+    images = images_of(path)
+    images[TRAIN[5], 0, 3, 3] = 1e8
+    change(path, images=images)
+    hot = prepared(config(path, tmp_path / "b")).model
+    assert torch.equal(hot.scale.maximum, clean["scale.maximum"])
+    assert hot.reach() == (0, float(hot.maximum))
+    said = capsys.readouterr().err
+    assert f"warning: {path}: images: 1 of the training part hold pixels far outside the others' 0 to " in said
+    assert f"sample {TRAIN[5]}, 0 to 1e+08; pixels beyond" in said and said.count("warning") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_all_ranks_have_the_scale_of_one(path: Path) -> None:
+    images = images_of(path)
+    images[TRAIN[5], 0, 3, 3], images[TRAIN[9], 0, 1, 1] = 1e8, 0.5
+    change(path, images=images)
+    (one,), others = on_ranks(1, steps.prepared, path), on_ranks(3, steps.prepared, path)
+    assert not one["scale.counts"] and np.isfinite(one["scale.limits"]).all()
+    for other in others:
+        for name, value in one.items():
+            np.testing.assert_array_equal(value, other[name])
+
+
+@pytest.mark.parametrize(("peak", "warned"), [(100.0, False), (1.0, True), (1e-3, True)])
+def test_what_is_no_counts_is_drawn_with_its_own_flux(
+    peak: float, warned: bool, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = images_of(path) + np.float32(0.25)
+    change(path, images=images * (peak / images.max()))
+    assert alone(config(path, tmp_path / "run", epochs=1)) == 0
+    assert ("are no counts and at most" in capsys.readouterr().err) == warned
+    scale = load_run(tmp_path / "run").model.scale
+    shares = torch.tensor([0.0, 0.1, 0.5, 1.0])
+    torch.testing.assert_close(scale.inverse(scale(shares * peak)) / peak, shares, rtol=1e-4, atol=1e-4)
+
+
+def test_a_peak_without_digits_is_refused_before_the_first_step(path: Path, tmp_path: Path) -> None:
+    change(path, images=images_of(path) * 1e-10)
+    with pytest.raises(InputError, match=r"blobs\.h5: images: the brightest training pixel is .*e-08, too small"):
+        alone(config(path, tmp_path / "run"))
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_what_an_objective_cannot_draw_is_said_with_its_share(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = images_of(path) - 20
+    images[VALIDATION[2], 0, 5, 5] = 1e4
+    change(path, images=images)
+    made = prepared(config(path, tmp_path / "a", objective="paper"))
+    low, high = made.model.reach()
+    assert (low, high) == (0, images[TRAIN].max())
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"warning: {(images[part] < 0).mean():.1%} of the {name} pixels in {path} are below 0, which objective paper "
+        "cannot draw (docs/data-format.md)"
+        for name, part in (("training", TRAIN), ("validation", VALIDATION))
+    ] + [
+        f"warning: {(images[VALIDATION] > high).sum()} of the {images[VALIDATION].size} validation pixels in {path} "
+        f"are above {high:g}, which objective paper cannot draw (docs/data-format.md)"
+    ]
+    prepared(config(path, tmp_path / "b", objective="reference"))
+    said = capsys.readouterr().err
+    assert "training" not in said and "are above" in said, "from the darkest to the brightest training pixel"
+
+
+def test_images_in_two_parts_of_the_split(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = images_of(path)
+    images[TEST], images[VALIDATION[:3]] = images[TRAIN[: len(TEST)]], images[TRAIN[50:53]]
+    change(path, images=images)
+    prepared(config(path, tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert "3 of 32 validation images and 16 of 16 test images are training images, too (split seed 0)" in said
+
+
+@pytest.mark.parametrize("model", ["aux-vae", "beta-vae"])
+def test_a_factor_that_is_known_too_seldom(model: str, path: Path, tmp_path: Path) -> None:
+    data: ImageSet = open_set(path)
+    values = data.values.copy()
+    values[:, 1] = np.nan
+    values[VALIDATION[:3], 1] = data.values[VALIDATION[:3], 1]
+    values[TRAIN, 1] = data.values[TRAIN, 1]
+    change(path, factors=values)
+    with pytest.raises(InputError, match=r"g1: measured in 3 of 32 validation samples; allowed .*: in 4 or more"):
+        alone(config(path, tmp_path / "run", model=model))
+    assert not (tmp_path / "run" / "last.safetensors").exists()
