@@ -134,9 +134,11 @@ def _csv(path: Path, names: Sequence[str]) -> list[Any]:
 
 
 def _fits(path: Path, names: Sequence[str]) -> list[Any]:
-    from astropy.io import fits  # comes with galsim
-    from astropy.table import Table
-
+    try:
+        from astropy.io import fits
+        from astropy.table import Table
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: {error}; FITS tables need it: pip install astropy (it comes with galsim)") from error
     try:
         with fits.open(path, memmap=False) as opened:
             table = next((hdu for hdu in opened if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
