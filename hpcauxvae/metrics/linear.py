@@ -39,7 +39,8 @@ class Components:
 
 
 def regressed(fitted_MK: NDArray, u_M: NDArray, scores_NK: NDArray, kind: Kind) -> Array:
-    """A factor in [0, 1] by ridge regression on components (Hoerl & Kennard 1970), (N,); NaN in u_M is left out.
+    """A factor in [0, 1] by ridge regression on components (Hoerl & Kennard 1970), (N,); NaN in u_M is left out,
+    and with fewer than two values every sample has the middle of the range.
 
     The penalty is chosen by leaving out each sample (RidgeCV of scikit-learn). A periodic factor is read by cosine and
     sine; of a categorical one each class is regressed, and the largest counts.
@@ -47,6 +48,8 @@ def regressed(fitted_MK: NDArray, u_M: NDArray, scores_NK: NDArray, kind: Kind) 
     from sklearn.linear_model import RidgeCV
 
     known = ~np.isnan(u_M)
+    if np.count_nonzero(known) < 2:
+        return np.full(len(scores_NK), 0.5)
     u_M, scale = u_M[known], float(fitted_MK.std(0).max()) or 1.0
     classes, class_M = np.unique(u_M, return_inverse=True)
     target_MT = np.eye(len(classes))[class_M] if kind == "categorical" else columns_of(u_M, kind)
