@@ -180,6 +180,9 @@ def test_the_reader_is_trained_once_for_a_data_set(data, trained, tmp_path, monk
     with pytest.raises(TypeError):  # of another split: it has seen test images of this one
         reader.reader_of(data, 1, tmp_path, CPU)
     other = dataclasses.replace(data, path=tmp_path / "drawn.h5")
+    (tmp_path / kept.name.replace("-0.", "-1.")).write_bytes(kept.read_bytes())  # renamed by hand
+    with pytest.raises(TypeError):
+        reader.reader_of(other, 1, tmp_path, CPU)
     (tmp_path / kept.name).write_bytes(kept.read_bytes()[:-40])
     with pytest.raises(TypeError):
         reader.reader_of(other, 0, tmp_path, CPU)
