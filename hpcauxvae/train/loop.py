@@ -45,7 +45,7 @@ class Loop:
             on_each_rank(lambda: trainer.restore(newest, *checkpoint.read(newest)), processes)
         watch.mark()
         trainer.connect(watch.mark)
-        self.saved = trainer.epoch, trainer.epoch_step
+        self.saved, self.first = (trainer.epoch, trainer.epoch_step), trainer.step
         self.log: EpochLog | None = None
         on_first_rank(lambda: self._open_log(newest), processes)
 
@@ -179,9 +179,11 @@ class Loop:
             print(f"written: {out}: last.safetensors (epoch {trainer.epoch}){best}, metrics.jsonl, tensorboard/")
             print(f"next: hpcauxvae evaluate {out}", flush=True)
         else:
+            late = reason == "time limit" and trainer.step == self.first
+            reason += ", which passed before the first step of this start" if late else ""
             print(
-                f"stopped ({reason}) after step {trainer.step} of {self.steps}; the same command with --resume auto "
-                "goes on from there",
+                f"stopped ({reason}) after step {trainer.step} of {self.steps}; the same command with "
+                "--resume auto goes on from there",
                 flush=True,
             )
 

@@ -65,10 +65,13 @@ def test_a_kill_between_a_checkpoint_and_the_names_that_point_to_it(data, tmp_pa
         assert checkpoint.read(run / name)[1]["step"] == 14
 
 
-def test_a_signal_has_its_old_meaning_after_the_run(data, tmp_path):
+def test_a_signal_has_its_old_meaning_after_the_run(data, tmp_path, capsys):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     assert alone(config(data, tmp_path / "run", max_minutes=0)) == MORE_TO_DO
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert (
+        "stopped (time limit, which passed before the first step of this start) after step 0" in capsys.readouterr().out
+    )
 
 
 def test_checkpoints_within_an_epoch_change_nothing(data, whole, tmp_path):
