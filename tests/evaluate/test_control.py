@@ -250,3 +250,20 @@ def test_the_picture_tells_what_was_asked_for_and_read(data, trained, tmp_path, 
         (asked, read), (glow, _) = (map(float, line.split(" / ")) for line in label.split("\n"))
         assert seen(images[3, column][None])[0, :2] == pytest.approx([(asked + 30) / 60, glow], abs=0.1)
         assert read == pytest.approx(asked, abs=6)
+
+
+def test_a_traversal_of_a_cosine_takes_the_sine_with_it(tmp_path: Path) -> None:
+    """Left alone it would draw what is no angle."""
+    turn = np.random.default_rng(0).uniform(0, 2 * np.pi, 50)
+    factors = (Factor("c", "", -1, 1), Factor("s", "", -1, 1))
+    values = np.stack([np.cos(turn), np.sin(turn)], 1)
+    write(tmp_path / "turning.h5", np.zeros((50, 1, 4, 4)) + turn[:, None, None, None], values, factors, {})
+    scaled = (values + 1) / 2
+    scored = SimpleNamespace(data=open_set(tmp_path / "turning.h5"), mean_NZ=np.concatenate([scaled, scaled], 1))
+    run = SimpleNamespace(decode=lambda z_NZ: z_NZ[:, :, None, None])
+    images, names, _ = Evaluator.traversal(SimpleNamespace(run=run, _guiding=lambda: ["c", "s"]), scored)  # type: ignore[arg-type]
+    assert images.shape == (4, 9, 4, 1, 1) and len(names) == 4
+    for row, own in enumerate((0, 1)):
+        pairs = 2 * images[row, :, :2, 0, 0] - 1
+        np.testing.assert_allclose(pairs[:, own], np.linspace(-1, 1, 9), atol=1e-9)
+        np.testing.assert_allclose(np.square(pairs).sum(1), 1, atol=1e-9)
