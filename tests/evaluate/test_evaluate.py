@@ -177,7 +177,7 @@ def test_the_traversal_moves_another_latent_about_its_own_mean(folder, monkeypat
 
 def test_pictures_are_there(folder, metrics):
     names = {path.name for path in (folder / "run" / "pictures").iterdir()}
-    kinds = ("scatter", "correlations", "reconstructions", "ssim", "traversal")
+    kinds = ("scatter", "correlations", "reconstructions", "ssim", "traversal", "control")
     assert names == {"training.png"} | {f"{kind}-{name}.png" for kind in kinds for name in ("test", "fresh")}
 
 

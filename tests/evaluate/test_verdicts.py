@@ -106,7 +106,7 @@ def test_an_uncertain_estimate_is_not_called_squeezed(said) -> None:
 
     def change(mean_NZ, u_NF, rng):
         for j in range(2):
-            mean_NZ[:, j] = 0.5 + 0.7 * (u_NF[:, j] - 0.5) + 0.13 * rng.standard_normal(len(u_NF))
+            mean_NZ[:, j] = 0.5 + 0.6 * (u_NF[:, j] - 0.5) + 0.14 * rng.standard_normal(len(u_NF))
 
     assert not [line for line in said(change)[0] if "squeezed" in line]
 
