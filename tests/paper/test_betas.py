@@ -16,7 +16,8 @@ def trial(folder: Path, beta: float, mse: float, lds: float, **fields: Any) -> E
     path = folder / f"{beta}{fields}"
     path.mkdir()
     config = TrainConfig(data=Path("d"), out=path, model="beta-vae", aux="radius,g1,g2,flux,psf", beta=beta, **fields)
-    early, last = ({"validation": {"mse": m, "lds": lds, "lds_attainable": 0.8}} for m in (9.0, mse))
+    scores = ({"mse": m, "lds": lds, "lds_attainable": 0.8} for m in (9.0, mse))
+    early, last = ({"epoch": number, "validation": found} for number, found in enumerate(scores, 1))
     (path / "metrics.jsonl").write_text(f"{json.dumps(early)}\n{json.dumps(last)}\n")
     return EvaluatedRun(folder=path, config=config, metrics={})
 

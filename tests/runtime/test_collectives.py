@@ -79,7 +79,7 @@ def test_a_process_without_the_others_says_so(
     with pytest.raises(collectives.Apart):
         start(find_world(), "cpu", timedelta(seconds=1.2))
     said = capfd.readouterr().err
-    assert said.count(waits_for) == 2, "after .1 s and .5 s; then after 2.1 s"
+    assert said.count(waits_for) in (2, 3), "after .1 s and .5 s; where torch gives up late, after 2.1 s, too"
     assert f"start them together by: {together};" in said
     for name in said.splitlines()[0].rpartition("after: unset ")[2].split():
         monkeypatch.delenv(name)
