@@ -17,15 +17,18 @@ from hpcauxvae.types import InputError
 ImageShape = tuple[int, int, int]
 _SMALL_BATCH = 256
 _WORKING_BYTES = 430 << 20
+_SMALL_IMAGE = 64 * 64
 
 
 def images_at_once(image_shape: ImageShape, most: int) -> int:
-    """How many images go through an encoder and a decoder without gradients in about half a GB: 1 to `most`.
+    """How many images go through an encoder and a decoder without gradients at once: 1 to `most`.
 
     The widest layers of `conv` hold 8 numbers for each pixel; with what is made on the way, 24 beside the image's own.
+    Small images take about half a GB, so that thousands go at once; those of more than 64 x 64 pixels a quarter of it.
     """
     channels, height, width = image_shape
-    return max(1, min(most, _WORKING_BYTES // (4 * height * width * (channels + 24))))
+    allowed = _WORKING_BYTES if height * width <= _SMALL_IMAGE else _WORKING_BYTES // 4
+    return max(1, min(most, allowed // (4 * height * width * (channels + 24))))
 
 
 def exactly(layer: nn.Linear | nn.ConvTranspose2d, values: Tensor) -> Tensor:

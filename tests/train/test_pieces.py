@@ -44,12 +44,13 @@ def spy(forward: Any, seen: list[int]) -> Any:
     return spied
 
 
-def test_small_images_go_as_they_did_and_large_ones_in_half_a_gigabyte() -> None:
+def test_small_images_go_as_they_did_and_large_ones_in_small_pieces() -> None:
     assert images_at_once((1, 33, 33), 4096) == 4096
     assert images_at_once((3, 64, 64), 512) == 512
     for shape in ((1, 64, 64), (3, 64, 64), (1, 256, 256), (3, 256, 256)):
         widest = 4 * 8 * shape[1] * shape[2]  # bytes of the first layer's output: 32 channels of half the size
-        assert 1 <= images_at_once(shape, 4096) * widest < 200e6
+        allowed = 200e6 if shape[1] == 64 else 50e6
+        assert 1 <= images_at_once(shape, 4096) * widest < allowed
     assert images_at_once((1, 4096, 4096), 4096) == 1
 
 
