@@ -368,13 +368,13 @@ def _pixel_errors(
     """NaN and infinite pixels of these samples, or of all: the first one, and how many samples have any."""
     samples = range(len(images)) if samples is None else samples
     first, count = "", 0
-    for start, part in in_pieces(images, samples):
+    for rows, part in in_pieces(images, samples):
         with np.errstate(over="ignore"):
             bad = np.argwhere(~np.isfinite(part if part.dtype.itemsize <= 4 else part.astype(np.float32)))
         if len(bad):
             sample, channel, row, column = bad[0]
             first = (
-                first or f"{part[tuple(bad[0])]} in sample {start + sample}, channel {channel}, pixel ({row}, {column})"
+                first or f"{part[tuple(bad[0])]} in sample {rows[sample]}, channel {channel}, pixel ({row}, {column})"
             )
             count += len(np.unique(bad[:, 0]))
         mark()

@@ -4,17 +4,18 @@ Shape suffix: N images.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data.stored import in_pieces
+
 FAR = 10.0
 _BULK = 0.99
 _FEWEST = 20
 """Images without which there is no bulk."""
-_PIECE_BYTES = 32 << 20
 
 
 class Pixels(NamedTuple):
@@ -35,11 +36,9 @@ def look_at(images: Any, rows: range | None = None, mark: Callable[[], None] = l
 
     images: (N, C, H, W), an array or StoredImages; rows: neighbours, in their order.
     """
-    rows = range(len(images)) if rows is None else rows
     found: list[tuple[NDArray, ...]] = []
-    for start in rows[:: images_in(_PIECE_BYTES, images.shape[1:])]:
-        stop = min(start + images_in(_PIECE_BYTES, images.shape[1:]), rows.stop)
-        part = np.asarray(images[start:stop]).reshape(stop - start, -1)
+    for piece, read in in_pieces(images, rows):
+        part = read.reshape(len(piece), -1)
         low, high = (part.min(1).astype(np.float64), part.max(1).astype(np.float64))
         whole = low >= 0
         if part.dtype.kind == "f":
@@ -50,11 +49,6 @@ def look_at(images: Any, rows: range | None = None, mark: Callable[[], None] = l
     if not found:
         return Pixels(np.empty(0), np.empty(0), np.empty(0, bool), np.empty(0, np.uint64))
     return Pixels(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def images_in(n_bytes: int, shape: Sequence[int], most: int = 1 << 62) -> int:
-    """How many images (C, H, W) of 4 bytes a pixel take so many bytes: at least 1, at most `most`."""
-    return max(1, min(most, n_bytes // (4 * int(np.prod(shape)))))
 
 
 def bounds(low_N: NDArray, high_N: NDArray) -> tuple[float, float]:
@@ -91,9 +85,7 @@ def seen_in(digest_N: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:
 def beyond(images: Any, index_N: NDArray[np.int64], low: float, high: float) -> tuple[int, int]:
     """How many pixels of these images are below `low` and above `high`. Reads in pieces."""
     below = above = 0
-    step = images_in(_PIECE_BYTES // 8, images.shape[1:])  # in any order, they are copied
-    for start in range(0, len(index_N), step):
-        part = images[np.sort(index_N)[start : start + step]]
+    for _, part in in_pieces(images, np.sort(index_N)):
         below += int(np.count_nonzero(part < low))
         above += int(np.count_nonzero(part > high))
     return below, above

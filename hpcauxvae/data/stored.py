@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcauxvae.types import InputError
 
-_PIECE_BYTES = 32 << 20  # of images looked at, or copied, at once
+_PIECE_BYTES = 32 << 20  # of images looked at, or copied, at once, in float32
 
 
 def open_file(path: Path) -> h5py.File:
@@ -37,18 +37,26 @@ def read_rows(stored: h5py.Dataset, index: Any) -> np.ndarray:
         raise InputError(f"{name}: {where} cannot be read, the file is damaged: {error}") from error
 
 
-def in_pieces(
-    images: "np.ndarray | StoredImages | h5py.Dataset", samples: range | None = None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The images of these samples, or of all, piece after piece of some megabytes, each with its first sample's number.
+def images_in(n_bytes: int, shape: Sequence[int]) -> int:
+    """How many images (C, H, W) of 4 bytes a pixel take so many bytes: at least 1."""
+    return max(1, n_bytes // (4 * int(np.prod(shape))))
 
-    Raises InputError where the file is damaged.
+
+def in_pieces(
+    images: "np.ndarray | StoredImages | h5py.Dataset", samples: "range | np.ndarray | None" = None
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """The images (., C, H, W) of these samples, or of all, piece after piece of 32 MiB in float32, each with the
+    numbers of its samples.
+
+    samples: neighbours, or an index in any order, which a StoredImages and an array take. Raises InputError where the
+    file is damaged.
     """
     samples = range(len(images)) if samples is None else samples
-    step = max(1, _PIECE_BYTES // (images.dtype.itemsize * int(np.prod(images.shape[1:]))))
-    for start in samples[::step]:
-        rows = slice(start, min(start + step, samples.stop))
-        yield start, read_rows(images, rows) if isinstance(images, h5py.Dataset) else images[rows]
+    step = images_in(_PIECE_BYTES, images.shape[1:])
+    for start in range(0, len(samples), step):
+        piece = samples[start : start + step]
+        rows = slice(piece.start, piece.stop) if isinstance(piece, range) else piece
+        yield piece, read_rows(images, rows) if isinstance(images, h5py.Dataset) else np.asarray(images[rows])
 
 
 class StoredImages:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.stored import images_in, in_pieces
 from hpcauxvae.metrics import score_images
 from hpcauxvae.metrics.linear import Components, regressed
 from hpcauxvae.metrics.reading import read
@@ -32,7 +33,7 @@ class Baselines:
 
     def __init__(self, data: ImageSet, train_index: NDArray, latents: int) -> None:
         """latents: dz, and as many components draw the images of PCA."""
-        most = min(TRAINING, max(2 * latents, BYTES // (4 * int(np.prod(data.shape)))))
+        most = min(TRAINING, max(2 * latents, images_in(BYTES, data.shape)))
         chosen = np.sort(np.random.default_rng(0).permutation(train_index)[:most])
         images_MP = np.concatenate(list(_pieces(data, chosen)))
         self.latents = latents
@@ -64,7 +65,5 @@ class Baselines:
 
 def _pieces(data: ImageSet, index_N: NDArray) -> Iterator[NDArray]:
     """The images of these samples as float32 rows (., P), in pieces of bytes."""
-    size = max(1, BYTES // 4 // (4 * int(np.prod(data.shape))))
-    for start in range(0, len(index_N), size):
-        images = np.asarray(data.images[index_N[start : start + size]], np.float32)
-        yield images.reshape(len(images), -1)
+    for piece, images in in_pieces(data.images, index_N):
+        yield images.reshape(len(piece), -1).astype(np.float32, copy=False)

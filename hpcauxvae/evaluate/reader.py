@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.stored import images_in, in_pieces
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.train import checkpoint
 from hpcauxvae.types import InputError
@@ -29,7 +30,7 @@ _VERSION = 1  # of the network and its training: a reader of another version is 
 _PIXELS = 3.0e8  # shown in all, channels not counted: about a minute of one core
 _MOST_EPOCHS = 40
 _MOST_BYTES = 256 << 20  # of images held in memory
-_PART_BYTES = 32 << 20  # of images, in float32, looked at at once
+_SCALE_BYTES = 32 << 20  # of images, in float32, that the scales are taken from
 _SIDE = 64  # larger images are averaged down to it
 _BATCH = 64
 _LOOKS, _PATIENCE = 25, 8  # at the validation images
@@ -81,8 +82,8 @@ class Network(nn.Module):
 
     def standardise(self, images: NDArray, u_NR: NDArray) -> None:
         """Takes the scales from training images and factors."""
-        most = min(2048, _PART_BYTES // (4 * int(np.prod(images.shape[1:]))))
-        some = images[:: -(-len(images) // max(1, most))].astype(np.float64)
+        most = min(2048, images_in(_SCALE_BYTES, images.shape[1:]))
+        some = images[:: -(-len(images) // most)].astype(np.float64)
         for buffer, values in (
             (self.mean, some.mean((0, 2, 3))[:, None, None]),
             (self.deviation, np.maximum(some.std((0, 2, 3)), 1e-30)[:, None, None]),
@@ -98,8 +99,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def read(self, images: Any, rows: NDArray) -> NDArray[np.float64]:
         """Scaled factors (N, R) of the images of these rows, (., C, H, W) in linear data units."""
-        size = max(1, _PART_BYTES // (4 * int(np.prod(images.shape[1:]))))
-        parts = [self(self.tensor(images[rows[i : i + size]])) for i in range(0, len(rows), size)]
+        parts = [self(self.tensor(part)) for _, part in in_pieces(images, rows)]
         return (torch.cat(parts) * self.spread_R + self.centre_R).double().cpu().numpy()
 
     def tensor(self, values: NDArray) -> Tensor:

@@ -97,6 +97,20 @@ def test_chunked_images_in_any_order(path: Path) -> None:
         stored[np.array([0, N])]
 
 
+def test_pieces_are_the_images_of_their_numbers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all, of neighbours and of an index in any order, as an array and through h5py."""
+    images, once = content()[0], 3
+    monkeypatch.setattr(stored, "_PIECE_BYTES", 4 * once * images[0].size)
+    rewrite_images(path, chunks=(3, 2, 4, 5), compression="gzip")
+    for source in (images, open_set(path).images):
+        for wanted in (None, range(2, 9), np.array([7, 0, 5, 1, 7])):
+            numbers, parts = zip(*stored.in_pieces(source, wanted), strict=True)
+            assert [len(part) for part in parts[:-1]] == [once] * (len(parts) - 1) and len(parts[-1]) <= once
+            rows = range(N) if wanted is None else wanted
+            np.testing.assert_array_equal(np.concatenate(numbers), rows)
+            np.testing.assert_array_equal(np.concatenate(parts), images[rows])
+
+
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1000)
 
