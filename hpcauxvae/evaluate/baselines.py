@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.stored import images_in, in_pieces
-from hpcauxvae.metrics import score_images
 from hpcauxvae.metrics.linear import Components, regressed
 from hpcauxvae.metrics.reading import read
+from hpcauxvae.metrics.ssim import image_values, means_of
 
 TRAINING = 2000
 """Training images that the plain methods see at most,"""
@@ -52,15 +52,18 @@ class Baselines:
             found[factor.name] = {name: reading[name] for name in ("r", "error")}
         return found
 
-    def images(self, originals: NDArray, maximum: float) -> dict[str, Any]:
-        """SSIM and MSE of the mean training image and of PCA, by name, on the first of these images (N, C, H, W)."""
-        originals = originals[:IMAGES]
-        flat_NP = originals.reshape(len(originals), -1).astype(np.float32)
-        scores_NK, found = self.components.scores(flat_NP), {}
-        for name, components in zip(PLAIN, (0, self.latents), strict=True):
-            drawn = self.components.draw(scores_NK, components).reshape(originals.shape)
-            found[name] = score_images(originals, drawn, maximum).means
-        return found
+    def images(self, originals: Any, maximum: float) -> dict[str, Any]:
+        """SSIM and MSE of the mean training image and of PCA, by name, on the first of these images (N, C, H, W).
+
+        originals: read in pieces of bytes.
+        """
+        found: dict[str, list[dict[str, NDArray]]] = {name: [] for name in PLAIN}
+        for _, part in in_pieces(originals, range(min(IMAGES, len(originals)))):
+            scores_NK = self.components.scores(part.reshape(len(part), -1).astype(np.float32))
+            for name, components in zip(PLAIN, (0, self.latents), strict=True):
+                drawn = self.components.draw(scores_NK, components).reshape(part.shape)
+                found[name].append(image_values(part, drawn, maximum))
+        return {name: means_of(parts).means for name, parts in found.items()}
 
 
 def _pieces(data: ImageSet, index_N: NDArray) -> Iterator[NDArray]:

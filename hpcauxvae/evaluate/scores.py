@@ -6,7 +6,7 @@ stands beside its ceiling.
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,20 @@ _SHOWN = 8
 _TRAVERSAL_STEPS = 9
 
 
+class Later:
+    """Images (M, C, H, W), each read or decoded when it is asked for, by a slice or an index."""
+
+    def __init__(self, make: Callable[[np.ndarray], np.ndarray], of: np.ndarray, shape: Sequence[int]) -> None:
+        """make: the images of some rows of `of`."""
+        self.make, self.of, self.shape = make, of, (len(of), *shape)
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return self.make(self.of[rows])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scored:
     """One set of samples under a model."""
@@ -50,11 +64,11 @@ class Scored:
     """Which samples of the data set."""
     mean_NZ: np.ndarray
     logvar_NZ: np.ndarray
-    originals: np.ndarray
+    originals: np.ndarray | Later
     """(M, C, H, W), the first M of the N samples; linear data units."""
-    reconstructions: np.ndarray
+    reconstructions: np.ndarray | Later
     """(M, C, H, W), decoded from the posterior means."""
-    noiseless: np.ndarray | None
+    noiseless: np.ndarray | Later | None
     """(M, C, H, W), where there is such a file."""
 
     def sampled(self, seed: int) -> np.ndarray:
@@ -112,9 +126,9 @@ class Evaluator:
             index_N=index_N,
             mean_NZ=mean_NZ,
             logvar_NZ=logvar_NZ,
-            originals=np.array(data.images[shown]),
-            reconstructions=self.run.decode(mean_NZ[: self.config.images]),
-            noiseless=None if match is None else np.array(match.images[shown]),
+            originals=_stored(data, shown),
+            reconstructions=Later(self.run.decode, mean_NZ[: self.config.images], data.shape),
+            noiseless=None if match is None else _stored(match, shown),
         )
 
     @cached_property
@@ -138,7 +152,7 @@ class Evaluator:
         """
         maximum, factors = float(self.model.maximum), scored.data.factors
         aux, guided = scored.data.column(self.aux), scored.data.column(self._guiding())
-        images = score_images(scored.originals, scored.reconstructions, maximum)
+        images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once)
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         block: dict[str, Any] = {
             "data": str(scored.data.path),
@@ -163,7 +177,7 @@ class Evaluator:
                     of_factor["regressor"] = plain[name]
                 block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
-            ceiling = score_images(scored.originals, scored.noiseless, maximum)
+            ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once)
             block["noiseless"] = ceiling.means
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
         if asked is not None:
@@ -261,6 +275,10 @@ class Evaluator:
     def _guiding(self) -> list[str]:
         """The auxiliary variables that guide a latent: none in a model that was not told of them."""
         return self.aux if self.run.model.GUIDED else []
+
+
+def _stored(data: ImageSet, index_N: np.ndarray) -> Later:
+    return Later(lambda index: np.array(data.images[index]), index_N, data.shape)
 
 
 def _beside_plain(block: dict[str, Any]) -> str:

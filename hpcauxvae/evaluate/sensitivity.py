@@ -88,18 +88,24 @@ def inputs_of(generator: Generator, seed: int) -> list[Input]:
         name = f"{generator.factors[one].name}, {generator.factors[other].name}"
         found.append(Input(name, [one, other], angle_N[np.isfinite(angle_N)]))
     test = test[:_CODES]
-    mean_NZ, logvar_NZ = run.encode(data.images[test], data.scaled()[test][:, generator.columns])
+    mean_NZ, logvar_NZ = run.encode(data.images, data.scaled()[test][:, generator.columns], test)
     z_NZ = mean_NZ + np.exp(logvar_NZ / 2) * np.random.default_rng([seed, 3]).standard_normal(mean_NZ.shape)
     return found + [Input(f"z{z + 1}", [z], z_NZ[:, z]) for z in range(d, z_NZ.shape[1])]
 
 
 def sobol(
-    images: Callable[[NDArray], NDArray], inputs: Sequence[Input], *, samples: int = 1024, seed: int = 0
+    images: Callable[[NDArray], NDArray],
+    inputs: Sequence[Input],
+    *,
+    samples: int = 1024,
+    seed: int = 0,
+    at_once: int = 512,
 ) -> Indices:
     """Sobol indices (Sobol 2001; Saltelli et al. 2010, by scipy) of `pixel_statistics`, with bootstrapped intervals.
 
     images: from codes (Q, Z) in physical units. For each statistic and input: `first`, the share of the variance that
-    the input explains alone, and `total`, with all its interactions. samples: a power of 2.
+    the input explains alone, and `total`, with all its interactions. samples: a power of 2. at_once: images that are
+    made and measured at once.
     """
     latents = 1 + max(column for of_input in inputs for column in of_input.columns)
 
@@ -107,13 +113,16 @@ def sobol(
         codes_QZ = np.empty((x_IQ.shape[1], latents))
         for of_input, values_Q in zip(inputs, x_IQ, strict=True):
             of_input.set(codes_QZ, values_Q)
-        return np.stack(list(pixel_statistics(images(codes_QZ)).values()))
+        pieces = (codes_QZ[start : start + at_once] for start in range(0, len(codes_QZ), at_once))
+        return np.concatenate([np.stack(list(pixel_statistics(images(piece)).values())) for piece in pieces], 1)
 
     found = sobol_indices(func=function, n=samples, dists=list(inputs), rng=np.random.default_rng(seed))
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # a statistic that is the same in all images
-        np.random.seed(seed % 2**32)
+        before = np.random.get_state()
+        np.random.seed(seed % 2**32)  # scipy's bootstrap of indices takes no generator
         spread = found.bootstrap(n_resamples=_RESAMPLES)
+        np.random.set_state(before)
     kinds = {"first": (found.first_order, spread.first_order), "total": (found.total_order, spread.total_order)}
 
     def score(kind: str, i: int, j: int) -> Score:
@@ -174,6 +183,7 @@ def sensitivity(config: SensitivityConfig) -> str:
         inputs_of(generator, config.seed),
         samples=config.samples,
         seed=config.seed,
+        at_once=trained.at_once,
     )
     out = config.run / "sensitivity.json"
     said = list(remarks(indices))

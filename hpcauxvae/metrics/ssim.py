@@ -3,7 +3,8 @@
 Shape suffixes: N images, C channels, H height, W width.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,27 @@ class ImageScores(NamedTuple):
     """`ssim`, `ssim_range_1`, `mse`: (N,) each."""
 
 
-def score_images(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_max: float) -> ImageScores:
+def score_images(
+    originals_NCHW: Any, reconstructions_NCHW: Any, train_max: float, at_once: int | None = None
+) -> ImageScores:
     """Compare images in linear data units: the values of `image_values` and their means.
 
-    Passing noiseless images as reconstructions gives the ceiling.
+    Passing noiseless images as reconstructions gives the ceiling. at_once: how many images are asked for at once, by a
+    slice; all if not given.
     """
-    if len(originals_NCHW) < 2:
-        raise InputError(f"images: {len(originals_NCHW)} given, at least 2 are needed")
-    per_image = image_values(originals_NCHW, reconstructions_NCHW, train_max)
+    n = len(originals_NCHW)
+    pieces = (slice(start, start + (at_once or n)) for start in range(0, n, at_once or n or 1))
+    return means_of(
+        [image_values(originals_NCHW[r], reconstructions_NCHW[r], train_max, first=r.start) for r in pieces]
+    )
+
+
+def means_of(parts: Sequence[dict[str, Array]]) -> ImageScores:
+    """Values of `image_values`, piece after piece, and their means."""
+    n = sum(len(part["ssim"]) for part in parts)
+    if n < 2:
+        raise InputError(f"images: {n} given, at least 2 are needed")
+    per_image = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     varying = ~np.isnan(per_image["ssim"])
     if np.count_nonzero(varying) < 2:
         raise InputError("images: fewer than 2 originals vary at all, expected images with some content")
@@ -38,13 +52,15 @@ def score_images(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_m
     return ImageScores(means, per_image)
 
 
-def image_values(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_max: float) -> dict[str, Array]:
+def image_values(
+    originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_max: float, first: int = 0
+) -> dict[str, Array]:
     """(N,) of each score, of images divided by `train_max`, the maximum of the training images.
 
     `ssim`: scikit-image's `structural_similarity` with the data range of each original (its own maximum less its
     minimum, over all channels). An original that does not vary has no such range: its value is NaN, and the mean leaves
     it out. `ssim_range_1`: with the data range 1, at which stamps fainter than the brightest look alike whatever
-    they show. `mse`: mean over pixels and channels of the squared difference.
+    they show. `mse`: mean over pixels and channels of the squared difference. first: the number of the first image.
     """
     if originals_NCHW.shape != reconstructions_NCHW.shape or originals_NCHW.ndim != 4:
         shapes = f"{originals_NCHW.shape} and {reconstructions_NCHW.shape}"
@@ -58,7 +74,7 @@ def image_values(originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_m
         a = original.astype(np.float64) / train_max
         b = reconstruction.astype(np.float64) / train_max
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            raise InputError(f"images: number {i} has NaN or infinite pixels, expected finite numbers")
+            raise InputError(f"images: number {first + i} has NaN or infinite pixels, expected finite numbers")
         if np.ptp(a) > 0:
             per_image["ssim"][i] = _similarity(a, b, float(np.ptp(a)))
         per_image["ssim_range_1"][i] = _similarity(a, b, 1.0)

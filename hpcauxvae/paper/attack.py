@@ -61,7 +61,7 @@ class Target:
         shown = scored.index_N[: len(scored.originals)]
         labels = scored.data.scaled()[shown][:, scored.data.column(evaluator.aux)]
         like = next(self.model.parameters())
-        self.images = torch.from_numpy(scored.originals).to(like).split(_BATCH)
+        self.images = torch.from_numpy(scored.originals[:]).to(like).split(_BATCH)
         self.labels = torch.from_numpy(labels).to(like).split(_BATCH)
 
     def reconstruct(self, images: Tensor, u_BD: Tensor) -> Tensor:

@@ -90,5 +90,5 @@ def reconstructions(run: EvaluatedRun, path: Path) -> None:
     """Test images over their reconstructions."""
     evaluator, scored = run.opened(_SHOWN)
     data = evaluator.data
-    originals, decoded = (pictures.upright(images, data) for images in (scored.originals, scored.reconstructions))
+    originals, decoded = (pictures.upright(images[:], data) for images in (scored.originals, scored.reconstructions))
     pictures.reconstructions(originals, decoded, path, unit=pictures.image_unit(data))

@@ -116,10 +116,11 @@ def figure_4(name: str, runs: Runs, out: Path) -> list[Path]:
     labels: list[list[str]] = []
     for label, run in runs.items():
         evaluator, scored = run.opened(IMAGES)
-        n = len(scored.originals)
+        originals = scored.originals[:]
+        n = len(originals)
         perturbation = found[label] = perturb(
             evaluator.run.decode,
-            scored.originals,
+            originals,
             scored.mean_NZ[:n],
             deviation(scored.mean_NZ, scored.logvar_NZ),
             d=len(evaluator.aux),
@@ -127,7 +128,7 @@ def figure_4(name: str, runs: Runs, out: Path) -> list[Path]:
         )
         report[label] = run.about | {"scores": summary(perturbation)}
         shown = np.linspace(0, n - 1, _EXAMPLES).astype(int)
-        rows += [pictures.upright(x[shown], scored.data) for x in (scored.originals, *perturbation.images.values())]
+        rows += [pictures.upright(x[shown], scored.data) for x in (originals, *perturbation.images.values())]
         names += [f"{label}, original", *KINDS]
         ssim = [perturbation.to_original[kind]["ssim"][shown] for kind in KINDS]
         labels += [[""] * _EXAMPLES, *([f"SSIM {value:.3f}" for value in values] for values in ssim)]

@@ -43,6 +43,11 @@ class Run:
             "  .encode(images, factors) gives means and log-variances, .decode(z) images, .model is the torch module"
         )
 
+    @property
+    def at_once(self) -> int:
+        """How many images go through the networks at once."""
+        return images_at_once(self.model.image_shape, _BATCH)
+
     @torch.no_grad()
     def encode(
         self, images: Any, u_ND: NDArray, index_N: NDArray | None = None
@@ -52,7 +57,7 @@ class Run:
         index_N: which of the images these are, if not all; they are read in pieces.
         """
         rows = np.arange(len(images)) if index_N is None else index_N
-        size = images_at_once(self.model.image_shape, _BATCH)
+        size = self.at_once
         parts = [
             self.model.encode(self._tensor(images[rows[i : i + size]]), self._tensor(u_ND[i : i + size]))
             for i in range(0, len(rows), size)
@@ -64,7 +69,7 @@ class Run:
     def decode(self, z_NZ: NDArray) -> NDArray[np.float32]:
         """Expected images (N, C, H, W), linear data units."""
         images = np.empty((len(z_NZ), *self.model.image_shape), np.float32)
-        size = images_at_once(self.model.image_shape, _BATCH)
+        size = self.at_once
         for i in range(0, len(z_NZ), size):
             images[i : i + size] = self.model.decode(self._tensor(z_NZ[i : i + size])).float().cpu().numpy()
         return images

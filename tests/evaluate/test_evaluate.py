@@ -148,7 +148,7 @@ def test_a_missing_label_does_not_part_a_set_from_its_noiseless_draws(folder, tm
     evaluator = Evaluator(EvaluateConfig(run=folder / "run", fresh=paths[0], noiseless=(paths[1],), device="cpu"))
     test, fresh = evaluator.sets()
     assert test.noiseless is None
-    np.testing.assert_array_equal(fresh.noiseless, open_set(paths[1]).images)
+    np.testing.assert_array_equal(fresh.noiseless[:], open_set(paths[1]).images)
 
 
 def test_the_traversal_moves_an_auxiliary_latent_over_the_range_of_its_factor(folder, metrics):

@@ -300,9 +300,9 @@ def test_indices_of_a_sum_and_a_product() -> None:
 def test_inputs_are_drawn_as_the_data_have_them(tmp_path: Path) -> None:
     """Sizes from the labels, an angle as one input, residual latents from the codes of test images."""
     generator = turning(tmp_path)
-    generator.run.encode = lambda images, u_ND: (  # type: ignore[method-assign]
-        np.full((len(images), 4), 7.0),
-        np.full((len(images), 4), np.log(0.25)),
+    generator.run.encode = lambda images, u_ND, index_N: (  # type: ignore[method-assign]
+        np.full((len(index_N), 4), 7.0),
+        np.full((len(index_N), 4), np.log(0.25)),
     )
     size, angle, z4 = sensitivity.inputs_of(generator, 0)
     assert [size.name, angle.name, z4.name] == ["size", "s, c", "z4"]
