@@ -73,7 +73,7 @@ _TABLE = (
 )  # fmt: skip
 _OF_MPI = [row for row in _TABLE if row.launcher == "mpi"]
 _JOBS = (("SLURM_JOB_ID", "SLURM_RESTART_COUNT"), ("PBS_JOBID", None))
-"""Of each batch system: the number of the job, and how often it was requeued, which PBS does not count."""
+"""Of each batch system: the number of the job, and how often it was requeued; no variable of PBS tells that."""
 _NOT_OF_A_START = ("SLURM_NTASKS", "SLURM_STEP_TASKS_PER_NODE")
 """Set for a whole job, or no number."""
 
@@ -88,7 +88,7 @@ class Job(NamedTuple):
     number: str | None
     """None outside any job"""
     restarts: int | None
-    """how often it was requeued; None where nobody counts"""
+    """how often it was requeued; None where no variable tells"""
 
 
 def find_job(env: Mapping[str, str] = os.environ) -> Job:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import h5py
@@ -200,6 +201,18 @@ def test_the_time_that_pbs_leaves(pbs: dict[str, str], walltime: str, gone: int,
 
 def test_a_pbs_job_without_a_walltime_has_no_limit(pbs: dict[str, str]) -> None:
     assert lib(pbs, 'time_limit; echo "$RESTARTS"', WALLTIME="").stdout == "0\n"
+
+
+@pytest.mark.parametrize(("early", "again"), [(-2, True), (3, True), (8, False), (600, False)])
+def test_a_node_whose_clock_is_behind_that_of_the_server(pbs: dict[str, str], early: int, again: bool) -> None:
+    """A request some seconds before the walltime is over is PBS's own; one of a person tells both times."""
+    program = f"stop_asked=yes asked_at=$((ENDS - {early})) status=75\nfinish step-7"
+    said = lib(pbs, f"submit_successor() {{ say successor; }}\n{program}", RESUBMIT="none").stdout
+    told = re.search(r"not submitted again \(asked \S+ (\S+) on this node, the walltime ends \S+ (\S+)\)", said)
+    assert ("successor" in said) == again == (told is None), said
+    if told:
+        end, asked = (datetime.strptime(text, "%H:%M:%S") for text in reversed(told.groups()))
+        assert (end - asked).seconds == early
 
 
 def test_starts_without_progress_are_counted_from_the_first_job(pbs: dict[str, str]) -> None:

@@ -128,7 +128,7 @@ def asked_to_stop(pbs: Pbs, job: str, gone: float, by_qdel: bool) -> tuple[int, 
 
 @pytest.mark.parametrize(
     ("gone", "by_qdel", "again"),
-    [(100, True, False), (3590, True, False), (3590, False, False), (3603, False, True)],
+    [(100, True, False), (3560, True, False), (3560, False, False), (3603, False, True)],
     ids=["qdel", "qdel in the last minute", "qrerun in the last minute", "the walltime"],
 )
 def test_a_person_ends_a_job_and_the_walltime_does_not(pbs: Pbs, gone: float, by_qdel: bool, again: bool) -> None:

@@ -100,7 +100,7 @@ def test_the_job_and_how_often_it_was_requeued() -> None:
     assert find_job({}) == (None, None)
     assert find_job({"SLURM_JOB_ID": "7"}) == ("7", 0)
     assert find_job({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}) == ("7", 2)
-    assert find_job({"PBS_JOBID": "8.server"}) == ("8.server", None), "PBS does not count"
+    assert find_job({"PBS_JOBID": "8.server"}) == ("8.server", None), "no variable of PBS tells"
 
 
 @pytest.mark.parametrize(
