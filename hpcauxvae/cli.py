@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from hpcauxvae import __version__
 from hpcauxvae.runtime.files import file_fault
-from hpcauxvae.runtime.memory import memory_fault
+from hpcauxvae.runtime.memory import advise_on, memory_fault
 from hpcauxvae.types import InputError
 
 COMMANDS = {
@@ -51,12 +51,12 @@ def run(main: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
     except InputError as error:
         if not error.reported:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {memory_fault(error) or error}", file=sys.stderr)
         code = 2
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             sys.exit(141)
-        fault = file_fault(error) or memory_fault(error)
+        fault = memory_fault(error) or file_fault(error)
         if fault is None:
             raise
         print(f"error: {fault}", file=sys.stderr)
@@ -122,6 +122,7 @@ def _dispatch(arguments: list[str]) -> int:
     usage += "\n".join(f"  {name:12}{text}" for name, (_, text) in COMMANDS.items())
     match arguments:
         case [name, *rest] if name in COMMANDS:
+            advise_on(name)
             module, _, function = COMMANDS[name][0].partition(":")
             return getattr(importlib.import_module(module), function or "main")(rest)
         case ["-"]:

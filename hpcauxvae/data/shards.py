@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from hpcauxvae.data.stored import open_file
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
 
@@ -43,7 +44,9 @@ def lost_parts(stored: h5py.Dataset, above: tuple[tuple[str, str], ...] = ()) ->
     elif stored.is_virtual:
         try:
             yield from _lost_shards(stored, (*above, here))
-        except (NotImplementedError, RuntimeError):  # of h5py, for selections without an end
+        except (NotImplementedError, RuntimeError) as error:  # of h5py, for selections without an end
+            if memory_fault(error):
+                raise
             yield "is a virtual data set of no fixed size; allowed: one that says how many samples each shard has"
     elif stored.external:
         yield f"lies in raw files beside it ({stored.external[0][0]}), whose loss HDF5 hides; allowed: in HDF5 files"

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.stored import images_in, in_pieces
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.train import checkpoint
 from hpcauxvae.types import InputError
@@ -169,6 +170,8 @@ def _load(network: Network, path: Path, identity: dict[str, Any]) -> bool:
             return False
         network.load_state_dict(tensors)
     except (InputError, RuntimeError) as error:
+        if memory_fault(error):
+            raise
         print(f"warning: {error}; the reader is trained anew", file=sys.stderr, flush=True)
         return False
     return True

@@ -41,7 +41,7 @@ def attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
     try:
         return action(), None
     except InputError as error:
-        return None, str(error)
+        return None, memory_fault(error) or str(error)
     except (OSError, MemoryError, RuntimeError) as error:
         fault = memory_fault(error) or (file_fault(error) if isinstance(error, OSError) else None)
         if fault is None:

@@ -2,19 +2,35 @@
 
 import errno
 
-_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc")
-"""In the messages of torch, which has no exception of its own for the memory of the CPU."""
+from hpcauxvae.types import InputError
+
+_WORDS = ("allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc", "memory allocation")
+"""In the messages of torch, HDF5 and safetensors, which have no exception of their own for the memory of the CPU."""
+_ADVICE = {
+    "train": "a lower --batch-size, a higher --accumulate, --in-memory no or a smaller --network",
+    "evaluate": "--no-control",
+    "encode": "--no-image-scores",
+    "generate": "fewer images in a --sweep",
+    "sensitivity": "a lower --samples",
+}
+"""For each command, with what it needs less."""
+_advice: list[str] = []
+
+
+def advise_on(command: str) -> None:
+    """From now on the words of `memory_fault` name what to lower in this command."""
+    _advice[:] = [_ADVICE[command]] if command in _ADVICE else []
 
 
 def memory_fault(error: BaseException) -> str | None:
-    """One line that names what to lower, where an error says that memory ran out; None for any other error."""
-    text = str(error)
-    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    known |= isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if not known and not (isinstance(error, RuntimeError) and any(word in text for word in _WORDS)):
+    """One line, where memory ran out, by this error or by the one that an InputError was made of; else None."""
+    cause = error
+    while isinstance(cause, InputError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    known = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
+    known |= isinstance(cause, OSError) and cause.errno == errno.ENOMEM
+    in_words = isinstance(cause, OSError | RuntimeError) or type(cause).__name__ == "SafetensorError"
+    if not known and not (in_words and any(word in str(cause).lower() for word in _WORDS)):
         return None
-    said = text.splitlines()[0].strip() if text else "an allocation failed"
-    return (
-        f"out of memory ({said}); training needs less with a lower --batch-size, a higher --accumulate, --in-memory no "
-        "or a smaller --network; evaluate with a lower --images"
-    )
+    said = str(error).splitlines()[0].strip() if str(error) else "an allocation failed"
+    return f"out of memory ({said})" + "".join(f"; less is needed with {advice}" for advice in _advice)

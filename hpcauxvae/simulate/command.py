@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.simulate.config import MergeConfig, SimulateConfig, VerifyConfig
 from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import InputError
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case arguments:
                 return _simulate(arguments)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {memory_fault(error) or error}", file=sys.stderr)
     return 2
 
 

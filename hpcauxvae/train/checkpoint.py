@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hpcauxvae.runtime.files import followed, point, whole
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
 FORMAT_VERSION = 2
@@ -60,6 +61,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except (OSError, safetensors.SafetensorError) as error:
+        if memory_fault(error):  # nothing is known of the file
+            raise InputError(f"{path}: {error}") from error
         raise Damaged(f"{path}: damaged or not a checkpoint: {error}") from error
     if "format_version" not in header:
         raise Damaged(f"{path}: not a checkpoint of hpcauxvae: its header has no format_version")

@@ -1,6 +1,7 @@
 """Validation and codes in pieces of bytes: the same answer, and no more images at once than fit."""
 
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,23 @@ import torch
 from helpers.trainings import config
 from hpcauxvae import cli
 from hpcauxvae.data.hdf5 import open_set, write
-from hpcauxvae.evaluate import encode
+from hpcauxvae.evaluate import encode, reader
 from hpcauxvae.evaluate.command import EncodeConfig
 from hpcauxvae.models import networks
 from hpcauxvae.models.networks import images_at_once
+from hpcauxvae.runtime import memory
 from hpcauxvae.runtime.collectives import on_each_rank, start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.memory import memory_fault
+from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run
 from hpcauxvae.train.trainer import Trainer
 from hpcauxvae.types import Factor, InputError
 
 
 def pieces_of(count: int, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "_WORKING_BYTES", count * 4 * shape[1] * shape[2] * (shape[0] + 24))
+    quarter = 4 if shape[1] > 64 else 1  # is allowed for large images
+    monkeypatch.setattr(networks, "_WORKING_BYTES", quarter * count * 4 * shape[1] * shape[2] * (shape[0] + 24))
     assert images_at_once(shape, 4096) == count
 
 
@@ -120,15 +124,65 @@ class OutOfMemoryError(RuntimeError):
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
-def test_memory_that_is_not_there_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("within", [False, True])
+def test_memory_that_is_not_there_is_one_line(
+    error: Exception, within: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where whoever caught the error took it for one of the file."""
+    monkeypatch.setattr(memory, "_advice", [])
+
     def fails() -> int:
+        if within:
+            raise InputError(f"x.h5: cannot be read: {error}") from error
         raise error
 
     with pytest.raises(SystemExit) as ended:
         cli.run(fails)
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.count("\n") == 1
-    assert said.startswith("error: out of memory (") and "lower --batch-size" in said
+    assert said.startswith("error: out of memory (x.h5: cannot" if within else "error: out of memory (")
+    assert "less is needed" not in said
     with pytest.raises(InputError, match="out of memory"):
         on_each_rank(fails, start(find_world({}), "cpu"))
     assert memory_fault(RuntimeError("shapes do not match")) is None and memory_fault(OSError(errno.ENOENT, "")) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [("train", "a lower --batch-size,"), ("evaluate", "--no-control\n"), ("generate", "fewer images in a --sweep\n"),
+     ("sensitivity", "a lower --samples\n"), ("encode", "--no-image-scores\n")],
+)  # fmt: skip
+def test_the_advice_is_on_options_of_the_command(
+    command: str, advice: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(arguments: list[str]) -> int:
+        raise MemoryError
+
+    module, _, function = cli.COMMANDS[command][0].partition(":")
+    monkeypatch.setattr(f"{module}.{function or 'main'}", fails)
+    monkeypatch.setattr(memory, "_advice", [])
+    monkeypatch.setattr("sys.argv", ["hpcauxvae", command])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert f"(an allocation failed); less is needed with {advice}" in capsys.readouterr().err
+    monkeypatch.undo()
+    for option in re.findall(r"--(?:no-)?([a-z-]+)", advice):
+        with pytest.raises(SystemExit):
+            cli._dispatch([command, "--help"])
+        assert f"-{option}" in capsys.readouterr().out
+
+
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an older one nor a new reader takes its place."""
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(checkpoint.safetensors, "safe_open", fails)
+    with pytest.raises(InputError) as raised:
+        checkpoint.read(trained_run / checkpoint.LAST)
+    assert not isinstance(raised.value, checkpoint.Damaged) and memory_fault(raised.value)
+    with pytest.raises(InputError):
+        reader._load(torch.nn.Linear(1, 1), trained_run / checkpoint.LAST, {})  # type: ignore[arg-type]
