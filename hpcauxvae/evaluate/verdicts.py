@@ -131,7 +131,7 @@ def ceilings(block: Block) -> Iterator[str]:
         elif score["low"] <= ceiling:
             why_passed = f"chance, of {n} samples"
         else:
-            why_passed = "its latents know less of the other factors than chance would have it"
+            why_passed = "each of its latents correlates less with the other factors than chance alone would give"
         yield f"LDS is {score['value'] / ceiling:.2f} of its ceiling: {why_passed}; the correlations r tell more"
     if ceiling < CEILING_LOW:
         by_chance = 1 / (1 + (block["latents"]["of"] - 1) * np.sqrt(2 / (np.pi * n)))

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.intervals import Array, Correlations
+from hpcauxvae.metrics.objects import in_order
 from hpcauxvae.types import InputError, Kind
 
 DRAWS = 20
 """Draws of z over which a score on sampled z is averaged."""
 GROUPS = 100
-"""Groups of the jackknife."""
+"""Groups of the jackknife: their sums cost next to nothing, and with so many the covariance of a whole table of
+correlations is known."""
 FEWEST = 4
 """Samples without which nothing can be scored."""
 OFF = 0.1
@@ -32,7 +34,8 @@ POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
 
 @dataclass(frozen=True, kw_only=True)
 class Codes:
-    """Posteriors N(mean, exp(logvar)) of N samples beside their factors; rows are put in random order.
+    """Posteriors N(mean, exp(logvar)) of N samples beside their factors; rows are put in random order, those of an
+    object (objects.py) one after the other.
 
     Factors are NaN where not measured: each correlation then uses the samples in which its factor is. Raises InputError
     where shapes do not match, a value is not finite, or fewer than 4 samples are there.
@@ -51,10 +54,15 @@ class Codes:
     aux_kinds: Sequence[Kind] = ()
     """Of the auxiliary factors, see types.Factor; all continuous where not given. SAP grades a categorical factor by a
     classifier."""
+    object_N: NDArray | None = None
+    """Number of the object that each sample shows; every sample shows its own where not given."""
 
     def __post_init__(self) -> None:
         self._check()
         order = np.random.default_rng(self.seed).permutation(len(self.mean_NZ))
+        if self.object_N is not None:
+            order = order[in_order(self.object_N[order])]
+            object.__setattr__(self, "object_N", self.object_N[order])
         for field in ("mean_NZ", "logvar_NZ", "aux_ND", "hidden_NH"):
             values = getattr(self, field)[order]
             floating = np.issubdtype(values.dtype, np.floating)
@@ -69,6 +77,8 @@ class Codes:
                 raise InputError(f"codes: {field} has shape {getattr(self, field).shape}, expected {shape}")
         if len(self.aux_kinds) not in (0, d):
             raise InputError(f"codes: {len(self.aux_kinds)} kinds for {d} auxiliary factors; allowed: none, or {d}")
+        if self.object_N is not None and self.object_N.shape != (n,):
+            raise InputError(f"codes: object_N has shape {self.object_N.shape}, expected {(n,)}")
         if n < FEWEST:
             raise InputError(f"codes: {n} samples, at least {FEWEST} are needed for a score")
         if not 1 <= d <= latents:
@@ -84,6 +94,14 @@ class Codes:
                 measured = np.count_nonzero(~np.isnan(column))
                 if measured < FEWEST:
                     raise InputError(f"codes: factor {name} is measured in {measured} samples, not in {FEWEST} or more")
+
+    def objects(self, rows: NDArray) -> NDArray[np.int64]:
+        """The object of each of these rows, rising from 0. Where they are fewer than 4, each row counts for itself."""
+        if self.object_N is None:
+            return np.arange(len(rows))
+        number_N = self.object_N[rows]
+        number_N = np.cumsum(np.append(False, number_N[1:] != number_N[:-1]))
+        return number_N if number_N[-1] + 1 >= FEWEST else np.arange(len(rows))
 
     @cached_property
     def off_Z(self) -> NDArray[np.bool_]:
@@ -136,6 +154,13 @@ def correlated(codes: Codes) -> list[dict[str, Any]]:
         for j, other in enumerate(codes.aux_names[i + 1 :])
     ]
     return sorted(pairs, key=lambda pair: -abs(pair["r"]))
+
+
+def columns_of(u_N: NDArray, kind: Kind) -> Array:
+    """A factor in [0, 1] as columns (N, T) in which equal values are near: cosine and sine of a periodic one."""
+    if kind == "periodic":
+        return np.stack([np.cos(2 * np.pi * u_N), np.sin(2 * np.pi * u_N)], 1) / 2
+    return np.asarray(u_N[:, None], np.float64)
 
 
 def correlate(factors_NF: NDArray, draws_of_codes_NZ: Iterable[NDArray]) -> Correlations:

@@ -13,6 +13,7 @@ LARGEST = 4000
 """Samples beyond this are not used: they would cost more than they tell."""
 TREES = 20
 GROUPS = 10
+"""Fewer than of other scores: each costs a forest for each factor."""
 
 
 def dci(codes: Codes) -> dict[str, Score]:
@@ -22,9 +23,14 @@ def dci(codes: Codes) -> dict[str, Score]:
     Each is 1 less the entropy of the shares of importance, in units of its maximum; latents count by their importance.
     `informativeness`: R^2 of the factors on samples that were not fitted, mean over factors.
     """
-    fewest = int(np.count_nonzero(~np.isnan(codes.aux_ND), 0).min())
-    groups = min(GROUPS, fewest // 2)  # all factors have the same number, of at least two samples each
-    fits = [_fit(codes.live_NZ, column, groups, codes.seed) for column in codes.aux_ND.T]
+    rows = [np.flatnonzero(~np.isnan(column))[:LARGEST] for column in codes.aux_ND.T]
+    shown = [codes.objects(of_factor) for of_factor in rows]
+    fewest = min(int(number_N[-1]) + 1 for number_N in shown)
+    groups = min(GROUPS, fewest // 2)  # all factors have the same number, of at least two objects each
+    fits = [
+        _fit(codes.live_NZ[row_N], column[row_N], number_N * groups // (number_N[-1] + 1), codes.seed)
+        for column, row_N, number_N in zip(codes.aux_ND.T, rows, shown, strict=True)
+    ]
     importance_GDZ = np.stack([importance for importance, _ in fits], 1)
     explained_G = np.stack([explained for _, explained in fits], 1).mean(1)
     share_GZ = importance_GDZ.sum(1) / np.maximum(importance_GDZ.sum((1, 2))[:, None], 1e-300)
@@ -38,20 +44,18 @@ def dci(codes: Codes) -> dict[str, Score]:
     }
 
 
-def _fit(mean_NZ: NDArray, target_N: NDArray, groups: int, seed: int) -> tuple[Array, Array]:
-    """For each group left out of the samples with a value: the importances (G, Z) and R^2 on that group (G,)."""
+def _fit(mean_NZ: NDArray, target_N: NDArray, group_N: NDArray, seed: int) -> tuple[Array, Array]:
+    """For each group left out, 0 to G - 1: the importances (G, Z) and R^2 on that group (G,)."""
     from sklearn.ensemble import ExtraTreesRegressor  # half a second, which training does without
 
-    rows = np.flatnonzero(~np.isnan(target_N))[:LARGEST]
-    group = np.arange(len(rows)) * groups // len(rows)
     importances, explained = [], []
-    for left_out in range(groups):
-        fitted, held = rows[group != left_out], rows[group == left_out]
+    for left_out in range(group_N[-1] + 1):
+        fitted, held = group_N != left_out, group_N == left_out
         forest = ExtraTreesRegressor(TREES, min_samples_leaf=3, random_state=seed, n_jobs=1)
         forest.fit(mean_NZ[fitted], target_N[fitted])
         importances.append(forest.feature_importances_)
         error = np.square(target_N[held] - forest.predict(mean_NZ[held])).mean()
-        explained.append(1 - error / (np.var(target_N[rows]) or 1))
+        explained.append(1 - error / (np.var(target_N) or 1))
     return np.stack(importances), np.array(explained)
 
 

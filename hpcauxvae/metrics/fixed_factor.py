@@ -59,13 +59,15 @@ def _of_parts(codes: Codes, accuracy: Accuracy) -> Score:
         return Score(value=chance, low=chance, high=chance, n=n)
     relative_NZ = codes.mean_NZ[:, alive_Z] / codes.mean_NZ[:, alive_Z].std(0, dtype=np.float64)
     found = []
-    parts = min(PARTS, n // 2)
+    object_N = codes.objects(np.arange(n))
+    parts = min(PARTS, int(object_N[-1] + 1) // 2)
     for part in range(parts):
         rng = np.random.default_rng([codes.seed, part])
-        aux_ND = codes.aux_ND[part::parts]
+        rows = np.flatnonzero(object_N % parts == part)
+        aux_ND = codes.aux_ND[rows]
         known_D = np.count_nonzero(~np.isnan(aux_ND), 0) >= 2
         if np.count_nonzero(known_D) >= min(2, d):
-            found.append(accuracy(relative_NZ[part::parts], aux_ND[:, known_D], rng))
+            found.append(accuracy(relative_NZ[rows], aux_ND[:, known_D], rng))
     if len(found) < 2:
         return Score(value=found[0] if found else chance, low=0.0, high=1.0, n=n)
     return parts_score(np.array(found), n, (0, 1))

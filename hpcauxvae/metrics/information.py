@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Score, jackknife_score
+from hpcauxvae.metrics.intervals import GROUPS, Array, Score, jackknife_score
 
 BINS = 20
 """Bins of equal width from the smallest to the largest value, as in Locatello et al. (2019); a factor of at most so
 many different values has a bin for each."""
-GROUPS = 20
 
 
 def mig(codes: Codes) -> Score:

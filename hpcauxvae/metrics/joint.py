@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.metrics.codes import Codes
+from hpcauxvae.metrics.codes import Codes, columns_of
 from hpcauxvae.metrics.intervals import Array, Score, correlation_score, ratio_score
-from hpcauxvae.types import Kind
+from hpcauxvae.metrics.objects import Numbers, mixed
 
 LARGEST = 6000
 """Samples that the trees see at most."""
@@ -23,9 +23,9 @@ def joint(codes: Codes) -> dict[str, dict[str, Any]]:
 
     `means`: from posterior means, latents that are off left out. `samples`: from one draw of z. `chance`: the same of
     the factor in another order, a little below 0, because trees fit noise. Each sample is predicted by trees that were
-    fitted to the others (Friedman 2001, as scikit-learn's HistGradientBoostingRegressor). `single`: the residual latent
-    whose mean correlates most, counted from 1, and its signed correlation. The intervals hold for the fitted trees. A
-    periodic factor is told by cosine and sine, a categorical one by the number of its class.
+    fitted to other objects (Friedman 2001, as scikit-learn's HistGradientBoostingRegressor). `single`: the residual
+    latent whose mean correlates most, counted from 1, and its signed correlation. The intervals hold for the fitted
+    trees. A periodic factor is told by cosine and sine, a categorical one by the number of its class.
     """
     d, latents = codes.aux_ND.shape[1], codes.mean_NZ.shape[1]
     if d == latents:
@@ -38,31 +38,28 @@ def joint(codes: Codes) -> dict[str, dict[str, Any]]:
     for j, (name, kind) in enumerate(zip(codes.aux_names, kinds, strict=True)):
         rows = np.flatnonzero(~np.isnan(codes.aux_ND[:, j]))[:LARGEST]
         target_NT = columns_of(codes.aux_ND[rows, j], kind)
-        mixed = rng.permutation(len(rows))
+        shown_N = codes.objects(rows)
+        order = mixed(shown_N, rng)
         found[name] = {
-            "means": explained(target_NT, mean_NR[rows], codes.seed),
-            "samples": explained(target_NT, z_NR[rows], codes.seed),
-            "chance": explained(target_NT[mixed], z_NR[rows], codes.seed),
+            "means": explained(target_NT, mean_NR[rows], shown_N, codes.seed),
+            "samples": explained(target_NT, z_NR[rows], shown_N, codes.seed),
+            "chance": explained(target_NT[order], z_NR[rows], shown_N, codes.seed),
             "single": _single(codes, j),
         }
     return found
 
 
-def columns_of(u_N: NDArray, kind: Kind) -> Array:
-    """A factor in [0, 1] as columns (N, T) in which equal values are near: cosine and sine of a periodic one."""
-    if kind == "periodic":
-        return np.stack([np.cos(2 * np.pi * u_N), np.sin(2 * np.pi * u_N)], 1) / 2
-    return np.asarray(u_N[:, None], np.float64)
+def explained(target_NT: Array, features_NF: NDArray, object_N: Numbers, seed: int) -> Score:
+    """R^2 of all columns of the target on objects that the trees did not see; 0 where there are no features.
 
-
-def explained(target_NT: Array, features_NF: NDArray, seed: int) -> Score:
-    """R^2 of all columns of the target on samples that the trees did not see; 0 where there are no features."""
+    object_N: numbers from 0, a sample's object in the last row the largest.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor  # half a second, which training does without
 
     n = len(target_NT)
-    if features_NF.shape[1] == 0 or n < 2 * FOLDS:
+    if features_NF.shape[1] == 0 or object_N[-1] + 1 < 2 * FOLDS:
         return Score(value=0.0, low=0.0, high=0.0, n=n)
-    fold_N = np.arange(n) % FOLDS
+    fold_N = object_N % FOLDS
     error_N, spread_N = np.zeros(n), np.square(target_NT - target_NT.mean(0)).sum(1)
     for fold in range(FOLDS):
         out = fold_N == fold
@@ -70,7 +67,7 @@ def explained(target_NT: Array, features_NF: NDArray, seed: int) -> Score:
             trees = HistGradientBoostingRegressor(max_iter=60, early_stopping=False, random_state=seed)
             trees.fit(features_NF[~out], target_N[~out])
             error_N[out] += np.square(target_N[out] - trees.predict(features_NF[out]))
-    return ratio_score(spread_N - error_N, spread_N)
+    return ratio_score(spread_N - error_N, spread_N, object_N)
 
 
 def _single(codes: Codes, j: int) -> dict[str, Any]:

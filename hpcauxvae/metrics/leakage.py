@@ -10,7 +10,7 @@ from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.intervals import Array, Score, ratio_score
 
 LARGEST = 8000
-"""Samples used at most; the first half of them to fit, the other to test."""
+"""Samples used at most; the first half of their objects to fit, the other to test."""
 
 
 def leakage(codes: Codes) -> dict[str, dict[str, Score]]:
@@ -24,16 +24,19 @@ def leakage(codes: Codes) -> dict[str, dict[str, Score]]:
     d = codes.aux_ND.shape[1]
     beyond = np.concatenate([codes.aux_ND, codes.mean_NZ[:, :d] - codes.aux_ND], 1)
     hidden = zip(codes.hidden_names, codes.hidden_NH.T, strict=True)
-    return {"hidden_from_aux": {name: _gain(column, beyond, codes.aux_ND, codes.seed) for name, column in hidden}}
+    return {"hidden_from_aux": {name: _gain(codes, column, beyond) for name, column in hidden}}
 
 
-def _gain(target_N: NDArray, features_NF: NDArray, baseline_NF: NDArray, seed: int) -> Score:
-    """R^2 of the target from the features less that from the baseline."""
+def _gain(codes: Codes, target_N: NDArray, features_NF: NDArray) -> Score:
+    """R^2 of the target from the features less that from the auxiliary factors."""
     rows = np.flatnonzero(~np.isnan(target_N))[:LARGEST]
-    fit, test = np.split(rows, [len(rows) // 2])
+    half, shown_N = len(rows) // 2, codes.objects(rows)
+    half = int(np.searchsorted(shown_N, shown_N[half])) or half  # no object on both sides
+    fit, test = np.split(rows, [half])
     spread = (target_N[test] - target_N[test].mean(dtype=np.float64)) ** 2
-    before = _squared_errors(target_N, baseline_NF, fit, test, seed)
-    return ratio_score(before - _squared_errors(target_N, features_NF, fit, test, seed), spread)
+    before = _squared_errors(target_N, codes.aux_ND, fit, test, codes.seed)
+    after = _squared_errors(target_N, features_NF, fit, test, codes.seed)
+    return ratio_score(before - after, spread, shown_N[half:] - shown_N[half])
 
 
 def _squared_errors(target_N: NDArray, features_NF: NDArray, fit: NDArray, test: NDArray, seed: int) -> Array:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.metrics.codes import columns_of
 from hpcauxvae.metrics.intervals import Array
-from hpcauxvae.metrics.joint import columns_of
 from hpcauxvae.types import Kind
 
 

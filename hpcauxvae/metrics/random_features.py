@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Score, jackknife_score
-from hpcauxvae.metrics.joint import columns_of
+from hpcauxvae.metrics.codes import Codes, columns_of
+from hpcauxvae.metrics.intervals import GROUPS, Array, Score, jackknife_score
+from hpcauxvae.metrics.objects import Numbers, mixed
 
 LARGEST = 32_768
 """Samples used at most: the floor falls with their number."""
@@ -19,9 +19,8 @@ PART = 64
 """Features that are computed at once."""
 WAVES = 8
 """Random waves among the functions of the factors."""
-GROUPS = 20
 ORDERS = 20
-"""Other orders of the samples, which tell what chance gives."""
+"""Other orders of the objects, which tell what chance gives."""
 
 
 def random_features(codes: Codes) -> dict[str, Any]:
@@ -32,12 +31,15 @@ def random_features(codes: Codes) -> dict[str, Any]:
     forms, so that no noise is drawn. The functions of the factors, of unit scale: each of them, the products of each
     two, and `WAVES` cosines of all. n pairs that know nothing of each other have a mean squared correlation of
     A / (n - 1), A the share of a feature's variance that its mean over the posterior has. `floor`: what codes that know
-    nothing stay below in 19 of 20 cases, from the samples in other orders. Nothing without residual latents, or where
-    no two samples have all factors.
+    nothing stay below in 19 of 20 cases, from the objects in other orders; these also tell what sampling adds where
+    objects have several samples. Nothing without residual latents, or where fewer than 40 objects have all factors.
     """
     d = codes.aux_ND.shape[1]
     rows = np.flatnonzero(~np.isnan(codes.aux_ND).any(1))[:LARGEST]
-    if codes.mean_NZ.shape[1] == d or len(rows) < 2 * GROUPS:
+    if codes.mean_NZ.shape[1] == d or len(rows) == 0:
+        return {}
+    shown_N = codes.objects(rows)
+    if shown_N[-1] + 1 < 2 * GROUPS:
         return {}
     rng = np.random.default_rng([codes.seed, 4])
     of_factors_NP = _functions(codes, rows, rng)
@@ -45,7 +47,7 @@ def random_features(codes: Codes) -> dict[str, Any]:
     scale_R = np.sqrt(mean_NR.var(0) + variance_NR.mean(0))
     scale_R = np.where(scale_R > 0, scale_R, 1)
     mean_NR, variance_NR = (mean_NR - mean_NR.mean(0)) / scale_R, variance_NR / scale_R**2
-    orders = [rng.permutation(len(rows)) for _ in range(ORDERS)]
+    orders = [mixed(shown_N, rng) for _ in range(ORDERS)]
     squares = np.zeros(1 + GROUPS + ORDERS)  # of all samples, of all but a group, of all in another order
     for _ in range(FEATURES // PART):
         w_RM = rng.standard_normal((mean_NR.shape[1], PART))
@@ -54,7 +56,9 @@ def random_features(codes: Codes) -> dict[str, Any]:
         width_NM = variance_NR @ w_RM**2
         feature_NM = np.cos(phase_NM) * np.exp(-width_NM / 2)
         within_NM = (1 + np.cos(2 * phase_NM) * np.exp(-2 * width_NM)) / 2 - feature_NM**2
-        squares += PART / FEATURES * _squares(of_factors_NP, feature_NM, within_NM, orders)
+        squares += PART / FEATURES * _squares(of_factors_NP, feature_NM, within_NM, shown_N, orders)
+    if shown_N[-1] + 1 < len(rows):
+        squares -= squares[1 + GROUPS :].mean()
     whole, others, shuffled = squares[0], squares[1 : 1 + GROUPS], squares[1 + GROUPS :]
     found = jackknife_score(float(whole), others, len(rows), (-np.inf, np.inf))
     value, low, high = (float(np.sqrt(max(end, 0))) for end in (found["value"], found["low"], found["high"]))
@@ -80,10 +84,12 @@ def _unit(values_NP: Array) -> Array:
     return np.asarray((values_NP - values_NP.mean(0))[:, varies] / deviation_P[varies])
 
 
-def _squares(of_factors_NP: Array, feature_NM: Array, within_NM: Array, orders: list[NDArray]) -> Array:
+def _squares(
+    of_factors_NP: Array, feature_NM: Array, within_NM: Array, shown_N: Numbers, orders: list[Numbers]
+) -> Array:
     """Mean over all pairs of r^2 - A / (n - 1): of all samples, without each group, and of each order."""
     n = len(feature_NM)
-    edges = np.arange(GROUPS) * n // GROUPS
+    edges = np.searchsorted(shown_N, np.arange(GROUPS) * (shown_N[-1] + 1) // GROUPS)
     sums = [
         np.add.reduceat(values, edges)
         for values in (of_factors_NP, of_factors_NP**2, feature_NM, feature_NM**2, within_NM)
@@ -95,7 +101,11 @@ def _squares(of_factors_NP: Array, feature_NM: Array, within_NM: Array, orders: 
     found = [_mean_square(n, *whole)]
     found += [_mean_square(n - counts[g], *(w - s[g] for w, s in zip(whole, sums, strict=True))) for g in range(GROUPS)]
     f, ff, e, ee, within, _ = whole
-    found += [_mean_square(n, f, ff, e, ee, within, of_factors_NP[order].T @ feature_NM) for order in orders]
+    for order in orders:
+        other_NP = of_factors_NP[order]
+        if shown_N[-1] + 1 < n:  # some rows come more often, others not at all
+            f, ff = other_NP.sum(0), np.square(other_NP).sum(0)
+        found.append(_mean_square(n, f, ff, e, ee, within, other_NP.T @ feature_NM))
     return np.array(found)
 
 

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Score, jackknife_score
+from hpcauxvae.metrics.intervals import GROUPS, Array, Score, jackknife_score
 from hpcauxvae.types import Factor
-
-GROUPS = 20
-"""Groups of the jackknife."""
 
 
 def readings(codes: Codes, factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:

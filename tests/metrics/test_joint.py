@@ -43,7 +43,7 @@ def test_a_latent_that_follows_a_product_of_factors_is_found_by_random_features(
     """Trees on single factors see nothing: who knows one factor learns the other's side."""
     u, z = drawn(1)
     z[:, 2] = np.sign((u[:, 0] - 0.5) * (u[:, 1] - 0.5)) + 0.3 * z[:, 2]
-    assert explained(u[:, :1], z, 0)["value"] < 0.02
+    assert explained(u[:, :1], z, np.arange(N), 0)["value"] < 0.02
     found = random_features(codes(u, z))
     assert found["rms"]["low"] > 5 * found["floor"]
 
@@ -89,6 +89,6 @@ def test_intervals_hold_the_share_that_is_told() -> None:
     """Half of the target's variance, on samples that the trees did not see."""
     rng = np.random.default_rng(7)
     z = rng.choice([-1.0, 1.0], (N, 1))
-    score = explained(z + rng.standard_normal((N, 1)), z, 0)
+    score = explained(z + rng.standard_normal((N, 1)), z, np.arange(N), 0)
     assert score["low"] < 0.5 < score["high"]
     assert score["high"] - score["low"] < 0.06
