@@ -31,10 +31,12 @@ class Pixels(NamedTuple):
     """64 bits of a hash of its pixels: the same for the same image."""
 
 
-def look_at(images: Any, rows: range | None = None, mark: Callable[[], None] = lambda: None) -> Pixels:
+def look_at(
+    images: Any, rows: range | NDArray[np.int64] | None = None, mark: Callable[[], None] = lambda: None
+) -> Pixels:
     """Reads these images (all if not given) in pieces of bytes and calls `mark` after each.
 
-    images: (N, C, H, W), an array or StoredImages; rows: neighbours, in their order.
+    images: (N, C, H, W), an array or StoredImages; rows: neighbours, or an index in any order.
     """
     found: list[tuple[NDArray, ...]] = []
     for piece, read in in_pieces(images, rows):

@@ -16,7 +16,7 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
-from hpcauxvae.data.pixels import beyond, images_in, look_at
+from hpcauxvae.data.pixels import beyond, look_at
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -39,7 +39,6 @@ from hpcauxvae.types import InputError
 
 _SHOWN = 8
 _TRAVERSAL_STEPS = 9
-_PIECE_BYTES = 32 << 20
 
 
 class Later:
@@ -199,7 +198,7 @@ class Evaluator:
             hidden_names=[factors[c].name for c in hidden],
             seed=self.config.seed,
             aux_kinds=[factors[c].kind for c in aux],
-            object_N=objects(scored.data.values[scored.index_N], _digests(scored.data.images, scored.index_N)),
+            object_N=objects(scored.data.values[scored.index_N], look_at(scored.data.images, scored.index_N).digest),
         )
 
     @cached_property
@@ -288,13 +287,6 @@ def _beside_plain(block: dict[str, Any]) -> str:
     """`SSIM 0.979 (mean image 0.602, PCA 0.934)`"""
     plain = (f"{words} {block['baselines'][key]['ssim']['value']:.3f}" for key, words in PLAIN.items())
     return f"SSIM {block['images']['ssim']['value']:.3f} ({', '.join(plain)})"
-
-
-def _digests(images: Any, index_N: np.ndarray) -> np.ndarray:
-    """Of the pixels of these images (data/pixels.py), read in pieces."""
-    step = images_in(_PIECE_BYTES, images.shape[1:])
-    pieces = (index_N[start : start + step] for start in range(0, len(index_N), step))
-    return np.concatenate([look_at(images[piece]).digest for piece in pieces])
 
 
 def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:

@@ -215,7 +215,8 @@ def block(value: float, ceiling: float, n: int, r: float) -> dict[str, Any]:
     [
         (block(0.70, 0.53, 4000, 0.85), ["LDS is 1.32 of its ceiling: length and width correlate by 0.85, which ",
                                          "a perfect code has an LDS of 0.53 only: length and width correlate by 0.85"]),
-        (block(0.90, 0.87, 400, 0.01), ["LDS is 1.03 of its ceiling: each of its latents correlates less with the other factors than chance "]),
+        (block(0.90, 0.87, 400, 0.01), ["LDS is 1.03 of its ceiling: each of its latents correlates less with the "
+                                        "other factors than chance "]),
         (block(0.90, 0.88, 400, 0.01), ["LDS is 1.02 of its ceiling: chance, of 400 samples"]),
         (block(0.60, 0.65, 12, 0.1), ["a perfect code has an LDS of 0.65 only: 12 samples have chance correlations"]),
         (block(0.95, 0.96, 4000, 0.85), []),
