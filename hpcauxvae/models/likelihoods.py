@@ -1,7 +1,7 @@
 """The scale of images, and the reconstruction and KL terms that the models share: values of a pixel to nats."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -109,12 +109,6 @@ class ImageScale(nn.Module):
     @staticmethod
     def _root(counts: Tensor) -> Tensor:
         return 2 * ((counts + 3 / 8).sqrt() - math.sqrt(3 / 8))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A checkpoint that does not say so was made without limits, of images that were taken for counts."""
-        for name, buffer in self.named_buffers():
-            state_dict.setdefault(prefix + name, buffer)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def gaussian_nll(target: Tensor, mean: Tensor, sigma: float) -> Tensor:

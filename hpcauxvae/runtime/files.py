@@ -104,17 +104,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def point(link: Path, target: Path) -> None:
-    """Lets a link name a target, relative to the link's folder, in one step. Raises OSError.
+    """Lets a link name a target that is there, relative to the link's folder, as `whole` replaces a file.
 
     On a file system without symbolic links it is a file, which `followed` reads.
     """
-    part, name = link.with_name(f".{link.name}.part"), target.relative_to(link.parent)
-    part.unlink(missing_ok=True)
-    try:
-        part.symlink_to(name)
-    except OSError:  # as many errors as file systems
-        part.write_bytes(_POINTER + os.fsencode(name))
-    part.rename(link)
+    name = target.relative_to(link.parent)
+    with whole(link) as part:
+        part.unlink(missing_ok=True)  # left by a kill, it may name a file that is not to be written over
+        try:
+            part.symlink_to(name)
+        except OSError as error:  # as many errors as file systems
+            if error.errno in _OF_THE_DISK:
+                raise
+            part.write_bytes(_POINTER + os.fsencode(name))
 
 
 def followed(link: Path) -> Path:

@@ -1,20 +1,21 @@
 """Keeps a second run out of a folder."""
 
 import contextlib
-import fcntl
+import errno
+import hashlib
 import json
 import os
+import shutil
 import socket
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcauxvae.runtime.files import file_fault
+from hpcauxvae.runtime.files import file_fault, sync
 from hpcauxvae.runtime.launchers import find_job
 from hpcauxvae.types import InputError
 
-_PATIENCE_S = 5.0  # a folder is taken in milliseconds
+_OWNER = "owner"
+"""The file in a claim, which is a folder: only a folder with something in it cannot be renamed over."""
 
 
 class RunLock:
@@ -45,46 +46,52 @@ class RunLock:
             raise InputError(f"{self.path.parent}: cannot be the folder of a run ({why})") from error
 
     def _take(self) -> None:
-        own = self.path.with_name(f".lock.{self.owner['host']}.{self.owner['pid']}")
+        """Writes the lock under a claim on the place of whoever held it: no other process can have the same claim."""
+        claim = self.path.with_name(f".lock.{self.owner['host']}.{self.owner['pid']}")
+        passed = []
         try:
-            own.write_text(json.dumps(self.owner))
-            with _one_at_a_time(self.path.parent):
-                holder = self._holder()
-                if not self._is_gone(holder):
-                    raise InputError(
-                        f"{self.path.parent}: in use by process {holder.get('pid')} on {holder.get('host')} "
-                        f"(job {holder.get('job')}); choose another folder, or remove {self.path} if it is dead"
-                    )
-                self.path.unlink(missing_ok=True)
-                self._create(own)
-        except FileExistsError:  # only where flock is of a host alone
-            raise InputError(f"{self.path.parent}: another run took the folder just now; choose another") from None
-        finally:
-            own.unlink(missing_ok=True)
-
-    def _create(self, own: Path) -> None:
-        """Whole or not there, and never over another's. Raises FileExistsError."""
-        try:
-            os.link(own, self.path)
-        except FileExistsError:
+            claim.mkdir(exist_ok=True)
+            (claim / _OWNER).write_text(json.dumps(self.owner))
+            sync(claim / _OWNER)
+            at = self.path
+            while True:
+                holder = _owner(at)
+                self._refuse(at, holder)
+                passed.append((at, holder))
+                place = self.path.with_name(f".lock.after.{_digest(holder)}")
+                if _moved(claim, place):
+                    claim = place
+                    break
+                at = place / _OWNER  # of a process that is gone, it is claimed in turn
+            if any(_owner(path) != holder for path, holder in passed):
+                raise InputError(f"{self.path.parent}: another run took the folder just now; choose another")
+            (claim / _OWNER).rename(self.path)
+        except BaseException:
+            shutil.rmtree(claim, ignore_errors=True)
             raise
-        except OSError:  # the file system has no hard links
-            with open(self.path, "x") as file:
-                json.dump(self.owner, file)
+        with contextlib.suppress(OSError):  # a process that came too late may be in it
+            claim.rmdir()
+        for old, _ in passed[1:]:
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+    def _refuse(self, path: Path, holder: dict[str, Any]) -> None:
+        if not holder and path != self.path:
+            raise InputError(
+                f"{self.path.parent}: another run takes the folder just now; choose another, or remove {path.parent} "
+                "if none is there"
+            )
+        if not self._is_gone(holder):
+            raise InputError(
+                f"{self.path.parent}: in use by process {holder.get('pid')} on {holder.get('host')} "
+                f"(job {holder.get('job')}); choose another folder, or remove {path} if it is dead"
+            )
 
     def release(self) -> None:
         """Frees the folder, if this process holds it; a folder without anything else goes too."""
         with contextlib.suppress(OSError):  # it may be gone, and why it is, is said elsewhere
-            if self._holder() == self.owner:
+            if _owner(self.path) == self.owner:
                 self.path.unlink(missing_ok=True)
                 self.path.parent.rmdir()
-
-    def _holder(self) -> dict[str, Any]:
-        """Who is inside; {} where nobody is, or where a crash of the machine left an empty file."""
-        try:
-            return json.loads(self.path.read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
 
     def _is_gone(self, holder: dict[str, Any]) -> bool:
         if not holder:
@@ -101,7 +108,7 @@ class RunLock:
 def held_elsewhere(folder: Path) -> bool:
     """Whether the lock of a folder names a process of another host, of which nobody here can say whether it lives."""
     lock = RunLock(folder)
-    return lock._holder().get("host", lock.owner["host"]) != lock.owner["host"]
+    return _owner(lock.path).get("host", lock.owner["host"]) != lock.owner["host"]
 
 
 def _start_time(pid: int) -> int | None:
@@ -121,36 +128,24 @@ def _start_time(pid: int) -> int | None:
     return 0
 
 
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Two processes that find a dead holder must not both take its place. A crash frees flock by itself."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _owner(path: Path) -> dict[str, Any]:
+    """Who is inside, or claims to be next; {} where nobody is, or where a crash of the machine left an empty file."""
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # some cluster file systems have none
-            with _alone(folder / ".lock.taking"):
-                yield
-        else:
-            yield
-    finally:
-        os.close(descriptor)
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Exclusive creation of a file in place of flock; one that a kill left there goes after a while."""
-    began = time.monotonic()
-    while True:
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            if time.monotonic() - began > _PATIENCE_S:
-                path.unlink(missing_ok=True)
-                began = time.monotonic()
-            time.sleep(0.02)
+def _digest(owner: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(owner, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _moved(folder: Path, to: Path) -> bool:
+    """Renames a folder with a file in it; False where one is there already. In one step on any file system."""
     try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+        folder.rename(to)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True

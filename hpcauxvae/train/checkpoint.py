@@ -6,6 +6,7 @@ Reading it never unpickles. It is written under a temporary name, synced and ren
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from hpcauxvae.runtime.files import followed, point, whole
 from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LAST = "last.safetensors"
 BEST = "best.safetensors"
 FOLDER = "checkpoints"
@@ -66,14 +67,26 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise Damaged(f"{path}: damaged or not a checkpoint: {error}") from error
     if "format_version" not in header:
         raise Damaged(f"{path}: not a checkpoint of hpcauxvae: its header has no format_version")
-    if header["format_version"] != str(FORMAT_VERSION):
+    if header["format_version"] not in (str(FORMAT_VERSION), "2"):
         raise InputError(
             f"{path}: format_version {header['format_version']}; allowed: {FORMAT_VERSION}, that of this version of "
-            "hpcauxvae"
+            "hpcauxvae, and 2"
         )
     if header.get("sha256") != _checksum(tensors, header.get("state", "")):
         raise Damaged(f"{path}: checksum does not match: the file was edited or damaged")
-    return tensors, json.loads(header["state"])
+    state = json.loads(header["state"])
+    if header["format_version"] == "2" and "config" in state:  # of a run
+        _complete(tensors, state)
+    return tensors, state
+
+
+def _complete(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Adds what format 2 left out: one cycle, no limits of pixels, and under `anscombe` images that are counts."""
+    state.setdefault("cycles", [state["config"]["epochs"]])
+    counts = state["config"]["resolved_objective"]["scale"] == "anscombe"
+    tensors.setdefault("model.scale.limits", torch.tensor([0 if counts else -math.inf, math.inf]))
+    if counts:
+        tensors.setdefault("model.scale.counts", torch.tensor(True))
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:

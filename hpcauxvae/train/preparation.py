@@ -60,8 +60,8 @@ def prepare(
 
 
 _TAKEN = {
-    "periodic": "both ends, which are the same, lie farthest apart there; its cosine and sine, as two factors, do not",
-    "categorical": "as if its classes stood in this order; factors of 0 and 1, for each class but the last, have none",
+    "periodic": "its two ends mean the same but lie farthest apart; give its cosine and sine as two factors instead",
+    "categorical": "as if its classes had an order; give a factor of 0 and 1 for each class but the last instead",
 }
 
 

@@ -258,11 +258,11 @@ class Trainer:
         self.model.eval()
         totals: dict[str, float] = {}
         parts: list[tuple[Tensor, ...]] = []
-        at_once = images_at_once(self.model.image_shape, _VALIDATION_BATCH)
-        whole = self.model.overrides("forward")
+        at_once = images_at_once(self.model.image_shape, _VALIDATION_BATCH)  # on each rank
+        whole = self.model.overrides("forward")  # then the loss depends on the piece, which ranks must not change
         for index_B in self.validation_index.split(at_once if whole else _VALIDATION_BATCH):
             pieces: list[_Piece] = []
-            for index_P in index_B.split(at_once):
+            for index_P in index_B.split(at_once * self.world.world_size):
                 if stop():
                     return None
                 terms, piece = self._validate_piece(index_P)
@@ -356,7 +356,7 @@ class Trainer:
         for name, value in self.config.decisive().items():
             if name != "epochs" and saved.get(name) != value:
                 raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")
-        self.cycles = longer(path, state.get("cycles", [saved["epochs"]]), state["epoch"], self.config.epochs)
+        self.cycles = longer(path, state["cycles"], state["epoch"], self.config)
         if state["fingerprint"] != self.about["fingerprint"]:
             raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
         weights = {f"model.{name}": name for name in self.model.state_dict()}

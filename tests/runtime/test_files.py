@@ -107,7 +107,7 @@ def test_a_link_names_the_old_target_until_it_names_the_new(tmp_path: Path, monk
     for name in ("1", "2"):
         (tmp_path / "there").mkdir(exist_ok=True)
         (tmp_path / "there" / name).write_text(name)
-    (tmp_path / ".last.part").symlink_to("nowhere")  # left by a kill
+    (tmp_path / f".last.{os.getpid()}.part").symlink_to("there/2")  # left by a kill
     point(tmp_path / "last", tmp_path / "there" / "1")
     moved = []
     rename = Path.rename
@@ -115,6 +115,21 @@ def test_a_link_names_the_old_target_until_it_names_the_new(tmp_path: Path, monk
     point(tmp_path / "last", tmp_path / "there" / "2")
     assert moved == ["1"] and (tmp_path / "last").read_text() == "2"
     assert (tmp_path / "last").readlink() == Path("there/2"), "else the folder could not move"
+    assert (tmp_path / "there" / "2").read_text() == "2"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_no_link_is_not_one_without_links(tmp_path, monkeypatch, number) -> None:
+    (tmp_path / "1").write_text("1")
+    point(tmp_path / "last", tmp_path / "1")
+
+    def full(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "symlink", full)
+    with pytest.raises(InputError, match=rf"last: cannot be written: {os.strerror(number)}"):
+        point(tmp_path / "last", tmp_path / "1")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "1", tmp_path / "last"] and (tmp_path / "last").is_symlink()
 
 
 def test_a_folder_that_takes_no_file_is_refused_and_one_that_does_stays_empty(tmp_path, monkeypatch) -> None:
@@ -145,11 +160,14 @@ def test_a_file_stands_for_a_link_where_there_are_none(tmp_path: Path, monkeypat
     def symlink(*arguments: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")  # as vfat says
 
+    synced: list[int] = []
     monkeypatch.setattr(os, "symlink", symlink)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     for name in ("1", "2"):
         (tmp_path / "there").mkdir(exist_ok=True)
         (tmp_path / "there" / name).write_text(name)
         point(tmp_path / "last", tmp_path / "there" / name)
+        assert synced[-2:] == [(tmp_path / "last").stat().st_ino, tmp_path.stat().st_ino], "the file, then its name"
         assert followed(tmp_path / "last").read_text() == name
     assert (tmp_path / "last").read_text() == "link to there/2"
     assert followed(tmp_path / "there" / "1") == tmp_path / "there" / "1"

@@ -5,8 +5,11 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,25 +69,44 @@ def none(*arguments: object) -> None:
     raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
 
-@pytest.mark.parametrize("lacks", [(), ("flock",), ("flock", "link"), ("link",)])
-def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path, monkeypatch, lacks):
-    for name in lacks:
-        monkeypatch.setattr({"flock": fcntl, "link": os}[name], name, none)
+@pytest.fixture
+def dead() -> dict[str, Any]:
+    """The owner of a lock that is gone."""
+    child = multiprocessing.get_context("fork").Process(target=lambda: None)
+    child.start()
+    child.join()
+    return RunLock(Path()).owner | {"pid": child.pid}
+
+
+def claims(folder: Path, owners: list[dict[str, Any]]) -> None:
+    """The lock of the first owner, and the claim of each further one on the place of the one before."""
+    (folder / "lock").write_text(json.dumps(owners[0]) if owners[0] else "")
+    for before, owner in pairwise(owners):
+        claim = folder / f".lock.after.{lock._digest(before)}"
+        claim.mkdir()
+        (claim / "owner").write_text(json.dumps(owner))
+
+
+@pytest.mark.parametrize("killed", [0, 1, 2], ids=lambda n: f"{n} killed as they took over")
+@pytest.mark.parametrize("empty", [False, True])
+def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path, monkeypatch, dead, killed, empty):
+    """On any file system: without flock and hard links, too."""
+    for module, name in ((fcntl, "flock"), (os, "link")):
+        monkeypatch.setattr(module, name, none)
     context = multiprocessing.get_context("fork")
-    dead = context.Process(target=lambda: None)
-    dead.start()
-    dead.join()
-    stale = RunLock(tmp_path).owner | {"pid": dead.pid}
-    for _ in range(6):
-        (tmp_path / "lock").write_text(json.dumps(stale))
+    for attempt in range(6):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        first = {} if empty else dead
+        claims(folder, [first, *(dead | {"started": -number} for number in range(1, killed + 1))])
         gate, wins = context.Barrier(8), context.SimpleQueue()
 
-        def contend(gate=gate, wins=wins) -> None:
-            mine = RunLock(tmp_path)
+        def contend(folder=folder, gate=gate, wins=wins) -> None:
+            mine = RunLock(folder)
             gate.wait()
             try:
                 mine.acquire()
-                wins.put(1)
+                wins.put(os.getpid())
             except InputError:
                 wins.put(0)
             gate.wait()
@@ -92,22 +114,41 @@ def test_of_many_that_find_a_dead_holder_one_takes_over(tmp_path, monkeypatch, l
         contenders = [context.Process(target=contend) for _ in range(8)]
         for contender in contenders:
             contender.start()
-        assert sum(wins.get() for _ in contenders) == 1
+        (winner,) = filter(None, [wins.get() for _ in contenders])
         for contender in contenders:
             contender.join()
+        assert json.loads((folder / "lock").read_text())["pid"] == winner
+        assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
-def test_without_flock_what_a_kill_left_keeps_nobody_out_for_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", none)
-    monkeypatch.setattr(lock, "_PATIENCE_S", 0.1)
-    (tmp_path / ".lock.taking").touch()
-    held = RunLock(tmp_path)
-    held.acquire()
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
-    with pytest.raises(InputError, match="in use by process"):
+def test_a_claim_of_a_living_process_keeps_others_out(tmp_path, dead):
+    living = RunLock(tmp_path).owner
+    claims(tmp_path, [dead, dead | {"started": 1}, living])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=rf"in use by process {os.getpid()} .* remove .*\.lock\.after\..*owner if it"):
         RunLock(tmp_path).acquire()
-    held.release()
-    assert not tmp_path.exists()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_process_that_finds_another_in_the_place_that_it_claimed_gives_up(tmp_path, monkeypatch, dead):
+    """It read who was inside, and slept while a run came, or came and went."""
+    real = lock._moved
+    for comes in (lambda: (tmp_path / "lock").write_text(json.dumps(dead | {"pid": 1})), None):
+        claims(tmp_path, [dead] if comes else [{}, dead])
+        old = tmp_path / f".lock.after.{lock._digest({})}"
+
+        def moved(folder: Path, to: Path, comes=comes, old=old) -> bool:
+            if not old.exists():
+                comes()
+            elif to != old:
+                (tmp_path / "lock").unlink()  # the place is nobody's again, the claim before its own is gone
+                shutil.rmtree(old)
+            return real(folder, to)
+
+        monkeypatch.setattr(lock, "_moved", moved)
+        with pytest.raises(InputError, match="another run took the folder just now"):
+            RunLock(tmp_path).acquire()
+        assert [path.name for path in tmp_path.iterdir()] == (["lock"] if comes else [])
 
 
 def test_a_zombie_is_dead(tmp_path):

@@ -4,14 +4,21 @@ import errno
 import multiprocessing
 import os
 import pickle
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from helpers.trainings import alone, assert_same, config
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.models.likelihoods import ImageScale
+from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train import checkpoint
+from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.ones(4, dtype=torch.float64)[::2]}
@@ -50,7 +57,7 @@ def test_another_format_version_is_refused(tmp_path):
     path = tmp_path / "x"
     checkpoint.write(path, TENSORS, {"epoch": 3})
     save_file(load_file(path), path, {"format_version": "99", "state": "{}", "sha256": ""})
-    with pytest.raises(InputError, match="format_version 99; allowed: 2"):
+    with pytest.raises(InputError, match="format_version 99; allowed: 3, that of this version of hpcauxvae, and 2"):
         checkpoint.read(path)
 
 
@@ -185,3 +192,53 @@ def test_damaged_checkpoints_are_passed_over_with_a_warning(tmp_path, capsys):
     with pytest.raises(InputError, match="none of its checkpoints is whole"):
         folder.newest()
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3, "nothing is thrown away"
+
+
+def as_of_format_2(path: Path, monkeypatch: pytest.MonkeyPatch, *lacks: str) -> None:
+    """The same checkpoint as the version before wrote it, and without these tensors."""
+    tensors, state = checkpoint.read(path)
+    del state["cycles"]
+    for name in ("model.scale.limits", "model.scale.counts", *lacks):
+        del tensors[name]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(checkpoint, "FORMAT_VERSION", 2)
+        checkpoint.write(path, tensors, state)
+
+
+def test_a_run_of_the_version_before_is_evaluated_and_goes_on(run_copy, blobs_file, tmp_path, monkeypatch):
+    """As if this version had made it."""
+    earlier = Path(shutil.copytree(run_copy, tmp_path / "earlier", symlinks=True))
+    as_of_format_2((earlier / checkpoint.LAST).resolve(), monkeypatch)
+    images = open_set(blobs_file).images[:5]
+    codes = [load_run(run).encode(images, np.zeros((5, 2))) for run in (run_copy, earlier)]
+    np.testing.assert_array_equal(*codes)
+    for run in (run_copy, earlier):
+        assert alone(config(load_run(run).config.data, run, epochs=3, resume="auto")) == FINISHED
+    assert_same(run_copy, earlier)
+    assert load_run(earlier).state["cycles"] == [2, 3]
+
+
+@pytest.mark.parametrize("scale", ["linear", "range", "anscombe"])
+def test_what_format_2_left_out_is_what_it_did(tmp_path, monkeypatch, scale):
+    made = ImageScale(scale).double()
+    made.fit(100.0, -3.0)
+    expected = {f"model.scale.{name}": tensor for name, tensor in made.state_dict().items()}
+    earlier = {name: tensor for name, tensor in expected.items() if not name.endswith(("limits", "counts"))}
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    checkpoint.write(tmp_path / "x", earlier, {"config": {"epochs": 5, "resolved_objective": {"scale": scale}}})
+    monkeypatch.undo()
+    tensors, state = checkpoint.read(tmp_path / "x")
+    assert tensors.keys() == expected.keys() and state["cycles"] == [5]
+    for name, tensor in expected.items():
+        torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("part", ["model.scale.maximum", "model.decoder"])
+def test_anything_else_that_an_earlier_checkpoint_lacks_is_named(run_copy, monkeypatch, part):
+    path = (run_copy / checkpoint.LAST).resolve()
+    name = next(key for key in sorted(load_file(path)) if key.startswith(part))
+    as_of_format_2(path, monkeypatch, name)
+    with pytest.raises(InputError, match=f"tensor {name} is missing"):
+        alone(config(Path(checkpoint.read(path)[1]["config"]["data"]), run_copy, epochs=3, resume="auto"))
+    with pytest.raises(InputError, match=f'Missing key.*"{name.removeprefix("model.")}"'):
+        load_run(run_copy)

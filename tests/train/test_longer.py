@@ -77,5 +77,17 @@ def test_fewer_epochs_than_planned_are_refused(data, whole, epochs):
 def test_a_cycle_that_is_shorter_than_its_warm_up_is_refused(data, tmp_path):
     run = tmp_path / "run"
     assert alone(config(data, run, epochs=3, warmup_epochs=1.5, network="mlp")) == FINISHED
-    with pytest.raises(InputError, match=r"warmup_epochs = 1\.5 for a new cycle of 1 epochs; allowed: more epochs"):
+    with pytest.raises(InputError, match=r"1\.5 for a new cycle of 1 epochs, from 3 on; .* = 3, or above 4\.5"):
         alone(config(data, run, epochs=4, warmup_epochs=1.5, network="mlp", resume="auto"))
+
+
+def test_before_the_first_step_of_a_run_that_was_stopped(data, tmp_path, capsys, signal_after):
+    run, fields = tmp_path / "run", {"warmup_epochs": 1.5, "network": "mlp", "resume": "auto"}
+    signal_after(signal.SIGTERM, 8)
+    assert alone(config(data, run, epochs=3, **fields)) == MORE_TO_DO
+    capsys.readouterr()
+    with pytest.raises(InputError, match="1 epochs, from 3 on"):
+        alone(config(data, run, epochs=4, **fields))
+    assert load_run(run).state["step"] == 8 and capsys.readouterr().out == ""
+    assert alone(config(data, run, epochs=5, **fields)) == FINISHED
+    assert load_run(run).state["cycles"] == [3, 5]
