@@ -209,7 +209,7 @@ def test_what_is_done_with_a_periodic_or_categorical_factor_is_said(tmp_path, ca
     assert len(said) == (2 if model == "aux-vae" else 0)
     if said:
         assert said[0].startswith(
-            "warning: radius is periodic, and is taken as a number from 0.1 to 1 arcsec: both ends"
+            "warning: radius is periodic, and is taken as a number from 0.1 to 1 arcsec: its two ends"
         )
         assert said[1].startswith("warning: g1 is categorical, and is taken as a number from -0.5 to 0.5: as if its")
 
