@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hpcauxvae.data import dsprites
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.evaluate.reader import Reader
+from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.control import agreement, distance, minimality
 from hpcauxvae.train.run import Run
@@ -48,6 +48,8 @@ class Counterfactuals(NamedTuple):
     """A, encoded and decoded `CYCLES` times."""
     own: NDArray
     """(P, R) A's code in the residual latents that are in use."""
+    again: NDArray
+    """The same of its reconstruction."""
     changed: NDArray
     """The same of `asked`."""
     rendered: NDArray | None
@@ -70,8 +72,9 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     reconstruction = run.decode(code)
     asked = run.decode(np.concatenate([u_b, code[:, d:]], 1))
     changed = run.encode(asked, u_b)[0]
-    cycled = reconstruction
-    for _ in range(CYCLES - 1):
+    again = run.encode(reconstruction, u_a)[0]
+    cycled = run.decode(again)
+    for _ in range(CYCLES - 2):
         cycled = run.decode(run.encode(cycled, u_a)[0])
     kept = d + np.flatnonzero(~off(code[:, d:], logvar[:, d:]))
     return Counterfactuals(
@@ -84,6 +87,7 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
         back=run.decode(np.concatenate([u_a, changed[:, d:]], 1)),
         cycled=cycled,
         own=code[:, kept],
+        again=again[:, kept],
         changed=changed[:, kept],
         rendered=_rendered(data, a_P, b_P, columns),
     )
@@ -109,6 +113,7 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
 
     `effectiveness`: for each guided factor that the reader reads, what it finds where the image was asked for, and, as
     ceilings, in real images and in reconstructions (metrics.control.agreement); None where reader or pairs are missing.
+    `unread`: guided factors of a kind that no reader reads. `composition.code` is the minimality of reconstructions.
     `rendered`: of dSprites, the distance of what was asked for to that very image.
     """
     apart = made.a, made.b
@@ -119,21 +124,24 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
             "once": distance(made.a, made.reconstruction, apart),
             "again": distance(made.a, made.cycled, apart),
             "cycles": CYCLES,
+            "code": minimality(made.own, made.again) if made.own.shape[1] else None,
         },
         "reversibility": distance(made.a, made.back, apart),
         "minimality": minimality(made.own, made.changed) if made.own.shape[1] else None,
     }
     if made.rendered is not None:
         block["rendered"] = distance(made.rendered, made.asked, apart)
-    if reader is None or len(made.a) < FEWEST:
-        return block
     columns = data.column(aux_names)
-    known = [j for j, column in enumerate(columns) if column in reader.columns]
-    place = [reader.columns.index(columns[j]) for j in known]
+    known = [j for j, column in enumerate(columns) if data.factors[column].kind in READ]
+    if not known:
+        block["effectiveness"] = {}
+    block["unread"] = [name for j, name in enumerate(aux_names) if j not in known]
+    if not known or reader is None or len(made.a) < FEWEST:
+        return block
     factors = [data.factors[columns[j]] for j in known]
-    widths_D = np.array([factor.high - factor.low for factor in factors])
+    place = [reader.columns.index(columns[j]) for j in known]
     found = {
-        name: agreement(u_PD[:, known], reader.read(images)[:, place], widths_D)
+        name: agreement(u_PD[:, known], reader.read(images)[:, place], factors)
         for name, u_PD, images in (
             ("asked", made.u_b, made.asked),
             ("real", made.u_a, made.a),

@@ -1,7 +1,8 @@
 """A network that reads the factors of an image, trained once for a data set on its training split alone.
 
 It knows no run: what it finds in a decoded image tells whether the image shows what was asked for (control.py), and
-what it finds in real test images is the ceiling. Shape legend in types.py; R factors that are read.
+what it finds in real test images is the ceiling. Shape legend in types.py; R numbers that are read: a
+factor each, and of a periodic one, both ends of which look the same, its cosine and sine.
 """
 
 import copy
@@ -18,16 +19,17 @@ from torch.nn import functional
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.stored import images_in, in_pieces
+from hpcauxvae.metrics.codes import columns_of
 from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.train import checkpoint
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Kind
 
 READ = ("continuous", "ordinal", "periodic")
-"""Kinds of factors that are read: a number stands for them."""
+"""Kinds of factors that are read. Numbers stand for them, but not for the classes of a categorical factor."""
 FEWEST = 200
 """Training images without which there is no reader."""
-_VERSION = 1  # of the network and its training: a reader of another version is trained anew
+_VERSION = 2  # of the network and its training: a reader of another version is trained anew
 _PIXELS = 3.0e8  # shown in all, channels not counted: about a minute of one core
 _MOST_EPOCHS = 40
 _MOST_BYTES = 256 << 20  # of images held in memory
@@ -40,7 +42,7 @@ _VALIDATION = 2048
 
 
 class Network(nn.Module):
-    """(B, C, H, W) in linear data units -> R factors, standardised.
+    """(B, C, H, W) in linear data units -> R numbers, standardised.
 
     The image is seen on three scales: less the mean pixel over the standard deviation of all, the same through asinh,
     and divided by its own largest value. Convolutions of stride 2 halve it down to 4 pixels, and hidden layers follow;
@@ -52,14 +54,14 @@ class Network(nn.Module):
     centre_R: Tensor
     spread_R: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], factors: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], numbers: int) -> None:
         super().__init__()
         channels, *size = shape
         self.pool = -(-max(size) // _SIDE)
         for name, start in (("mean", 0), ("deviation", 1)):
             self.register_buffer(name, torch.full((channels, 1, 1), float(start)))
         for name, start in (("centre_R", 0), ("spread_R", 1)):
-            self.register_buffer(name, torch.full((factors,), float(start)))
+            self.register_buffer(name, torch.full((numbers,), float(start)))
         side = [-(-pixels // self.pool) for pixels in size]
         layers: list[nn.Module] = []
         before, widths = 3 * channels, [16, 32, 48, 64]
@@ -70,10 +72,10 @@ class Network(nn.Module):
         layers.append(nn.Flatten())
         for inputs, outputs in ((before * side[0] * side[1], 256), (256, 64)):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(64, factors))
+        self.layers = nn.Sequential(*layers, nn.Linear(64, numbers))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Standardised factors (B, R)."""
+        """Standardised numbers (B, R)."""
         if self.pool > 1:
             images_BCHW = functional.avg_pool2d(images_BCHW, self.pool, ceil_mode=True, count_include_pad=False)
         scaled = (images_BCHW - self.mean) / self.deviation
@@ -82,7 +84,7 @@ class Network(nn.Module):
         return torch.as_tensor(self.layers(seen))
 
     def standardise(self, images: NDArray, u_NR: NDArray) -> None:
-        """Takes the scales from training images and factors."""
+        """Takes the scales from training images and numbers."""
         most = min(2048, images_in(_SCALE_BYTES, images.shape[1:]))
         some = images[:: -(-len(images) // most)].astype(np.float64)
         for buffer, values in (
@@ -94,12 +96,12 @@ class Network(nn.Module):
             buffer.copy_(torch.from_numpy(values))
 
     def standardised(self, u_NR: NDArray) -> Tensor:
-        """Scaled factors as the network gives them."""
+        """Numbers as the network gives them."""
         return (self.tensor(u_NR) - self.centre_R) / self.spread_R
 
     @torch.no_grad()
     def read(self, images: Any, rows: NDArray) -> NDArray[np.float64]:
-        """Scaled factors (N, R) of the images of these rows, (., C, H, W) in linear data units."""
+        """Numbers (N, R) of the images of these rows, (., C, H, W) in linear data units."""
         parts = [self(self.tensor(part)) for _, part in in_pieces(images, rows)]
         return (torch.cat(parts) * self.spread_R + self.centre_R).double().cpu().numpy()
 
@@ -114,10 +116,16 @@ class Reader(NamedTuple):
     network: Network
     columns: list[int]
     """Of the factors of the data set."""
+    kinds: list[Kind]
+    """Of these factors."""
 
     def read(self, images: NDArray) -> NDArray[np.float64]:
-        """Scaled factors (N, R) of images (N, C, H, W) in linear data units."""
-        return self.network.read(images, np.arange(len(images)))
+        """Scaled factors (N, columns) of images (N, C, H, W) in linear data units; a periodic one in [0, 1)."""
+        numbers, factors = iter(self.network.read(images, np.arange(len(images))).T), []
+        for kind in self.kinds:
+            first_N = next(numbers)
+            factors.append(np.arctan2(next(numbers), first_N) / (2 * np.pi) % 1 if kind == "periodic" else first_N)
+        return np.stack(factors, 1)
 
 
 def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.device) -> Reader | None:
@@ -128,6 +136,7 @@ def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.devic
     """
     train, validation, _ = split(len(data), split_seed)
     columns = [number for number, factor in enumerate(data.factors) if factor.kind in READ]
+    kinds = [data.factors[column].kind for column in columns]
     if len(train) < FEWEST or not columns:
         return None
     identity = {
@@ -138,14 +147,14 @@ def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.devic
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Network(data.shape, len(columns)).to(device)
+        network = Network(data.shape, len(columns) + kinds.count("periodic")).to(device)
     name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}.safetensors"
     paths = [place / name for place in (data.path.parent, folder)]
     if not any(_load(network, path, identity) for path in paths):
         print(f"training a reader of the factors, once for {data.path}", file=sys.stderr, flush=True)
         _train(network, data, columns, train, validation)
         _keep(network, paths, identity)
-    return Reader(network.eval(), columns)
+    return Reader(network.eval(), columns, kinds)
 
 
 def _keep(network: Network, paths: list[Path], identity: dict[str, Any]) -> None:
@@ -178,14 +187,15 @@ def _load(network: Network, path: Path, identity: dict[str, Any]) -> bool:
 
 
 def _train(network: Network, data: ImageSet, columns: list[int], train: NDArray, validation: NDArray) -> None:
-    """Least squares of the standardised factors by Adam, a missing label left out; kept is what validates best.
+    """Least squares of the standardised numbers by Adam, a missing label left out; kept is what validates best.
 
     The number of steps depends on sizes alone, never on the clock.
     """
     rng = np.random.default_rng(0)
     most = max(FEWEST, _MOST_BYTES // (int(np.prod(data.shape)) * data.images.dtype.itemsize))
     shown, held_out = np.sort(rng.permutation(train)[:most]), np.sort(rng.permutation(validation)[:_VALIDATION])
-    images, u_NR = np.array(data.images[shown]), data.scaled()[:, columns]
+    images, u_NF = np.array(data.images[shown]), data.scaled()
+    u_NR = np.concatenate([columns_of(u_NF[:, column], data.factors[column].kind) for column in columns], 1)
     network.standardise(images, u_NR[shown])
     targets_NR = network.standardised(u_NR)
     pixels = int(np.prod([-(-side // network.pool) for side in data.shape[1:]]))

@@ -62,11 +62,10 @@ def _control(block: Block) -> Iterator[str]:
         heads = f"{'slope':>8}{'error':>10}"
         yield f"{'asked for and read':20}{'r':>8}{heads}     on real images: r{heads}"
     for name, of_factor in (found.get("effectiveness") or {}).items():
-        asked, real = (
-            [of_factor[key][score]["value"] for score in ("r", "slope", "error")] for key in ("asked", "real")
-        )
+        asked, real = of_factor["asked"], of_factor["real"]
         yield (
-            f"{name:20}{asked[0]:8.3f}{asked[1]:8.3f}{asked[2]:10.3g}{real[0]:22.3f}{real[1]:8.3f}{real[2]:10.3g} "
+            f"{name:20}{asked['r']['value']:8.3f}{_cell(asked.get('slope'), '8.3f')}{asked['error']['value']:10.3g}"
+            f"{real['r']['value']:22.3f}{_cell(real.get('slope'), '8.3f')}{real['error']['value']:10.3g} "
             f"{of_factor['unit']}"
         ).rstrip()
     if found:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hpcauxvae.evaluate.control import FEWEST
+
 Block = dict[str, Any]
 
 NOT_READ = 0.3
@@ -48,6 +50,9 @@ IN_PART = 0.8
 """Share of the reader's correlation in real images below which a factor steers the image in part."""
 STEERS_ALONE = 0.3
 """Share of its slope there, beside the other factors, below which a factor is followed through the others alone."""
+UNASKED = 0.1
+"""By so much more must an image change with other factors than one that is only encoded and decoded, in parts of the
+distance to another image, or of all images. A tenth can be seen; runs whose factors steer had .03 at most."""
 
 
 def verdicts(block: Block) -> list[str]:
@@ -176,6 +181,8 @@ def control(block: Block) -> Iterator[str]:
     """Factors that do not steer the image, or of which nothing can be said."""
     if "control" not in block:
         return
+    for name in block["control"].get("unread", ()):
+        yield f"{name} is categorical, which the reader does not read: whether it steers the image cannot be judged"
     if block["control"]["effectiveness"] is None:
         yield "whether factors steer the image cannot be judged: too few images to train a reader, or to ask for"
         return
@@ -183,10 +190,9 @@ def control(block: Block) -> Iterator[str]:
         asked, real, own = found["asked"], found["real"], found["reconstruction"]
         ceiling = real["r"]["value"]
         poor = f", {own['r']['value']:.2f} on its own reconstructions" * (own["r"]["high"] < IN_PART * ceiling)
-        figures = (
-            f"asked against read r = {asked['r']['value']:.2f} (slope {asked['slope']['value']:.2f}), "
-            f"{ceiling:.2f} on real images{poor}"
-        )
+        straight = "slope" in asked  # no periodic factor has a slope
+        slope = f" (slope {asked['slope']['value']:.2f})" if straight else ""
+        figures = f"asked against read r = {asked['r']['value']:.2f}{slope}, {ceiling:.2f} on real images{poor}"
         if ceiling < READABLE:
             yield (
                 f"{name}: the reader does not find it in real images (r = {ceiling:.2f}): whether it steers the image "
@@ -196,22 +202,45 @@ def control(block: Block) -> Iterator[str]:
             yield f"{name} steers the image backwards: {figures}"
         elif asked["r"]["high"] < STEERS * ceiling:
             yield f"{name} does not steer the image: {figures}"
-        elif asked["own"]["high"] < STEERS_ALONE * real["own"]["value"]:
+        elif straight and asked["own"]["high"] < STEERS_ALONE * real["own"]["value"]:
             yield (
-                f"{name} does not steer the image but through factors that go with it: slope beside them "
-                f"{asked['own']['value']:.2f}, {real['own']['value']:.2f} on real images"
+                f"{name} does not steer the image, other factors that correlate with it do: beside them its slope is "
+                f"{asked['own']['value']:.2f}, on real images {real['own']['value']:.2f}"
             )
-        elif asked["r"]["high"] < IN_PART * ceiling or asked["slope"]["high"] < STEERS * real["slope"]["value"]:
+        elif asked["r"]["high"] < IN_PART * ceiling or (
+            straight and asked["slope"]["high"] < STEERS * real["slope"]["value"]
+        ):
             yield f"{name} steers the image in part: {figures}"
 
 
-FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (reading, latents, images, ceilings, residual, hidden, control)
+def unasked(block: Block) -> Iterator[str]:
+    """What changes with the factors although nobody asked for it: the residual latents, and what does not come back."""
+    found = block.get("control")
+    if not found or found["pairs"] < FEWEST:
+        return
+    changed, unchanged = found["minimality"], found["composition"]["code"]
+    if changed and changed["low"] > unchanged["high"] + UNASKED:
+        yield (
+            f"images with other factors change in the residual latents too: {changed['value']:.0%} of other images are "
+            f"nearer to the first one there ({unchanged['value']:.0%} are where it keeps its factors)"
+        )
+    back, cycled = found["reversibility"], found["composition"]["again"]
+    if back["low"] > cycled["high"] + UNASKED:
+        yield (
+            f"an image does not come back when its own factors do: {back['value']:.2f} of the distance to another "
+            f"image ({cycled['value']:.2f} when it is encoded and decoded {found['composition']['cycles']} times)"
+        )
+
+
+FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
+    reading, latents, images, ceilings, residual, hidden, control, unasked,
+)  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",
     "latents": "latents that are off",
     "images": "the images beside the mean image and PCA",
     "codes": "the LDS beside its ceiling",
     "joint": "what residual latents tell of the factors",
-    "control": "whether factors steer the image",
+    "control": "whether factors steer the image, and what changes with them",
 }
 """Keys of the block, and what they hold."""

@@ -4,51 +4,65 @@ Monteiro et al. (ICLR 2023): composition, effectiveness, reversibility; minimali
 began with in the counterfactual latent divergence of Melistas et al. (NeurIPS 2024). Here are arrays alone; the images
 and the reader that finds factors in them are made in evaluate/control.py.
 
-Shape suffixes: P pairs of images, in random order; D factors; R residual latents; G groups left out.
+Shape suffixes: P pairs of images, in random order; D factors; T columns of them, two of a periodic one; R residual
+latents; G groups left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.metrics.codes import GROUPS
+from hpcauxvae.metrics.codes import GROUPS, columns_of
 from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, mean_score, ratio_score
+from hpcauxvae.metrics.reading import read
+from hpcauxvae.types import Factor
 
 
-def agreement(asked_PD: NDArray, read_PD: NDArray, widths_D: NDArray) -> Iterator[dict[str, Score]]:
+def agreement(asked_PD: NDArray, read_PD: NDArray, factors: Sequence[Factor]) -> Iterator[dict[str, Score]]:
     """Effectiveness: how what is read follows what was asked for, for each of D factors on the scale [0, 1].
 
     `r`, the signed correlation; `slope` of read on asked; `own`, the slope where all D factors explain what is read
     (least squares), so that a factor that is followed only because it goes with another has none; `error`, the root
-    mean square difference, in the unit of which widths_D make the scale. Intervals by the grouped jackknife. A column
-    that does not vary has r and slopes 0.
+    mean square difference, in the factor's unit. A periodic factor has r and error alone, as in metrics/reading.py.
+    Intervals by the grouped jackknife. A column that does not vary has r and slopes 0.
     """
-    n, d = asked_PD.shape
-    columns = np.concatenate([np.ones((n, 1)), asked_PD, read_PD], 1)
+    n = len(asked_PD)
+    asked, found = (
+        [columns_of(u_P, factor.kind) for u_P, factor in zip(u_PD.T, factors, strict=True)]
+        for u_PD in (asked_PD, read_PD)
+    )
+    columns = np.concatenate([np.ones((n, 1)), *asked, *found], 1)
     groups = np.array_split(columns, min(GROUPS, n))
     sums = np.stack([group.T @ group for group in groups])
-    whole, without = _fits(sums.sum(0)[None], d), _fits(sums.sum(0) - sums, d)
-    for j in range(d):
+    firsts = np.cumsum([0, *(part.shape[1] for part in asked)])
+    whole, without = _fits(sums.sum(0)[None], firsts[-1]), _fits(sums.sum(0) - sums, firsts[-1])
+    for j, (factor, first) in enumerate(zip(factors, firsts[:-1], strict=True)):
+        if factor.kind == "periodic":
+            around = read(asked_PD[:, j], read_PD[:, j], factor)
+            yield {name: around[name] for name in ("r", "error")}
+            continue
         scores = {
-            name: jackknife_score(float(whole[name][0, j]), without[name][:, j], n, limits)
+            name: jackknife_score(float(whole[name][0, first]), without[name][:, first], n, limits)
             for name, limits in (("r", (-1, 1)), ("slope", (-np.inf, np.inf)), ("own", (-np.inf, np.inf)))
         }
-        replicates = without["error"][:, j] * widths_D[j]
-        error = jackknife_score(float(whole["error"][0, j] * widths_D[j]), replicates, n, (0, np.inf))
+        width = factor.high - factor.low
+        error = jackknife_score(
+            float(whole["error"][0, first] * width), without["error"][:, first] * width, n, (0, np.inf)
+        )
         yield {**scores, "error": error}
 
 
-def _fits(sums_GKK: Array, d: int) -> dict[str, Array]:
-    """Of sums of products of the columns (1, asked, read), (G, 1 + 2 D, 1 + 2 D): each number (G, D)."""
+def _fits(sums_GKK: Array, t: int) -> dict[str, Array]:
+    """Of sums of products of the columns (1, asked, read), (G, 1 + 2 T, 1 + 2 T): each number (G, T)."""
     n_G = sums_GKK[:, 0, 0]
     mean_GK = sums_GKK[:, 0] / n_G[:, None]
     moments = sums_GKK / n_G[:, None, None] - mean_GK[:, :, None] * mean_GK[:, None, :]
-    asked, read = np.arange(1, d + 1), np.arange(d + 1, 2 * d + 1)
-    of_asked, of_read, both = moments[:, asked, asked], moments[:, read, read], moments[:, asked, read]
+    asked, found = np.arange(1, t + 1), np.arange(t + 1, 2 * t + 1)
+    of_asked, of_read, both = moments[:, asked, asked], moments[:, found, found], moments[:, asked, found]
     varies = (of_asked > 1e-12) & (of_read > 1e-12)
-    own = np.linalg.pinv(moments[:, 1 : d + 1, 1 : d + 1], hermitian=True, rcond=1e-9) @ moments[:, 1 : d + 1, d + 1 :]
-    squares = sums_GKK[:, asked, asked] + sums_GKK[:, read, read] - 2 * sums_GKK[:, asked, read]
+    own = np.linalg.pinv(moments[:, 1 : t + 1, 1 : t + 1], hermitian=True, rcond=1e-9) @ moments[:, 1 : t + 1, t + 1 :]
+    squares = sums_GKK[:, asked, asked] + sums_GKK[:, found, found] - 2 * sums_GKK[:, asked, found]
     return {
         "r": np.where(varies, np.clip(both / np.sqrt(np.where(varies, of_asked * of_read, 1)), -1, 1), 0),
         "slope": np.where(varies, both / np.where(varies, of_asked, 1), 0),

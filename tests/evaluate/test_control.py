@@ -19,12 +19,17 @@ from hpcauxvae.evaluate import control, reader
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, evaluate
 from hpcauxvae.evaluate.table import table
-from hpcauxvae.evaluate.verdicts import control as verdicts
+from hpcauxvae.evaluate.verdicts import control as steered
+from hpcauxvae.evaluate.verdicts import unasked
 from hpcauxvae.types import Factor, InputError
 
 CPU = torch.device("cpu")
 FACTORS = (Factor("tilt", "deg", -30, 30), Factor("glow", "", 0, 1), Factor("kind", "", 0, 2, "categorical"))
 PATTERNS = np.linalg.qr(np.random.default_rng(5).normal(size=(64, 3)))[0].T.reshape(3, 1, 8, 8)
+
+
+def verdicts(block: dict[str, Any]) -> list[str]:
+    return [*steered(block), *unasked(block)]
 
 
 def drawn(u_N3: NDArray) -> NDArray:
@@ -55,20 +60,22 @@ def trained(data: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> reader.
     return made
 
 
-def stand_in(decode: Callable[[NDArray], NDArray]) -> Any:
-    """A run of latents tilt, glow, the third quantity and a copy of the tilt; `decode` makes weights of these."""
+def stand_in(decode: Callable[[NDArray], NDArray], copies: int = 0) -> Any:
+    """A run of latents tilt, glow, the third quantity and copies of the tilt; `decode` makes weights of these."""
 
     def encode(images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
-        weights = seen(images)
-        return np.concatenate([weights, weights[:, :1]], 1), np.full((len(images), 4), -9.0)
+        code_NZ = np.concatenate([seen(images)] + [seen(images)[:, :1]] * copies, 1)
+        return code_NZ, np.full(code_NZ.shape, -9.0)
 
     return SimpleNamespace(
         config=SimpleNamespace(aux_names=("tilt", "glow")), encode=encode, decode=lambda z_NZ: drawn(decode(z_NZ))
     )
 
 
-def judged(decode: Callable[[NDArray], NDArray], data: ImageSet, trained: reader.Reader | None) -> dict[str, Any]:
-    made = control.counterfactuals(stand_in(decode), data, split(len(data), 0)[2], 0)
+def judged(
+    decode: Callable[[NDArray], NDArray], data: ImageSet, trained: reader.Reader | None, copies: int = 0
+) -> dict[str, Any]:
+    made = control.counterfactuals(stand_in(decode, copies), data, split(len(data), 0)[2], 0)
     assert made is not None
     return control.score(made, trained, data, ("tilt", "glow"))
 
@@ -81,12 +88,36 @@ def test_a_decoder_that_obeys_is_not_blamed(data: ImageSet, trained: reader.Read
     assert block["effectiveness"]["tilt"]["unit"] == "deg"
     assert block["effectiveness"]["tilt"]["asked"]["error"]["value"] < 6
     assert block["composition"]["once"]["value"] < 0.02 and block["reversibility"]["value"] < 0.02
-    assert 0 < block["minimality"]["value"] < 0.7  # the copy of the tilt, one of two residual latents, goes with it
+    assert block["minimality"]["value"] < 0.05 and block["composition"]["code"]["value"] < 0.05
+
+
+def test_a_residual_latent_that_changes_with_the_factors_is_told(data, trained) -> None:
+    """A copy of the tilt: the images are right, but what has changed in the code was to stay."""
+    block = judged(lambda z: z[:, :3], data, trained, copies=1)
+    (line,) = verdicts({"control": block})
+    assert re.fullmatch(
+        r"images with other factors change in the residual latents too: \d\d% of .* \(0% are .*\)", line
+    )
+
+
+def test_an_image_that_does_not_come_back_is_told(data, trained) -> None:
+    """Whoever asks for another tilt loses what nobody measured; encoding and decoding alone loses nothing."""
+
+    def decode(z: NDArray) -> NDArray:
+        return np.stack([z[:, 0], z[:, 1], np.where(abs(z[:, 0] - z[:, 3]) < 0.02, z[:, 2], 1.0)], 1)
+
+    block = judged(decode, data, trained, copies=1)
+    assert block["composition"]["again"]["value"] < 0.02 and block["reversibility"]["value"] > 0.4
+    changed, gone = verdicts({"control": block})
+    assert changed.startswith("images with other factors change") and gone.startswith(
+        "an image does not come back when its own factors do: 0."
+    )
+    assert list(unasked({"control": block | {"pairs": 19}})) == []  # too few to tell
 
 
 def test_a_factor_that_the_decoder_takes_from_a_residual_latent_does_not_steer(data, trained) -> None:
     """The encoder is perfect: every score of codes would say that all is well."""
-    block = judged(lambda z: z[:, [3, 1, 2]], data, trained)
+    block = judged(lambda z: z[:, [3, 1, 2]], data, trained, copies=1)
     (line,) = verdicts({"control": block})
     assert line.startswith("tilt does not steer the image: asked against read r = ")
     assert "on real images" in line
@@ -111,7 +142,7 @@ def test_what_the_reader_cannot_read_is_not_judged(data, trained) -> None:
     values = data.values.copy()
     values[:, 1] = np.random.default_rng(9).permutation(values[:, 1])
     block = judged(lambda z: z[:, :3], dataclasses.replace(data, values=values), trained)
-    (line,) = verdicts({"control": block})
+    (line,) = steered({"control": block})
     assert line.startswith("glow: the reader does not find it in real images (r = ")
     unread = judged(lambda z: z[:, :3], data, None)
     assert unread["effectiveness"] is None and unread["composition"]["once"]["value"] < 0.02
@@ -128,14 +159,62 @@ def test_the_words_follow_from_the_scores() -> None:
     for asked, reconstruction, words in (
         (found(0.92, 0.9, 0.9), real, None),
         (found(0.9, 0.6, 0.6), real, None),
-        (found(0.8, 0.8, 0.02), real, "flux does not steer the image but through factors that go with it: slope "),
+        (found(0.8, 0.8, 0.02), real, "flux does not steer the image, other factors that .* slope is 0.02, "),
         (found(0.7, 0.6, 0.6), real, r"flux steers the image in part: asked against read r = 0\.70 \(slope 0\.60\)"),
         (found(0.9, 0.3, 0.3), real, r"flux steers the image in part: .* 0\.95 on real images$"),
         (found(0.2, 0.1, 0.1), found(0.5, 0.4, 0.4), "flux does not steer .*, 0.50 on its own reconstructions$"),
     ):
         factors = {"flux": {"asked": asked, "real": real, "reconstruction": reconstruction}}
-        lines = list(verdicts({"control": {"effectiveness": factors}}))
+        lines = list(steered({"control": {"effectiveness": factors}}))
         assert [bool(re.match(words, line)) for line in lines] == [True] if words else lines == []
+
+
+def test_of_a_categorical_factor_it_is_said_that_nothing_is_known(data, trained) -> None:
+    """Alone, beside one that steers, and where there is no reader at all."""
+    words = "kind is categorical, which the reader does not read: whether it steers the image cannot be judged"
+    made = control.counterfactuals(stand_in(lambda z: z[:, :3]), data, split(len(data), 0)[2], 0)
+    assert made is not None
+    for aux, with_reader, beside in ((["kind", "glow"], trained, ["glow"]), (["kind"], None, [])):
+        part = made._replace(u_a=made.u_a[:, -len(aux) :], u_b=made.u_b[:, -len(aux) :])
+        block = control.score(part, with_reader, data, aux)
+        assert list(block["effectiveness"]) == beside
+        assert set(steered({"control": block})) == {words}
+
+
+def test_a_periodic_factor_is_read_round_its_ends(tmp_path: Path) -> None:
+    """Images whose two weights are cosine and sine of a turn; a decoder that obeys, and another that does not."""
+    rng = np.random.default_rng(0)
+    turn = rng.uniform(size=600)
+
+    def draw(u_N: NDArray) -> NDArray:
+        around = 2 * np.pi * u_N
+        return drawn(np.stack([np.cos(around), np.sin(around), 0 * u_N], 1))
+
+    factors = (Factor("turn", "deg", 0, 360, "periodic"),)
+    write(tmp_path / "turns.h5", draw(turn) + 0.01 * rng.normal(size=(600, 1, 8, 8)), 360 * turn[:, None], factors, {})
+    data = open_set(tmp_path / "turns.h5")
+    found = reader.reader_of(data, 0, tmp_path, CPU)
+    assert found is not None
+    off = found.read(np.array(data.images[:]))[:, 0] - turn
+    assert np.abs((off + 0.5) % 1 - 0.5).max() < 0.05 and ((off + turn >= 0) & (off + turn < 1)).all()
+    config = SimpleNamespace(aux_names=("turn",))
+    lines = []
+    for place in (0, 1):
+        run = SimpleNamespace(
+            config=config,
+            decode=lambda z_NZ, place=place: draw(z_NZ[:, place]),
+            encode=lambda images, _: (
+                np.repeat((np.arctan2(*seen(images)[:, [1, 0]].T) / (2 * np.pi) % 1)[:, None], 2, 1),
+                np.full((len(images), 2), -9.0),
+            ),
+        )
+        made = control.counterfactuals(run, data, split(600, 0)[2], 0)  # type: ignore[arg-type]
+        assert made is not None
+        block = control.score(made, found, data, ("turn",))
+        asked = block["effectiveness"]["turn"]["asked"]
+        assert (asked["r"]["value"] > 0.95 and asked["error"]["value"] < 18) == (place == 0)
+        lines += steered({"control": block})
+    assert len(lines) == 1 and lines[0].startswith("turn does not steer the image: asked against read r = ")
 
 
 def test_of_dsprites_the_image_that_was_asked_for_is_known(tmp_path: Path) -> None:

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 
 from hpcauxvae.metrics.control import agreement, distance, minimality
+from hpcauxvae.metrics.reading import directions
+from hpcauxvae.types import Factor
+
+PLAIN = [Factor("a", "", 0, 1), Factor("b", "", 0, 1)]
 
 
 def asked(n: int = 300, seed: int = 0, correlation: float = 0.0) -> np.ndarray:
@@ -17,7 +21,7 @@ def asked(n: int = 300, seed: int = 0, correlation: float = 0.0) -> np.ndarray:
 def test_agreement_is_what_numpy_says() -> None:
     u, rng = asked(), np.random.default_rng(1)
     read = np.stack([0.3 + 0.5 * u[:, 0] + 0.1 * rng.normal(size=300), 0.9 - u[:, 1]], 1)
-    first, second = agreement(u, read, np.array([10.0, 2.0]))
+    first, second = agreement(u, read, [Factor("a", "", 0, 10), Factor("b", "", -1, 1)])
     assert first["r"]["value"] == pytest.approx(np.corrcoef(u[:, 0], read[:, 0])[0, 1])
     assert first["slope"]["value"] == pytest.approx(np.polyfit(u[:, 0], read[:, 0], 1)[0])
     design = np.concatenate([np.ones((300, 1)), u], 1)
@@ -34,7 +38,7 @@ def test_the_intervals_of_agreement_cover() -> None:
     for seed in range(200):
         u = 0.5 + 0.15 * np.random.default_rng([seed, 1]).normal(size=(150, 2))
         read = 0.4 * u + 0.1 * np.random.default_rng([seed, 2]).normal(size=u.shape)
-        score = next(agreement(u, read, np.ones(2)))
+        score = next(agreement(u, read, PLAIN))
         for name in covered:
             covered[name] += score[name]["low"] <= truth[name] <= score[name]["high"]
     assert all(181 <= count <= 199 for count in covered.values()), covered
@@ -43,16 +47,28 @@ def test_the_intervals_of_agreement_cover() -> None:
 def test_a_factor_that_is_followed_through_another_has_no_slope_of_its_own() -> None:
     u = asked(2000, correlation=0.85)
     read = np.repeat(u[:, :1], 2, 1) + 0.02 * np.random.default_rng(1).normal(size=u.shape)
-    first, second = agreement(u, read, np.ones(2))
+    first, second = agreement(u, read, PLAIN)
     assert second["r"]["value"] > 0.8 and second["slope"]["value"] > 0.8
     assert first["own"]["value"] == pytest.approx(1, abs=0.02)
     assert second["own"]["low"] <= 0 <= second["own"]["high"] < 0.05
 
 
+def test_of_a_periodic_factor_the_shorter_way_round_counts() -> None:
+    """A reader that is right to a twentieth of a turn, across the ends of the range too; another factor beside it."""
+    rng = np.random.default_rng(0)
+    u = rng.uniform(size=(400, 2))
+    read = np.stack([(u[:, 0] + 0.05 * rng.normal(size=400)) % 1, u[:, 1] + 0.3 * np.sin(2 * np.pi * u[:, 0])], 1)
+    turn, plain = agreement(u, read, [Factor("turn", "deg", 0, 360, "periodic"), PLAIN[1]])
+    assert set(turn) == {"r", "error"}
+    assert turn["r"]["value"] == pytest.approx(directions(u[:, 0], read[:, 0])) and turn["r"]["value"] > 0.88
+    assert turn["error"]["value"] == pytest.approx(0.05 * 360, rel=0.1)
+    assert plain["own"]["value"] == pytest.approx(1) and plain["r"]["value"] < 0.9  # its sine explains the rest
+
+
 def test_what_never_changes_agrees_with_nothing() -> None:
     u = asked()
     u[:, 1] = 0.3
-    for score in agreement(u, np.full(u.shape, 0.7), np.ones(2)):
+    for score in agreement(u, np.full(u.shape, 0.7), PLAIN):
         assert [score[name]["value"] for name in ("r", "slope", "own")] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
