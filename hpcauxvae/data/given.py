@@ -1,5 +1,7 @@
 """Arrays as a user gives them, as the format takes them: nothing masked, rounded or cut off without a word."""
 
+import re
+from decimal import Decimal
 from typing import Any
 
 import h5py
@@ -7,6 +9,8 @@ import numpy as np
 
 from hpcauxvae.types import InputError
 
+_WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
+"""A whole number as it is written out, not rounded to so many digits."""
 _EXACT = 2**53
 """Whole numbers up to here are float64 numbers."""
 
@@ -51,10 +55,13 @@ def _number(value: Any, at: tuple[np.intp, ...], source: str) -> float:
     if value is None or type(value).__name__ == "NAType":  # pandas need not be there
         return np.nan
     value = value.item() if isinstance(value, np.generic) else value
-    whole = isinstance(value, int) or (isinstance(value, str) and value.lstrip("+-").isdecimal())
     try:
-        number = float("no number" if isinstance(value, str) and "_" in value else value)
-        if not whole or int(number) == int(value):
+        text = value.decode() if isinstance(value, bytes) else str(value) if isinstance(value, str | Decimal) else None
+        number = float(value if text is None else text)
+        if text is not None and ("_" in text or np.isinf(number)):
+            raise ValueError(text)
+        whole = value if isinstance(value, int) else _WHOLE.fullmatch((text or "").strip())
+        if whole is None or int(number) == int(whole if isinstance(whole, int) else whole[1]):
             return number
         reason = f"would be rounded to {int(number)}; allowed: what was measured, no ids"
     except (TypeError, ValueError, OverflowError):

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.given import Labels, Pixels, labels, pixels
 from hpcauxvae.data.shards import lost_parts
-from hpcauxvae.data.stored import StoredImages, in_pieces, open_file, read_rows
+from hpcauxvae.data.stored import Clipped, StoredImages, in_pieces, open_file, read_rows
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 
@@ -45,7 +45,7 @@ class ImageSet:
     """What was measured: the columns of `values`."""
     values: np.ndarray
     """(N, F) float64 in physical units; NaN where not measured."""
-    images: np.ndarray | StoredImages
+    images: np.ndarray | StoredImages | Clipped
     """(N, C, H, W) float32 or uint8, linear data units: a read-only memory map where the layout allows, else read by
     h5py."""
     provenance: dict[str, str | int | float]
@@ -361,7 +361,7 @@ def _value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[s
 
 
 def _pixel_errors(
-    images: np.ndarray | StoredImages | h5py.Dataset,
+    images: np.ndarray | StoredImages | Clipped | h5py.Dataset,
     samples: range | None = None,
     mark: Callable[[], None] = lambda: None,
 ) -> Iterator[str]:

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.pixels import Pixels, look_at, outlying, seen_in
+from hpcauxvae.data.pixels import Pixels, bounds, look_at, outlying, seen_in
 from hpcauxvae.types import Factor
 
-_FAR = 5.0
-"""Ranges of all other values between them and a value that was hardly measured."""
+_FAR = {"any": 5.0, "nines": 1.0, "nines, repeated": 0.25}
+"""Ranges of all other values between them and a value that was hardly measured: 99, -999, … stand for no value more
+often than other numbers, and a measurement is seldom the same twice."""
+_BELOW = 0.02
+"""The same for -1, repeated more than any value of the others, of which none is negative."""
 _FEWEST = 3
 """Different values that the others must have."""
 _SENTINELS = 2
@@ -24,23 +27,23 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
         yield from _about_sentinels(factor, column)
     pixels = look_at(image_set.images)
-    yield from _about_peaks(pixels)
+    yield from about_peaks(pixels)
     yield from _about_missing_pixels(pixels)
     yield from about_copies(pixels.digest, split_seed)
 
 
-def _about_peaks(pixels: Pixels) -> Iterator[str]:
+def about_peaks(pixels: Pixels) -> Iterator[str]:
+    """A sentence on the images whose extremes are far beyond those of the others, if any are."""
     far = outlying(pixels)
     if len(far) == 0:
         return
-    rest = np.delete(np.arange(len(pixels.high)), far)
-    low, high = pixels.low[rest].min(), pixels.high[rest].max()
+    low, high = bounds(pixels)
     shown = ", ".join(
         f"{n} ({pixels.low[n]:g} to {pixels.high[n]:g})" for n in far[:5]
     ) + f" and {len(far) - 5} more" * (len(far) > 5)
     yield (
         f"images: the pixels of sample {shown} reach far outside those of all others ({low:g} to {high:g}), "
-        "as hot pixels do; a training takes its scale from the others"
+        "as hot pixels do; training and evaluation count them as the nearest pixel of the others"
     )
 
 
@@ -48,9 +51,10 @@ def _about_missing_pixels(pixels: Pixels) -> Iterator[str]:
     """-99, -9999, … as the lowest pixel of many images, far below all others: so many that they are the bulk."""
     lowest = pixels.low.min()
     rest = np.unique(np.concatenate([pixels.low[pixels.low > lowest], pixels.high]))
-    if _is_nines(lowest) and lowest < 0 and _is_far(lowest, rest):
+    count = int(np.count_nonzero(pixels.low == lowest))
+    if _is_nines(lowest) and lowest < 0 and _is_far(lowest, count, rest):
         yield (
-            f"images: {lowest:.15g}, the lowest pixel of {np.count_nonzero(pixels.low == lowest)} images, lies far "
+            f"images: {lowest:.15g}, the lowest pixel of {count} images, lies far "
             f"below the others ({rest[0]:g} or more); where it stands for a pixel that was not measured, it must be "
             "filled, for the format has no missing pixels"
         )
@@ -86,7 +90,8 @@ def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
     for low, high in sorted(cuts, key=sum, reverse=True):
         rest = values[low : len(values) - high]
         taken = [*range(low), *range(len(values) - high, len(values))]
-        if len(rest) >= _FEWEST and all(_is_far(values[n], rest) for n in taken):
+        often = counts[low : len(values) - high].max(initial=0)
+        if len(rest) >= _FEWEST and all(_is_far(values[n], counts[n], rest, often) for n in taken):
             said = ", ".join(f"{values[n]:.15g} ({counts[n]} samples)" for n in taken)
             yield (
                 f"factors, {factor.name}: {said} lies far outside the other values ({rest[0]:g} to {rest[-1]:g}); "
@@ -95,10 +100,15 @@ def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
             return
 
 
-def _is_far(value: float, rest: np.ndarray) -> bool:
-    """Of a value and others, sorted. 99, -999, … stand for no value more often than other numbers: half the range."""
-    nines, gap = _is_nines(value), max(rest[0] - value, value - rest[-1])
-    return bool(gap > (0.5 if nines else _FAR) * (rest[-1] - rest[0]) or (nines and value < 0 <= rest[0]))
+def _is_far(value: float, count: int, rest: np.ndarray, often: int = 1) -> bool:
+    """Of a value that is there so many times, and others, sorted, of which none is there more than `often` times."""
+    ranges = max(rest[0] - value, value - rest[-1]) / (rest[-1] - rest[0])
+    below = value < 0 <= rest[0]
+    if value == -1:
+        return bool(ranges > _FAR["any"] or (below and count > max(often, 1) and ranges > _BELOW))
+    if not _is_nines(value):
+        return bool(ranges > _FAR["any"])
+    return bool(ranges > _FAR["nines, repeated" if count > 1 else "nines"] or (count > 1 and below))
 
 
 def _is_nines(value: float) -> bool:

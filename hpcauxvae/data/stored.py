@@ -43,7 +43,7 @@ def images_in(n_bytes: int, shape: Sequence[int]) -> int:
 
 
 def in_pieces(
-    images: "np.ndarray | StoredImages | h5py.Dataset", samples: "range | np.ndarray | None" = None
+    images: "np.ndarray | StoredImages | Clipped | h5py.Dataset", samples: "range | np.ndarray | None" = None
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """The images (., C, H, W) of these samples, or of all, piece after piece of 32 MiB in float32, each with the
     numbers of its samples.
@@ -85,3 +85,18 @@ class StoredImages:
         wanted = np.arange(len(self))[np.asarray(index)]
         distinct, place = np.unique(wanted, return_inverse=True)  # h5py reads in increasing order only
         return read_rows(stored, distinct)[place]
+
+
+class Clipped:
+    """(N, C, H, W) images whose pixels beyond these bounds count as the bounds, read as the images themselves are."""
+
+    def __init__(self, images: Any, low: float, high: float) -> None:
+        """The bounds are values of the images' type."""
+        self._images, self.shape, self.dtype = images, images.shape, images.dtype
+        self._low, self._high = (self.dtype.type(bound) for bound in (low, high))
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.clip(self._images[index], self._low, self._high)

@@ -16,7 +16,9 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
-from hpcauxvae.data.pixels import beyond, look_at
+from hpcauxvae.data.pixels import beyond, bounds, look_at, outlying
+from hpcauxvae.data.remarks import about_peaks
+from hpcauxvae.data.stored import Clipped
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -95,6 +97,8 @@ class Evaluator:
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
+        self.data = without_outliers(self.data)
+        self.fresh = self.fresh and without_outliers(self.fresh)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
@@ -281,6 +285,19 @@ class Evaluator:
 
 def _stored(data: ImageSet, index_N: np.ndarray) -> Later:
     return Later(lambda index: np.array(data.images[index]), index_N, data.shape)
+
+
+def without_outliers(data: ImageSet) -> ImageSet:
+    """The set with pixels far outside those of all other images counted as the nearest of these, and a warning.
+
+    A set without such pixels as it is. So a hot pixel decides no score, no plain method and no reader. Reads all.
+    """
+    seen = look_at(data.images)
+    if not len(outlying(seen)):
+        return data
+    for line in about_peaks(seen):
+        print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
+    return dataclasses.replace(data, images=Clipped(data.images, *bounds(seen)))
 
 
 def _beside_plain(block: dict[str, Any]) -> str:

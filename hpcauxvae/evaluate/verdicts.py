@@ -25,6 +25,8 @@ SQUEEZED = 0.7
 is a scale that nobody asked for."""
 MEAN_IMAGE = 0.95
 """Share of the mean image's MSE above which an image tells less than a twentieth of what differs between images."""
+ALIKE = 1e-9
+"""MSE of the mean image, in units of the brightest pixel squared, that rounding alone makes of equal images."""
 CEILING_PASSED = 1.02
 """Share of its ceiling above which a score says more of the factors than of the code: a perfect code has 1, and chance
 makes some hundredths."""
@@ -105,6 +107,9 @@ def images(block: Block) -> Iterator[str]:
     """A decoder that draws one image, or worse ones than plain methods."""
     ours, baselines = block["images"], block["baselines"]
     mean, pca = baselines["mean_image"], baselines["pca"]
+    if mean["mse"]["value"] <= ALIKE:
+        yield "the images are all the mean image: whether the decoder draws what differs cannot be judged"
+        return
     share, of_pca = (one["mse"]["value"] / mean["mse"]["value"] for one in (ours, pca))
     if share > MEAN_IMAGE and ours["ssim"]["low"] <= mean["ssim"]["high"]:
         drawn = (

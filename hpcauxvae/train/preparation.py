@@ -109,15 +109,19 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
 
 
 def _range_of(seen: Pixels, train: np.ndarray) -> tuple[PixelRange, np.ndarray]:
-    """Of the training images without those far outside the others; and the numbers of these, the worst first."""
-    own = Pixels(*(values[train] for values in seen))
-    darkest, brightest = bounds(own.low, own.high)
+    """Of the training images without those far outside the others; and the numbers of these, the worst first.
+
+    Where any image of the set, of whatever part, lies far outside the others, pixels beyond the training range count
+    as its ends: so no hot pixel decides a validation.
+    """
+    (low, high), own = bounds(seen), Pixels(*(values[train] for values in seen))
+    darkest, brightest = bounds(own)
     return PixelRange(
         brightest=brightest,
         darkest=darkest,
         counts=bool(own.whole.all()),
-        lowest=darkest if own.low.min() < darkest else -math.inf,
-        highest=brightest if own.high.max() > brightest else math.inf,
+        lowest=darkest if min(own.low.min() - darkest, seen.low.min() - low) < 0 else -math.inf,
+        highest=brightest if max(own.high.max() - brightest, seen.high.max() - high) > 0 else math.inf,
     ), train[outlying(own)]
 
 

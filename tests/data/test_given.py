@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import h5py
@@ -56,6 +57,14 @@ def test_what_is_masked_was_not_measured(tmp_path: Path, store: Store, given: Ca
     np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, np.where(MISSING, np.nan, values))
 
 
+@pytest.mark.parametrize("text", ["S30", "U30", Decimal])
+def test_numbers_as_text(tmp_path: Path, text: type | str) -> None:
+    images, values = content()
+    given = np.vectorize(Decimal, [object])(values) if text is Decimal else values.astype(text)
+    at_once(tmp_path / "set.h5", images, given)
+    np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, values)
+
+
 def test_whole_numbers_that_are_masked(tmp_path: Path) -> None:
     images, _ = content()
     numbers = np.random.default_rng(0).integers([10, 0, 0], [13, 2, 3], (N, F))
@@ -92,6 +101,15 @@ def test_masked_pixels_are_refused(tmp_path: Path, store: Store) -> None:
             lambda v: np.where(np.arange(F) == 1, [[0, "n/a", 0]], v.astype(object)),
             r"factors: 'n/a' in row 0, column 1 is no",
         ),
+        (
+            lambda v: np.full((N, F), b"1237648720693755919"),
+            r"factors: b'1237648720693755919' in row 0, column 0 would be rounded to 1237648720693755904; allowed",
+        ),
+        (lambda v: np.full((N, F), " 1237648720693755919.0"), r"would be rounded to 1237648720693755904; allowed"),
+        (lambda v: np.full((N, F), Decimal(1237648720693755919)), r"would be rounded to 1237648720693755904; allowed"),
+        (lambda v: np.full((N, F), b"1_000"), r"factors: b'1_000' in row 0, column 0 is no number"),
+        (lambda v: np.full((N, F), b"\xb51"), r"factors: b'\\xb51' in row 0, column 0 is no number"),
+        (lambda v: np.full((N, F), "1e400"), r"factors: '1e400' in row 0, column 0 is no number"),
         (lambda v: v * 1j, r"factors: type complex128; allowed: real numbers"),
         (lambda v: v.astype("M8[s]"), r"factors: type datetime64\[s\]; allowed: real numbers"),
         (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpcauxvae.data.pixels import beyond, bounds, look_at, outlying, seen_in
+from hpcauxvae.data.stored import Clipped
 
 
 def images(n: int = 100) -> np.ndarray:
@@ -18,6 +19,10 @@ def test_what_is_seen_of_each_image_whatever_part_is_read() -> None:
     np.testing.assert_array_equal(whole.low, given.min((1, 2, 3)))
     np.testing.assert_array_equal(whole.high, given.max((1, 2, 3)))
     assert np.flatnonzero(~whole.whole).tolist() == [3, 4]
+    for row, low, high in zip(given, whole.low, whole.high, strict=True):
+        assert ((row < high - (high - low) / 10).sum(), (row > low + (high - low) / 10).sum()) in zip(
+            whole.dark, whole.bright, strict=True
+        )
     assert len(set(whole.digest.tolist())) == 99 and whole.digest[7] == whole.digest[90]
     parts = [look_at(given, range(first, min(first + 33, 100))) for first in range(0, 100, 33)]
     for all_at_once, *in_parts in zip(whole, *parts, strict=True):
@@ -29,17 +34,56 @@ def test_what_is_seen_of_each_image_whatever_part_is_read() -> None:
     assert look_at(given.astype(np.uint8)).whole.all()
 
 
-@pytest.mark.parametrize("n", [20, 100, 600])
-def test_one_image_does_not_decide_the_bounds(n: int) -> None:
-    given = images(n)
-    clean = float(given.min()), float(given.max())
-    assert bounds(*look_at(given)[:2]) == clean and len(outlying(look_at(given))) == 0
-    given[7, 0, 1, 1] = 1e8
-    assert bounds(*look_at(given)[:2]) == clean and outlying(look_at(given)).tolist() == [7]
-    given[8, 0, 1, 1] = -9999
-    low, high = bounds(*look_at(given)[:2])
-    if n >= 100:
-        assert (low, high) == clean and outlying(look_at(given)).tolist() == [7, 8]
+@pytest.mark.parametrize("n", [5, 19, 20, 100, 600])
+@pytest.mark.parametrize(("unit", "zero"), [(1, 0), (1e-9, 0), (1, -1000)])
+def test_one_image_does_not_decide_the_bounds(n: int, unit: float, zero: float) -> None:
+    given = images(n).astype(np.float64)
+    clean = unit * given.min() + zero, unit * given.max() + zero
+    assert bounds(look_at(unit * given + zero)) == clean and len(outlying(look_at(unit * given + zero))) == 0
+    given[1, 0, 1, 1] = 1e8
+    assert bounds(look_at(unit * given + zero)) == clean
+    assert outlying(look_at(unit * given + zero)).tolist() == [1]
+    given[2, 0, 1, 1] = -9999
+    assert bounds(look_at(unit * given + zero)) == clean
+    assert outlying(look_at(unit * given + zero)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05, 0.1])
+def test_cosmic_rays_in_a_tenth_of_the_images_do_not_decide_the_bounds(share: float) -> None:
+    """Of any height, no gap between them and each other."""
+    rng = np.random.default_rng(3)
+    clean = rng.poisson(stars(rng.uniform(100, 1000, 600))).astype(np.float32)
+    hit = np.sort(rng.permutation(600)[: int(600 * share)])
+    for sign in (1, -1):
+        given = clean.copy()
+        for row in hit:
+            y, x = rng.integers(0, 13, 2)
+            given[row, 0, y, x : x + 3] = sign * rng.uniform(2e4, 1e7)
+        assert bounds(look_at(given)) == bounds(look_at(np.delete(clean, hit, 0)))
+        assert sorted(outlying(look_at(given))) == hit.tolist()
+    assert len(outlying(look_at(clean))) == 0
+
+
+def stars(fluxes_N: np.ndarray) -> np.ndarray:
+    """Images (N, 1, 15, 15) of a star as wide as the atmosphere makes it."""
+    y, x = np.mgrid[-7:8, -7:8]
+    return fluxes_N[:, None, None, None] * np.exp(-(x**2 + y**2) / (2 * 2**2))
+
+
+def test_bright_stars_are_no_hot_pixels() -> None:
+    """A hundred times as bright as the others, a twentieth of the images, and as wide."""
+    fluxes = np.random.default_rng(4).uniform(100, 1000, 600)
+    fluxes[::20] *= 100
+    seen = look_at(stars(fluxes))
+    assert bounds(seen) == (seen.low.min(), seen.high.max())
+
+
+def test_images_that_are_often_of_few_pixels_are_no_accident() -> None:
+    """Points of light in a fifth of the images, faint clouds in the others."""
+    given = images(100)
+    given[::5] = 0
+    given[::5, 0, 2, 2] = 1e4
+    assert bounds(look_at(given)) == (0, 1e4)
 
 
 def test_bounds_of_clean_images_are_their_extremes() -> None:
@@ -51,4 +95,17 @@ def test_bounds_of_clean_images_are_their_extremes() -> None:
         -rng.uniform(1, 9, 50),
         rng.normal(0, 1, 19) * [1e8] + [0] * 19,  # too few for a bulk
     ):
-        assert bounds(-peaks, peaks) == (-peaks.max(), peaks.max()) == (np.min(-peaks), np.max(peaks))
+        seen = look_at(np.zeros((len(peaks), 1, 1, 1)))._replace(low=-peaks, high=peaks)
+        assert bounds(seen) == (-peaks.max(), peaks.max())
+
+
+def test_clipped_images_are_read_as_the_images_are() -> None:
+    given = images()
+    given[3, 0, 0, 0], given[4, 1, 1, 1] = 1e8, -9999
+    for dtype in (np.float32, np.uint8):
+        stored = np.clip(given, 0, 255).astype(dtype) if dtype == np.uint8 else given
+        clipped = Clipped(stored, 30, 70)
+        assert (len(clipped), clipped.shape, clipped.dtype) == (100, given.shape, dtype)
+        for index in (3, slice(2, 6), np.array([4, 3, 50]), (slice(None), 0)):
+            assert clipped[index].dtype == dtype
+            np.testing.assert_array_equal(clipped[index], np.minimum(np.maximum(stored[index], 30), 70))

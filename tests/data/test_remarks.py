@@ -32,7 +32,8 @@ def test_a_hot_pixel_is_named_with_what_the_others_have(tmp_path: Path, capfd: p
     rest = np.delete(pixels, 7, 0)
     expected = (
         f"images: the pixels of sample 7 ({pixels[7].min():g} to 1e+08) reach far outside those of all others "
-        f"({rest.min():g} to {rest.max():g}), as hot pixels do; a training takes its scale from the others"
+        f"({rest.min():g} to {rest.max():g}), as hot pixels do; training and evaluation count them as the "
+        "nearest pixel of the others"
     )
     assert told(tmp_path / "set.h5", pixels) == [expected]
     assert main(["check", str(tmp_path / "set.h5")]) == 0
@@ -86,9 +87,11 @@ def test_a_number_that_stands_for_a_missing_pixel(tmp_path: Path, share: int) ->
         (-9.0, (-0.5, 0.5)),
         (-1e30, (-0.5, 0.5)),
         (-32768.0, (0, 255)),
+        (-99.0, (-50, 50)),
+        (-1.0, (100, 3000)),
     ],
 )
-@pytest.mark.parametrize("share", [1, 8, 40])
+@pytest.mark.parametrize("share", [2, 8, 40])
 def test_a_number_that_stands_for_no_value(
     tmp_path: Path, sentinel: float, others: tuple[float, float], share: int
 ) -> None:
@@ -99,6 +102,19 @@ def test_a_number_that_stands_for_no_value(
     assert line.startswith(
         f"factors, a: {sentinel:.15g} ({share} samples) lies far outside the other values ({low:g} to {high:g}); "
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "others", "told_of"),
+    [(99.0, (18, 25), True), (-99.0, (1, 50), True), (-9999.0, (0, 1000), True), (99.0, (0, 59), False),
+     (-9.0, (0, 30), False), (-1.0, (100, 3000), False), (-999.0, (1e4, 1e5), False)],
+)  # fmt: skip
+def test_what_is_there_once_stands_for_no_value_only_where_it_is_very_far(
+    tmp_path: Path, value: float, others: tuple[float, float], told_of: bool
+) -> None:
+    labels = np.random.default_rng(2).uniform(*others, N)
+    labels[5] = value
+    assert bool(told(tmp_path / "set.h5", images(), labels)) == told_of
 
 
 def test_two_numbers_that_stand_for_no_value(tmp_path: Path) -> None:
@@ -116,6 +132,9 @@ def test_two_numbers_that_stand_for_no_value(tmp_path: Path) -> None:
         np.arange(N) % 2 * 99.0,
         np.repeat([0.0, 6, 12, 18], N // 4),
         np.repeat([0.0, 1, 2, 9], N // 4),  # few values, far apart
+        np.arange(N) % 5 - 1.0,
+        np.repeat([-1.0, 1, 2, 3], N // 4),
+        np.r_[np.full(20, -1.0), np.linspace(-0.9, 30, N - 20)],  # cut off below
         np.random.default_rng(3).lognormal(0, 1, N),
         np.random.default_rng(3).standard_t(3, N),
         np.where(np.arange(N) < 60, np.nan, np.linspace(-1, 1, N)),

@@ -1,5 +1,6 @@
 """What evaluate says of models that are known: each fault is named with its figure, a clean model is not accused."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +141,18 @@ def test_a_decoder_that_draws_the_mean_image(said, evaluator) -> None:
         1:3
     ]
     assert float(ours[1]) == pytest.approx(float(its[2]), rel=0.05)
+
+
+def test_images_that_are_all_the_same_are_not_judged(said, evaluator, monkeypatch) -> None:
+    """As where a test part is small: the mean image has no error to compare with."""
+    same = np.repeat(drawn(np.full((1, 3), 0.5)), N, 0)
+    data = dataclasses.replace(evaluator.data, images=same)
+    monkeypatch.setattr(evaluator, "data", data)
+    monkeypatch.delitem(evaluator.__dict__, "baselines", raising=False)
+    lines, _ = said(decode=lambda u_NF: drawn(u_NF * 0 + 0.5))
+    monkeypatch.delitem(evaluator.__dict__, "baselines", raising=False)
+    assert "the images are all the mean image: whether the decoder draws what differs cannot be judged" in lines
+    assert not [line for line in lines if "worse" in line or "draws the mean image" in line]
 
 
 def test_images_that_are_worse_than_those_of_pca(said) -> None:
