@@ -206,9 +206,12 @@ seconds_left() {
 # The same as an option: five minutes to save in.
 time_limit() { [ -z "$ENDS" ] || seconds_left 300 | awk '{ print "--max-minutes", $1 / 60 }'; }
 
-# Whether it was PBS that asked this job to stop, for its walltime, and not a person by qdel or qrerun. The end is by the
-# clock of the server, the request by that of this node, which may be some seconds behind.
+# Whether it was PBS that asked this job to stop, for its walltime, and not a person by qdel or qrerun. The end is by
+# the clock of the server, the request by that of this node, which may be some seconds behind.
 time_is_up() { [ -n "$ENDS" ] && [ "$asked_at" -ge $((ENDS - 5)) ]; }
+
+# Seconds since 1970 as a date.
+at() { date -d "@$1" '+%F %T'; }
 
 # What the other ranks said last.
 last_words() {
@@ -234,7 +237,7 @@ finish() {
         requeue
     elif [ "$SCHEDULER" = pbs ] && [ "$stop_asked" = yes ] && ! time_is_up; then
         say "stopped before its time, by qdel, qrerun or a signal: not submitted again" \
-            "(asked $(date -d "@$asked_at" '+%F %T') on this node${ENDS:+, the walltime ends $(date -d "@$ENDS" '+%F %T')})"
+            "(asked $(at "$asked_at") on this node${ENDS:+, the walltime ends $(at "$ENDS")})"
     elif [ "$SCHEDULER" = pbs ] && [ -n "$RESUBMIT" ]; then
         submit_successor
     else
