@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data.stored import in_pieces
+from hpcauxvae.data.stored import images_in, in_pieces
 
 FAR = 10.0
 _BULK = 0.99
@@ -20,7 +20,12 @@ _LONE, _LONE_OF_FEW = 0.2, 0.05
 """Share of the usual number of pixels near an extreme below which it is that of a few pixels alone; the second where
 fewer than 20 images tell what is usual."""
 _MOST_LONE = 0.1
-"""Share of the images that may have such extremes, at most, far beyond the others'."""
+"""Share of the images that may have such extremes, at most, far beyond the others'; and of the positions that may be
+stuck."""
+_STEADY = 1 / 3
+"""Part of its height by which a stuck pixel varies at most."""
+_SPREAD, _SPREAD_BYTES = 1000, 32 << 20
+"""Images, and bytes of images in float32, that tell which pixels are stuck."""
 
 
 class Pixels(NamedTuple):
@@ -40,16 +45,78 @@ class Pixels(NamedTuple):
     """64 bits of a hash of its pixels: the same for the same image."""
 
 
+class Stuck(NamedTuple):
+    """Pixels of a detector, K of C x H x W, that give nearly the same value in every image."""
+
+    place: NDArray[np.int64]
+    """(K,), counted from 0 through C x H x W."""
+    value: NDArray[np.float64]
+    """(K,), their median, linear data units."""
+
+    def __bool__(self) -> bool:
+        return len(self.place) > 0
+
+    def left_out(self, part: NDArray) -> NDArray:
+        """Images (B, C x H x W) without these."""
+        return np.delete(part, self.place, 1) if self else part
+
+    def highest(self, low: float, high: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
+        """(C, H, W), the value as which every pixel above counts: `low` for these, so that they are always the same."""
+        counted = np.full(shape, high)
+        counted.flat[self.place] = low
+        return counted
+
+
+_NONE = Stuck(np.empty(0, np.int64), np.empty(0))
+
+
+def stuck(images: Any) -> Stuck:
+    """The pixels that have nearly the same value, far beyond those of all others, in nine images of ten.
+
+    Far is `FAR` times as far above the median lowest pixel as the peak of all other pixels is in nine images of ten,
+    or the same turned round. What is bright in the middle of every image is not stuck: it has flanks, down which no
+    step from pixel to pixel is that high, and it differs from image to image. Reads up to 1000 images, evenly spread.
+    """
+    most = max(_FEWEST, min(_SPREAD, images_in(_SPREAD_BYTES, images.shape[1:])))
+    rows = np.unique(np.linspace(0, len(images) - 1, most).astype(np.int64))
+    seen = np.asarray(images[rows], np.float32).reshape(len(rows), -1)
+    low_P, high_P = np.quantile(seen, 0.1, 0, method="lower"), np.quantile(seen, 0.9, 0, method="higher")
+    place = np.sort(np.r_[_stuck_high(seen, low_P, high_P), _stuck_high(-seen, -high_P, -low_P)])
+    return Stuck(place, np.median(seen[:, place], 0).astype(np.float64))
+
+
+def _stuck_high(seen: NDArray, low_P: NDArray, high_P: NDArray) -> NDArray[np.int64]:
+    others_P = np.ones(seen.shape[1], bool)
+    zero = np.median(seen.min(1))
+    while True:
+        height_P = np.where(others_P, low_P - zero, -np.inf)
+        group_P = height_P > height_P.max() / FAR  # heights of a kind; others may follow
+        rest_P = others_P & ~group_P
+        if not (1 - _MOST_LONE) * rest_P.size <= rest_P.sum() < others_P.sum():
+            break
+        reach = np.quantile(seen[:, rest_P].max(1), 0.9, method="higher") - zero
+        steady_P = high_P - low_P < _STEADY * height_P
+        if not (reach > 0 and (height_P[group_P] > FAR * reach).all() and steady_P[group_P].all()):
+            break
+        others_P = rest_P
+    return np.flatnonzero(~others_P)
+
+
 def look_at(
-    images: Any, rows: range | NDArray[np.int64] | None = None, mark: Callable[[], None] = lambda: None
+    images: Any,
+    rows: range | NDArray[np.int64] | None = None,
+    mark: Callable[[], None] = lambda: None,
+    without: Stuck = _NONE,
 ) -> Pixels:
     """Reads these images (all if not given) in pieces of bytes and calls `mark` after each.
 
-    images: (N, C, H, W), an array or StoredImages; rows: neighbours, or an index in any order.
+    images: (N, C, H, W), an array or StoredImages; rows: neighbours, or an index in any order; without: pixels that
+    count for nothing but the digest.
     """
     found: list[tuple[NDArray, ...]] = []
     for piece, read in in_pieces(images, rows):
-        part = read.reshape(len(piece), -1)
+        every = read.reshape(len(piece), -1)
+        part = without.left_out(every)
         low, high = (part.min(1).astype(np.float64), part.max(1).astype(np.float64))
         tenth = (high - low) / FAR
         dark = np.count_nonzero(part < (high - tenth)[:, None], 1)
@@ -57,7 +124,7 @@ def look_at(
         whole = low >= 0
         if part.dtype.kind == "f":
             whole &= (part == np.rint(part)).all(1)
-        digest = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in part]
+        digest = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in every]
         found.append((low, high, dark, bright, whole, np.frombuffer(b"".join(digest), "<u8")))
         mark()
     if not found:
@@ -109,10 +176,11 @@ def seen_in(digest_N: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:
     return int(np.isin(digest_N, others).sum())
 
 
-def beyond(images: Any, index_N: NDArray[np.int64], low: float, high: float) -> tuple[int, int]:
+def beyond(images: Any, index_N: NDArray[np.int64], low: float, high: float, without: Stuck = _NONE) -> tuple[int, int]:
     """How many pixels of these images are below `low` and above `high`. Reads in pieces."""
     below = above = 0
-    for _, part in in_pieces(images, np.sort(index_N)):
+    for piece, read in in_pieces(images, np.sort(index_N)):
+        part = without.left_out(read.reshape(len(piece), -1))
         below += int(np.count_nonzero(part < low))
         above += int(np.count_nonzero(part > high))
     return below, above

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.pixels import Pixels, bounds, look_at, outlying, seen_in
+from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.types import Factor
 
 _FAR = {"any": 5.0, "nines": 1.0, "nines, repeated": 0.25}
@@ -24,12 +24,36 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
 
     split_seed: of the split whose parts may share images. Reads all images once.
     """
+    found = stuck(image_set.images)
+    pixels = look_at(image_set.images, without=found)
+    yield from about_labels(image_set)
+    yield from about_peaks(pixels)
+    yield from about_places(found, pixels, image_set.shape)
+    yield from about_copies(pixels.digest, split_seed)
+
+
+def about_labels(image_set: ImageSet) -> Iterator[str]:
+    """A sentence on each column of labels in which a number seems to mean "not measured"."""
     for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
         yield from _about_sentinels(factor, column)
-    pixels = look_at(image_set.images)
-    yield from about_peaks(pixels)
+
+
+def about_places(found: Stuck, pixels: Pixels, shape: tuple[int, int, int]) -> Iterator[str]:
+    """Sentences on pixels that say nothing of what is seen: stuck in all images (C, H, W), or a number in some.
+
+    pixels: without those that are stuck.
+    """
     yield from _about_missing_pixels(pixels)
-    yield from about_copies(pixels.digest, split_seed)
+    if found:
+        low, high = bounds(pixels)
+        at = [", ".join(map(str, np.unravel_index(place, shape))) for place in found.place[:5]]
+        shown = ", ".join(f"({place}) is {value:g}" for place, value in zip(at, found.value, strict=False))
+        more = len(found.place) - len(at)
+        yield (
+            f"images: pixel {shown}{f' and {more} more are the like' * (more > 0)}, nearly the same in every image and "
+            f"far outside all others ({low:g} to {high:g}), as where a detector is stuck or nothing was measured; fill "
+            f"it (channel, row, column) from its neighbours; training and evaluation count it as {low:g}"
+        )
 
 
 def about_peaks(pixels: Pixels) -> Iterator[str]:

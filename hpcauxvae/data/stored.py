@@ -90,13 +90,13 @@ class StoredImages:
 class Clipped:
     """(N, C, H, W) images whose pixels beyond these bounds count as the bounds, read as the images themselves are."""
 
-    def __init__(self, images: Any, low: float, high: float) -> None:
-        """The bounds are values of the images' type."""
+    def __init__(self, images: Any, low: float, high: "float | np.ndarray") -> None:
+        """The bounds are values of the images' type; `high` may be one for each pixel, (C, H, W)."""
         self._images, self.shape, self.dtype = images, images.shape, images.dtype
-        self._low, self._high = (self.dtype.type(bound) for bound in (low, high))
+        self._low, self._high = self.dtype.type(low), np.broadcast_to(np.asarray(high, self.dtype), self.shape)
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return np.clip(self._images[index], self._low, self._high)
+        return np.clip(self._images[index], self._low, self._high[index])

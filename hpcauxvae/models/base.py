@@ -58,7 +58,7 @@ class Model(nn.Module):
 
     def reach(self) -> tuple[float, float]:
         """The lowest and the highest pixel, in linear data units, that training sees as it is and `decode` can give."""
-        low, high = self.scale.limits.tolist()
+        low, high = float(self.scale.limits[0].min()), float(self.scale.limits[1].max())
         if not self.objective.sigmoid:
             return low, high
         darkest = 0.0 if self.scale.minimum is None else float(self.scale.minimum)

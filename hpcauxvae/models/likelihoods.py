@@ -1,10 +1,12 @@
 """The scale of images, and the reconstruction and KL terms that the models share: values of a pixel to nats."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,8 +26,8 @@ class PixelRange(NamedTuple):
     """Every pixel is a whole number and none is negative."""
     lowest: float = -math.inf
     """Pixels below count as this one, in whatever images."""
-    highest: float = math.inf
-    """Pixels above count as this one."""
+    highest: float | NDArray[np.float64] = math.inf
+    """Pixels above count as this one; may be one for each pixel, (C, H, W)."""
 
 
 class ImageScale(nn.Module):
@@ -40,7 +42,7 @@ class ImageScale(nn.Module):
     maximum: Tensor
     minimum: Tensor | None
     limits: Tensor
-    """(2,), linear data units: pixels beyond count as these."""
+    """(2,), or (2, C, H, W) where not all pixels have the same, linear data units: pixels beyond count as these."""
     counts: Tensor | None
     """Whether the images are counts, where that matters."""
 
@@ -58,7 +60,7 @@ class ImageScale(nn.Module):
         darkest: float = 0.0,
         counts: bool = True,
         lowest: float = -math.inf,
-        highest: float = math.inf,
+        highest: float | NDArray[np.float64] = math.inf,
     ) -> None:
         """Sets the scale from what PixelRange has. Pixels of 0 and 1 alone are no counts.
 
@@ -68,7 +70,8 @@ class ImageScale(nn.Module):
         if not brightest > 0:
             raise InputError(f"images: the brightest training pixel is {brightest}; allowed: positive")
         self.maximum.fill_(brightest)
-        self.limits.copy_(torch.tensor([max(lowest, 0.0 if self.kind == "anscombe" else lowest), highest]))
+        limits = np.maximum(np.stack(np.broadcast_arrays(lowest, highest)), 0 if self.kind == "anscombe" else -math.inf)
+        self.limits = torch.from_numpy(limits).to(self.limits)
         if self.minimum is not None:
             if not darkest < brightest:
                 raise InputError(f"images: every training pixel is {darkest}; allowed: more than one value")
@@ -81,6 +84,12 @@ class ImageScale(nn.Module):
                     f"allowed: at least {least:.2g}, as in counts, or another objective (docs/data-format.md)"
                 )
             self.counts.fill_(counts and brightest > 1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Takes limits of either shape."""
+        if (limits := state_dict.get(f"{prefix}limits")) is not None:
+            self.limits = self.limits.new_empty(limits.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def clipped(self, images: Tensor) -> Tensor:
         """The images as the scale takes them: pixels beyond its limits count as these. Linear data units, any shape."""

@@ -7,14 +7,15 @@ in types.py.
 import math
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.pixels import Pixels, beyond, bounds, look_at, outlying
-from hpcauxvae.data.remarks import about_copies
+from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
+from hpcauxvae.data.remarks import about_copies, about_labels, about_places
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
@@ -40,10 +41,12 @@ def prepare(
     data, world = samples.data, processes.world
     parts = split(len(data), config.split_seed)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
-    seen = _gathered(on_each_rank(lambda: look_at(data.images, own, mark), processes), processes)
-    found, far = _range_of(seen, parts[0])
+    fixed = on_each_rank(lambda: stuck(data.images), processes)
+    seen = _gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
+    found, far = _range_of(seen, parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
-    words = [f"{data.path}: {copies}" for copies in about_copies(seen.digest, config.split_seed)]
+    remarks = (about_labels(data), about_places(fixed, seen, data.shape), about_copies(seen.digest, config.split_seed))
+    words = [f"{data.path}: {remark}" for remark in chain(*remarks)]
     words += _about_outliers(found, far, seen, data.path) + _about_counts(found, config, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
@@ -51,7 +54,7 @@ def prepare(
     for name, part in zip(("training", "validation"), parts, strict=False):
         outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
         mine = outside[slice_of(len(outside), world.rank, world.world_size)]
-        counts = np.array([on_each_rank(lambda mine=mine: beyond(data.images, mine, low, high), processes)])  # type: ignore[misc]
+        counts = np.array([on_each_rank(lambda mine=mine: beyond(data.images, mine, low, high, fixed), processes)])  # type: ignore[misc]
         below, above = _gather(counts, processes).sum(0).tolist()
         words += about_reach(model, config, (below, above), len(part), f"{name} pixels in {data.path}")
     if world.rank == 0:
@@ -108,20 +111,26 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
         raise InputError(f"{data.path}: {error}") from error
 
 
-def _range_of(seen: Pixels, train: np.ndarray) -> tuple[PixelRange, np.ndarray]:
+def _range_of(
+    seen: Pixels, train: np.ndarray, fixed: Stuck, shape: tuple[int, int, int]
+) -> tuple[PixelRange, np.ndarray]:
     """Of the training images without those far outside the others; and the numbers of these, the worst first.
 
-    Where any image of the set, of whatever part, lies far outside the others, pixels beyond the training range count
-    as its ends: so no hot pixel decides a validation.
+    Where any image of the set, of whatever part, lies far outside the others, or a pixel in every image does, pixels
+    beyond the training range count as its ends, and stuck ones as the lowest: so no hot pixel decides a validation.
     """
     (low, high), own = bounds(seen), Pixels(*(values[train] for values in seen))
     darkest, brightest = bounds(own)
+    below, above = (
+        min(own.low.min() - darkest, seen.low.min() - low),
+        max(own.high.max() - brightest, seen.high.max() - high),
+    )
     return PixelRange(
         brightest=brightest,
         darkest=darkest,
         counts=bool(own.whole.all()),
-        lowest=darkest if min(own.low.min() - darkest, seen.low.min() - low) < 0 else -math.inf,
-        highest=brightest if max(own.high.max() - brightest, seen.high.max() - high) > 0 else math.inf,
+        lowest=darkest if below or fixed else -math.inf,
+        highest=fixed.highest(darkest, brightest, shape) if fixed else brightest if above else math.inf,
     ), train[outlying(own)]
 
 

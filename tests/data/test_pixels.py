@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcauxvae.data.pixels import beyond, bounds, look_at, outlying, seen_in
+from hpcauxvae.data.pixels import beyond, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.stored import Clipped
 
 
@@ -99,6 +99,55 @@ def test_bounds_of_clean_images_are_their_extremes() -> None:
         assert bounds(seen) == (-peaks.max(), peaks.max())
 
 
+@pytest.mark.parametrize("n", [10, 100, 3000])
+@pytest.mark.parametrize("value", [1e8, -1e8])
+@pytest.mark.parametrize(
+    "place",
+    [np.s_[:, 0, 3, 4], np.s_[:, 0, 3, 4:7], np.s_[:, 0, 5], np.s_[:, 0, :, 2]],
+    ids=["pixel", "neighbours", "row", "column"],
+)
+def test_a_stuck_pixel_is_found_and_decides_nothing(n: int, value: float, place: tuple) -> None:
+    rng = np.random.default_rng(6)
+    clean = rng.poisson(stars(rng.uniform(100, 1000, n))).astype(np.float32)
+    mask = np.zeros(clean.shape, bool)
+    mask[place] = True
+    given = np.where(mask, value * rng.uniform(0.9, 1.1, clean.shape), clean).astype(np.float32)
+    found = stuck(given)
+    np.testing.assert_array_equal(found.place, np.flatnonzero(mask[0]))
+    np.testing.assert_allclose(found.value, value, rtol=0.1)
+    rest = clean[~mask].reshape(n, -1)
+    seen = look_at(given, without=found)
+    assert bounds(seen) == (rest.min(), rest.max()) and seen.whole.all()
+    np.testing.assert_array_equal(seen.digest, look_at(given).digest)
+    assert beyond(given, np.arange(n), 1, 500, found) == ((rest < 1).sum(), (rest > 500).sum())
+
+
+def test_stuck_pixels_of_unlike_heights() -> None:
+    given = images()
+    given[:, 0, 1, 1], given[:, 1, 2, 2] = 1e8, 1e4
+    assert stuck(given).place.tolist() == [6, 37]
+
+
+def test_what_is_seen_in_the_same_place_is_not_stuck() -> None:
+    rng = np.random.default_rng(7)
+    sharp = stars(np.ones(200)) ** 16  # half a pixel wide, without noise
+    lines = rng.poisson(5, (200, 1, 15, 15)).astype(np.float32)
+    lines[:, 0, 0, ::5] = rng.uniform(1e3, 1e4, (200, 3))  # of a spectrum: no flanks, and each of its own strength
+    padded = np.pad(rng.poisson(1e4, (200, 1, 11, 11)), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    for given in (
+        sharp,
+        sharp * rng.uniform(1e3, 1e4, 200)[:, None, None, None],
+        stars(rng.uniform(100, 1000, 200)),
+        lines,
+        padded,
+        images(),
+        np.zeros((50, 1, 5, 5)),
+        rng.random((50, 1, 1, 1)),
+        rng.normal(0, 1, (50, 1, 15, 15)),
+    ):
+        assert not stuck(given)
+
+
 def test_clipped_images_are_read_as_the_images_are() -> None:
     given = images()
     given[3, 0, 0, 0], given[4, 1, 1, 1] = 1e8, -9999
@@ -109,3 +158,7 @@ def test_clipped_images_are_read_as_the_images_are() -> None:
         for index in (3, slice(2, 6), np.array([4, 3, 50]), (slice(None), 0)):
             assert clipped[index].dtype == dtype
             np.testing.assert_array_equal(clipped[index], np.minimum(np.maximum(stored[index], 30), 70))
+            high = np.full(given.shape[1:], 70)
+            high[0, 2, 2] = 30
+            expected = np.minimum(np.maximum(stored, 30), high)[index]
+            np.testing.assert_array_equal(Clipped(stored, 30, high)[index], expected)

@@ -65,9 +65,23 @@ def test_a_set_too_small_to_split(tmp_path: Path) -> None:
     assert told(tmp_path / "set.h5", images(2)[[0, 1, 0]]) == ["images: 1 of 3 are copies of others (sample 2 of 0, …)"]
 
 
-@pytest.mark.parametrize("share", [40, N])
-def test_a_number_that_stands_for_a_missing_pixel(tmp_path: Path, share: int) -> None:
+def test_a_stuck_pixel_is_named_with_what_the_others_have(tmp_path: Path) -> None:
     pixels = images()
+    pixels[:, 0, 2, 3] = 1e8
+    rest = np.delete(pixels.reshape(N, -1), 13, 1)
+    said = "nearly the same in every image and far outside all others"
+    assert told(tmp_path / "set.h5", pixels) == [
+        f"images: pixel (0, 2, 3) is 1e+08, {said} ({rest.min():g} to {rest.max():g}), as where a detector is stuck "
+        "or nothing was measured; fill it (channel, row, column) from its neighbours; training and evaluation count "
+        f"it as {rest.min():g}"
+    ]
+    pixels[:, 0, 2, 3] = -9999
+    (line,) = told(tmp_path / "set.h5", pixels)
+    assert f"pixel (0, 2, 3) is -9999, {said}" in line
+
+
+def test_a_number_that_stands_for_a_missing_pixel(tmp_path: Path) -> None:
+    pixels, share = images(), 40
     pixels[:share, 0, 2, 2] = -9999
     low = min(pixels[share:].min(initial=np.inf), pixels.max((1, 2, 3)).min())
     assert told(tmp_path / "set.h5", pixels) == [

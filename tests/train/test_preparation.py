@@ -56,6 +56,35 @@ def test_a_hot_pixel_does_not_set_the_scale(path: Path, tmp_path: Path, capsys: 
     assert f"sample {TRAIN[5]}, 0 to 1e+08; pixels beyond" in said and said.count("warning") == 1
 
 
+def test_a_stuck_pixel_is_not_seen(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scale is that of the other pixels; to the model and in the run that is read again it is dark always."""
+    images = images_of(path)
+    images[:, 0, 3, 4] = 0
+    change(path, images=images)
+    clean = prepared(config(path, tmp_path / "a")).model
+    assert capsys.readouterr().err == ""
+    seen = clean.scale(torch.from_numpy(images))
+    images[:, 0, 3, 4] = 1e8
+    change(path, images=images)
+    assert alone(config(path, tmp_path / "run", epochs=1)) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {path}: images: pixel (0, 3, 4) is 1e+08, nearly" in said and said.count("warning") == 1
+    for model in (prepared(config(path, tmp_path / "b")).model, load_run(tmp_path / "run").model):
+        assert torch.equal(model.scale.maximum, clean.scale.maximum)
+        assert torch.equal(model.scale(torch.from_numpy(images)), seen)
+    assert alone(config(path, tmp_path / "run", epochs=2, resume="auto")) == 0
+
+
+def test_what_means_not_measured_is_said(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = open_set(path).values.copy()
+    with h5py.File(path, "r+") as file:
+        file["factors"].attrs["low"] = [-99, *file["factors"].attrs["low"][1:]]
+        values[:9, 0] = -99
+        file["factors"][:] = values
+    prepared(config(path, tmp_path / "a"))
+    assert f"warning: {path}: factors, radius: -99 (9 samples) lies far outside the other" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.processes
 def test_all_ranks_have_the_scale_of_one(path: Path) -> None:
