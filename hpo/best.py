@@ -13,7 +13,8 @@ import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.evaluate.command import EvaluateConfig
-from hpcauxvae.evaluate.scores import check_noiseless, evaluate
+from hpcauxvae.evaluate.scores import evaluate
+from hpcauxvae.evaluate.sets import check_noiseless
 from hpcauxvae.runtime.children import Minder, new_mark
 from hpcauxvae.runtime.files import write_json
 from hpcauxvae.train.config import TrainConfig

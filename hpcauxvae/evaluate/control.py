@@ -19,7 +19,6 @@ from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.control import agreement, distance, minimality
 from hpcauxvae.train.run import Run
-from hpcauxvae.types import Factor
 
 PAIRS = 512
 """Pairs at most; fewer of large images."""
@@ -168,18 +167,12 @@ def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names
         for j, column in enumerate(columns[:_NAMED]):
             factor, text = data.factors[column], "–"
             if reader is not None and read is not None and column in reader.columns:
-                text = _short(factor, read[number, reader.columns.index(column)])
-            lines.append(f"{_short(factor, made.u_b[row, j])} / {text}")
+                text = pictures.short(factor, factor.unscale(read[number, reader.columns.index(column)]))
+            lines.append(f"{pictures.short(factor, factor.unscale(made.u_b[row, j]))} / {text}")
         return "\n".join(lines)
 
     none = [""] * len(rows)
     labels = [none, none, [label(row, number) for number, row in enumerate(rows)], none]
-    above = "\n".join(["above it\nasked / read:", *aux_names[:_NAMED]])
-    names = ["A", "its reconstruction", f"A with the\nfactors of B;\n{above}", "B"]
-    pictures.traversal(pictures.upright(images, data), names, labels, path, unit=pictures.image_unit(data))
-
-
-def _short(factor: Factor, scaled: NDArray) -> str:
-    """A value in the factor's unit, to a hundredth of its range or finer."""
-    digits = 2 - int(np.floor(np.log10(factor.high - factor.low)))
-    return f"{round(float(factor.unscale(scaled)), digits) + 0.0:g}"
+    names = ["A", "its reconstruction", "A with the\nfactors of B;\nabove it\nasked / read", "B"]
+    heads = ["", "", "\n".join(aux_names[:_NAMED]), ""]
+    pictures.traversal(pictures.upright(images, data), names, labels, path, unit=pictures.image_unit(data), heads=heads)

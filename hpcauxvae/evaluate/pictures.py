@@ -83,8 +83,8 @@ def reconstructions(
             axes[2, column].imshow(residuals_NHW[column], cmap=RESIDUALS, norm=residual_norm)
         for ax in axes.flat:
             _bare(ax)
-        for ax, title in zip(axes[:, 0], (*names, f"{names[0]} −\n{names[1]}"), strict=True):
-            _row_label(ax, title)
+        for ax, name in zip(axes[:, 0], (*names, f"{names[0]} −\n{names[1]}"), strict=True):
+            _row_label(ax, name)
         if originals_NCHW.shape[1] == 1:
             _colour_bar(figure, axes[:2], norm, STAMPS, unit)
         _colour_bar(figure, axes[2:], residual_norm, RESIDUALS, unit)
@@ -127,7 +127,8 @@ def factor_latent_scatter(
             ax.xaxis.set_visible(row == rows - 1)
             ax.yaxis.set_visible(column == 0)
         for ax, factor in zip(axes[:, 0], factors, strict=True):
-            ax.set_ylabel(with_unit(factor))
+            name = with_unit(factor) if len(with_unit(factor)) <= 16 else with_unit(factor).replace(" [", "\n[")
+            ax.set_ylabel(name, fontsize=_fit(name, 9, 1.05))
         for column, ax in enumerate(axes[-1]):
             ax.set_xlabel(latent_name(column, aux_names))
         figure.align_labels()
@@ -138,32 +139,43 @@ def factor_latent_scatter(
 
 
 def traversal(
-    images_RVCHW: NDArray, row_names: Sequence[str], labels_RV: Sequence[Sequence[str]], path: Path, *, unit: str = ""
+    images_RVCHW: NDArray,
+    row_names: Sequence[str],
+    labels_RV: Sequence[Sequence[str]],
+    path: Path,
+    *,
+    unit: str = "",
+    heads: Sequence[str] | None = None,
 ) -> None:
-    """Fig. 5: a row for each latent, varied along the columns while the others stay; the value above each image."""
+    """Fig. 5: a row for each latent, varied along the columns while the others stay; the value above each image.
+
+    heads: for each row what stands before its values, line by line.
+    """
     rows, columns = images_RVCHW.shape[:2]
     norm = _stretch(images_RVCHW)
     with mpl.rc_context(STYLE):
         figure, axes = sheet(rows, 1, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
-        for ax, images_VCHW, name, labels in zip(axes[:, 0], images_RVCHW, row_names, labels_RV, strict=True):
-            _strip(ax, images_VCHW, norm, labels)
+        for row, (ax, name) in enumerate(zip(axes[:, 0], row_names, strict=True)):
+            _strip(ax, images_RVCHW[row], norm, labels_RV[row], heads[row] if heads else "")
             _row_label(ax, name)
         if images_RVCHW.shape[2] == 1:
             _colour_bar(figure, axes, norm, STAMPS, unit)
         save(figure, path)
 
 
-def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str]) -> None:
+def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str], head: str) -> None:
     """Images side by side with labels above, as one image: an axes for each would cost most of a picture's time."""
     count, channels, height, width = images_VCHW.shape
     gap = -(-width // 12)
     row_CHW = np.full((channels, height, count * (width + gap) - gap), norm.vmax if channels == 3 else np.nan)
     _bare(ax)
+    above = {"y": -0.04 * height - 0.5, "va": "bottom", "fontsize": min(_fit(label, 7.5, 0.84) for label in labels)}
+    if head:
+        ax.text(-gap, s=head, ha="right", **above)
     for number, (image_CHW, label) in enumerate(zip(images_VCHW, labels, strict=True)):
         left = number * (width + gap)
         row_CHW[..., left : left + width] = image_CHW
-        centre = left + (width - 1) / 2
-        ax.text(centre, -0.04 * height - 0.5, _minus(label), ha="center", va="bottom", fontsize=7.5)
+        ax.text(left + (width - 1) / 2, s=_minus(label), ha="center", **above)
     _stamp(ax, row_CHW, norm)
 
 
@@ -263,6 +275,13 @@ def latent_name(column: int, aux_names: Sequence[str]) -> str:
     return f"{name}\n{aux_names[column]}" if column < len(aux_names) else name
 
 
+def short(factor: Factor, value: Any) -> str:
+    """A value in the factor's unit, to a hundredth of its range or finer."""
+    digits = 2 - int(np.floor(np.log10(factor.high - factor.low)))
+    figures = digits + 1 + int(np.floor(np.log10(max(abs(factor.low), abs(factor.high)))))
+    return f"{round(float(value), digits) + 0.0:.{max(6, figures)}g}"
+
+
 def read_as(reading: Mapping[str, Any]) -> str:
     """`r −0.97, slope −0.07`; a periodic factor has no slope."""
     return _minus(", ".join(f"{name} {reading[name]['value']:.2f}" for name in ("r", "slope") if name in reading))
@@ -339,6 +358,11 @@ def _decades(low: float, high: float, linear_width: float) -> list[float]:
     powers = [10.0**power for power in np.arange(top - 5, top + 1) if 10.0**power > 2 * linear_width]
     powers = powers or [max(step * 10.0**top for step in (1, 2, 5) if step * 10.0**top <= high * (1 + 1e-9))]
     return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
+
+
+def _fit(text: str, size: float, inches: float) -> float:
+    """The size in points, or a smaller one where the longest line takes more than this; a letter is 0.6 of it wide."""
+    return min(size, 72 * inches / 0.6 / max(1, *map(len, text.split("\n"))))
 
 
 def _minus(text: str) -> str:

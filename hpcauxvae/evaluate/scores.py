@@ -4,7 +4,9 @@ Shape legend in types.py. The scores are those of hpcauxvae/metrics, where a new
 stands beside its ceiling.
 """
 
+import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -16,14 +18,13 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
-from hpcauxvae.data.pixels import beyond, bounds, look_at, outlying
-from hpcauxvae.data.remarks import about_peaks
-from hpcauxvae.data.stored import Clipped
+from hpcauxvae.data.pixels import beyond, look_at
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
+from hpcauxvae.evaluate.sets import check_noiseless, copies, same_samples, without_outliers
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -34,6 +35,7 @@ from hpcauxvae.metrics.reading import readings
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.lock import inside
 from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
@@ -87,6 +89,7 @@ class Evaluator:
         self.config = config
         self.run: Run = load_run(config.run)
         self.device = device_of(find_world(), config.device)
+        self.training = _training(self.run)
         self.model = self.run.model
         place(self.model, self.device)
         self.data = open_set(data_path(self.run, config.data))
@@ -97,8 +100,12 @@ class Evaluator:
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
-        self.data = without_outliers(self.data)
-        self.fresh = self.fresh and without_outliers(self.fresh)
+        seen = look_at(self.data.images)
+        of_fresh = None if self.fresh is None else look_at(self.fresh.images)
+        self.copies = copies(seen, of_fresh, self.run.config.split_seed)
+        self.data = without_outliers(self.data, seen)
+        if self.fresh is not None and of_fresh is not None:
+            self.fresh = without_outliers(self.fresh, of_fresh)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
@@ -124,7 +131,7 @@ class Evaluator:
         for line in about_reach(self.model, self.run.config, outside, len(index_N), f"{name} pixels in {data.path}"):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         shown = index_N[: self.config.images]
-        match = next((s for s in self.noiseless if _same_samples(s, data)), None)
+        match = next((s for s in self.noiseless if same_samples(s, data)), None)
         return Scored(
             name=name,
             data=data,
@@ -161,6 +168,8 @@ class Evaluator:
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         block: dict[str, Any] = {
             "data": str(scored.data.path),
+            "training": self.training,
+            "copies": self.copies.get(scored.name, []),
             "codes": {},
             "latents": {
                 "in_use": int((~off_Z).sum()),
@@ -241,7 +250,9 @@ class Evaluator:
         pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
         images, row_names, labels = self.traversal(scored)
         for number, name in enumerate(block.get("reading", {})):
-            row_names[number] += f"\n{pictures.read_as(block['reading'][name])}"
+            row_names[number] += f"\nread: {pictures.read_as(block['reading'][name])}"
+        for number in block["latents"]["off"]:
+            row_names[number - 1] += "\noff"
         path, unit = folder / f"traversal-{scored.name}.png", pictures.image_unit(data)
         pictures.traversal(pictures.upright(images, data), row_names, labels, path, unit=unit)
 
@@ -263,14 +274,14 @@ class Evaluator:
         partners = {a: b for pair in angles(scored.data.values[:, columns]) for a, b in (pair, pair[::-1])}
         for latent in range(len(base_Z)):
             z_VZ = np.repeat(base_Z[None], _TRAVERSAL_STEPS, 0)
-            names.append(pictures.latent_name(latent, self._guiding()))
+            names.append(pictures.latent_name(latent, [pictures.with_unit(factor) for factor in factors]))
             if latent < len(factors):
                 z_VZ[:, latent] = fractions_V
                 values_V = factors[latent].unscale(fractions_V)
                 if (other := partners.get(latent)) is not None:
                     side = float(factors[other].unscale(base_Z[other]))
                     z_VZ[:, other] = factors[other].scale(partner(values_V, side))
-                labels.append([f"{value:.3g} {factors[latent].unit}".strip() for value in values_V])
+                labels.append([pictures.short(factors[latent], value) for value in values_V])
             else:
                 z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]
                 labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])
@@ -287,17 +298,15 @@ def _stored(data: ImageSet, index_N: np.ndarray) -> Later:
     return Later(lambda index: np.array(data.images[index]), index_N, data.shape)
 
 
-def without_outliers(data: ImageSet) -> ImageSet:
-    """The set with pixels far outside those of all other images counted as the nearest of these, and a warning.
+def _training(run: Run) -> dict[str, Any]:
+    """The `epoch` that a run stands at, of so many `epochs`; and who is `inside` its folder, if anybody is.
 
-    A set without such pixels as it is. So a hot pixel decides no score, no plain method and no reader. Reads all.
+    config.json knows of a start that trains it longer, of which there may be no checkpoint yet.
     """
-    seen = look_at(data.images)
-    if not len(outlying(seen)):
-        return data
-    for line in about_peaks(seen):
-        print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
-    return dataclasses.replace(data, images=Clipped(data.images, *bounds(seen)))
+    epochs = run.config.epochs
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        epochs = json.loads((run.folder / "config.json").read_text())["epochs"]
+    return {"epoch": run.state["epoch"], "epochs": epochs, "inside": inside(run.folder)}
 
 
 def _beside_plain(block: dict[str, Any]) -> str:
@@ -318,33 +327,6 @@ def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:
                 file=sys.stderr, flush=True,
             )  # fmt: skip
     return [column for column in columns if known_F[column] >= FEWEST]
-
-
-def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:
-    """Raises InputError unless each noiseless file has images of the sets' shape, and the factors of one of them.
-
-    So it does where the file itself says that its images are noisy, or holds those of the set.
-    """
-    for drawn in noiseless:
-        if drawn.shape != sets[0].shape:
-            first = sets[0]
-            raise InputError(f"{drawn.path}: images of {drawn.shape}; allowed: those of {first.path}, {first.shape}")
-        if not any(_same_samples(drawn, data) for data in sets):
-            raise InputError(
-                f"{drawn.path}: the factors of its {len(drawn)} samples are those of no set that is scored; "
-                f"allowed: noiseless draws of {' or '.join(str(data.path) for data in sets)}"
-            )
-        noise = drawn.provenance.get("noise", "none")
-        if noise != "none" or drawn.fingerprint in (data.fingerprint for data in sets):
-            found = f"noise = {noise}" if noise != "none" else "the images of a set that is scored"
-            raise InputError(
-                f"--noiseless {drawn.path}: {found}; allowed: images without noise, as by `hpcauxvae simulate OUT "
-                "--like FILE --noiseless`"
-            )
-
-
-def _same_samples(one: ImageSet, other: ImageSet) -> bool:
-    return np.array_equal(one.values, other.values, equal_nan=True)
 
 
 def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:
@@ -375,7 +357,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "hpcauxvae": hpcauxvae.__version__,
         "settings": settings,
-        "epoch": evaluator.run.state["epoch"],
+        "epoch": evaluator.training["epoch"],
+        "epochs": evaluator.training["epochs"],
         "sets": {},
     }
     (out / "metrics.json").unlink(missing_ok=True)  # it comes last: never beside the codes of another evaluation

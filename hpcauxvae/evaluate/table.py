@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcauxvae.evaluate.baselines import PLAIN
+from hpcauxvae.metrics.joint import FEWEST
 
 Block = dict[str, Any]
 
 
 def table(sets: dict[str, Block]) -> str:
     """The scores of each set beside their ceilings, and below them what they say in words."""
-    lines = [f"{'score':28}{'value':>8}  {'95 % interval':24}{'ceiling':>9}{'of it':>8}{'n':>9}"]
+    lines = [f"{'score':28}{'value':>8}  {'95 % interval':24}{'ceiling':>9}{'of it':>8}  {'its interval':16}{'n':>9}"]
     for name, block in sets.items():
-        lines.append(f"{name}: {block['data']}")
+        lines.append(f"{name}: {block['data']}, at epoch {block['training']['epoch']} of {block['training']['epochs']}")
         for part in (_codes, _images, _reading, _joint, _control, _latents):
             lines += (f"  {line}" for line in part(block))
         lines += (f"  - {line}" for line in block["verdicts"])
@@ -49,8 +50,9 @@ def _joint(block: Block) -> Iterator[str]:
         yield f"{'from residual latents':20} R2: means   samples    chance   largest r of one"
     for name, of_factor in block.get("joint", {}).items():
         explained = "".join(f"{of_factor[key]['value']:10.3f}" for key in ("means", "samples", "chance"))
-        single = of_factor["single"]
-        yield f"{name:22}{explained}{single['r']['value']:10.3f} (latent {single['latent']})"
+        single, n = of_factor["single"], of_factor["means"]["n"]
+        few = f"; R2 of {n} samples says nothing: {FEWEST} are needed" if n < FEWEST else ""
+        yield f"{name:22}{explained}{single['r']['value']:10.3f} (latent {single['latent']}){few}"
     if found := block.get("random_features"):
         yield f"{'functions of all':22}{found['rms']['value']:10.4f} rms correlation; by chance {found['floor']:.4f}"
 
@@ -90,5 +92,8 @@ def _cell(score: dict[str, Any] | None, form: str) -> str:
 
 def _row(name: str, score: dict[str, Any], ceiling: float | None) -> str:
     interval = f"[{score['low']:.4g}, {score['high']:.4g}]"
-    beside = f"{ceiling:9.4f}{score['value'] / ceiling:8.3f}" if ceiling else " " * 17
-    return f"{name:26}{score['value']:8.4g}  {interval:24}{beside}{score['n']:9d}"
+    beside = ""
+    if ceiling:
+        of_it = f"[{score['low'] / ceiling:.3f}, {score['high'] / ceiling:.3f}]"
+        beside = f"{ceiling:9.4f}{score['value'] / ceiling:8.3f}  {of_it}"
+    return f"{name:24}{score['value']:10.4g}  {interval:24}{beside:35}{score['n']:9d}"

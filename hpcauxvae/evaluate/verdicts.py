@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.evaluate.control import FEWEST
+from hpcauxvae.metrics.joint import FEWEST as FEWEST_TOGETHER
+from hpcauxvae.metrics.joint import LEAF
+from hpcauxvae.metrics.leakage import FEWEST as FEWEST_OF_A_HALF
 
 Block = dict[str, Any]
 
@@ -51,7 +54,8 @@ below which it does in part."""
 IN_PART = 0.8
 """Share of the reader's correlation in real images below which a factor steers the image in part."""
 STEERS_ALONE = 0.3
-"""Share of its slope there, beside the other factors, below which a factor is followed through the others alone."""
+"""Share of its slope there below which a factor hardly steers, however well the little follows; and of that beside the
+other factors, below which it is followed through the others alone."""
 UNASKED = 0.1
 """By so much more must an image change with other factors than one that is only encoded and decoded, in parts of the
 distance to another image, or of all images. A tenth can be seen; runs whose factors steer had .03 at most."""
@@ -61,6 +65,21 @@ def verdicts(block: Block) -> list[str]:
     """The findings on a set; where there are none, a line that says what was looked at."""
     found = [line for finding in FINDINGS for line in finding(block)]
     return found or [f"no finding; looked at {', '.join(what for key, what in LOOKED_AT.items() if block.get(key))}"]
+
+
+def unfinished(block: Block) -> Iterator[str]:
+    """A training that has epochs to do."""
+    found = block.get("training", {"epoch": 0, "epochs": 0})
+    if found["epoch"] < found["epochs"]:
+        inside = f", and {found['inside']} is in its folder" if found["inside"] else ""
+        yield (
+            f"the training has done {found['epoch']} of {found['epochs']} epochs{inside}: these are its scores so far"
+        )
+
+
+def copies(block: Block) -> Iterator[str]:
+    """Images that are scored, and were trained on."""
+    yield from block.get("copies", [])
 
 
 def reading(block: Block) -> Iterator[str]:
@@ -129,24 +148,28 @@ def _beside(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 
 def ceilings(block: Block) -> Iterator[str]:
     """A ceiling that was passed, or that is low, and why."""
-    score, pairs = block["codes"].get("lds"), block.get("correlated", [])
-    if score is None:
+    scores, pairs = {k: v for k, v in block["codes"].items() if k.startswith("lds")}, block.get("correlated", [])
+    if not scores:
         return
-    ceiling, n = score["attainable"], score["n"]
+    share, passed = max((score["value"] / score["attainable"], name) for name, score in scores.items())
+    low, high, n = (scores[passed][key] for key in ("low", "high", "n"))
     named = [pair for pair in pairs if abs(pair["r"]) >= CORRELATED][:3]
     why = ", ".join(f"{' and '.join(pair['factors'])} correlate by {pair['r']:.2f}" for pair in named)
-    if score["value"] > CEILING_PASSED * ceiling:
+    if share > CEILING_PASSED:
+        ceiling = scores[passed]["attainable"]
         if named:
             why_passed = f"{why}, which a perfect code cannot but repeat, and one that reads them less does"
-        elif score["low"] <= ceiling:
+        elif low <= ceiling:
             why_passed = f"chance, of {n} samples"
         else:
             why_passed = "each of its latents correlates less with the other factors than chance alone would give"
-        yield f"LDS is {score['value'] / ceiling:.2f} of its ceiling: {why_passed}; the correlations r tell more"
-    if ceiling < CEILING_LOW:
-        by_chance = 1 / (1 + (block["latents"]["of"] - 1) * np.sqrt(2 / (np.pi * n)))
-        reasons = [why] if named else []
-        reasons += [f"{n} samples have chance correlations"] if by_chance < CEILING_LOW or not named else []
+        named_so = f"{'LDS' if passed == 'lds' else passed} is {share:.2f} [{low / ceiling:.2f}, {high / ceiling:.2f}]"
+        yield f"{named_so} of its ceiling: {why_passed}; the correlations r tell more"
+    if (ceiling := scores["lds"]["attainable"]) < CEILING_LOW:
+        reasons, others = [why] if named else [], block["latents"]["of"] - 1
+        enough = int(np.ceil(2 / np.pi * (others * CEILING_LOW / (1 - CEILING_LOW)) ** 2))
+        needs = f" ({CEILING_LOW} needs {enough})" * (n < enough)
+        reasons += [f"{n} samples have chance correlations{needs}"] if n < enough or not named else []
         yield f"a perfect code has an LDS of {ceiling:.2f} only: {', and '.join(reasons)}"
 
 
@@ -168,6 +191,22 @@ def residual(block: Block) -> Iterator[str]:
             "the residual latents depend on the factors together (random features of both correlate by "
             f"{found['rms']['value']:.3f}; by chance {found['floor']:.3f})"
         )
+
+
+def too_few(block: Block) -> Iterator[str]:
+    """Scores of trees that are about 0 because so few samples let no tree split."""
+    together = {name: found["means"]["n"] for name, found in block.get("joint", {}).items()}
+    leaks = block["codes"]["leakage"]["hidden_from_aux"] if block.get("reading") else {}
+    errors = {name: 2 * score["n"] for name, score in leaks.items()}  # half of the samples test
+    for known, needed, what in (
+        (together, FEWEST_TOGETHER, "all residual latents together"),
+        (errors, 2 * FEWEST_OF_A_HALF, "the errors of the guided latents"),
+    ):
+        if few := [name for name, n in known.items() if n < needed]:
+            yield (
+                f"{known[few[0]]} samples are too few to tell whether {what} tell {', '.join(few)}: trees with "
+                f"{LEAF} samples in a leaf need {needed}"
+            )
 
 
 def hidden(block: Block) -> Iterator[str]:
@@ -196,13 +235,16 @@ def control(block: Block) -> Iterator[str]:
         ceiling = real["r"]["value"]
         poor = f", {own['r']['value']:.2f} on its own reconstructions" * (own["r"]["high"] < IN_PART * ceiling)
         straight = "slope" in asked  # no periodic factor has a slope
-        slope = f" (slope {asked['slope']['value']:.2f})" if straight else ""
-        figures = f"asked against read r = {asked['r']['value']:.2f}{slope}, {ceiling:.2f} on real images{poor}"
+        slope, its = (f" (slope {x['slope']['value']:z.2f})" if straight else "" for x in (asked, real))
+        figures = f"asked against read r = {asked['r']['value']:z.2f}{slope}, {ceiling:.2f}{its} on real images{poor}"
+        most, steepest = (max(-asked[x]["low"], asked[x]["high"]) for x in ("r", "slope" if straight else "r"))
         if ceiling < READABLE:
             yield (
                 f"{name}: the reader does not find it in real images (r = {ceiling:.2f}): whether it steers the image "
                 "cannot be judged"
             )
+        elif straight and steepest < STEERS_ALONE * real["slope"]["value"]:
+            yield f"{name} {'does not steer' if most < STEERS * ceiling else 'hardly steers'} the image: {figures}"
         elif asked["r"]["high"] < 0:
             yield f"{name} steers the image backwards: {figures}"
         elif asked["r"]["high"] < STEERS * ceiling:
@@ -238,7 +280,7 @@ def unasked(block: Block) -> Iterator[str]:
 
 
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
-    reading, latents, images, ceilings, residual, hidden, control, unasked,
+    unfinished, copies, reading, latents, images, ceilings, residual, hidden, too_few, control, unasked,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",

@@ -16,6 +16,11 @@ from hpcauxvae.metrics.objects import Numbers, mixed
 LARGEST = 6000
 """Samples that the trees see at most."""
 FOLDS = 3
+LEAF = 20
+"""Samples in a leaf of a tree, at least."""
+FEWEST = -(-2 * LEAF * FOLDS // (FOLDS - 1))
+"""Samples without which trees cannot split in every fold, and R^2 is about 0 whatever the latents tell: those that a
+fold leaves must fill two leaves."""
 
 
 def joint(codes: Codes) -> dict[str, dict[str, Any]]:
@@ -64,7 +69,9 @@ def explained(target_NT: Array, features_NF: NDArray, object_N: Numbers, seed: i
     for fold in range(FOLDS):
         out = fold_N == fold
         for target_N in target_NT.T:
-            trees = HistGradientBoostingRegressor(max_iter=60, early_stopping=False, random_state=seed)
+            trees = HistGradientBoostingRegressor(
+                max_iter=60, min_samples_leaf=LEAF, early_stopping=False, random_state=seed
+            )
             trees.fit(features_NF[~out], target_N[~out])
             error_N[out] += np.square(target_N[out] - trees.predict(features_NF[out]))
     return ratio_score(spread_N - error_N, spread_N, object_N)

@@ -3,20 +3,26 @@
 Shape suffixes: N samples, D auxiliary factors, F features.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.intervals import Array, Score, ratio_score
+from hpcauxvae.metrics.joint import LEAF
 
 LARGEST = 8000
 """Samples used at most; the first half of their objects to fit, the other to test."""
+FEWEST = math.ceil(2 * LEAF / (1 - math.exp(-1)))
+"""Samples of a half without which most trees cannot split, and the gain is 0 whatever the latents tell: a tree sees
+1 - 1/e of them, which must fill two leaves."""
 
 
 def leakage(codes: Codes) -> dict[str, dict[str, Score]]:
     """`hidden_from_aux`: for each factor that is not auxiliary, R^2 from (u, mean_aux - u) less R^2 from u alone.
 
-    R^2 on the test half of a random forest (Breiman 2001; 100 trees, leaves of at least 20 samples). Without leakage
+    R^2 on the test half of a random forest (Breiman 2001; 100 trees, `LEAF` samples in a leaf or more). Without leakage
     the values lie about 0, to within some hundredths on either side. The intervals hold for the fitted regressor: they
     tell how sure the test half makes us, and not how much a better regressor would find. What the residual latents know
     of the auxiliary factors is in joint.py.
@@ -42,6 +48,6 @@ def _gain(codes: Codes, target_N: NDArray, features_NF: NDArray) -> Score:
 def _squared_errors(target_N: NDArray, features_NF: NDArray, fit: NDArray, test: NDArray, seed: int) -> Array:
     from sklearn.ensemble import RandomForestRegressor  # half a second, which training does without
 
-    forest = RandomForestRegressor(100, min_samples_leaf=20, max_features=0.5, random_state=seed, n_jobs=1)
+    forest = RandomForestRegressor(100, min_samples_leaf=LEAF, max_features=0.5, random_state=seed, n_jobs=1)
     forest.fit(features_NF[fit], target_N[fit])
     return (target_N[test] - forest.predict(features_NF[test])) ** 2

@@ -111,6 +111,13 @@ def held_elsewhere(folder: Path) -> bool:
     return _owner(lock.path).get("host", lock.owner["host"]) != lock.owner["host"]
 
 
+def inside(folder: Path) -> str | None:
+    """The process that holds a folder, in words; None where nobody does, or where it is of this host and gone."""
+    lock = RunLock(folder)
+    holder = _owner(lock.path)
+    return None if lock._is_gone(holder) else f"process {holder['pid']} on {holder['host']}"
+
+
 def _start_time(pid: int) -> int | None:
     """When a process of this machine started, in clock ticks since the machine did; None if there is none."""
     try:

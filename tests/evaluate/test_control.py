@@ -161,7 +161,9 @@ def test_the_words_follow_from_the_scores() -> None:
         (found(0.9, 0.6, 0.6), real, None),
         (found(0.8, 0.8, 0.02), real, "flux does not steer the image, other factors that .* slope is 0.02, "),
         (found(0.7, 0.6, 0.6), real, r"flux steers the image in part: asked against read r = 0\.70 \(slope 0\.60\)"),
-        (found(0.9, 0.3, 0.3), real, r"flux steers the image in part: .* 0\.95 on real images$"),
+        (found(0.9, 0.3, 0.3), real, r"flux steers the image in part: .* 0\.95 \(slope 0\.95\) on real images$"),
+        (found(0.93, 0.02, 0.02), real, r"flux hardly steers the image: .* r = 0\.93 \(slope 0\.02\), 0\.95 \(slope"),
+        (found(-0.85, -0.01, 0), real, r"flux hardly steers the image: .* r = -0\.85 \(slope -0\.01\), 0\.95 \(slope"),
         (found(0.2, 0.1, 0.1), found(0.5, 0.4, 0.4), "flux does not steer .*, 0.50 on its own reconstructions$"),
     ):
         factors = {"flux": {"asked": asked, "real": real, "reconstruction": reconstruction}}
@@ -321,10 +323,10 @@ def test_no_images_are_asked_for_where_control_is_not_wanted_or_no_latent_is_gui
 def test_the_picture_tells_what_was_asked_for_and_read(data, trained, tmp_path, monkeypatch) -> None:
     made = control.counterfactuals(stand_in(lambda z: z[:, :3]), data, split(len(data), 0)[2], 0)
     drawings: dict[str, Any] = {}
-    monkeypatch.setattr(control.pictures, "traversal", lambda *args, **_: drawings.update(args=args))
+    monkeypatch.setattr(control.pictures, "traversal", lambda *args, **rest: drawings.update(args=args, **rest))
     control.draw(made, trained, data, ("tilt", "glow"), tmp_path / "x.png")
     images, names, labels, _ = drawings["args"]
-    assert names[2].endswith("asked / read:\ntilt\nglow") and images.shape[:2] == (4, 8)
+    assert names[2].endswith("asked / read") and drawings["heads"][2] == "tilt\nglow" and images.shape[:2] == (4, 8)
     for column, label in enumerate(labels[2]):
         (asked, read), (glow, _) = (map(float, line.split(" / ")) for line in label.split("\n"))
         assert seen(images[3, column][None])[0, :2] == pytest.approx([(asked + 30) / 60, glow], abs=0.1)

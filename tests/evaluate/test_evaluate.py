@@ -4,10 +4,13 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,6 +20,7 @@ from skimage.metrics import structural_similarity
 from helpers import forked
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.data.remarks import remarks
 from hpcauxvae.evaluate import command as commands
 from hpcauxvae.evaluate import generate, scores
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -24,6 +28,7 @@ from hpcauxvae.evaluate.scores import Evaluator, evaluate, write_codes
 from hpcauxvae.evaluate.table import table
 from hpcauxvae.paper.command import main as paper
 from hpcauxvae.paper.runs import find
+from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.train.run import Run, load_run
 from hpcauxvae.types import InputError
 
@@ -57,6 +62,42 @@ def test_every_score_has_value_interval_and_n(folder, metrics):
             assert score["n"] == n
         assert codes["lds"]["value"] > 0
         assert 0 < codes["lds"]["attainable"] < 1
+
+
+def test_how_far_the_training_is_stands_in_metrics_table_and_verdicts(folder, metrics, tmp_path):
+    """Done; trained longer, of which there is no checkpoint yet; and the same while it goes on."""
+    assert (metrics["epoch"], metrics["epochs"]) == (6, 6)
+    assert f"test: {folder / 'blobs.h5'}, at epoch 6 of 6" in table(metrics["sets"]).splitlines()
+    assert not [line for line in metrics["sets"]["test"]["verdicts"] if "the training has done" in line]
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run, symlinks=True)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"epochs": 40}))
+    lock = RunLock(run)
+    for held in (False, True):
+        if held:
+            lock.acquire()
+        found = evaluate(EvaluateConfig(run=run, device="cpu", pictures=False, control=False))
+        inside = f", and process {os.getpid()} on {socket.gethostname()} is in its folder" if held else ""
+        assert (found["epoch"], found["epochs"]) == (6, 40)
+        assert found["sets"]["test"]["verdicts"][0] == (
+            f"the training has done 6 of 40 epochs{inside}: these are its scores so far"
+        )
+    lock.release()
+
+
+def test_copies_of_training_images_among_those_that_are_scored_are_told(folder, tmp_path):
+    """In the words of `data check`; and where they are in a fresh set."""
+    draws, twice = open_set(folder / "blobs.h5"), np.repeat(np.arange(80), 2)
+    write(tmp_path / "twice.h5", draws.images[twice], draws.values[twice], FACTORS, {})
+    fresh = twice[split(160, 0)[0][:12]]
+    write(tmp_path / "fresh.h5", draws.images[fresh], draws.values[fresh], FACTORS, {})
+    alone(config(tmp_path / "twice.h5", tmp_path / "run", epochs=1))
+    arguments: dict[str, Any] = {"run": tmp_path / "run", "device": "cpu", "pictures": False, "control": False}
+    found = evaluate(EvaluateConfig(fresh=tmp_path / "fresh.h5", **arguments))["sets"]
+    (told,) = remarks(open_set(tmp_path / "twice.h5"))
+    assert "test images are training images, too" in told and found["test"]["verdicts"][0] == told
+    assert found["fresh"]["verdicts"][0].startswith("images: 12 of 12 fresh images are training images, too")
 
 
 def test_scores_are_those_of_the_test_split_and_of_skimage(folder, metrics):
@@ -155,8 +196,8 @@ def test_the_traversal_moves_an_auxiliary_latent_over_the_range_of_its_factor(fo
     evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
     images, names, labels = evaluator.traversal(next(evaluator.sets()))
     assert images.shape == (10, 9, 1, 33, 33)
-    assert "radius" in names[0]
-    assert (labels[0][0], labels[0][-1]) == ("0.1 arcsec", "1 arcsec")
+    assert names[:3] == ["$z_{1}$\nradius [arcsec]", "$z_{2}$\ng1", "$z_{3}$"]
+    assert (labels[0][0], labels[0][-1]) == ("0.1", "1")
     assert labels[-1][4] == "+0 sd"
 
 

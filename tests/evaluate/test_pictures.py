@@ -1,5 +1,6 @@
 """What the pictures show: the drawn objects are read back from the figure, and the files from disk."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def test_reconstructions_stand_over_their_difference(figures: list[Figure], tmp_
         assert np.array_equal(np.asarray(drawn[4 + column].get_array()), originals[column, 0] + 5)
         assert np.asarray(drawn[8 + column].get_array()) == pytest.approx(-5, abs=1e-3)
     assert len({image.get_clim() for image in drawn[:8]}) == 1
+    pictures.reconstructions(originals, originals, tmp_path / "x.png", title="SSIM 0.5")
+    assert figures[1].get_suptitle() == "SSIM 0.5" and figures[0].get_suptitle() == ""
     low, high = drawn[8].get_clim()
     assert low == -high
     assert texts(figures[0]).count("counts") == 2
@@ -156,6 +159,30 @@ def test_traversal_labels_rows_and_values_and_shares_one_scale(figures: list[Fig
         for image_CHW, centre in zip(images_VCHW, centres, strict=True):
             left = int(centre - (side - 1) / 2)
             np.testing.assert_array_equal(strip[:, left : left + side], image_CHW[0])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value", "words"),
+    [(0.1, 1.0, 0.21251, "0.213"), (2450000.5, 2450010.5, 2450001.75, "2450001.8"), (1e4, 1e5, 2e4, "20000"),
+     (1e9, 9e11, 1.13375e11, "1.13e+11"), (-1e-5, 1e-5, -1e-12, "0"), (5000.0, 5000.1, 5000.05, "5000.05")],
+)  # fmt: skip
+def test_a_value_is_written_to_a_hundredth_of_its_range(low: float, high: float, value: float, words: str) -> None:
+    assert pictures.short(Factor("a", "", low, high), value) == words
+
+
+def test_long_values_and_names_do_not_run_into_their_neighbours(figures: list[Figure], tmp_path: Path) -> None:
+    labels = [["", "", ""], ["2450003.3 / 2450006.4"] * 3]
+    pictures.traversal(np.stack([images(3)] * 2), ["A", "B"], labels, tmp_path / "x.png", heads=["", "a long name"])
+    figures[0].draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figures[0].axes[1].texts]
+    assert len(boxes) == 4
+    assert all(one.x1 <= other.x0 for one, other in pairwise(boxes))
+    z, mean, u, factors = scatter_input(50)
+    factors = [factor._replace(name=f"{factor.name} of a galaxy", unit="solar units") for factor in factors]
+    pictures.factor_latent_scatter(z, mean, u, factors, [], None, tmp_path / "x.png")
+    figures[1].draw_without_rendering()
+    names = [ax.yaxis.label.get_window_extent() for ax in figures[1].axes[::4]]
+    assert all(one.y0 >= other.y1 for one, other in pairwise(names))
 
 
 def test_titles_tell_sign_and_scale_of_a_guided_latent(figures: list[Figure], tmp_path: Path) -> None:

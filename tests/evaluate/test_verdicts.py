@@ -171,7 +171,7 @@ def test_residual_latents_that_are_off(said) -> None:
     assert lines[1].startswith("the images are worse than those of PCA") and len(lines) == 2
     (line,) = said(change, spread=0.5)[0]
     assert line.startswith(f"{lines[0]} (the images are better than PCA's: SSIM 1 against 0.")
-    share = next(line for line in printed.splitlines() if "lds_mean" in line).split()[-2]
+    share = next(line for line in printed.splitlines() if "lds_mean" in line).split()[-4]
     assert float(share) == pytest.approx(1, abs=0.02)
 
 
@@ -226,12 +226,13 @@ def block(value: float, ceiling: float, n: int, r: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (block(0.70, 0.53, 4000, 0.85), ["LDS is 1.32 of its ceiling: length and width correlate by 0.85, which ",
+        (block(0.70, 0.53, 4000, 0.85), ["LDS is 1.32 [1.28, 1.36] of its ceiling: length and width correlate by 0.85",
                                          "a perfect code has an LDS of 0.53 only: length and width correlate by 0.85"]),
-        (block(0.90, 0.87, 400, 0.01), ["LDS is 1.03 of its ceiling: each of its latents correlates less with the "
-                                        "other factors than chance "]),
-        (block(0.90, 0.88, 400, 0.01), ["LDS is 1.02 of its ceiling: chance, of 400 samples"]),
-        (block(0.60, 0.65, 12, 0.1), ["a perfect code has an LDS of 0.65 only: 12 samples have chance correlations"]),
+        (block(0.90, 0.87, 400, 0.01), ["LDS is 1.03 [1.01, 1.06] of its ceiling: each of its latents correlates less "
+                                        "with the other factors than chance "]),
+        (block(0.90, 0.88, 400, 0.01), ["LDS is 1.02 [1.00, 1.05] of its ceiling: chance, of 400 samples"]),
+        (block(0.60, 0.65, 12, 0.1), ["a perfect code has an LDS of 0.65 only: 12 samples have chance correlations "
+                                       "(0.7 needs 32)"]),
         (block(0.95, 0.96, 4000, 0.85), []),
     ],
 )  # fmt: skip
@@ -240,6 +241,44 @@ def test_a_ceiling_that_is_passed_or_low_says_why(given: dict[str, Any], expecte
     assert len(lines) == len(expected)
     for line, start in zip(lines, expected, strict=True):
         assert line.startswith(start)
+
+
+def test_the_share_that_passes_its_ceiling_is_named_beside_an_lds_that_does_not() -> None:
+    found = block(0.60, 0.75, 48, 0.1)
+    found["codes"]["lds_mean"] = {"value": 0.9, "low": 0.5, "high": 1.0, "n": 48, "attainable": 0.6}
+    (line,) = verdicts.ceilings(found)
+    assert line.startswith("lds_mean is 1.50 [0.83, 1.67] of its ceiling: chance, of 48 samples")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "inside", "words"),
+    [(3, None, ""), (0, "process 9 on n1", ", and process 9 on n1 is in its folder"), (40, "process 9 on n1", None)],
+)
+def test_a_training_that_is_not_done_is_told(epoch: int, inside: str | None, words: str | None) -> None:
+    found = list(verdicts.unfinished({"training": {"epoch": epoch, "epochs": 40, "inside": inside}}))
+    told = f"the training has done {epoch} of 40 epochs{words}: these are its scores so far"
+    assert found == ([] if words is None else [told])
+
+
+def few(together: int, errors: int) -> dict[str, Any]:
+    """A block whose trees saw so many samples, half of them in the test of the errors."""
+    leaks = {"psf": {"value": 0.0, "low": 0.0, "high": 0.0, "n": errors // 2}}
+    score = {"value": -0.01, "low": -0.02, "high": 0.0, "n": together}
+    return {
+        "joint": {"radius": {"means": score}},
+        "reading": {"radius": {}},
+        "codes": {"leakage": {"hidden_from_aux": leaks}},
+    }
+
+
+def test_too_few_samples_for_the_trees_are_told() -> None:
+    assert list(verdicts.too_few(few(60, 128))) == []
+    assert list(verdicts.too_few(few(48, 48))) == [
+        "48 samples are too few to tell whether all residual latents together tell radius: trees with 20 samples in a "
+        "leaf need 60",
+        "48 samples are too few to tell whether the errors of the guided latents tell psf: trees with 20 samples in a "
+        "leaf need 128",
+    ]
 
 
 def test_factors_that_correlate_are_named_where_a_code_that_lost_one_passes_its_ceiling() -> None:

@@ -5,7 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.joint import explained, joint
+from hpcauxvae.metrics.joint import FEWEST, FOLDS, explained, joint
+from hpcauxvae.metrics.leakage import FEWEST as FEWEST_OF_A_HALF
+from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.metrics.random_features import random_features
 from hpcauxvae.types import Kind
 
@@ -83,6 +85,23 @@ def test_a_periodic_factor_is_told_by_its_direction() -> None:
     cosine = np.cos(2 * np.pi * u)[:, None]
     found = joint(codes(u[:, None], cosine, 1e-3, ("periodic",)))["u0"]
     assert found["means"]["value"] == pytest.approx(0.5, abs=0.08)
+
+
+def test_fewer_samples_than_the_fewest_let_no_tree_split() -> None:
+    """The factor itself is a residual latent, and the errors of the guided one are a hidden factor."""
+    u, z = drawn(8)
+    z[:, 1] = u[:, 0]
+    below, enough = (explained(u[:n, :1], z[:n], np.arange(n), 0)["value"] for n in (FEWEST - FOLDS, FEWEST))
+    assert below < 0 < 0.5 < enough
+    told = []
+    for n in (FEWEST_OF_A_HALF, 2 * FEWEST_OF_A_HALF):
+        mean_NZ = np.c_[u[:n, 0] + 0.1 * z[:n, 0], z[:n, 2:]]
+        shown = Codes(
+            mean_NZ=mean_NZ, logvar_NZ=np.full_like(mean_NZ, -9.0), aux_ND=u[:n, :1], hidden_NH=z[:n, :1],
+            aux_names=["u"], hidden_names=["h"], seed=0,
+        )  # fmt: skip
+        told.append(leakage(shown)["hidden_from_aux"]["h"]["value"])
+    assert told[0] == pytest.approx(0, abs=0.02) and told[1] > 0.2
 
 
 def test_intervals_hold_the_share_that_is_told() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hpcauxvae.runtime import lock
-from hpcauxvae.runtime.lock import RunLock, held_elsewhere
+from hpcauxvae.runtime.lock import RunLock, held_elsewhere, inside
 from hpcauxvae.types import InputError
 
 
@@ -161,6 +161,17 @@ def test_a_zombie_is_dead(tmp_path):
     (tmp_path / "lock").write_text(json.dumps(mine.owner | {"pid": zombie.pid}))
     mine.acquire()
     zombie.join()
+
+
+def test_who_is_inside_is_told_unless_it_is_gone(tmp_path):
+    mine = RunLock(tmp_path)
+    assert inside(tmp_path) is None
+    mine.acquire()
+    assert inside(tmp_path) == f"process {os.getpid()} on {mine.owner['host']}"
+    mine.path.write_text(json.dumps(mine.owner | {"started": 1}))  # the number was another process's
+    assert inside(tmp_path) is None
+    mine.path.write_text(json.dumps(mine.owner | {"host": "another", "pid": 7}))
+    assert inside(tmp_path) == "process 7 on another"
 
 
 def test_a_lock_of_another_host_is_known(tmp_path):

@@ -1,0 +1,69 @@
+"""The sets that an evaluation is given: what is refused, what is told of their images, and what is done about it."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.pixels import Pixels, bounds, outlying, seen_in
+from hpcauxvae.data.remarks import about_copies, about_peaks
+from hpcauxvae.data.stored import Clipped
+from hpcauxvae.types import InputError
+
+
+def copies(seen: Pixels, fresh: Pixels | None, split_seed: int) -> dict[str, list[str]]:
+    """By the name of a set what is to be told of its images that were trained on.
+
+    seen: of all images of the run's data set; fresh: of the other set.
+    """
+    train, _, test = split(len(seen.digest), split_seed)
+    trained, told = seen.digest[train], dict[str, list[str]]()
+    if seen_in(seen.digest[test], trained):
+        told["test"] = list(about_copies(seen.digest, split_seed))
+    if fresh is not None and (count := seen_in(fresh.digest, trained)):
+        found = f"images: {count} of {len(fresh.digest)} fresh images are training images, too"
+        told["fresh"] = [f"{found}: their scores count what was learned by heart"]
+    return told
+
+
+def without_outliers(data: ImageSet, seen: Pixels) -> ImageSet:
+    """The set with pixels far outside those of all other images counted as the nearest of these, and a warning.
+
+    seen: of its images. A set without such pixels as it is. So a hot pixel decides no score, no plain method and no
+    reader.
+    """
+    if not len(outlying(seen)):
+        return data
+    for line in about_peaks(seen):
+        print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
+    return dataclasses.replace(data, images=Clipped(data.images, *bounds(seen)))
+
+
+def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:
+    """Raises InputError unless each noiseless file has images of the sets' shape, and the factors of one of them.
+
+    So it does where the file itself says that its images are noisy, or holds those of the set.
+    """
+    for drawn in noiseless:
+        if drawn.shape != sets[0].shape:
+            first = sets[0]
+            raise InputError(f"{drawn.path}: images of {drawn.shape}; allowed: those of {first.path}, {first.shape}")
+        if not any(same_samples(drawn, data) for data in sets):
+            raise InputError(
+                f"{drawn.path}: the factors of its {len(drawn)} samples are those of no set that is scored; "
+                f"allowed: noiseless draws of {' or '.join(str(data.path) for data in sets)}"
+            )
+        noise = drawn.provenance.get("noise", "none")
+        if noise != "none" or drawn.fingerprint in (data.fingerprint for data in sets):
+            found = f"noise = {noise}" if noise != "none" else "the images of a set that is scored"
+            raise InputError(
+                f"--noiseless {drawn.path}: {found}; allowed: images without noise, as by `hpcauxvae simulate OUT "
+                "--like FILE --noiseless`"
+            )
+
+
+def same_samples(one: ImageSet, other: ImageSet) -> bool:
+    """Whether two sets have the same labels."""
+    return np.array_equal(one.values, other.values, equal_nan=True)
