@@ -1,6 +1,8 @@
 """What evaluate says of models that are known: each fault is named with its figure, a clean model is not accused."""
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.places import ROOT
 from helpers.trainings import alone, config
 from hpcauxvae.data.hdf5 import split, write
+from hpcauxvae.data.remarks import about_copies
 from hpcauxvae.evaluate import scores, verdicts
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
@@ -258,6 +262,21 @@ def test_a_training_that_is_not_done_is_told(epoch: int, inside: str | None, wor
     found = list(verdicts.unfinished({"training": {"epoch": epoch, "epochs": 40, "inside": inside}}))
     told = f"the training has done {epoch} of 40 epochs{words}: these are its scores so far"
     assert found == ([] if words is None else [told])
+
+
+def test_the_page_on_metrics_knows_the_words_of_every_finding() -> None:
+    """What it quotes is in the findings' own text, and each finding is quoted."""
+    page = (ROOT / "docs" / "metrics.md").read_text().split("### What evaluate says")[1]
+    quoted = [
+        words for row in re.findall(r"^\| (\*.+?) \|", page, re.MULTILINE) for words in re.findall(r"\*(.+?)\*", row)
+    ]
+    sources = {finding.__name__: inspect.getsource(finding) for finding in verdicts.FINDINGS}
+    sources["reading"] += inspect.getsource(verdicts._scale)
+    sources["copies"] = inspect.getsource(about_copies)
+    source = {name: re.sub(r'"\s+f?"', "", text) for name, text in sources.items()}
+    found = {words: [name for name, text in source.items() if words in text] for words in quoted}
+    assert all(found.values()), found
+    assert {name for names in found.values() for name in names} == set(source)
 
 
 def few(together: int, errors: int) -> dict[str, Any]:
