@@ -275,9 +275,9 @@ def latent_name(column: int, aux_names: Sequence[str]) -> str:
     return f"{name}\n{aux_names[column]}" if column < len(aux_names) else name
 
 
-def short(factor: Factor, value: Any) -> str:
-    """A value in the factor's unit, to a hundredth of its range or finer."""
-    digits = 2 - int(np.floor(np.log10(factor.high - factor.low)))
+def short(factor: Factor, value: Any, places: int = 2) -> str:
+    """A value in the factor's unit, to a hundredth of its range (10 to the minus `places`) or finer."""
+    digits = places - int(np.floor(np.log10(factor.high - factor.low)))
     figures = digits + 1 + int(np.floor(np.log10(max(abs(factor.low), abs(factor.high)))))
     return f"{round(float(value), digits) + 0.0:.{max(6, figures)}g}"
 

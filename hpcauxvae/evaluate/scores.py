@@ -281,7 +281,7 @@ class Evaluator:
                 if (other := partners.get(latent)) is not None:
                     side = float(factors[other].unscale(base_Z[other]))
                     z_VZ[:, other] = factors[other].scale(partner(values_V, side))
-                labels.append([pictures.short(factors[latent], value) for value in values_V])
+                labels.append([pictures.short(factors[latent], value, 3) for value in values_V])
             else:
                 z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]
                 labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])

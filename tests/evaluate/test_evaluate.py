@@ -86,6 +86,30 @@ def test_how_far_the_training_is_stands_in_metrics_table_and_verdicts(folder, me
     lock.release()
 
 
+def test_the_table_says_how_sure_a_share_is_and_where_samples_are_too_few(metrics):
+    score = metrics["sets"]["test"]["codes"]["lds_mean"]
+    lines = table(metrics["sets"]).splitlines()
+    share, low, high = (score[key] / score["attainable"] for key in ("value", "low", "high"))
+    assert f"{share:.3f}  [{low:.3f}, {high:.3f}]" in next(line for line in lines if line.startswith("  lds_mean "))
+    told = [line.split("; ")[-1] for line in lines if line.startswith("  radius ") and "(latent" in line]
+    assert told[0] == "R2 of 16 samples says nothing: 60 are needed" and told[1].endswith(
+        ")"
+    )  # of 160 it says something
+
+
+def test_rows_of_a_traversal_say_what_is_read_and_what_is_off(folder, metrics, tmp_path, monkeypatch):
+    evaluator = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+    rows: list[str] = []
+    monkeypatch.setattr(scores.pictures, "traversal", lambda _, names, *rest, **named: rows.extend(names))
+    scored, block = next(evaluator.sets()), dict(metrics["sets"]["test"])
+    block["latents"] = block["latents"] | {"off": [2, 10]}
+    evaluator.draw(scored, block, {"ssim": np.ones(16)}, tmp_path)
+    assert rows[0].startswith("$z_{1}$\nradius [arcsec]\nread: r ") and not rows[0].endswith("off")
+    assert rows[1].endswith("\noff") and rows[2:] == [f"$z_{{{number}}}$" for number in range(3, 10)] + [
+        "$z_{10}$\noff"
+    ]
+
+
 def test_copies_of_training_images_among_those_that_are_scored_are_told(folder, tmp_path):
     """In the words of `data check`; and where they are in a fresh set."""
     draws, twice = open_set(folder / "blobs.h5"), np.repeat(np.arange(80), 2)
@@ -197,7 +221,8 @@ def test_the_traversal_moves_an_auxiliary_latent_over_the_range_of_its_factor(fo
     images, names, labels = evaluator.traversal(next(evaluator.sets()))
     assert images.shape == (10, 9, 1, 33, 33)
     assert names[:3] == ["$z_{1}$\nradius [arcsec]", "$z_{2}$\ng1", "$z_{3}$"]
-    assert (labels[0][0], labels[0][-1]) == ("0.1", "1")
+    assert labels[0][:3] + labels[0][-1:] == ["0.1", "0.2125", "0.325", "1"]
+    assert labels[1][:3] == ["-0.5", "-0.375", "-0.25"]
     assert labels[-1][4] == "+0 sd"
 
 
