@@ -131,7 +131,8 @@ def prepare(request: Request) -> Submission:
     settings = {**request.settings, "JOBS": str(folder.absolute())}
     if request.site:
         settings["SITE"] = request.site
-    words = [*options, str(request.script)]
+    script = str(request.script.absolute())
+    words = [*options, script]
     match scheduler:
         case "slurm":
             command = ["sbatch", "--parsable", "--export=ALL", *words]
@@ -145,10 +146,10 @@ def prepare(request: Request) -> Submission:
             settings = {name: os.environ[name] for name in known if name in os.environ} | settings
             names = dict.fromkeys([*settings, "RESUBMIT"])
             command = ["qsub", "-v", ",".join(names), *words]
-            again = [*of_a_successor(options), str(request.script)]
+            again = [*of_a_successor(options), script]
             settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *again])
         case "none":
-            command = ["bash", str(request.script)]
+            command = ["bash", script]
     return Submission(scheduler, request.script, directives, options, settings, command)
 
 
@@ -278,7 +279,7 @@ class NoAnswer(InputError):
 
 def check_with_slurm(submission: Submission) -> str:
     """What Slurm says to the job without taking it. Raises InputError where it would refuse it, or is not there."""
-    command = ["sbatch", "--test-only", "--export=ALL", *submission.options, str(submission.script)]
+    command = ["sbatch", "--test-only", "--export=ALL", *submission.options, submission.command[-1]]
     env = {**os.environ, **submission.settings}
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SECONDS)

@@ -15,6 +15,10 @@ _BELOW = 0.02
 """The same for -1, repeated more than any value of the others, of which none is negative."""
 _FEWEST = 3
 """Different values that the others must have."""
+_SMALL_PEAK = 20.0
+"""Below this the Anscombe transform is nearly linear in what is not counted."""
+_SATURATED = 0.05
+"""Share of the images that reach the highest value of a picture, at least; counts hardly ever agree on it."""
 _SENTINELS = 2
 """Different values at either end of a column that may stand for "not measured"."""
 
@@ -29,7 +33,26 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     yield from about_labels(image_set)
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
+    yield from about_units(pixels)
     yield from about_copies(pixels.digest, split_seed)
+
+
+def about_units(pixels: Pixels) -> Iterator[str]:
+    """A sentence on pixels that are no counts, if they are not, or that are whole numbers and look like pictures."""
+    peak, whole = bounds(pixels)[1], bool(pixels.whole.all())
+    share = np.mean(pixels.high == peak)
+    if whole and peak in (1, 255) and share >= _SATURATED:
+        yield (
+            f"images: whole numbers from 0 to {peak:g}, the peak of {share:.0%} of the images, look like pictures; "
+            "objective tuned, the default, is made for counts: use --objective bernoulli for pictures "
+            "(docs/data-format.md)"
+        )
+    elif not whole and peak < _SMALL_PEAK:
+        yield (
+            f"images: the pixels are no counts and at most {peak:g}, but objective tuned, the default, is made for "
+            "counts; store the images in counts, or use --objective bernoulli for values from 0 to a maximum "
+            "(docs/data-format.md)"
+        )
 
 
 def about_labels(image_set: ImageSet) -> Iterator[str]:

@@ -81,9 +81,10 @@ class RunLock:
                 "if none is there"
             )
         if not self._is_gone(holder):
+            job = f" (job {holder['job']})" if holder.get("job") else ""
             raise InputError(
-                f"{self.path.parent}: in use by process {holder.get('pid')} on {holder.get('host')} "
-                f"(job {holder.get('job')}); choose another folder, or remove {path} if it is dead"
+                f"{self.path.parent}: in use by process {holder.get('pid')} on {holder.get('host')}{job}; choose "
+                f"another folder, or remove {path} if it is dead"
             )
 
     def release(self) -> None:

@@ -3,6 +3,8 @@
 Exit codes: 0 finished, 75 stopped on request with a whole checkpoint, 2 bad input, 1 anything else.
 """
 
+import sys
+
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import find_world
@@ -13,6 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae train`, also `python -m hpcauxvae.train`."""
     world = find_world()
     config = parse(TrainConfig, argv, "hpcauxvae train", quiet=world.rank > 0)
+    given = sys.argv[1:] if argv is None else argv
+    if config.resume == "auto" and not any(word.partition("=")[0] == "--epochs" for word in given):
+        config = config.as_planned()
     if world.world_size == 1:
         config.refuse_used()  # before torch is imported; several ranks agree on it later
         open_set(config.data).column(config.aux_names)

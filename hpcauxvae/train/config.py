@@ -1,6 +1,7 @@
 """What a training run is: the fields of `python -m hpcauxvae.train`, saved whole as config.json with the run."""
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -69,7 +70,7 @@ class TrainConfig:
     """Latent coordinates, dz."""
     epochs: int = 40
     """Passes over the training split. A run that goes on with more of them than before is trained longer: behind the
-    end that was planned the learning rate begins a new cycle."""
+    end that was planned the learning rate begins a new cycle. Not given, a run that goes on keeps its own."""
     seed: int = 0
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
@@ -176,6 +177,12 @@ class TrainConfig:
             raise InputError(
                 f"{self.out}: holds {', '.join(others[:3])} already; choose another folder, or --resume auto"
             )
+
+    def as_planned(self) -> "TrainConfig":
+        """With as many epochs as the run in `out` was last started for, if there is one."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return dataclasses.replace(self, epochs=json.loads((self.out / "config.json").read_text())["epochs"])
+        return self
 
     def arguments(self) -> list[str]:
         """What `hpcauxvae train` is to be given for this: the fields that are not the default."""

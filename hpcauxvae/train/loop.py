@@ -71,7 +71,7 @@ class Loop:
         if trainer.epoch_step == trainer.steps_per_epoch:
             words += "; the last of them is to be validated"
         elif done == epochs:
-            words += "; nothing is left to do, more --epochs train it longer"
+            words += f"; it is finished: --epochs N, above {epochs}, trains it longer"
         if (end := trainer.cycles[-2:][0]) < epochs:
             rate = "begins a new cycle there" if trainer.objective.one_cycle else "stays as it is"
             words += f"\nplanned for {end} epochs, trained on to {epochs}: the learning rate {rate}"

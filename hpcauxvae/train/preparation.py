@@ -15,7 +15,7 @@ import torch
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
-from hpcauxvae.data.remarks import about_copies, about_labels, about_places
+from hpcauxvae.data.remarks import about_copies, about_labels, about_places, about_units
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
@@ -26,8 +26,6 @@ from hpcauxvae.types import Factor, InputError
 
 _SAMPLES, _BYTES = 8192, 400 << 20
 """Images, and bytes of images, whose mean is where the decoder starts."""
-_SMALL_PEAK = 20.0
-"""Below this the Anscombe transform is nearly linear in what is not counted."""
 
 
 def prepare(
@@ -46,8 +44,9 @@ def prepare(
     found, far = _range_of(seen, parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
     remarks = (about_labels(data), about_places(fixed, seen, data.shape), about_copies(seen.digest, config.split_seed))
-    words = [f"{data.path}: {remark}" for remark in chain(*remarks)]
-    words += _about_outliers(found, far, seen, data.path) + _about_counts(found, config, data.path)
+    units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
+    words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
+    words += _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
     low, high = model.reach()
@@ -88,7 +87,11 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
         if model.objective.sigmoid:
             fate = f"which objective {config.objective} cannot draw (docs/data-format.md)"
         elif bound == 0:
-            fate += f": objective {config.objective} is made for counts (docs/data-format.md)"
+            fate += (
+                f": objective {config.objective} is made for counts; store the images with a constant added, so that "
+                "none is below 0, and use --objective bernoulli if they are no counts, as anomalies are "
+                "(docs/data-format.md)"
+            )
         words.append(f"{share} {what} are {side} {bound:g}{',' if model.objective.sigmoid else ''} {fate}")
     return words
 
@@ -101,7 +104,7 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
-            "least 0"
+            "least 0, so add a constant to all"
         )
     u_ND = samples.factors[train.to(samples.device)][:, columns]
     size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))
@@ -143,17 +146,6 @@ def _about_outliers(found: PixelRange, far: np.ndarray, seen: Pixels, path: Path
         f"{path}: images: {len(far)} of the training part hold pixels far outside the others' {found.darkest:g} to "
         f"{found.brightest:g}: sample {', '.join(map(str, far[:3]))}{more}, {seen.low[far].min():g} to "
         f"{seen.high[far].max():g}; pixels beyond the others' count as the nearest of these"
-    ]
-
-
-def _about_counts(found: PixelRange, config: TrainConfig, path: Path) -> list[str]:
-    """A sentence on pixels for which the Anscombe transform is not made."""
-    if config.resolved_objective.scale != "anscombe" or found.counts or found.brightest >= _SMALL_PEAK:
-        return []
-    return [
-        f"{path}: images: the training pixels are no counts and at most {found.brightest:g}, but objective "
-        f"{config.objective} is made for counts; store the images in counts, or use --objective bernoulli for values "
-        "from 0 to a maximum (docs/data-format.md)"
     ]
 
 

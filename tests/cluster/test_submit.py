@@ -87,14 +87,18 @@ def test_what_is_shown_is_what_slurm_gets(tools: Path, submit: Submit, tmp_path:
     done = submit("jobs/train_a100.sh", *arguments)
     assert done.returncode == 0 and done.stdout == "42\n"
     tested, given = (line for line in (tmp_path / "said").read_text().splitlines() if "train_a100" in line)
-    options = "--export=ALL --account=m1 --qos=regular --constraint=gpu --cpus-per-task=32 --nodes=2 jobs/train_a100.sh"
+    options = (
+        f"--export=ALL --account=m1 --qos=regular --constraint=gpu --cpus-per-task=32 --nodes=2 {JOBS}/train_a100.sh"
+    )
     assert (tested, given) == (f"--test-only {options}", f"--parsable {options}")
     settings = {"DATA=a b.h5", "AUX=g1,g2", "SITE=perlmutter", f"JOBS={JOBS}"}
     assert settings <= set((tmp_path / "said").read_text().splitlines())
     assert "    --nodes=1   replaced by --nodes=2" in done.stderr.splitlines()
     command = next(line for line in done.stderr.splitlines() if line.startswith("command   "))
     (tmp_path / "said").unlink()
-    pasted = subprocess.run(["bash", "-c", command.removeprefix("command   ")], capture_output=True, text=True)
+    pasted = subprocess.run(
+        ["bash", "-c", command.removeprefix("command   ")], capture_output=True, text=True, cwd=tmp_path
+    )
     assert (pasted.returncode, pasted.stdout) == (0, "42\n"), pasted.stderr
     assert {given, *settings} <= set((tmp_path / "said").read_text().splitlines())
 
@@ -106,7 +110,7 @@ def test_what_pbs_gets(tools: Path, submit: Submit, tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout == "7.polaris\n"
     said = (tmp_path / "said").read_text().splitlines()
     names = "ACCOUNT,DATA,AUX,OUT,JOBS,SITE,RESUBMIT"
-    assert said[:2] == ["-v", names] and said[-3:] == ["-l", "select=4:system=polaris", "jobs/train_polaris.pbs"]
+    assert said[:2] == ["-v", names] and said[-3:] == ["-l", "select=4:system=polaris", f"{JOBS}/train_polaris.pbs"]
     assert "-A\nmine\n-q\ndebug" in "\n".join(said)
     again = next(line for line in (tmp_path / "env").read_text().splitlines() if line.startswith("RESUBMIT="))
     assert again == f"RESUBMIT=qsub {' '.join(said)}".replace(",RESUBMIT", ",RESUBMIT,PREDECESSOR")

@@ -21,7 +21,10 @@ from hpcauxvae.types import InputError
 def test_the_lock_keeps_others_out_and_is_taken_over_from_the_dead(tmp_path, monkeypatch):
     mine = RunLock(tmp_path / "run")
     mine.acquire()
-    with pytest.raises(InputError, match="in use by process"):
+    with pytest.raises(InputError, match=rf"in use by process {os.getpid()} on \S+; choose"):
+        RunLock(tmp_path / "run").acquire()
+    mine.path.write_text(json.dumps(mine.owner | {"job": "42"}))
+    with pytest.raises(InputError, match=rf"in use by process {os.getpid()} on \S+ \(job 42\); choose"):
         RunLock(tmp_path / "run").acquire()
     child = multiprocessing.get_context("fork").Process(target=lambda: None)
     child.start()

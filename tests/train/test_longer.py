@@ -10,6 +10,7 @@ import torch
 from helpers.trainings import alone, assert_same, config
 from hpcauxvae.models.aux_vae import AuxVAE
 from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
+from hpcauxvae.train.command import main
 from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
@@ -31,7 +32,7 @@ def test_a_finished_run_is_trained_longer(data, whole, tmp_path, capsys, signal_
             assert "3 of 5 epochs are done, and 4 of the 7 steps of the next (step 25 of 35)" in said
         rates[name] = [row["learning_rate"] for row in history(run)]
         assert alone(config(data, run, epochs=5, resume="auto")) == FINISHED
-        assert "nothing is left to do, more --epochs train it longer" in capsys.readouterr().out
+        assert "it is finished: --epochs N, above 5, trains it longer" in capsys.readouterr().out
     assert_same(tmp_path / "longer", tmp_path / "stopped")
     one = torch.optim.Adam([torch.zeros(1)], 1.0)
     peak = config(data, run).scaled_learning_rate
@@ -42,6 +43,19 @@ def test_a_finished_run_is_trained_longer(data, whole, tmp_path, capsys, signal_
     assert rates["longer"][2] < 0.02 * peak
     assert rates["longer"][3] == pytest.approx(cycle.get_last_lr()[0], rel=1e-6)
     assert load_run(run).state["cycles"] == [3, 5]
+
+
+def test_without_epochs_a_run_keeps_its_own(data, whole, tmp_path, capsys):
+    """Not those of a run of which nothing is said: a run that is finished stays so."""
+    run = Path(shutil.copytree(whole, tmp_path / "run", symlinks=True))
+    command = [*config(data, run, resume="auto", epochs=3).arguments()]
+    at = command.index("--epochs")
+    assert main(command[:at] + command[at + 2 :]) == FINISHED
+    assert "3 of 3 epochs are done (step 21 of 21); it is finished: --epochs N, above 3," in capsys.readouterr().out
+    assert main([*command[:at], "--epochs=4", *command[at + 2 :]]) == FINISHED
+    assert len(history(run)) == 4
+    with pytest.raises(InputError, match=r"epochs = 3, but .* has done 4 of 4"):
+        main(command)
 
 
 def test_a_run_that_was_stopped_is_trained_longer_too(data, whole, tmp_path, capsys, signal_after, monkeypatch):

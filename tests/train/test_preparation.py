@@ -111,6 +111,31 @@ def test_what_is_no_counts_is_drawn_with_its_own_flux(
     torch.testing.assert_close(scale.inverse(scale(shares * peak)) / peak, shares, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("objective", "warned"), [("tuned", True), ("bernoulli", False)])
+def test_pictures_are_told_from_counts(
+    objective: str, warned: bool, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = images_of(path)
+    change(path, images=np.rint(images * (255 / images.max((1, 2, 3), keepdims=True))))
+    prepared(config(path, tmp_path / "run", objective=objective))
+    said = capsys.readouterr().err
+    assert (f"warning: {path}: images: whole numbers from 0 to 255, the peak of 100%" in said) == warned
+    assert ("use --objective bernoulli for pictures" in said) == warned and said.count("warning") == warned
+
+
+def test_fields_below_0_are_told_what_suits_them(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(path, images=images_of(path) - 50)
+    prepared(config(path, tmp_path / "run"))
+    remedy = (
+        "store the images with a constant added, so that none is below 0, and use --objective bernoulli if they are "
+    )
+    assert capsys.readouterr().err.count(f"objective tuned is made for counts; {remedy}no counts") == 2
+    with pytest.raises(InputError, match="at least 0, so add a constant to all"):
+        prepared(config(path, tmp_path / "run", objective="bernoulli"))
+
+
 def test_a_peak_without_digits_is_refused_before_the_first_step(path: Path, tmp_path: Path) -> None:
     change(path, images=images_of(path) * 1e-10)
     with pytest.raises(InputError, match=r"blobs\.h5: images: the brightest training pixel is .*e-08, too small"):

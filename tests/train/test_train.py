@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.command import main
-from hpcauxvae.train.run import load_run
+from hpcauxvae.train.run import data_path, load_run
 from hpcauxvae.types import InputError
 
 
@@ -187,6 +188,25 @@ def test_the_end_says_what_was_written_and_the_next_command(blobs_file, tmp_path
         f"written: {run}: last.safetensors (epoch 1), best.safetensors (epoch 1), metrics.jsonl, tensorboard/",
         f"next: hpcauxvae evaluate {run}",
     ]
+
+
+def test_data_are_found_from_another_folder(blobs_file, tmp_path, monkeypatch):
+    """Named from where the training was started, also once run and data have moved together; else --data is named."""
+    here = tmp_path / "here"
+    (here / "data").mkdir(parents=True)
+    shutil.copy(blobs_file, here / "data" / "set.h5")
+    monkeypatch.chdir(here)
+    assert alone(config(Path("data/set.h5"), Path("runs/x"), epochs=1)) == 0
+    assert data_path(load_run("runs/x")) == Path("data/set.h5")
+    monkeypatch.chdir(tmp_path)
+    assert data_path(load_run("here/runs/x")) == here / "data" / "set.h5"
+    moved = here.rename(tmp_path / "there")
+    assert data_path(load_run("there/runs/x")) == moved / "data" / "set.h5"
+    (moved / "runs" / "x").rename(moved / "runs" / "y")
+    with pytest.raises(
+        InputError, match="no such file; where the data set of there/runs/y lies now, --data FILE tells"
+    ):
+        data_path(load_run("there/runs/y"))
 
 
 def test_a_run_is_printed_in_three_lines(trained_run):
