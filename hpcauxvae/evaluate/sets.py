@@ -3,12 +3,13 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.pixels import Pixels, bounds, outlying, seen_in
-from hpcauxvae.data.remarks import about_copies, about_peaks
+from hpcauxvae.data.pixels import Pixels, bounds, look_at, outlying, seen_in, stuck
+from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
 from hpcauxvae.data.stored import Clipped
 from hpcauxvae.types import InputError
 
@@ -32,13 +33,17 @@ def without_outliers(data: ImageSet, seen: Pixels) -> ImageSet:
     """The set with pixels far outside those of all other images counted as the nearest of these, and a warning.
 
     seen: of its images. A set without such pixels as it is. So a hot pixel decides no score, no plain method and no
-    reader.
+    reader; one that is stuck in every image counts as the lowest.
     """
-    if not len(outlying(seen)):
+    if found := stuck(data.images):
+        seen = look_at(data.images, without=found)
+    elif not len(outlying(seen)):
         return data
-    for line in about_peaks(seen):
+    for line in chain(about_peaks(seen), about_places(found, seen, data.shape) if found else ()):
         print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
-    return dataclasses.replace(data, images=Clipped(data.images, *bounds(seen)))
+    low, high = bounds(seen)
+    limits = (low, found.highest(low, high, data.shape)) if found else (low, high)
+    return dataclasses.replace(data, images=Clipped(data.images, *limits))
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:

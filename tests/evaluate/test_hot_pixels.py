@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from helpers.trainings import alone, config
-from hpcauxvae.data.hdf5 import split, write
+from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.data.pixels import look_at
 from hpcauxvae.evaluate import reader
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator
+from hpcauxvae.evaluate.sets import without_outliers
 from hpcauxvae.types import Factor
 
 FACTORS = (Factor("bright", "count", 0, 10), Factor("wide", "pixel", 1, 3))
@@ -55,6 +57,20 @@ def values(block: Any, name: str = "") -> Iterator[tuple[str, float]]:
             yield from values(inner, f"{name}.{key}")
     elif isinstance(block, int | float):
         yield name, block
+
+
+def test_a_stuck_pixel_is_dark_to_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = blobs(0)
+    expected = images.copy()
+    images[:, 0, 3, 4] = 1e8
+    rest = np.delete(images.reshape(N, -1), 31, 1)
+    images[7, 0, 0, 0] = 1e6
+    expected[:, 0, 3, 4], expected[7, 0, 0, 0] = rest.min(), rest.max()
+    write(tmp_path / "set.h5", images, labels, FACTORS, {})
+    data = open_set(tmp_path / "set.h5")
+    np.testing.assert_array_equal(without_outliers(data, look_at(data.images)).images[:], expected)
+    said = capsys.readouterr().err
+    assert "the pixels of sample 7 (" in said and "pixel (0, 3, 4) is 1e+08, nearly the same in every image" in said
 
 
 @pytest.mark.slow
