@@ -19,6 +19,8 @@ _SMALL_PEAK = 20.0
 """Below this the Anscombe transform is nearly linear in what is not counted."""
 _SATURATED = 0.05
 """Share of the images that reach the highest value of a picture, at least; counts hardly ever agree on it."""
+_NARROW = 0.01
+"""Share of its declared range that a factor's values take, at least, if they shall guide."""
 _SENTINELS = 2
 """Different values at either end of a column that may stand for "not measured"."""
 
@@ -56,8 +58,15 @@ def about_units(pixels: Pixels) -> Iterator[str]:
 
 
 def about_labels(image_set: ImageSet) -> Iterator[str]:
-    """A sentence on each column of labels in which a number seems to mean "not measured"."""
+    """Sentences on columns of labels in which a number seems to mean "not measured", or whose range is far too wide."""
     for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
+        low, high = np.nanmin(column), np.nanmax(column)
+        if 0 < (share := (high - low) / (factor.high - factor.low)) < _NARROW:
+            yield (
+                f"factors, {factor.name}: declared {factor.low:g} to {factor.high:g}, but its values, {low:g} to "
+                f"{high:g}, take {share:.1g} of that range, which is scaled to 0 to 1: so little hardly guides a "
+                "latent; declare the range of the values"
+            )
         yield from _about_sentinels(factor, column)
 
 

@@ -35,11 +35,11 @@ class Catalogue(NamedTuple):
     def rows_of(self, ids: Iterable[Any]) -> np.ndarray:
         """The rows of these objects, (M,) int64, in the order given.
 
-        ids: texts, or whole numbers. Raises InputError for an object that is not in the catalogue or named twice, and
-        for numbers with a fraction or of a type that rounds.
+        ids: texts, also as bytes, or whole numbers. Raises InputError for an object that is not in the catalogue or
+        named twice, for an id that is masked, and for numbers with a fraction or of a type that rounds.
         """
         row_of = {name: row for row, name in enumerate(self.ids)}
-        wanted = _exact(np.asarray(ids if isinstance(ids, np.ndarray) else list(ids)), "ids")
+        wanted = _exact(np.ma.asarray(ids if isinstance(ids, np.ndarray) else list(ids)), "ids")
         for name in wanted:
             if name not in row_of:
                 raise InputError(f"ids: {name} is not in the catalogue of {len(self.ids)} objects")
@@ -87,7 +87,8 @@ def _exact(ids: np.ndarray, source: str) -> tuple[str, ...]:
                 f"or whole numbers below {limit}"
             )
         ids = ids.astype(np.int64)
-    names = tuple(str(name).strip() for name in ids.tolist())
+    texts = (name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name) for name in ids.tolist())
+    names = tuple(text.strip() for text in texts)
     rows: dict[str, int] = {}
     for row, name in enumerate(names):
         if not name or _ROUNDED.fullmatch(name):

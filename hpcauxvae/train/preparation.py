@@ -38,6 +38,7 @@ def prepare(
     """
     data, world = samples.data, processes.world
     parts = split(len(data), config.split_seed)
+    lacking = on_each_rank(lambda: _about_parts(data, parts, data.column(config.aux_names)), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
     fixed = on_each_rank(lambda: stuck(data.images), processes)
     seen = _gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
@@ -46,7 +47,7 @@ def prepare(
     remarks = (about_labels(data), about_places(fixed, seen, data.shape), about_copies(seen.digest, config.split_seed))
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
-    words += _about_outliers(found, far, seen, data.path)
+    words += lacking + _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
     low, high = model.reach()
@@ -99,8 +100,7 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
 def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
     data = samples.data
     columns = data.column(config.aux_names)
-    train, validation, _ = (torch.from_numpy(part) for part in split(len(data), config.split_seed))
-    _check_measured(data, {"training": train.numpy(), "validation": validation.numpy()}, columns)
+    train = torch.from_numpy(split(len(data), config.split_seed)[0])
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
@@ -149,16 +149,26 @@ def _about_outliers(found: PixelRange, far: np.ndarray, seen: Pixels, path: Path
     ]
 
 
-def _check_measured(data: ImageSet, parts: dict[str, np.ndarray], columns: Sequence[int]) -> None:
-    """Raises InputError where an auxiliary factor is known too seldom to train on it and to score it."""
+def _about_parts(data: ImageSet, parts: Sequence[np.ndarray], columns: Sequence[int]) -> list[str]:
+    """Sentences on auxiliary factors that validation or test cannot judge.
+
+    Raises InputError where one is known too seldom to train on it, or does not vary in the training part.
+    """
+    words = []
     for column in columns:
-        for name, part in parts.items():
-            known = int(np.count_nonzero(~np.isnan(data.values[part, column])))
-            if known < FEWEST:
-                raise InputError(
-                    f"{data.path}: factors, {data.factors[column].name}: measured in {known} of {len(part)} {name} "
-                    f"samples; allowed as an auxiliary variable: in {FEWEST} or more"
-                )
+        for name, part in zip(("training", "validation", "test"), parts, strict=True):
+            known = data.values[part, column]
+            known = known[~np.isnan(known)]
+            told = f"{data.path}: factors, {data.factors[column].name}: measured in {len(known)} of {len(part)} {name}"
+            if len(known) < FEWEST and name != "test":
+                raise InputError(f"{told} samples; allowed as an auxiliary variable: in {FEWEST} or more")
+            if len(known) < FEWEST:
+                words.append(f"{told} samples, but a score needs {FEWEST}: evaluate will score no code")
+            elif np.ptp(known) == 0 and name == "training":
+                raise InputError(f"{told} samples, {known[0]:g} in each; allowed as an auxiliary variable: what varies")
+            elif np.ptp(known) == 0:
+                words.append(f"{told} samples, {known[0]:g} in each: no score can say there whether it is read")
+    return words
 
 
 def _gathered(own: Pixels, processes: Processes) -> Pixels:

@@ -173,6 +173,17 @@ def test_labels_in_order(tmp_path: Path, labels: np.ndarray) -> None:
     assert told(tmp_path / "set.h5", images(), labels, "ordinal") == []
 
 
+@pytest.mark.parametrize(("low", "high", "share"), [(-1e6, 1e6, "5e-07"), (0, 101, "0.01"), (-49, 50, "")])
+def test_a_range_far_wider_than_the_values(tmp_path: Path, low: float, high: float, share: str) -> None:
+    labels = np.random.default_rng(1).permutation(np.linspace(0, 1, N))[:, None]
+    write(tmp_path / "set.h5", images(), labels, [Factor("a", "", low, high)], {})
+    expected = (
+        f"factors, a: declared {low:g} to {high:g}, but its values, 0 to 1, take {share} of that range, which is "
+        "scaled to 0 to 1: so little hardly guides a latent; declare the range of the values"
+    )
+    assert list(remarks(open_set(tmp_path / "set.h5"))) == [expected] * bool(share)
+
+
 def test_numbers_of_categories_are_names(tmp_path: Path) -> None:
     labels = np.arange(N) % 5.0
     labels[3] = 9999

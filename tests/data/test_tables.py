@@ -108,9 +108,18 @@ def test_objects_that_are_not_there_or_named_twice() -> None:
         ([IDS[3] + 1], f"ids: {IDS[3] + 1} is not in the catalogue of 20 objects"),
         ([IDS[3], IDS[4], IDS[3]], f"ids: {IDS[3]} is in row 0 and in row 2; allowed: each object once"),
         (IDS.astype(float), "in row 0 is not exact, as float64; allowed: text, integers"),
+        (np.ma.array(IDS[:3], mask=[0, 1, 0]), "ids: row 1 has no id"),
+        (np.ma.array(IDS[:3].astype("U"), mask=[0, 0, 1]), "ids: row 2 has no id"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             catalogue.rows_of(ids)
+
+
+@pytest.mark.parametrize("names", [np.array(["é-1", "x2"]), IDS[:2].astype("U")])
+def test_ids_in_bytes_are_text(names: np.ndarray) -> None:
+    encoded = np.char.encode(names)
+    for ids in (encoded, encoded.astype(object), list(encoded), names.astype(object)):
+        np.testing.assert_array_equal(Catalogue(tuple(names), np.zeros((2, 1))).rows_of(ids[::-1]), [1, 0])
 
 
 @pytest.mark.parametrize("kind", ["t.csv", "t.fits", "t.h5"])

@@ -186,3 +186,28 @@ def test_a_factor_that_is_known_too_seldom(model: str, path: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"g1: measured in 3 of 32 validation samples; allowed .*: in 4 or more"):
         alone(config(path, tmp_path / "run", model=model))
     assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "known", "message"),
+    [
+        (TEST, [0.1, 0.2], "g1: measured in 2 of 16 test samples, but a score needs 4: evaluate will score no code"),
+        (TEST, [0.1] * 16, "g1: measured in 16 of 16 test samples, 0.1 in each: no score can say there whether"),
+        (VALIDATION, [0.1] * 5, "g1: measured in 5 of 32 validation samples, 0.1 in each: no score can say there"),
+        (TRAIN, [0.1] * 9, "g1: measured in 9 of 112 training samples, 0.1 in each; allowed as an auxiliary"),
+    ],
+)
+def test_a_factor_that_cannot_be_judged_is_named_before_the_first_step(
+    part: np.ndarray, known: list[float], message: str, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = open_set(path).values.copy()
+    values[part, 1] = np.nan
+    values[part[: len(known)], 1] = known
+    change(path, factors=values)
+    if part is TRAIN:
+        with pytest.raises(InputError, match=message):
+            prepared(config(path, tmp_path / "run"))
+    else:
+        prepared(config(path, tmp_path / "run"))
+        assert f"warning: {path}: factors, {message}" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "last.safetensors").exists()
