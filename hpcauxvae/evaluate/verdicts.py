@@ -26,6 +26,9 @@ more than intervals and the choice of a penalty make."""
 SQUEEZED = 0.7
 """An estimate that is uncertain has the slope r^2; a slope below this share of it, or above one over this share of 1,
 is a scale that nobody asked for."""
+SHIFTED = 0.05
+"""Share of a factor's variance that the square of an offset must pass, as with `WORSE_THAN_PLAIN`: beyond .22 of its
+standard deviation, or .06 of the range of a uniform one."""
 MEAN_IMAGE = 0.95
 """Share of the mean image's MSE above which an image tells less than a twentieth of what differs between images."""
 ALIKE = 1e-9
@@ -53,6 +56,9 @@ STEERS = 0.5
 below which it does in part."""
 IN_PART = 0.8
 """Share of the reader's correlation in real images below which a factor steers the image in part."""
+TOO_FAR = 1.25
+"""Ratio of the slope to the reader's in real images above which an image changes more than was asked for: poor images
+lower what a reader finds, and none raises it."""
 STEERS_ALONE = 0.3
 """Share of its slope there below which a factor hardly steers, however well the little follows; and of that beside the
 other factors, below which it is followed through the others alone."""
@@ -83,14 +89,19 @@ def copies(block: Block) -> Iterator[str]:
 
 
 def reading(block: Block) -> Iterator[str]:
-    """Guided factors that are lost, reversed, out of scale, or read better by a plain regressor."""
+    """Guided factors that are lost, reversed, out of scale, shifted, or read better by a plain regressor."""
     for number, (name, of_factor) in enumerate(block.get("reading", {}).items(), start=1):
         r, plain, slope = of_factor["r"], of_factor["regressor"]["r"], of_factor.get("slope")
         worse = _square(plain["low"]) - _square(r["high"]) > WORSE_THAN_PLAIN
         figures = [f"r = {r['value']:.2f}"] + [f"a plain regressor has {plain['value']:.2f}"] * worse
         if number in block["latents"]["off"]:
             yield f"the latent of {name} is off: its means hardly vary beside the spread of z (r = {r['value']:.2f})"
-        if abs(r["value"]) < NOT_READ:
+        if of_factor["spread"] == 0:
+            yield (
+                f"{name} has the same value in all {r['n']} samples: whether it is read, or steers the image, cannot "
+                "be judged, and scores of the whole code count it as lost"
+            )
+        elif abs(r["value"]) < NOT_READ:
             yield f"{name} is not read ({'; '.join(figures)})"
         elif r["value"] < 0:
             backwards = f", slope {slope['value']:.2f}" if slope else ""
@@ -101,6 +112,12 @@ def reading(block: Block) -> Iterator[str]:
             yield f"{name} is read less well than could be ({'; '.join(figures)})"
         if slope and r["value"] >= NOT_READ:
             yield from _scale(name, r["value"], slope)
+        if r["value"] >= NOT_READ and _shifted(of_factor["offset"], of_factor["spread"]):
+            fitted = (
+                f", {of_factor['error_fitted']['value']:.3g} after a linear fit" if "error_fitted" in of_factor else ""
+            )
+            error = f"(error {of_factor['error']['value']:.3g}{fitted})"
+            yield f"{name} is read with an offset: {of_factor['offset']['value']:+.3g} on average {error}"
 
 
 def _scale(name: str, r: float, slope: dict[str, float]) -> Iterator[str]:
@@ -108,6 +125,12 @@ def _scale(name: str, r: float, slope: dict[str, float]) -> Iterator[str]:
         yield f"{name} is squeezed (slope {slope['value']:.2f} where r = {r:.2f})"
     if slope["low"] > 1 / SQUEEZED:
         yield f"{name} is stretched (slope {slope['value']:.2f} where r = {r:.2f})"
+
+
+def _shifted(offset: dict[str, float], spread: float, of_reader: float = 0.0) -> bool:
+    """Whether an offset, less that of the reader in real images, is large beside the spread of the factor."""
+    low, high = offset["low"] - of_reader, offset["high"] - of_reader
+    return low * high > 0 and min(low**2, high**2) > SHIFTED * spread**2
 
 
 def latents(block: Block) -> Iterator[str]:
@@ -225,6 +248,7 @@ def control(block: Block) -> Iterator[str]:
     """Factors that do not steer the image, or of which nothing can be said."""
     if "control" not in block:
         return
+    still = [name for name, of_factor in block.get("reading", {}).items() if of_factor["spread"] == 0]  # told there
     for name in block["control"].get("unread", ()):
         yield f"{name} is categorical, which the reader does not read: whether it steers the image cannot be judged"
     if block["control"]["effectiveness"] is None:
@@ -238,6 +262,8 @@ def control(block: Block) -> Iterator[str]:
         slope, its = (f" (slope {x['slope']['value']:z.2f})" if straight else "" for x in (asked, real))
         figures = f"asked against read r = {asked['r']['value']:z.2f}{slope}, {ceiling:.2f}{its} on real images{poor}"
         most, steepest = (max(-asked[x]["low"], asked[x]["high"]) for x in ("r", "slope" if straight else "r"))
+        if name in still:
+            continue
         if ceiling < READABLE:
             yield (
                 f"{name}: the reader does not find it in real images (r = {ceiling:.2f}): whether it steers the image "
@@ -254,10 +280,18 @@ def control(block: Block) -> Iterator[str]:
                 f"{name} does not steer the image, other factors that correlate with it do: beside them its slope is "
                 f"{asked['own']['value']:.2f}, on real images {real['own']['value']:.2f}"
             )
-        elif asked["r"]["high"] < IN_PART * ceiling or (
-            straight and asked["slope"]["high"] < STEERS * real["slope"]["value"]
-        ):
-            yield f"{name} steers the image in part: {figures}"
+        else:
+            if asked["r"]["high"] < IN_PART * ceiling or (
+                straight and asked["slope"]["high"] < STEERS * real["slope"]["value"]
+            ):
+                yield f"{name} steers the image in part: {figures}"
+            elif straight and asked["slope"]["low"] > TOO_FAR * real["slope"]["value"]:
+                yield f"{name} steers the image too far: {figures}"
+            if _shifted(asked["offset"], asked["spread"], real["offset"]["value"]):
+                yield (
+                    f"images are drawn with an offset of {name}: {asked['offset']['value']:+.3g} on average from what "
+                    f"was asked for to what is read, {real['offset']['value']:+.3g} on real images"
+                )
 
 
 def unasked(block: Block) -> Iterator[str]:

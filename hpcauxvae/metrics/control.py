@@ -9,6 +9,7 @@ latents; G groups left out.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,13 @@ from hpcauxvae.metrics.reading import read
 from hpcauxvae.types import Factor
 
 
-def agreement(asked_PD: NDArray, read_PD: NDArray, factors: Sequence[Factor]) -> Iterator[dict[str, Score]]:
+def agreement(asked_PD: NDArray, read_PD: NDArray, factors: Sequence[Factor]) -> Iterator[dict[str, Any]]:
     """Effectiveness: how what is read follows what was asked for, for each of D factors on the scale [0, 1].
 
     `r`, the signed correlation; `slope` of read on asked; `own`, the slope where all D factors explain what is read
     (least squares), so that a factor that is followed only because it goes with another has none; `error`, the root
-    mean square difference, in the factor's unit. A periodic factor has r and error alone, as in metrics/reading.py.
+    mean square difference, `offset`, the mean difference, and `spread`, the standard deviation of what was asked for,
+    in the factor's unit. A periodic factor has no slopes, and all else as in metrics/reading.py.
     Intervals by the grouped jackknife. A column that does not vary has r and slopes 0.
     """
     n = len(asked_PD)
@@ -38,19 +40,15 @@ def agreement(asked_PD: NDArray, read_PD: NDArray, factors: Sequence[Factor]) ->
     firsts = np.cumsum([0, *(part.shape[1] for part in asked)])
     whole, without = _fits(sums.sum(0)[None], firsts[-1]), _fits(sums.sum(0) - sums, firsts[-1])
     for j, (factor, first) in enumerate(zip(factors, firsts[:-1], strict=True)):
+        around = read(asked_PD[:, j], read_PD[:, j], factor)
+        apart = {name: around[name] for name in ("error", "offset", "spread")}
         if factor.kind == "periodic":
-            around = read(asked_PD[:, j], read_PD[:, j], factor)
-            yield {name: around[name] for name in ("r", "error")}
+            yield {"r": around["r"]} | apart
             continue
-        scores = {
+        yield apart | {
             name: jackknife_score(float(whole[name][0, first]), without[name][:, first], n, limits)
             for name, limits in (("r", (-1, 1)), ("slope", (-np.inf, np.inf)), ("own", (-np.inf, np.inf)))
         }
-        width = factor.high - factor.low
-        error = jackknife_score(
-            float(whole["error"][0, first] * width), without["error"][:, first] * width, n, (0, np.inf)
-        )
-        yield {**scores, "error": error}
 
 
 def _fits(sums_GKK: Array, t: int) -> dict[str, Array]:
@@ -62,12 +60,10 @@ def _fits(sums_GKK: Array, t: int) -> dict[str, Array]:
     of_asked, of_read, both = moments[:, asked, asked], moments[:, found, found], moments[:, asked, found]
     varies = (of_asked > 1e-12) & (of_read > 1e-12)
     own = np.linalg.pinv(moments[:, 1 : t + 1, 1 : t + 1], hermitian=True, rcond=1e-9) @ moments[:, 1 : t + 1, t + 1 :]
-    squares = sums_GKK[:, asked, asked] + sums_GKK[:, found, found] - 2 * sums_GKK[:, asked, found]
     return {
         "r": np.where(varies, np.clip(both / np.sqrt(np.where(varies, of_asked * of_read, 1)), -1, 1), 0),
         "slope": np.where(varies, both / np.where(varies, of_asked, 1), 0),
         "own": np.where(varies, np.diagonal(own, axis1=1, axis2=2), 0),
-        "error": np.sqrt(np.maximum(squares / n_G[:, None], 0)),
     }
 
 

@@ -39,14 +39,20 @@ def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
 
     `r`: signed correlation (of a periodic factor that of directions, Fisher and Lee 1983). `slope`: of z on u; 1 is
     right, and an estimate that is uncertain has r^2. `error`: root of the mean squared difference, in `unit`.
-    `error_fitted`: the same after the linear fit of u on z, which mends sign and scale. A periodic factor has neither
-    slope nor fit, and its differences go the shorter way round; the error of a categorical one is the share of samples
-    for which z is nearer to another class. Rows are in random order.
+    `error_fitted`: the same after the linear fit of u on z, which mends sign, scale and offset. `offset`: the mean
+    difference z - u, and `spread` the standard deviation of u, 0 where all values are equal, both in the factor's unit.
+    A periodic factor has neither slope nor fit, and its differences go the shorter way round; the error of a
+    categorical one is the share of samples for which z is nearer to another class. Rows are in random order.
     """
     known = ~np.isnan(u_N)
     u_N, z_N, width = u_N[known].astype(np.float64), z_N[known].astype(np.float64), factor.high - factor.low
-    found: dict[str, Any] = {"unit": factor.unit}
-    if factor.kind == "periodic":
+    turns = factor.kind == "periodic"
+    found: dict[str, Any] = {
+        "unit": factor.unit,
+        "offset": _score(lambda _, d: width * float(d.mean()), u_N, _differences(u_N, z_N, turns), (-np.inf, np.inf)),
+        "spread": width * float(u_N.std()) if np.ptp(u_N) else 0.0,
+    }
+    if turns:
         found["r"] = _score(directions, u_N, z_N, (-1, 1))
         found["error"] = _score(lambda u, z: width * _rms((z - u + 0.5) % 1 - 0.5), u_N, z_N, (0, np.inf))
         return found
@@ -66,7 +72,7 @@ def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
 
 def correlation(u_N: Array, z_N: Array) -> float:
     """Pearson's; 0 where either does not vary."""
-    scale = float(u_N.std() * z_N.std())
+    scale = float(u_N.std() * z_N.std()) if np.ptp(u_N) and np.ptp(z_N) else 0.0  # equal numbers have a std by rounding
     return float(np.clip(_covariance(u_N, z_N) / scale, -1, 1)) if scale > 0 else 0.0
 
 
@@ -88,11 +94,17 @@ def nearest(values_N: Array, classes_K: Array) -> Array:
 
 
 def _slope(u_N: Array, z_N: Array) -> float:
-    return _covariance(u_N, z_N) / (float(u_N.var()) or 1)
+    return _covariance(u_N, z_N) / float(u_N.var()) if np.ptp(u_N) else 0.0
 
 
 def _covariance(u_N: Array, z_N: Array) -> float:
     return float(((u_N - u_N.mean()) * (z_N - z_N.mean())).mean())
+
+
+def _differences(u_N: Array, z_N: Array, turns: bool) -> Array:
+    """z - u; of directions, in turns, as near to their mean direction as whole turns bring them."""
+    middle = float(np.angle(np.exp(2j * np.pi * (z_N - u_N)).mean())) / (2 * np.pi)
+    return middle + (z_N - u_N - middle + 0.5) % 1 - 0.5 if turns else z_N - u_N
 
 
 def _rms(difference_N: Array) -> float:

@@ -132,6 +132,16 @@ def test_a_factor_that_is_drawn_backwards_is_named(data, trained) -> None:
     assert block["composition"]["once"]["value"] > 0.1 and block["composition"]["again"]["value"] > 0.1
 
 
+def test_a_factor_that_is_drawn_shifted_or_too_far_is_named(data, trained) -> None:
+    """By .3 of the range, or twice as far from its middle; the encoder is perfect."""
+    block = judged(lambda z: np.stack([z[:, 0] + 0.3, 2 * z[:, 1] - 0.5, z[:, 2]], 1), data, trained)
+    shifted, far = steered({"control": block})
+    assert re.match(
+        r"images are drawn with an offset of tilt: \+1\d(\.\d)? on average from what was asked for", shifted
+    )
+    assert re.match(r"glow steers the image too far: asked against read r = .* \(slope [12]\.\d\d\), ", far)
+
+
 def test_a_decoder_that_draws_the_mean_image_steers_nothing(data, trained) -> None:
     block = judged(lambda z: np.full((len(z), 3), 0.5), data, trained)
     assert [line.split(" steer")[0] for line in verdicts({"control": block})] == ["tilt does not", "glow does not"]
@@ -151,9 +161,10 @@ def test_what_the_reader_cannot_read_is_not_judged(data, trained) -> None:
 
 
 def test_the_words_follow_from_the_scores() -> None:
-    def found(r: float, slope: float, own: float) -> dict[str, Any]:
-        scores = {"r": r, "slope": slope, "own": own}
-        return {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in scores.items()}
+    def found(r: float, slope: float, own: float, offset: float = 0.01) -> dict[str, Any]:
+        scores = {"r": r, "slope": slope, "own": own, "offset": offset}
+        between = {name: {"value": v, "low": v - 0.02, "high": v + 0.02} for name, v in scores.items()}
+        return between | {"spread": 0.3}
 
     real = found(0.95, 0.95, 0.9)
     for asked, reconstruction, words in (
@@ -164,6 +175,14 @@ def test_the_words_follow_from_the_scores() -> None:
         (found(0.9, 0.3, 0.3), real, r"flux steers the image in part: .* 0\.95 \(slope 0\.95\) on real images$"),
         (found(0.93, 0.02, 0.02), real, r"flux hardly steers the image: .* r = 0\.93 \(slope 0\.02\), 0\.95 \(slope"),
         (found(-0.85, -0.01, 0), real, r"flux hardly steers the image: .* r = -0\.85 \(slope -0\.01\), 0\.95 \(slope"),
+        (found(0.9, 1.18, 1.18), real, None),
+        (
+            found(0.9, 1.4, 1.4),
+            real,
+            r"flux steers the image too far: .* r = 0\.90 \(slope 1\.40\), 0\.95 \(slope 0\.95",
+        ),
+        (found(0.9, 0.9, 0.9, 0.06), real, None),
+        (found(0.9, 0.9, 0.9, -0.2), real, r"images are drawn with an offset of flux: -0\.2 on average .* \+0\.01 on"),
         (found(0.2, 0.1, 0.1), found(0.5, 0.4, 0.4), "flux does not steer .*, 0.50 on its own reconstructions$"),
     ):
         factors = {"flux": {"asked": asked, "real": real, "reconstruction": reconstruction}}

@@ -98,12 +98,47 @@ def test_a_factor_that_runs_backwards(said) -> None:
 
 def test_a_factor_that_is_squeezed_or_stretched(said) -> None:
     def change(mean_NZ, u_NF, rng):
-        mean_NZ[:, 0], mean_NZ[:, 1] = 0.5 + 0.3 * u_NF[:, 0], 2 * u_NF[:, 1]
+        mean_NZ[:, 0], mean_NZ[:, 1] = 0.35 + 0.3 * u_NF[:, 0], 2 * u_NF[:, 1] - 0.5
 
     assert said(change)[0] == [
         "bright is squeezed (slope 0.30 where r = 1.00)",
         "wide is stretched (slope 2.00 where r = 1.00)",
     ]
+
+
+def test_a_factor_that_is_shifted(said) -> None:
+    """r and slope are right, and whoever reads it is wrong by a third of the range; a twentieth goes without a word."""
+
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 0] += 0.05
+        mean_NZ[:, 1] += 0.02 * rng.standard_normal(len(u_NF)) - 0.3
+
+    (line,) = said(change)[0]
+    assert re.fullmatch(
+        r"wide is read with an offset: -0\.\d+ on average \(error 0\.\d+, 0\.0[34]\d* after a linear fit\)", line
+    )
+
+
+def test_a_factor_that_has_the_same_value_in_all_samples_is_not_judged(evaluator, said, monkeypatch) -> None:
+    """Its numbers are equal, whatever rounding makes of their mean; nobody calls it lost, or the image unmoved."""
+    values = evaluator.data.values.copy()
+    values[:, 1] = 1.2
+    monkeypatch.setattr(evaluator, "data", dataclasses.replace(evaluator.data, values=values))
+    monkeypatch.delitem(evaluator.__dict__, "baselines", raising=False)
+
+    def change(mean_NZ, u_NF, rng):
+        mean_NZ[:, 1] += 0.1 * rng.standard_normal(len(u_NF))
+
+    lines = [line for line in said(change)[0] if line.startswith("wide")]
+    monkeypatch.delitem(evaluator.__dict__, "baselines", raising=False)
+    assert lines == [
+        "wide has the same value in all 1000 samples: whether it is read, or steers the image, cannot be judged, and "
+        "scores of the whole code count it as lost"
+    ]
+    still = {"r": {"value": 0.0, "high": 0.0, "low": 0.0}}
+    found = {"asked": still, "real": still, "reconstruction": still}
+    block = {"reading": {"wide": {"spread": 0.0}}, "control": {"effectiveness": {"wide": found}}}
+    assert list(verdicts.control(block)) == []
 
 
 def test_an_uncertain_estimate_is_not_called_squeezed(said) -> None:

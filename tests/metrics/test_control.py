@@ -28,6 +28,8 @@ def test_agreement_is_what_numpy_says() -> None:
     assert first["own"]["value"] == pytest.approx(np.linalg.lstsq(design, read[:, 0])[0][1])
     assert first["error"]["value"] == pytest.approx(10 * np.sqrt(np.mean((u - read)[:, 0] ** 2)))
     assert [second[name]["value"] for name in ("r", "slope", "own")] == pytest.approx([-1, -1, -1])
+    assert first["offset"]["value"] == pytest.approx(10 * np.mean((read - u)[:, 0]))
+    assert first.pop("spread") == pytest.approx(10 * u[:, 0].std())
     assert all(s["low"] <= s["value"] <= s["high"] and s["n"] == 300 for s in first.values())
 
 
@@ -59,7 +61,7 @@ def test_of_a_periodic_factor_the_shorter_way_round_counts() -> None:
     u = rng.uniform(size=(400, 2))
     read = np.stack([(u[:, 0] + 0.05 * rng.normal(size=400)) % 1, u[:, 1] + 0.3 * np.sin(2 * np.pi * u[:, 0])], 1)
     turn, plain = agreement(u, read, [Factor("turn", "deg", 0, 360, "periodic"), PLAIN[1]])
-    assert set(turn) == {"r", "error"}
+    assert set(turn) == {"r", "error", "offset", "spread"}
     assert turn["r"]["value"] == pytest.approx(directions(u[:, 0], read[:, 0])) and turn["r"]["value"] > 0.88
     assert turn["error"]["value"] == pytest.approx(0.05 * 360, rel=0.1)
     assert plain["own"]["value"] == pytest.approx(1) and plain["r"]["value"] < 0.9  # its sine explains the rest

@@ -43,8 +43,10 @@ def test_sign_scale_and_error_of_a_latent() -> None:
     assert found["slope"]["value"] == pytest.approx(-0.07, abs=0.001)
     assert found["error"]["value"] == pytest.approx(2 * np.sqrt((0.4 - 0.035) ** 2 + 1.07**2 * var_u + 1e-4), abs=0.01)
     assert found["error_fitted"]["value"] == pytest.approx(2 * np.sqrt(var_u * (1 - r**2)), abs=0.005)
+    assert found["offset"]["value"] == pytest.approx(2 * (0.4 - 0.035), abs=0.01)
+    assert found["spread"] == pytest.approx(2 * np.sqrt(var_u), abs=0.01)
     assert found["unit"] == "arcsec"
-    for name in ("r", "slope", "error", "error_fitted"):
+    for name in ("r", "slope", "error", "error_fitted", "offset"):
         assert found[name]["low"] < found[name]["value"] < found[name]["high"]
         assert found[name]["n"] == 20_000
 
@@ -54,6 +56,8 @@ def test_missing_factors_and_latents_that_do_not_vary() -> None:
     assert read(u, u, RADIUS)["r"]["value"] == pytest.approx(1)
     still = read(u, np.full(6, 0.5), RADIUS)
     assert (still["r"]["value"], still["slope"]["value"], still["r"]["n"]) == (0, 0, 5)
+    same = read(np.full(300, 0.1), 0.1 * np.arange(300.0), RADIUS)  # 300 times .1 have a mean other than .1
+    assert (same["r"]["value"], same["slope"]["value"], same["spread"]) == (0, 0, 0)
 
 
 def test_the_correlation_of_directions_is_that_of_all_pairs() -> None:
@@ -73,7 +77,10 @@ def test_a_periodic_factor_goes_the_shorter_way_round() -> None:
     assert found["error"]["value"] == pytest.approx(18)
     assert "slope" not in found
     assert found["r"]["value"] == pytest.approx(np.cos(0.1 * np.pi) ** 2, abs=0.01)
+    assert found["offset"]["value"] == pytest.approx(0, abs=1)
     assert read(u, (u + 0.3) % 1, factor("periodic"))["r"]["value"] == pytest.approx(1)
+    half = read(u, (u + 0.5 + 0.1 * (side > 0)) % 1, factor("periodic", 0, 360))["offset"]
+    assert half["value"] % 360 == pytest.approx(198, abs=1) and half["high"] - half["low"] < 3
     assert read(u, -u % 1, factor("periodic"))["r"]["value"] == pytest.approx(-1)
 
 
