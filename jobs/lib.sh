@@ -77,7 +77,7 @@ slurm)
     export MPIR_CVAR_CH4_NETMOD=${MPIR_CVAR_CH4_NETMOD:-ofi}
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since Slurm 22.05 srun takes it from here alone
     # When a rank has ended, a minute for the others to end; killed at once, they could not save.
-    LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=$CPU_BIND $SRUN_OPTIONS"
+    LAUNCHER="srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=$CPU_BIND ${SRUN_OPTIONS[*]}"
     ON_EACH_NODE="srun --ntasks=$NODES --ntasks-per-node=1"
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     # Some clusters call their nodes by names that Slurm alone can resolve.

@@ -26,6 +26,8 @@ _LONG = {
     "-t": "--time",
 }  # fmt: skip
 """Short forms of options of sbatch."""
+_FLAGS = "GIVXfhz"
+"""Options of qsub without a value, which may share a dash with the next."""
 _NO_ANSWER = "Unable to contact|Could not establish a configuration source|Socket timed out|Connection (refused|timed)"
 _NAMES = {"slurm": "Slurm, by sbatch", "pbs": "PBS, by qsub", "none": "no scheduler: it runs here, now"}
 _SECONDS = 60
@@ -114,13 +116,13 @@ def prepare(request: Request) -> Submission:
     on_gpus = "gpu" in " ".join(directives) or "DEVICE" in declared(request.script)
     of_site = f"{site.get('SUBMIT_OPTIONS', '')} {site.get('SUBMIT_GPU' if on_gpus else 'SUBMIT_CPU', '')}"
     try:
-        options = [*shlex.split(of_site), *request.options]
+        options, needed = [*shlex.split(of_site), *request.options], shlex.split(site.get("NEEDED", ""))
     except ValueError as error:
         raise InputError(
             f"site {request.site}: the options {of_site.strip()} are no words of a shell: {error}"
         ) from error
     given = " ".join([*directives, *options, *(_subject(option) for option in as_written(options))])
-    for word in site.get("NEEDED", "").split():
+    for word in needed:
         if word not in given:
             raise InputError(
                 f"site {request.site} needs {word.rstrip('=')}, and nothing gives it; set it in "
@@ -132,40 +134,64 @@ def prepare(request: Request) -> Submission:
     if request.site:
         settings["SITE"] = request.site
     script = str(request.script.absolute())
-    words = [*options, script]
+    qsub = as_qsub_reads(options)
     match scheduler:
         case "slurm":
-            command = ["sbatch", "--parsable", "--export=ALL", *words]
-        case "pbs" if any(_subject(option) == "-J" for option in options):
+            command = ["sbatch", "--parsable", "--export=ALL", *options, script]
+        case "pbs" if any(name == "-J" for name, _ in qsub):
             raise InputError(
                 f"{request.script}: -J: all jobs of an array would write to one OUT; allowed: a job for each"
             )
         case "pbs" if "OMP_NUM_THREADS" in request.settings:
             raise InputError("OMP_NUM_THREADS: PBS sets it anew; allowed: -- -l select=...:ompthreads=...")
-        case "pbs":  # it hands on what -v names; a job cannot put itself back: it submits a successor by RESUBMIT
+        case "pbs":  # it hands on what its last -v names; a job cannot go back into the queue: RESUBMIT is a successor
             settings = {name: os.environ[name] for name in known if name in os.environ} | settings
-            names = dict.fromkeys([*settings, "RESUBMIT"])
-            command = ["qsub", "-v", ",".join(names), *words]
-            again = [*of_a_successor(options), script]
-            settings["RESUBMIT"] = shlex.join(["qsub", "-v", ",".join(names | {"PREDECESSOR": None}), *again])
+            names = {name: name for name in [*settings, "RESUBMIT"]}
+            for option in [*directives, *(f"{name}{value}" for name, value in qsub)]:
+                if option.startswith("-v"):
+                    names |= {part.split("=")[0]: part for part in re.split(r",(?=\w+(?:[=,]|$))", option[2:].strip())}
+            options, others = _words(qsub), [option for option in qsub if option[0] != "-v"]
+            command = ["qsub", "-v", ",".join(names.values()), *_words(others), script]
+            names["PREDECESSOR"] = "PREDECESSOR"
+            again = ["qsub", "-v", ",".join(names.values()), *_words(of_a_successor(others)), script]
+            settings["RESUBMIT"] = shlex.join(again)
         case "none":
             command = ["bash", script]
     return Submission(scheduler, request.script, directives, options, settings, command)
 
 
-def of_a_successor(options: Sequence[str]) -> list[str]:
+def as_qsub_reads(options: Sequence[str]) -> list[tuple[str, str]]:
+    """Each option with its value: of -hl mem=1gb,walltime=9 they are -h, -l mem=1gb and -l walltime=9.
+
+    Of a resource that is asked for twice, the last.
+    """
+    found: list[tuple[str, str]] = []
+    for option in as_written(options):
+        while re.match(f"-[{_FLAGS}][A-Za-z]", option):
+            found.append((option[:2], ""))
+            option = f"-{option[2:]}"
+        name, value = option[:2], option[2:].lstrip()
+        found += [(name, part) for part in (re.split(r",(?=\w+=)", value) if name == "-l" else [value])]
+    last = {value.partition("=")[0]: at for at, (name, value) in enumerate(found) if name == "-l"}
+    return [(name, v) for at, (name, v) in enumerate(found) if name != "-l" or last[v.partition("=")[0]] == at]
+
+
+def _words(options: Sequence[tuple[str, str]]) -> list[str]:
+    return [word for option in options for word in option if word]
+
+
+def of_a_successor(options: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The options of qsub without those that are for the first job alone: what it waits for, and how it is shown.
 
     PBS deletes a job that depends on one that is gone, and keeps for ever one that is held.
     """
-    kept: list[str] = []
-    for option in as_written(options):
-        name, value = option[:2], option[2:].lstrip()
+    kept = []
+    for name, value in options:
         if name == "-W":  # attributes, as depend=afterok:1:2,afterany:3,umask=22
             attributes = re.split(r",(?=\w+=)", value)
             value = ",".join(part for part in attributes if not re.match("(depend|block)=", part))
         if name not in ("-h", "-a", "-z", "-I") and (value or name != "-W"):
-            kept += [name, value] if value else [name]
+            kept.append((name, value))
     return kept
 
 
@@ -187,7 +213,11 @@ def read_site(folder: Path, site: str, settings: dict[str, str]) -> dict[str, st
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.env"))
         raise InputError(f"--site {site}: unknown; allowed: {', '.join(known)}, or write {path} (docs/clusters.md)")
-    program = 'set -eua; NCCL_SETTINGS=(); source "$1/settings.sh"; source "$2"; env --null'
+    program = """set -eua; NCCL_SETTINGS=(); source "$1/settings.sh"; source "$2"
+        for name in SUBMIT_OPTIONS SUBMIT_GPU SUBMIT_CPU NEEDED; do  # env shows no arrays
+            [[ $(declare -p $name 2>&1) = "declare -a"* ]] || continue
+            eval "words=\\${$name[*]@Q}"; unset $name; declare $name="$words"
+        done; env --null"""
     done = subprocess.run(
         ["bash", "-c", program, "bash", str(folder), str(path)],
         env={**os.environ, **settings},

@@ -230,6 +230,41 @@ def test_an_unknown_setting_is_named_with_those_that_are_allowed(submit: Submit)
     assert "NEEDED" not in said
 
 
+@pytest.mark.parametrize("given", ["(-q work -W 'umask=022 x')", "'-q work -W \"umask=022 x\"'", "()", "''"])
+def test_options_of_a_site_as_text_or_as_an_array(given: str, tmp_path: Path) -> None:
+    shutil.copytree(JOBS, tmp_path / "jobs")
+    (tmp_path / "jobs/sites/x.env").write_text(f"SUBMIT_WITH=pbs\nNEEDED=(-l walltime)\nSUBMIT_OPTIONS={given}\n")
+    request = parse([str(tmp_path / "jobs/simulate.pbs"), "--site=x", "OUT=g.h5"])
+    assert prepare(request).options == ["-q", "work", "-W", "umask=022 x"] * ("-q" in given)
+    with (tmp_path / "jobs/sites/x.env").open("a") as file:
+        file.write("NEEDED=(-l mem=)\n")
+    with pytest.raises(InputError, match="site x needs mem, and nothing gives it"):
+        prepare(request)
+
+
+@pytest.mark.parametrize("given", [["-v", "A=1"], ["-vA=1"], ["-hvA=1"], ["-v", "A=0", "-v", "A=1"]])
+def test_pbs_gets_one_list_of_variables(given: list[str], submit: Submit) -> None:
+    """qsub keeps the last -v only."""
+    done = submit("jobs/simulate.pbs", "OUT=g.h5", "--dry-run", "--", *given, "-q", "work")
+    hold = "-h " * ("-hvA=1" in given)
+    script = f"-q work {JOBS}/simulate.pbs"
+    assert f"qsub -v OUT,JOBS,RESUBMIT,A=1 {hold}{script}" in done.stderr
+    assert f"    RESUBMIT=qsub -v OUT,JOBS,RESUBMIT,A=1,PREDECESSOR {script}\n" in done.stderr
+
+
+def test_a_variable_of_pbs_replaces_a_setting_and_keeps_its_commas(submit: Submit) -> None:
+    done = submit("jobs/simulate.pbs", "OUT=g.h5", "--dry-run", "--", "-v", 'OUT=h.h5,B="x,y,z",HOME')
+    assert "qsub -v 'OUT=h.h5,JOBS,RESUBMIT,B=\"x,y,z\",HOME' /" in done.stderr
+
+
+@pytest.mark.parametrize("given", [["-l", "walltime=1:00:00"], ["-hl", "walltime=1:00:00"], ["-lwalltime=1:00:00"]])
+def test_a_later_resource_replaces_an_earlier_one(given: list[str], submit: Submit) -> None:
+    done = submit("jobs/simulate.pbs", "OUT=g.h5", "--dry-run", "--", "-l", "walltime=9:00:00,mem=8gb", *given)
+    assert "qsub -v OUT,JOBS,RESUBMIT -l mem=8gb " + "-h " * ("-hl" in given) + "-l walltime=1:00:00 /" in done.stderr
+    assert "RESUBMIT,PREDECESSOR -l mem=8gb -l walltime=1:00:00 /" in done.stderr
+    assert "replaced by -l walltime=1:00:00\n" in done.stderr and "9:00" not in done.stderr
+
+
 def test_a_site_file_that_bash_cannot_read(tmp_path: Path) -> None:
     shutil.copytree(JOBS, tmp_path / "jobs")
     (tmp_path / "jobs/sites/bad.env").write_text("ACCOUNT='m1\n")

@@ -73,10 +73,11 @@ class Server:
             given.append((name, "" if name in ("-h", "-V", "-z") else options.pop(0)))
         variables = {name: value for name, value in os.environ.items() if name.startswith("PBS_O_")}
         resources: dict[str, str] = {}
-        for name in [name for option, names in given if option == "-v" for name in names.split(",")]:
-            if name not in os.environ:
+        last = [names for option, names in given if option == "-v"][-1:]
+        for name, equals, value in [word.partition("=") for names in last for word in names.split(",")]:
+            if not equals and name not in os.environ:
                 return fail("qsub: cannot send environment with the job", NO_VARIABLE)
-            variables[name] = os.environ[name]
+            variables[name] = value if equals else os.environ[name]
         for resource, _, value in [word.partition("=") for option, word in given if option == "-l"]:
             if resource not in KNOWN:
                 return fail(f"qsub: Unknown resource Resource_List.{resource}", UNKNOWN_RESOURCE)
