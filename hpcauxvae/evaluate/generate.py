@@ -68,6 +68,7 @@ class Generator:
                 f"like = {like}: {len(source)} images of {source.shape}; "
                 f"allowed: a number below that, and images of {self.data.shape}"
             )
+        hdf5.check_pixels(source, slice(int(number), int(number) + 1))
         labels = {f[:2]: value for f, value in zip(source.factors, source.values[int(number)], strict=True)}
         own_D = np.array([labels.get(f[:2], np.nan) for f in self.factors])  # by name and unit
         scaled_D = np.array([f.scale(value) for f, value in zip(self.factors, own_D, strict=True)])

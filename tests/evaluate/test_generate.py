@@ -253,6 +253,22 @@ def test_a_sample_that_does_not_exist_is_refused(folder: Path, tmp_path: Path) -
         generate.generate(GenerateConfig(run=folder / "run", out=tmp_path / "x.png", like=f"{folder / 'blobs.h5'}:160"))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["x.h5", "x.fits", "x.png"])
+def test_an_image_with_pixels_that_are_not_finite_is_refused(
+    folder: Path, tmp_path: Path, name: str, value: float
+) -> None:
+    with h5py.File(blobs(tmp_path / "bad.h5"), "r+") as file:
+        file["images"][5, 0, 1, 2] = value
+    asked = [str(folder / "run"), "--out", str(tmp_path / name), "--sweep", "g1=0:.4:2", "--like"]
+    with pytest.raises(
+        InputError, match=rf"bad\.h5: images: {value} in sample 5, channel 0, pixel \(1, 2\) is not finite"
+    ):
+        command.generate([*asked, f"{tmp_path / 'bad.h5'}:5"])
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]
+    assert command.generate([*asked, f"{tmp_path / 'bad.h5'}:4"]) == 0, "another image of the same file"
+
+
 def test_pixel_statistics_of_an_elliptical_gaussian() -> None:
     """Second moments a^2 along an axis at 30 degrees and b^2 across: size, e1 and e2 in closed form."""
     a, b, angle = 3.0, 2.0, np.pi / 6
