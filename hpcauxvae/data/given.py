@@ -1,6 +1,7 @@
 """Arrays as a user gives them, as the format takes them: nothing masked, rounded or cut off without a word."""
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -13,13 +14,21 @@ _WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
 """A whole number as it is written out, not rounded to so many digits."""
 _EXACT = 2**53
 """Whole numbers up to here are float64 numbers."""
+_LEAST = float(np.finfo(np.float32).tiny)
+"""Smaller numbers lose digits in float32, and vanish."""
 
 
 class Labels(h5py.Dataset):
     """A data set `factors` that takes what `labels` takes."""
 
     def __setitem__(self, rows: Any, values: Any) -> None:
-        super().__setitem__(rows, labels(values, f"{self.file.filename}: factors"))
+        super().__setitem__(rows, self._taken(values))
+
+    def write_direct(self, source: Any, *selections: Any, **named: Any) -> None:
+        super().write_direct(self._taken(source), *selections, **named)
+
+    def _taken(self, values: Any) -> np.ndarray:
+        return labels(values, f"{self.file.filename}: factors", self.attrs["unit"])
 
 
 class Pixels(h5py.Dataset):
@@ -28,24 +37,39 @@ class Pixels(h5py.Dataset):
     def __setitem__(self, rows: Any, images: Any) -> None:
         super().__setitem__(rows, pixels(images, self.file.filename, self.dtype))
 
+    def write_direct(self, source: Any, *selections: Any, **named: Any) -> None:
+        super().write_direct(pixels(source, self.file.filename, self.dtype), *selections, **named)
 
-def labels(values: Any, source: str) -> np.ndarray:
+
+def _array(values: Any, source: str) -> np.ma.MaskedArray:
+    try:
+        return np.ma.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's that need a gradient, rows of different lengths
+        raise InputError(f"{source}: a {type(values).__name__} that is no array of numbers: {error}") from error
+
+
+def labels(values: Any, source: str, units: Iterable[str] | None = None) -> np.ndarray:
     """Labels of any shape as float64; NaN where they are masked, None or pandas' NA.
 
-    source: what the message begins with. Raises InputError for text, dates, complex numbers, and whole numbers that
-    float64 would round, as ids are.
+    source: what the message begins with; units: of the columns. Raises InputError for text, dates, complex numbers,
+    whole numbers that float64 would round, as ids are, and quantities that have another unit than a column.
     """
-    given = np.ma.asarray(values)
+    unit = getattr(values, "unit", getattr(values, "units", None))  # of astropy and pint
+    if units is not None and unit is not None and (wrong := {*units} - {str(unit)}):
+        raise InputError(
+            f"{source}: quantities in {str(unit)!r}; allowed: numbers in the column's unit {wrong.pop()!r}"
+        )
+    given = _array(values, source)
     if given.dtype.kind not in "biufOSU":
         raise InputError(f"{source}: type {given.dtype}; allowed: real numbers")
     known = ~np.ma.getmaskarray(given)
     numbers = np.full(given.shape, np.nan)
     if given.dtype.kind in "OSU":
-        for at in zip(*np.nonzero(known), strict=True):
+        for at in map(tuple, np.argwhere(known)):
             numbers[at] = _number(given.data[at], at, source)
         return numbers
     if given.dtype.kind in "iu":
-        for at in zip(*np.nonzero(known & ((given.data > _EXACT) | (given.data < -_EXACT))), strict=True):
+        for at in map(tuple, np.argwhere(known & ((given.data > _EXACT) | (given.data < -_EXACT)))):
             _number(int(given.data[at]), at, source)
     numbers[known] = given.data[known]
     return numbers
@@ -67,15 +91,16 @@ def _number(value: Any, at: tuple[np.intp, ...], source: str) -> float:
     except (TypeError, ValueError, OverflowError):
         reason = "is no number; allowed: numbers, and NaN where nothing was measured"
     where = ", ".join(f"{axis} {n}" for axis, n in zip(("row", "column"), at, strict=False))
-    raise InputError(f"{source}: {value!r}{f' in {where}' if at else ''} {reason}")
+    raise InputError(f"{source}: {value!r:.99}{f' in {where}' if at else ''} {reason}")
 
 
 def pixels(images: Any, source: object, dtype: np.dtype | None = None) -> np.ndarray:
     """Images of any shape, of numbers; those for a data set of uint8 are whole and from 0 to 255.
 
-    Raises InputError where they are not, or where pixels are masked.
+    Raises InputError where they are not, where pixels are masked, and where float32 would round whole numbers or holds
+    none of the pixels.
     """
-    given = np.ma.asarray(images)
+    given = _array(images, f"{source}: images")
     if given.dtype.kind not in "biuf":
         raise InputError(f"{source}: images: type {given.dtype}; allowed: real numbers")
     if np.ma.is_masked(given):
@@ -89,4 +114,18 @@ def pixels(images: Any, source: object, dtype: np.dtype | None = None) -> np.nda
         bad = (plain < 0) | (plain > 255) | (plain != np.floor(plain))
         if bad.any():
             raise InputError(f"{source}: images: pixel {plain[bad][0]} in uint8; allowed: whole numbers from 0 to 255")
+    if plain.dtype.kind in "iu" and plain.dtype.itemsize > 2:
+        with np.errstate(invalid="ignore"):
+            bad = plain.astype(np.float32).astype(plain.dtype) != plain
+        if bad.any():
+            pixel = plain[bad][0]
+            raise InputError(
+                f"{source}: images: pixel {pixel} would be rounded to {np.float32(pixel):.0f} in float32; allowed: "
+                f"whole numbers up to {2**24}, or floating point"
+            )
+    elif plain.dtype.itemsize > 4 and plain.size and 0 < (peak := max(plain.max(), -plain.min())) < _LEAST:
+        raise InputError(
+            f"{source}: images: the largest of these pixels is {peak:g}, too small for float32; allowed: another unit, "
+            f"in which it is above {_LEAST:.2g}"
+        )
     return plain

@@ -142,12 +142,14 @@ def create(
     """A new file to be filled: yields the data sets `images` of `shape` (N, C, H, W) and `factors` (N, F).
 
     dtype: of the images, float32 or uint8.
-    They take masked labels, as NaN, and refuse what they would round or cut off (given.py).
+    They take masked labels, as NaN, and refuse what they would round or cut off (given.py), by `[...] =` and
+    `write_direct`; other ways to the file, such as `.file["factors"]`, are h5py's own, which drops masks.
     The file stands under a temporary name until the block ends without an exception; then its factors are checked, it
     is forced to disk and renamed, so that no reader ever sees half of it. What is never written reads as NaN, or 0 in
     uint8.
     Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
     """
+    _check_description(path, factors, provenance)
     pixel = np.dtype(dtype)
     n_bytes = int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8
     with whole_file(path, n_bytes) as part, reopen(part) as file:
@@ -183,7 +185,11 @@ def reopen(part: Path, **driver: Any) -> h5py.File:
 def begin(file: h5py.File, n: int, factors: Sequence[Factor], provenance: Provenance) -> h5py.Dataset:
     """Writes everything of a set but `images`; returns its data set `factors` (n, F), to be filled."""
     file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs.update(provenance)
+    for name, value in provenance.items():
+        try:
+            file.attrs[name] = value
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"provenance, {name}: {value!r:.99}; allowed: text or numbers") from error
     values = file.create_dataset("factors", (n, len(factors)), "<f8", fillvalue=np.nan)
     for field, kind in _FIELDS.items():
         dtype = h5py.string_dtype() if kind == "texts" else np.float64
@@ -200,7 +206,9 @@ def write(
     Raises InputError if `path` exists, a shape is wrong, the values break a rule of the format or are no numbers, or
     pixels are masked.
     """
-    images, factors = pixels(images, path), labels(factors, f"{path}: factors")
+    _check_description(path, factor_list, provenance)
+    images = pixels(images, path)
+    factors = labels(factors, f"{path}: factors", [factor.unit for factor in factor_list])
     if images.ndim != 4:
         raise InputError(f"{path}: images: shape {images.shape} is not (N, C, H, W)")
     if factors.shape != (len(images), len(factor_list)):
@@ -210,6 +218,14 @@ def write(
     with create(path, images.shape, factor_list, provenance, dtype) as (stored_images, stored_factors):
         stored_images[:] = images
         stored_factors[:] = factors
+
+
+def _check_description(path: str | Path, factors: object, provenance: object) -> None:
+    """Raises InputError where these are no factors, or no provenance."""
+    if not isinstance(factors, Sequence) or not all(isinstance(factor, Factor) for factor in factors):
+        raise InputError(f"{path}: factor_list: {factors!r:.99}; allowed: a list of Factor(name, unit, low, high)")
+    if not isinstance(provenance, Mapping):
+        raise InputError(f"{path}: provenance: {provenance!r:.99}; allowed: a dict of text and numbers")
 
 
 def refuse_existing(path: Path) -> None:

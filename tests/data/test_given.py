@@ -24,7 +24,13 @@ def in_parts(path: Path, images: object, factors: object, dtype: type = np.float
             to_images[rows], to_factors[rows] = images[rows], factors[rows]  # type: ignore[index]
 
 
-WRITERS = pytest.mark.parametrize("store", [at_once, in_parts])
+def directly(path: Path, images: object, factors: object, dtype: type = np.float32) -> None:
+    with create(path, SHAPE, FACTORS, {}, dtype) as (to_images, to_factors):
+        to_images.write_direct(images)
+        to_factors.write_direct(factors, np.s_[:N], dest_sel=np.s_[:N])
+
+
+WRITERS = pytest.mark.parametrize("store", [at_once, in_parts, directly])
 Store = Callable[..., None]
 MISSING = np.random.default_rng(4).uniform(size=(N, F)) < 0.3
 
@@ -149,6 +155,93 @@ def test_pixels_that_float32_cannot_hold(tmp_path: Path) -> None:
             np.where(np.arange(images.size).reshape(SHAPE) == 126, 1e39, images.astype(float)),
             values,
         )
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    ("scale", "kind", "message"),
+    [
+        (
+            1e-50,
+            float,
+            r"images: the largest of these pixels is \S+, too small for float32; allowed: another unit",
+        ),
+        (-1e-46, float, r"images: the largest of these pixels is \S+, too small for float32; allowed: another unit"),
+        (
+            1,
+            np.int64,
+            "images: pixel 16777217 would be rounded to 16777216 in float32; allowed: whole numbers up to 167",
+        ),
+        (1, np.uint32, "images: pixel 16777217 would be rounded to 16777216 in float32; allowed: whole numbers up to"),
+    ],
+)
+def test_pixels_that_float32_would_lose(tmp_path: Path, store: Store, scale: float, kind: type, message: str) -> None:
+    images, values = content()
+    given = (np.abs(images) * np.float64(scale)).astype(kind)
+    if kind is not float:
+        given.flat[5] = 2**24
+        store(tmp_path / "good.h5", given, values)
+        given.flat[5] += 1
+    with pytest.raises(InputError, match=message):
+        store(tmp_path / "set.h5", given, values)
+
+
+def test_faint_wings_may_vanish_beside_a_peak(tmp_path: Path) -> None:
+    images, values = content()
+    at_once(tmp_path / "set.h5", np.where(images < np.median(images), 1e-60, images), values)
+    assert validate(tmp_path / "set.h5") == []
+
+
+@WRITERS
+def test_quantities_have_the_unit_of_their_column(tmp_path: Path, store: Store) -> None:
+    units = pytest.importorskip("astropy.units")
+    images, values = content()
+    with pytest.raises(InputError, match="factors: quantities in 'km'; allowed: numbers in the column's unit '"):
+        store(tmp_path / "set.h5", images, values * units.km)
+
+
+def test_quantities_in_the_unit_of_their_column(tmp_path: Path) -> None:
+    units = pytest.importorskip("astropy.units")
+    write(
+        tmp_path / "set.h5", content()[0], content()[1][:, :1] * units.arcsec, [FACTORS[0]._replace(unit="arcsec")], {}
+    )
+    np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, content()[1][:, :1])
+
+
+def leaf(values: np.ndarray) -> object:
+    torch = pytest.importorskip("torch")
+    return torch.tensor(values, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": lambda _: None}, "set.h5: images: type object; allowed: real numbers"),
+        ({"images": lambda v: {"x": v}}, "set.h5: images: type object; allowed: real numbers"),
+        ({"images": leaf}, "set.h5: images: a Tensor that is no array of numbers: Can't call numpy"),
+        ({"factors": leaf}, "set.h5: factors: a Tensor that is no array of numbers: Can't call numpy"),
+        ({"factors": lambda _: None}, "set.h5: factors: shape () is not (N, F) = "),
+        ({"factors": lambda _: {"x": 1}}, "set.h5: factors: {'x': 1} is no number; allowed: numbers, and NaN"),
+        ({"factors": lambda v: pytest.importorskip("scipy.sparse").csr_array(v)}, " is no number; allowed: numbers"),
+        ({"factors": lambda v: [v[0], [1]]}, "set.h5: factors: a list that is no array of numbers: "),
+        (
+            {"factor_list": lambda _: None},
+            "set.h5: factor_list: None; allowed: a list of Factor(name, unit, low, high)",
+        ),
+        ({"factor_list": lambda v: [f.name for f in v]}, "; allowed: a list of Factor(name, unit, low, high)"),
+        ({"provenance": lambda _: None}, "set.h5: provenance: None; allowed: a dict of text and numbers"),
+        ({"provenance": lambda _: {"x": None}}, "provenance, x: None; allowed: text or numbers"),
+        ({"provenance": lambda _: {"x": {"y": 1}}}, "provenance, x: {'y': 1}; allowed: text or numbers"),
+        ({"provenance": lambda _: {3: 1}}, "provenance, 3: 1; allowed: text or numbers"),
+    ],
+)
+def test_what_is_no_array_no_factor_or_no_provenance(tmp_path: Path, change: dict[str, Callable], message: str) -> None:
+    images, values = content()
+    given = {"images": images, "factors": values, "factor_list": FACTORS, "provenance": {}}
+    (name, spoil), *_ = change.items()
+    with pytest.raises(InputError, match=re.escape(message)):
+        write(tmp_path / "set.h5", **given | {name: spoil(given[name])})  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("factor", "bad"), [(1 / 255, "0.5"), (2, "300"), (-1, "-1")])
