@@ -68,12 +68,19 @@ def sync(path: Path) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; the file written there becomes `path` in one step, if the block ends well.
 
-    It is forced to disk first, so that a reader finds the old file or the new one, also after a kill. Raises InputError
-    where the disk does not take it.
+    It is forced to disk first, so that a reader finds the old file or the new one, also after a kill; the umask alone
+    says who may read it. Raises InputError where the disk does not take it.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.unlink(missing_ok=True)
+        part.touch()
+        mode = part.stat().st_mode
+        part.unlink()
         yield part
+        if not part.is_symlink():
+            with contextlib.suppress(OSError):  # of a file system without modes
+                part.chmod(mode)
         sync(part)
         part.rename(path)
         sync(path.parent)
@@ -110,7 +117,6 @@ def point(link: Path, target: Path) -> None:
     """
     name = target.relative_to(link.parent)
     with whole(link) as part:
-        part.unlink(missing_ok=True)  # left by a kill, it may name a file that is not to be written over
         try:
             part.symlink_to(name)
         except OSError as error:  # as many errors as file systems

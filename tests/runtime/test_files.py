@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hpcauxvae.evaluate import generate, pictures
 from hpcauxvae.evaluate.command import GenerateConfig
@@ -26,6 +27,7 @@ from hpcauxvae.runtime.files import (
     write_text,
 )
 from hpcauxvae.simulate.command import main as simulate
+from hpcauxvae.train import checkpoint
 from hpcauxvae.types import InputError
 
 
@@ -63,6 +65,21 @@ def test_an_old_file_stands_until_the_new_one_is_whole(tmp_path: Path, name: str
     WRITERS[name](path)
     assert path.stat().st_size > 5000
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_a_file_is_left_to_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    """safetensors makes files of mode 600; what a link of another's names keeps its mode."""
+    before = os.umask(umask)
+    try:
+        checkpoint.write(tmp_path / "a.safetensors", {"weight": torch.zeros(3)}, {})
+        write_text(tmp_path / "a.json", "{}")
+        (tmp_path / "target").touch(0o400)
+        point(tmp_path / "link", tmp_path / "target")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"a.safetensors": mode, "a.json": mode, "link": 0o400 & ~umask, "target": 0o400 & ~umask}
 
 
 def test_no_half_fits_file_keeps_a_second_start_out(trained_run: Path, tmp_path: Path) -> None:
