@@ -6,6 +6,7 @@ import numpy as np
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
+from hpcauxvae.data.stored import images_in
 from hpcauxvae.types import Factor
 
 _FAR = {"any": 5.0, "nines": 1.0, "nines, repeated": 0.25}
@@ -21,6 +22,12 @@ _SATURATED = 0.05
 """Share of the images that reach the highest value of a picture, at least; counts hardly ever agree on it."""
 _NARROW = 0.01
 """Share of its declared range that a factor's values take, at least, if they shall guide."""
+_ALIKE = 0.01
+"""Part of the usual mean squared distance of two images below which they are nearly the same."""
+_LOOKED_AT, _LOOKED_AT_BYTES = 1000, 32 << 20
+"""Images with all labels of another, and bytes of them in float32, that are compared with it."""
+_OFTEN = 0.1
+"""Share of these that must be nearly the same, for the labels of a grid repeat, too."""
 _SENTINELS = 2
 """Different values at either end of a column that may stand for "not measured"."""
 
@@ -37,6 +44,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     yield from about_places(found, pixels, image_set.shape)
     yield from about_units(pixels)
     yield from about_copies(pixels.digest, split_seed)
+    yield from _about_near_copies(image_set, pixels.digest)
 
 
 def about_units(pixels: Pixels) -> Iterator[str]:
@@ -135,6 +143,33 @@ def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
                 f"training images, too (split seed {split_seed}): their scores count what was learned by heart"
             )
     yield f"images: {told}"
+
+
+def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[str]:
+    """A sentence on images that have all labels of another and nearly its pixels, or those of its mirror image."""
+    _, first, of_N = np.unique(image_set.values, axis=0, return_index=True, return_inverse=True)
+    other_N, last = first[of_N.reshape(-1)], len(digest_N) - 1
+    again = np.flatnonzero(digest_N != digest_N[other_N])
+    if len(again) == 0:
+        return
+
+    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.asarray(np.square(a - b).mean((1, 2, 3)))
+
+    most = min(_LOOKED_AT, images_in(_LOOKED_AT_BYTES, image_set.shape))
+    again = again[:: -(-len(again) // most)]
+    any_ = np.arange(0, len(digest_N) // 2, -(-len(digest_N) // (2 * most)))
+    seen, others, some, rest = (
+        np.asarray(image_set.images[rows], np.float32) for rows in (again, other_N[again], any_, last - any_)
+    )
+    nearest = np.min([distance(m, others) for m in (seen, seen[..., ::-1], seen[..., ::-1, :])], 0)
+    near = again[nearest < _ALIKE * np.median(distance(some, rest))]
+    if len(near) > _OFTEN * len(again):
+        yield (
+            f"images: {len(near)} of {len(again)} that have all labels of another are nearly the same as that, or as "
+            f"its mirror image (sample {near[0]} as {other_N[near[0]]}, …), as altered copies are; where the "
+            "split parts them, scores count what was learned by heart"
+        )
 
 
 def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
