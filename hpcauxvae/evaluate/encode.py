@@ -5,9 +5,11 @@ folder OUT.h5.parts; when all are there, rank 0 copies them into OUT.h5 in the o
 on any number of ranks, encodes what is missing. Shape legend in types.py.
 """
 
+import contextlib
 import hashlib
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
+from hpcauxvae.data.pixels import Pixels, look_at, stuck
 from hpcauxvae.evaluate.command import EncodeConfig
+from hpcauxvae.evaluate.sets import warn_if_unlike, without_outliers
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.agreed_requests import Requests
-from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, start, stop
+from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.devices import place
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
@@ -31,7 +35,8 @@ from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
-from hpcauxvae.train.run import load_run
+from hpcauxvae.train.preparation import gathered
+from hpcauxvae.train.run import data_path, load_run
 from hpcauxvae.types import Factor, InputError
 
 CHUNK = 4096
@@ -50,7 +55,7 @@ class Encoder:
         run = load_run(config.run, name)
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
-        self.model = run.model
+        self.run, self.model = run, run.model
         place(self.model, processes.device)
         known = {factor.name for factor in data.factors}
         self.labels_ND: np.ndarray | None = None
@@ -102,13 +107,38 @@ class Encoder:
                 raise InputError(f"{self.parts}: left by an unfinished encoding of another kind; remove the folder")
         return missing
 
+    def look(self, mark: Callable[[], None]) -> None:
+        """Reads all images once, so that pixels far outside all others count as in an evaluation; rank 0 warns of them.
+
+        It warns of images unlike those of the training, too, where that set is at hand. mark: called for each part that
+        is read. All ranks must call. Raises InputError, on all of them, for a pixel that is not finite.
+        """
+        images, world = self.data.images, self.processes.world
+        own = range(len(images))[slice_of(len(images), world.rank, world.world_size)]
+
+        def looked_at() -> Pixels:
+            with np.errstate(invalid="ignore"):
+                seen = look_at(images, own, mark, found)
+            bad = np.flatnonzero(~np.isfinite(seen.low + seen.high))
+            if len(bad):
+                raise InputError(f"{self.data.path}: images: sample {own[bad[0]]} has pixels that are not finite")
+            return seen
+
+        found = on_each_rank(lambda: stuck(images), self.processes)
+        seen = gathered(on_each_rank(looked_at, self.processes), self.processes)
+        self.data = without_outliers(self.data, found, seen, speaks=world.rank == 0)
+        on_first_rank(self._compare, self.processes)
+
+    def _compare(self) -> None:
+        with contextlib.suppress(InputError):  # nothing to compare with
+            trained = open_set(data_path(self.run))
+            if trained.fingerprint == self.run.state["fingerprint"]:
+                warn_if_unlike(self.data, self.run, trained)
+
     def encode(self, chunk: int) -> None:
-        """Computes and stores a chunk. Raises InputError for a pixel that is not finite, or a full disk."""
+        """Computes and stores a chunk. Raises InputError for a full disk."""
         first = chunk * self.size
         images = np.array(self.data.images[first : first + self.size])
-        bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))
-        if len(bad):
-            raise InputError(f"{self.data.path}: images: sample {first + bad[0]} has pixels that are not finite")
         with torch.no_grad():
             labels_BD = None if self.labels_ND is None else self._tensor(self.labels_ND[first : first + self.size])
             posterior = self.model.encode(self._tensor(images), labels_BD)
@@ -168,6 +198,8 @@ def encode(config: EncodeConfig, processes: Processes) -> int:
     try:
         with Requests(processes, None, None) as requests, Watchdog(processes, _TIMEOUT_MINUTES, lock.release) as watch:
             missing = on_first_rank(encoder.missing, processes)
+            if missing:
+                encoder.look(watch.mark)
             on_each_rank(lambda: _own_chunks(encoder, missing, requests, watch), processes)
             if requests.agreed_now().stop:
                 return MORE_TO_DO

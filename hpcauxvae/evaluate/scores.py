@@ -24,7 +24,7 @@ from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
-from hpcauxvae.evaluate.sets import check_noiseless, copies, same_samples, without_outliers
+from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -100,12 +100,12 @@ class Evaluator:
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
-        seen = look_at(self.data.images)
-        of_fresh = None if self.fresh is None else look_at(self.fresh.images)
+        self.data, seen = looked_at(self.data)
+        of_fresh = None
+        if self.fresh is not None:
+            self.fresh, of_fresh = looked_at(self.fresh)
+            warn_if_unlike(self.fresh, self.run, self.data)
         self.copies = copies(seen, of_fresh, self.run.config.split_seed)
-        self.data = without_outliers(self.data, seen)
-        if self.fresh is not None and of_fresh is not None:
-            self.fresh = without_outliers(self.fresh, of_fresh)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)

@@ -8,10 +8,16 @@ from itertools import chain
 import numpy as np
 
 from hpcauxvae.data.hdf5 import ImageSet, split
-from hpcauxvae.data.pixels import Pixels, bounds, look_at, outlying, seen_in, stuck
+from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
 from hpcauxvae.data.stored import Clipped
+from hpcauxvae.train.run import Run
 from hpcauxvae.types import InputError
+
+_SPREAD = 300
+"""Images of a set, at most, that tell how bright its images are."""
+_BULK, _FAR, _FAR_OF_FEW = 20, 1.25, 2.0
+"""So many times beyond the peaks of training images is far, for the median of `_BULK` images or more, and of fewer."""
 
 
 def copies(seen: Pixels, fresh: Pixels | None, split_seed: int) -> dict[str, list[str]]:
@@ -29,21 +35,53 @@ def copies(seen: Pixels, fresh: Pixels | None, split_seed: int) -> dict[str, lis
     return told
 
 
-def without_outliers(data: ImageSet, seen: Pixels) -> ImageSet:
+def looked_at(data: ImageSet) -> tuple[ImageSet, Pixels]:
+    """The set `without_outliers`, and what its images are without stuck pixels."""
+    found = stuck(data.images)
+    seen = look_at(data.images, without=found)
+    return without_outliers(data, found, seen), seen
+
+
+def without_outliers(data: ImageSet, found: Stuck, seen: Pixels, speaks: bool = True) -> ImageSet:
     """The set with pixels far outside those of all other images counted as the nearest of these, and a warning.
 
-    seen: of its images. A set without such pixels as it is. So a hot pixel decides no score, no plain method and no
-    reader; one that is stuck in every image counts as the lowest.
+    found: its stuck pixels; seen: of its images, without these; speaks: whether this process warns. A set without such
+    pixels as it is. So a hot pixel decides no code, no score, no plain method and no reader; one that is stuck in every
+    image counts as the lowest.
     """
-    if found := stuck(data.images):
-        seen = look_at(data.images, without=found)
-    elif not len(outlying(seen)):
+    if not found and not len(outlying(seen)):
         return data
     for line in chain(about_peaks(seen), about_places(found, seen, data.shape) if found else ()):
-        print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
+        if speaks:
+            print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
     low, high = bounds(seen)
     limits = (low, found.highest(low, high, data.shape)) if found else (low, high)
     return dataclasses.replace(data, images=Clipped(data.images, *limits))
+
+
+def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[int] | None = None) -> None:
+    """A warning where images are far brighter or darker than those that a run was trained on, as in another unit.
+
+    Told by the median peak of these rows, or of the set, beside the peaks of training images. trained: the data set of
+    the run. Reads some hundred images of each set.
+    """
+    train = np.sort(split(len(trained), run.config.split_seed)[0])
+    fixed, own = stuck(trained.images), np.arange(len(data)) if rows is None else np.array(rows)
+    known, new = (
+        look_at(images, of[np.unique(np.linspace(0, len(of) - 1, _SPREAD).astype(int))], without=fixed)
+        for images, of in ((trained.images, train), (data.images, own))
+    )
+    zero, peak = np.median(known.low), float(np.median(new.high))
+    low, high = np.quantile(np.minimum(known.high, float(run.model.maximum)), (0.01, 0.99))
+    times = _FAR if len(new.high) >= _BULK else _FAR_OF_FEW
+    if not min(low, zero + (low - zero) / times) <= peak <= max(high, zero + (high - zero) * times):
+        print(
+            f"warning: {data.path}: images: a {'median ' * (len(own) > 1)}peak of {peak:g}, far outside those of the "
+            f"images that {run.folder} was trained on ({low:g} to {high:g}), as in other units: the codes of such "
+            "images say nothing",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:

@@ -41,7 +41,7 @@ def prepare(
     lacking = on_each_rank(lambda: _about_parts(data, parts, data.column(config.aux_names)), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
     fixed = on_each_rank(lambda: stuck(data.images), processes)
-    seen = _gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
+    seen = gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
     found, far = _range_of(seen, parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
     remarks = (about_labels(data), about_places(fixed, seen, data.shape), about_copies(seen.digest, config.split_seed))
@@ -171,7 +171,8 @@ def _about_parts(data: ImageSet, parts: Sequence[np.ndarray], columns: Sequence[
     return words
 
 
-def _gathered(own: Pixels, processes: Processes) -> Pixels:
+def gathered(own: Pixels, processes: Processes) -> Pixels:
+    """Of the images of all ranks, in their order. All ranks must call."""
     return Pixels(*(_gather(values, processes) for values in own))
 
 

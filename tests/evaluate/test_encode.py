@@ -69,6 +69,22 @@ def test_codes_and_scores_stand_in_the_order_of_the_data(run, tmp_path):
 
 
 @pytest.mark.processes
+def test_a_hot_pixel_decides_no_code(run, tmp_path, capsys):
+    """It counts as an evaluation counts it, is told in the same words, and leaves the codes of all others."""
+    data = blobs(tmp_path / "hot.h5")
+    with h5py.File(data, "r+") as file:
+        images = file["images"][:]
+        file["images"][82, 0, 3, 3] = 1e8
+    images[82, 0, 3, 3] = images.max()
+    assert encode.encode(settings(run, tmp_path / "codes.h5", data=data), ALONE) == 0
+    assert "hot.h5: images: the pixels of sample 82 (0 to 1e+08) reach far outside" in capsys.readouterr().err
+    with torch.no_grad():
+        mean = load_run(run).model.encode(torch.tensor(images)).mean
+    np.testing.assert_allclose(content(tmp_path / "codes.h5")["mean"], mean.numpy(), rtol=1e-4, atol=1e-5)
+    encode.encode(settings(run, tmp_path / "clean.h5"), ALONE)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
     encode.encode(settings(run, tmp_path / "whole.h5"), ALONE)
     config = settings(run, tmp_path / "codes.h5")

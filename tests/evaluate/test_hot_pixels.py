@@ -9,11 +9,10 @@ import pytest
 
 from helpers.trainings import alone, config
 from hpcauxvae.data.hdf5 import open_set, split, write
-from hpcauxvae.data.pixels import look_at
 from hpcauxvae.evaluate import reader
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator
-from hpcauxvae.evaluate.sets import without_outliers
+from hpcauxvae.evaluate.sets import looked_at
 from hpcauxvae.types import Factor
 
 FACTORS = (Factor("bright", "count", 0, 10), Factor("wide", "pixel", 1, 3))
@@ -68,7 +67,7 @@ def test_a_stuck_pixel_is_dark_to_an_evaluation(tmp_path: Path, capsys: pytest.C
     expected[:, 0, 3, 4], expected[7, 0, 0, 0] = rest.min(), rest.max()
     write(tmp_path / "set.h5", images, labels, FACTORS, {})
     data = open_set(tmp_path / "set.h5")
-    np.testing.assert_array_equal(without_outliers(data, look_at(data.images)).images[:], expected)
+    np.testing.assert_array_equal(looked_at(data)[0].images[:], expected)
     said = capsys.readouterr().err
     assert "the pixels of sample 7 (" in said and "pixel (0, 3, 4) is 1e+08, nearly the same in every image" in said
 
