@@ -146,10 +146,7 @@ def prepare(request: Request) -> Submission:
             raise InputError("OMP_NUM_THREADS: PBS sets it anew; allowed: -- -l select=...:ompthreads=...")
         case "pbs":  # it hands on what its last -v names; a job cannot go back into the queue: RESUBMIT is a successor
             settings = {name: os.environ[name] for name in known if name in os.environ} | settings
-            names = {name: name for name in [*settings, "RESUBMIT"]}
-            for option in [*directives, *(f"{name}{value}" for name, value in qsub)]:
-                if option.startswith("-v"):
-                    names |= {part.split("=")[0]: part for part in re.split(r",(?=\w+(?:[=,]|$))", option[2:].strip())}
+            names = {name: name for name in [*settings, "RESUBMIT"]} | _variables(directives) | _variables(_words(qsub))
             options, others = _words(qsub), [option for option in qsub if option[0] != "-v"]
             command = ["qsub", "-v", ",".join(names.values()), *_words(others), script]
             names["PREDECESSOR"] = "PREDECESSOR"
@@ -174,6 +171,13 @@ def as_qsub_reads(options: Sequence[str]) -> list[tuple[str, str]]:
         found += [(name, part) for part in (re.split(r",(?=\w+=)", value) if name == "-l" else [value])]
     last = {value.partition("=")[0]: at for at, (name, value) in enumerate(found) if name == "-l"}
     return [(name, v) for at, (name, v) in enumerate(found) if name != "-l" or last[v.partition("=")[0]] == at]
+
+
+def _variables(words: Sequence[str]) -> dict[str, str]:
+    """What -v of qsub names, by name: NAME or NAME=VALUE, whose value may have commas in quotes."""
+    values = [option[2:].strip() for option in as_written(words) if option.startswith("-v")]
+    parts = [part for value in values for part in re.split(r",(?=\w+(?:[=,]|$))", value)]
+    return {part.split("=")[0]: part for part in parts}
 
 
 def _words(options: Sequence[tuple[str, str]]) -> list[str]:

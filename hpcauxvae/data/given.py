@@ -1,14 +1,14 @@
 """Arrays as a user gives them, as the format takes them: nothing masked, rounded or cut off without a word."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import h5py
 import numpy as np
 
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 _WHOLE = re.compile(r"([+-]?\d+)(\.0*)?")
 """A whole number as it is written out, not rounded to so many digits."""
@@ -129,3 +129,20 @@ def pixels(images: Any, source: object, dtype: np.dtype | None = None) -> np.nda
             f"in which it is above {_LEAST:.2g}"
         )
     return plain
+
+
+def check_factors(factors: object, source: object) -> None:
+    """Raises InputError where these are no factors."""
+    if not isinstance(factors, Sequence) or not all(isinstance(factor, Factor) for factor in factors):
+        raise InputError(f"{source}: factor_list: {factors!r:.99}; allowed: a list of Factor(name, unit, low, high)")
+
+
+def put(provenance: object, attributes: MutableMapping[str, Any]) -> None:
+    """Stores provenance as attributes. Raises InputError where it is no text and no numbers."""
+    if not isinstance(provenance, Mapping):
+        raise InputError(f"provenance: {provenance!r:.99}; allowed: a dict of text and numbers")
+    for name, value in provenance.items():
+        try:
+            attributes[name] = value
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"provenance, {name}: {value!r:.99}; allowed: text or numbers") from error

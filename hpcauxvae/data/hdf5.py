@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
-from hpcauxvae.data.given import Labels, Pixels, labels, pixels
+from hpcauxvae.data.given import Labels, Pixels, check_factors, labels, pixels, put
 from hpcauxvae.data.shards import lost_parts
 from hpcauxvae.data.stored import Clipped, StoredImages, in_pieces, open_file, read_rows
 from hpcauxvae.runtime.files import whole
@@ -149,7 +149,7 @@ def create(
     uint8.
     Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
     """
-    _check_description(path, factors, provenance)
+    check_factors(factors, path)
     pixel = np.dtype(dtype)
     n_bytes = int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8
     with whole_file(path, n_bytes) as part, reopen(part) as file:
@@ -185,11 +185,7 @@ def reopen(part: Path, **driver: Any) -> h5py.File:
 def begin(file: h5py.File, n: int, factors: Sequence[Factor], provenance: Provenance) -> h5py.Dataset:
     """Writes everything of a set but `images`; returns its data set `factors` (n, F), to be filled."""
     file.attrs["format_version"] = FORMAT_VERSION
-    for name, value in provenance.items():
-        try:
-            file.attrs[name] = value
-        except (TypeError, AttributeError) as error:
-            raise InputError(f"provenance, {name}: {value!r:.99}; allowed: text or numbers") from error
+    put(provenance, file.attrs)
     values = file.create_dataset("factors", (n, len(factors)), "<f8", fillvalue=np.nan)
     for field, kind in _FIELDS.items():
         dtype = h5py.string_dtype() if kind == "texts" else np.float64
@@ -206,7 +202,7 @@ def write(
     Raises InputError if `path` exists, a shape is wrong, the values break a rule of the format or are no numbers, or
     pixels are masked.
     """
-    _check_description(path, factor_list, provenance)
+    check_factors(factor_list, path)
     images = pixels(images, path)
     factors = labels(factors, f"{path}: factors", [factor.unit for factor in factor_list])
     if images.ndim != 4:
@@ -218,14 +214,6 @@ def write(
     with create(path, images.shape, factor_list, provenance, dtype) as (stored_images, stored_factors):
         stored_images[:] = images
         stored_factors[:] = factors
-
-
-def _check_description(path: str | Path, factors: object, provenance: object) -> None:
-    """Raises InputError where these are no factors, or no provenance."""
-    if not isinstance(factors, Sequence) or not all(isinstance(factor, Factor) for factor in factors):
-        raise InputError(f"{path}: factor_list: {factors!r:.99}; allowed: a list of Factor(name, unit, low, high)")
-    if not isinstance(provenance, Mapping):
-        raise InputError(f"{path}: provenance: {provenance!r:.99}; allowed: a dict of text and numbers")
 
 
 def refuse_existing(path: Path) -> None:

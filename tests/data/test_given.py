@@ -229,7 +229,7 @@ def leaf(values: np.ndarray) -> object:
             "set.h5: factor_list: None; allowed: a list of Factor(name, unit, low, high)",
         ),
         ({"factor_list": lambda v: [f.name for f in v]}, "; allowed: a list of Factor(name, unit, low, high)"),
-        ({"provenance": lambda _: None}, "set.h5: provenance: None; allowed: a dict of text and numbers"),
+        ({"provenance": lambda _: None}, "provenance: None; allowed: a dict of text and numbers"),
         ({"provenance": lambda _: {"x": None}}, "provenance, x: None; allowed: text or numbers"),
         ({"provenance": lambda _: {"x": {"y": 1}}}, "provenance, x: {'y': 1}; allowed: text or numbers"),
         ({"provenance": lambda _: {3: 1}}, "provenance, 3: 1; allowed: text or numbers"),
