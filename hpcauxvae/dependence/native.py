@@ -96,22 +96,37 @@ def _together(packed: Tensor, history: Tensor | None, sizes: tuple[int, int, int
     return (whole if history is None else PolynomialMoments.unpacked(history, *sizes) + whole).packed()
 
 
+def _over_ranks(upstream: Tensor, group: Group) -> Tensor:
+    """The sum over ranks of what comes from upstream, which is overwritten."""
+    if group is not None:
+        dist.all_reduce(upstream, group=group)
+    return upstream
+
+
+def _statistics(
+    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int, moments: Tensor, terms: Any
+) -> tuple[Any, ...]:
+    """Fills in packed moments of this process's samples, and terms if there are any; a GPU's workspace and queue."""
+    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
+    shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
+    if _on_gpu(codes_BZ):
+        workspace = torch.empty(core.cuda_workspace(shape), dtype=torch.float64, device=codes_BZ.device)
+        where = (_buffer(workspace), _queue(codes_BZ))
+        core.cuda_statistics(shape, *rows, _buffer(moments), terms, *where)
+        return where
+    core.statistics(shape, *rows, _buffer(moments), terms, torch.get_num_threads())
+    return ()
+
+
 def _forward(
     u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: Group
 ) -> tuple[Tensor, ...]:
     """(intra, inter, moments, slopes), of the global batch and the history."""
-    u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
-    shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
+    shape = (*u_BD.shape, codes_BZ.shape[1], degree)
     intra, inter, moments, slopes = _results(u_BD, codes_BZ, degree)
     terms = (_buffer(intra), _buffer(inter), _buffer(slopes))
     reduced = group is not None or history is not None
-    at_once = None if reduced else terms
-    if _on_gpu(codes_BZ):
-        workspace = torch.empty(core.cuda_workspace(shape), dtype=torch.float64, device=codes_BZ.device)
-        where = (_buffer(workspace), _queue(codes_BZ))
-        core.cuda_statistics(shape, *rows, _buffer(moments), at_once, *where)
-    else:
-        core.statistics(shape, *rows, _buffer(moments), at_once, torch.get_num_threads())
+    where = _statistics(u_BD, codes_BZ, var_BZ, degree, moments, None if reduced else terms)
     if reduced:
         moments = _together(moments, history, shape[1:], group)
         if _on_gpu(codes_BZ):
@@ -127,10 +142,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(d/d codes, d/d variances), the second without meaning where there are no variances. All ranks hold the same
     terms, so the sum over ranks of what comes from upstream is all that has to be exchanged."""
-    if group is not None:
-        upstream = torch.stack([d_intra, d_inter])
-        dist.all_reduce(upstream, group=group)
-        d_intra, d_inter = upstream.unbind()
+    d_intra, d_inter = _over_ranks(torch.stack([d_intra, d_inter]), group).unbind()
     d_codes_BZ, d_var_BZ = _gradients(codes_BZ, var_BZ)
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
@@ -141,6 +153,40 @@ def _backward(
     else:
         core.gradient(shape, *rows, *behind, (d_intra.item(), d_inter.item()), torch.get_num_threads(), *out)
     return d_codes_BZ, d_var_BZ
+
+
+class _Moments(torch.autograd.Function):
+    """Packed moments of the global batch, with a gradient for functions in which every m2_c stands in its sum with
+    `within` and no mean_c stands, as in correlations."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        u_BD, codes_BZ, var_BZ, degree, group = inputs
+        sizes = u_BD.shape[1], codes_BZ.shape[1], degree
+        moments = codes_BZ.new_empty(moments_size(*sizes), dtype=torch.float64)
+        _statistics(u_BD, codes_BZ, var_BZ, degree, moments, None)
+        if group is not None:
+            moments = _together(moments, None, sizes, group)
+        ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments)
+        ctx.degree, ctx.group = degree, group
+        return moments
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_moments: Tensor) -> tuple[Tensor | None, ...]:
+        u_BD, codes_BZ, var_BZ, moments = ctx.saved_tensors
+        upstream = PolynomialMoments.unpacked(d_moments, u_BD.shape[1], codes_BZ.shape[1], ctx.degree)
+        slopes = torch.cat([upstream.within_DZK.flatten(), upstream.cross_DKZK.flatten()])
+        slopes = _over_ranks(slopes, ctx.group)
+        one = torch.ones((), dtype=torch.float64, device=slopes.device)
+        d_codes_BZ, d_var_BZ = _backward(u_BD, codes_BZ, var_BZ, moments, slopes, one, one, ctx.degree, None)
+        return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None
+
+
+def moments(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int, group: Group) -> Tensor:
+    """PolynomialMoments of the global batch, packed, for arguments that are checked; see _Moments for its gradient."""
+    packed: Tensor = _Moments.apply(u_BD, codes_BZ, var_BZ, degree, group)
+    return packed
 
 
 def _results(u_BD: Tensor, codes_BZ: Tensor, degree: int) -> tuple[Tensor, ...]:

@@ -4,13 +4,65 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
+from hpcauxvae.dependence.joint import JointFeatures
+from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Reduction, Searched
+
+_FIRST_VARIANCE = 0.3
+"""Of the prior about u_j where the guide comes into place in time."""
+_PAIRS, _JOINT = 0.05, 3.0
+"""Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
+_MEASURE = 0.99
+"""Momentum of the moments by which the dependence is measured: those of the slopes know too few samples."""
+
+
+class Independence(nn.Module):
+    """The regularizers where independence is a constraint: slopes from the past, and all latents together."""
+
+    def __init__(self, d: int, latents: int, objective: Objective) -> None:
+        super().__init__()
+        assert objective.dependence_tolerance is not None
+        self.d, self.degree, self.lambda1 = d, objective.degree, objective.lambda1
+        self.pairs = Past(d, latents, degree=objective.degree, momentum=objective.momentum)
+        self.constraint = Constraint(objective.dependence_tolerance)
+        self.joint = JointFeatures(d, latents - d) if latents > d else None
+        if self.joint is not None:
+            sizes = self.joint.functions_of, self.joint.features_of
+            self.near = Past(*sizes, degree=1, momentum=objective.momentum)
+            self.far = Past(*sizes, degree=1, momentum=_MEASURE)
+
+    def forward(self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None) -> LossTerms:
+        """As Model.batch_terms."""
+        mean_BZ, var_BZ = posterior.mean, posterior.logvar.exp()
+        batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
+        intra, inter = dependence(batch.correlation(), self.pairs.slopes())
+        weight = self.constraint.weight()
+        terms = {"intra": self.lambda1 * intra, "inter": _PAIRS * weight * inter}
+        if self.training:
+            self.pairs.keep(batch)
+        if self.joint is not None:
+            features = self.joint.features(mean_BZ[:, self.d :], var_BZ[:, self.d :])
+            together = moments(self.joint.functions(u_BD), *features, 1, group)
+            terms["joint"] = _JOINT * weight * (self.near.slopes() * together.correlation()).mean()
+            if self.training:
+                self.near.keep(together)
+        return terms
+
+    def advance(self, counts: bool) -> None:
+        """Between two steps. counts: whether the guide is far enough in place for the weight to move."""
+        self.pairs.advance()
+        if self.joint is not None:
+            self.far.advance(self.near.latest)
+            self.near.advance()
+            if counts:
+                self.constraint.move(self.far.dependence())
 
 
 class AuxVAE(BetaVAE):
@@ -27,6 +79,8 @@ class AuxVAE(BetaVAE):
     u_var: Tensor
     rise: Tensor
     """Factor before lambda2 in training."""
+    guided: Tensor
+    """How far the guide is in place in training, 0 to 1."""
 
     def __init__(self, objective: Objective, **sizes: Any) -> None:
         """As BetaVAE."""
@@ -38,14 +92,22 @@ class AuxVAE(BetaVAE):
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
         self.register_buffer("rise", torch.ones(()), persistent=False)
+        self.register_buffer("guided", torch.ones(()), persistent=False)
+        self.independence: Independence | None = None
         self.running: RunningRegularizer | None = None
-        if objective.momentum:
+        if objective.dependence_tolerance is not None:
+            self.independence = Independence(d, self.latents, objective)
+        elif objective.momentum:
             self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
 
     def advance(self, progress: float) -> None:
         """As Model: lambda2 rises until `ramp` of the training is done."""
         if self.objective.ramp:
             self.rise.fill_(min(1.0, progress / self.objective.ramp))
+        if self.objective.guide:
+            self.guided.fill_(min(1.0, progress / self.objective.guide))
+        if self.independence is not None:
+            self.independence.advance(counts=progress >= self.objective.guide / 2)
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
@@ -59,7 +121,7 @@ class AuxVAE(BetaVAE):
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.objective.informed_start:
             logvar_Z = images.new_zeros(self.latents)
-            logvar_Z[: len(self.columns)] = math.log(self.prior_variance)
+            logvar_Z[: len(self.columns)] = math.log(_FIRST_VARIANCE if self.objective.guide else self.prior_variance)
             self.encoder.start_at(logvar_Z)
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -71,12 +133,22 @@ class AuxVAE(BetaVAE):
         u_BD = self.factors(batch)
         missing_BD, d = u_BD.isnan(), len(self.columns)
         mean_BZ[:, :d] = torch.where(missing_BD, self.u_mean, u_BD)
-        var_BZ[:, :d] = self.prior_variance + missing_BD * self.u_var
+        var_BZ[:, :d] = self._variance() + missing_BD * self.u_var
         return mean_BZ, var_BZ
+
+    def _variance(self) -> float | Tensor:
+        """Of the prior about u_j, at this point of the training; geometrically from the first to the last."""
+        if not (self.objective.guide and self.training):
+            return self.prior_variance
+        return _FIRST_VARIANCE * (self.prior_variance / _FIRST_VARIANCE) ** self.guided
 
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
         u_BD, mean_BZ, objective = self.factors(batch), posterior.mean, self.objective
+        if self.independence is not None:
+            strength = self.guided**2 if self.training else 1.0
+            terms = self.independence(u_BD, posterior, reduction.group)
+            return {name: strength * term for name, term in terms.items()}
         group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":

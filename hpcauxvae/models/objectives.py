@@ -6,7 +6,7 @@ where the first two are means over the global batch of sums over pixels and over
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from hpcauxvae.types import InputError
 
@@ -52,6 +52,14 @@ class Objective:
     momentum: float = 0.0
     """Weight of earlier batches against the present batch in the moments; 0 takes the correlations of each batch alone.
     The gradient of the regularizers is then 1 - momentum of a batch's own."""
+    dependence_tolerance: float | None = None
+    """Largest root mean square of the correlations of all residual latents together with all auxiliary factors
+    together, beyond chance: the weight of independence rises until it is kept (dependence/past.py). In place of
+    lambda2 and ramp; the slopes of |corr| then come from earlier batches, of which `momentum` is the weight."""
+    guide: float = 0.0
+    """Share of the training over which the prior's variance about u_j falls from .3 to its value, and the weights of
+    the regularizers rise with the square of that progress, so that the residual latents come into use meanwhile; with
+    0 it has its value from the start. Validation always has the final ones."""
     correlate: Literal["means", "z", "authors"] = "z"
     """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20); or the regularizers of the
     authors' public code (see dependence.authors_regularizer)."""
@@ -87,6 +95,12 @@ class Objective:
         if self.correlate == "authors":
             _require("draws", self.draws, self.draws == 1, "1 with correlate = authors")
             _require("momentum", self.momentum, self.momentum == 0, "0 with correlate = authors")
+        _require("guide", self.guide, 0 <= self.guide <= 1, "0 to 1")
+        if self.dependence_tolerance is not None:
+            _require("dependence_tolerance", self.dependence_tolerance, self.dependence_tolerance > 0, "positive")
+            _require("momentum", self.momentum, self.momentum > 0, "above 0 with dependence_tolerance")
+            if self.correlate != "z":
+                raise InputError(f"dependence_tolerance with correlate = {self.correlate}; allowed: correlate = z")
         if self.prior_variance is not None:
             _require("prior_variance", self.prior_variance, self.prior_variance > 0, "positive")
 
@@ -113,8 +127,10 @@ REFERENCE = dataclasses.replace(
 )  # fmt: skip
 """What the public code of Ganguli et al. (2024) computes and sets; it differs from their text in nearly every line."""
 OBJECTIVES = {"tuned": TUNED, "bernoulli": BERNOULLI, "paper": PAPER, "reference": REFERENCE}
+WITH_TOLERANCE: dict[str, Any] = {"momentum": 0.9, "guide": 0.5, "clip_norm": None}
+"""What a dependence_tolerance brings along in place of an objective's own values."""
 OVERRIDES = (
-    "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "ramp", "degree", "momentum", "sigma",
-    "learning_rate", "batch_size",
+    "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "ramp", "degree", "momentum", "dependence_tolerance",
+    "guide", "sigma", "learning_rate", "batch_size",
 )  # fmt: skip
 """The fields that a training may set beside the name of its objective: options of `hpcauxvae train`."""

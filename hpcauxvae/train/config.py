@@ -11,7 +11,7 @@ from typing import Any, Literal, Optional
 
 from hpcauxvae.data.symmetries import parse
 from hpcauxvae.models import MODELS, check_name
-from hpcauxvae.models.objectives import OBJECTIVES, OVERRIDES, Objective
+from hpcauxvae.models.objectives import OBJECTIVES, OVERRIDES, WITH_TOLERANCE, Objective
 from hpcauxvae.types import InputError
 
 _LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
@@ -160,7 +160,8 @@ class TrainConfig:
     def resolved_objective(self) -> Objective:
         """The named objective with the fields given here put in."""
         given = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
-        return dataclasses.replace(OBJECTIVES[self.objective], **given)
+        along = WITH_TOLERANCE if "dependence_tolerance" in given else {}
+        return dataclasses.replace(OBJECTIVES[self.objective], **along | given)
 
     @property
     def scaled_learning_rate(self) -> float:

@@ -12,6 +12,8 @@ from helpers.forked import on_ranks
 from helpers.native_build import cuda_on_host
 from hpcauxvae.dependence import moments, native
 from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.past import Past, dependence
+from hpcauxvae.dependence.past import moments as past_moments
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer, terms
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
@@ -56,9 +58,17 @@ def authors(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | No
     return weighted(authors_regularizer(u, codes, codes + var.sqrt(), degree=3, group=group))
 
 
+def past(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Slopes from a first batch, correlations of a second."""
+    earlier = Past(3, 5, degree=3, momentum=0.7)
+    earlier.keep(past_moments(u, codes.detach() ** 2, var.detach(), 3, group))
+    earlier.advance()
+    return weighted(dependence(past_moments(u, codes, var, 3, group).correlation(), earlier.slopes()))
+
+
 LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}
 if moments.core is not None:
-    LOSSES |= {"compiled": compiled, "graph": graph, "running": running}
+    LOSSES |= {"compiled": compiled, "graph": graph, "running": running, "past": past}
 
 
 def take_cuda_on_host() -> None:
@@ -71,8 +81,7 @@ def take_cuda_on_host() -> None:
 def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     """What autograd would do if the collective of the forward pass were not known to it."""
     monkeypatch.setattr(moments._SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
-    backward = native._backward
-    monkeypatch.setattr(native, "_backward", lambda *arguments: backward(*arguments[:-1], None))
+    monkeypatch.setattr(native, "_over_ranks", lambda upstream, group: upstream)
 
 
 def gradients(loss_of: Loss, rows: slice, group: dist.ProcessGroup | None, ranks: int) -> dict[str, np.ndarray]:
@@ -116,7 +125,7 @@ def losses_on_ranks(counts: list[int], names: tuple[str, ...], on_host: bool = F
 
 def alone(name: str) -> dict[str, np.ndarray]:
     """On one process; by the reference wherever that can be."""
-    return gradients(LOSSES[name] if name in ("running", "authors") else reference, slice(None), None, 1)
+    return gradients(LOSSES[name] if name in ("running", "authors", "past") else reference, slice(None), None, 1)
 
 
 def assert_equal_to_one_process(ranks: list, name: str) -> None:

@@ -16,6 +16,7 @@ from hpcauxvae.train.trainer import Trainer
 CASES = {
     "tuned 12": {"objective": "tuned", "batch_size": 12},
     "tuned 8": {"objective": "tuned", "batch_size": 8, "ramp": 0.01, "symmetries": "left-right transpose:g1"},
+    "tolerance 8": {"objective": "tuned", "batch_size": 8, "dependence_tolerance": 0.05, "guide": 0.01},
     "paper 11": {"objective": "paper", "batch_size": 11},
     "momentum 9": {"objective": "tuned", "batch_size": 9, "momentum": 0.5, "network": "mlp"},
     "optimal 11": {"objective": "paper", "batch_size": 11, "likelihood": "optimal", "draws": 2},

@@ -1,6 +1,7 @@
 """A run that is stopped, killed or damaged on the way ends with the weights of one that was left alone."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import torch
 from helpers.ranks import ends, running, start_ranks
 from helpers.trainings import STEPS, alone, assert_same, blobs, config
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.dependence.past import Constraint
 from hpcauxvae.runtime.agreed_requests import AGREE_EVERY
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
@@ -49,6 +51,20 @@ def test_weights_in_another_order_in_memory_go_on_as_well(data, tmp_path, signal
     assert alone(runs[0]) == FINISHED
     signal_after(signal.SIGTERM, 5)
     assert alone(runs[1]) == MORE_TO_DO
+    assert alone(runs[1]) == FINISHED
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", [3, 9])
+def test_slopes_from_the_past_and_the_weight_of_independence_go_on_where_they_were(data, tmp_path, signal_after, step):
+    """Before the guide is half in place, and behind it."""
+    fields = {"epochs": 2, "resume": "auto", "dependence_tolerance": 0.02, "guide": 0.5}
+    runs = [config(data, tmp_path / name, **fields) for name in ("whole", "run")]
+    assert alone(runs[0]) == FINISHED
+    signal_after(signal.SIGTERM, step)
+    assert alone(runs[1]) == MORE_TO_DO
+    weight = checkpoint.read(tmp_path / "run" / checkpoint.LAST)[0]["model.independence.constraint.log_weight"]
+    assert (weight.item() == math.log(Constraint.FIRST)) == (step == 3)
     assert alone(runs[1]) == FINISHED
     assert_same(tmp_path / "whole", tmp_path / "run")
 

@@ -1,0 +1,190 @@
+"""Slopes from the past, the joint features and the constraint: against closed forms, theory and plain torch."""
+
+import math
+
+import pytest
+import torch
+
+from helpers import moments_cases as cases
+from hpcauxvae.dependence.joint import FEATURES, WAVES, JointFeatures
+from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
+
+
+def _add(past: Past, batch: PolynomialMoments) -> None:
+    past.keep(batch)
+    past.advance()
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_the_compiled_gradient_is_that_of_the_torch_formulation(degree: int, missing: float) -> None:
+    u, codes, var = cases.draw(11, 50, 3, 5, spread=True, missing=missing)
+    assert var is not None
+    weights = torch.randn(3, degree, 5, degree, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = []
+    for of in (lambda *rows: moments(*rows, degree, None), lambda *rows: PolynomialMoments.of(*rows, degree=degree)):
+        leaves = [codes.clone().requires_grad_(), var.clone().requires_grad_()]
+        correlation = of(u, *leaves).correlation()
+        value = (weights * correlation * correlation.detach()).sum()
+        found.append((value.detach(), *torch.autograd.grad(value, leaves)))
+    for got, want in zip(*found, strict=True):
+        assert torch.allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_a_slope_is_a_sign_smoothed_at_the_noise_of_the_past() -> None:
+    """Codes r u + sqrt(1 - r^2) e in batches of 64 with momentum .9: as good as 64 / .1 * 1.9 = 1,216 samples."""
+    generator = torch.Generator().manual_seed(0)
+    past = Past(1, 2, degree=1, momentum=0.9)
+    assert past.slopes().flatten().tolist() == [0, 0]  # of nothing
+    for _ in range(100):
+        u_B1 = torch.randn(64, 1, generator=generator, dtype=torch.float64)
+        noise_B2 = torch.randn(64, 2, generator=generator, dtype=torch.float64)
+        _add(
+            past,
+            PolynomialMoments.of(u_B1, torch.cat([-0.8 * u_B1 + 0.6 * noise_B2[:, :1], noise_B2[:, 1:]], 1), degree=1),
+        )
+    assert past.samples().item() == pytest.approx(1216, rel=1e-3)
+    reversed_, none = past.slopes().flatten().tolist()
+    assert reversed_ == pytest.approx(-0.8 / math.sqrt(0.64 + 1 / 1216), rel=1e-2)
+    r = past().correlation().flatten()[1].item()
+    assert none == pytest.approx(r / math.sqrt(r**2 + 1 / 1216), rel=1e-3)
+
+
+def test_a_latent_in_use_that_is_independent_pays_nothing() -> None:
+    """The mean of |corr| of 64 independent pairs is sqrt(2 / (64 pi)) = .1, that of slope times corr is 0."""
+    generator = torch.Generator().manual_seed(2)
+    past = Past(1, 2, degree=1, momentum=0.9)
+    paid, absolute = [], []
+    for _ in range(3000):
+        u_B1, codes_B2 = (torch.randn(64, k, generator=generator, dtype=torch.float64) for k in (1, 2))
+        batch = PolynomialMoments.of(u_B1, codes_B2, degree=1)
+        paid.append(dependence(batch.correlation(), past.slopes())[1].item())
+        absolute.append(batch.correlation()[0, 0, 1, 0].abs().item())
+        _add(past, batch)
+    assert torch.tensor(absolute).mean().item() == pytest.approx(math.sqrt(2 / (64 * math.pi)), rel=0.05)
+    assert abs(torch.tensor(paid).mean().item()) < 4 * 0.09 / math.sqrt(3000)
+
+
+def test_terms_of_two_factors_by_hand() -> None:
+    """Explicitness with its sign; within the guided latents and towards the residual one by the slopes."""
+    correlation = torch.tensor([[0.9, 0.2, -0.3], [0.1, -0.5, 0.4]], dtype=torch.float64)[:, None, :, None]
+    slopes = torch.tensor([[1.0, -1.0, -1.0], [1.0, -1.0, 0.5]], dtype=torch.float64)[:, None, :, None]
+    intra, inter = dependence(correlation, slopes)
+    assert intra.item() == pytest.approx((1 - 0.9) + (1 + 0.5) + (-0.2 + 0.1) / 1)
+    assert inter.item() == pytest.approx((0.3 + 0.2) / (2 * 1))
+
+
+def test_features_have_the_moments_of_drawn_codes() -> None:
+    joint = JointFeatures(2, 3)
+    generator = torch.Generator().manual_seed(3)
+    mean, var = (
+        torch.randn(4, 3, generator=generator, dtype=torch.float64),
+        torch.tensor([[1e-8, 0.1, 1.0]] * 4).double(),
+    )
+    expected, variance = joint.features(mean, var)
+    z = mean + var.sqrt() * torch.randn(100_000, 4, 3, generator=generator, dtype=torch.float64)
+    drawn = torch.cos(z @ joint.w_RM.double() + joint.b_M)
+    assert torch.allclose(drawn.mean(0), expected, atol=5 / math.sqrt(100_000))
+    assert torch.allclose(drawn.var(0), variance, atol=5 / math.sqrt(100_000))
+    nothing = joint.features(mean, torch.full_like(var, 1e-14))[1]  # E[f^2] - E[f]^2 would be lost in rounding
+    slope = -torch.sin(mean @ joint.w_RM.double() + joint.b_M)
+    assert torch.allclose(nothing, slope**2 * 1e-14 * joint.w_RM.double().square().sum(0), rtol=1e-5, atol=1e-26)
+
+
+def test_functions_are_the_factors_their_products_and_waves_and_nan_where_one_is_missing() -> None:
+    joint = JointFeatures(2, 3)
+    values = joint.functions(torch.tensor([[0.7, 0.1], [0.7, torch.nan]], dtype=torch.float64))
+    assert values.shape == (2, joint.functions_of) and joint.functions_of == 2 + 3 + WAVES
+    assert values[0, :5].tolist() == pytest.approx([0.2, -0.4, 0.04, -0.08, 0.16])
+    assert values[1].isnan().tolist() == [False, True, False, True, True] + [True] * WAVES
+
+
+def test_what_two_latents_tell_only_together_and_a_product_of_factors_are_seen() -> None:
+    """z1 z2 has the sign of u1, or z1 that of the product of two centred factors: no power of one latent tells one
+    factor; the joint features see both, and nothing where there is nothing."""
+    generator = torch.Generator().manual_seed(4)
+    u = torch.rand(20_000, 2, generator=generator, dtype=torch.float64)
+    z = torch.randn(20_000, 2, generator=generator, dtype=torch.float64)
+    together, product = z.clone(), z.clone()
+    together[:, 1] = z[:, 1].abs() * z[:, 0].sign() * (u[:, 0] - 0.5).sign()
+    product[:, 1] = z[:, 1].abs() * ((u - 0.5).prod(1)).sign()
+    joint, floor = JointFeatures(2, 2), torch.full_like(z, 1e-4)
+    found = []
+    for codes in (z, together, product):
+        pairwise = PolynomialMoments.of(u, codes, floor, degree=3).correlation().abs().max().item()
+        past = Past(joint.functions_of, FEATURES, degree=1, momentum=0.5)
+        _add(past, moments(joint.functions(u), *joint.features(codes, floor), 1, None))
+        found.append((pairwise, past().correlation().abs().max().item()))
+    assert all(pairwise < 0.03 for pairwise, _ in found)
+    assert found[0][1] < 0.035 < 0.1 < min(found[1][1], found[2][1])
+
+
+def test_dependence_has_no_bias_from_sampling_and_finds_what_is_there() -> None:
+    """Of codes r u + sqrt(1 - r^2) e with a posterior variance, whose share of the means A = 1 / (1 + v)."""
+    generator = torch.Generator().manual_seed(5)
+    for r, v in ((0.0, 0.0), (0.0, 1.0), (0.2, 1.0)):
+        found = []
+        for _ in range(400):
+            past = Past(1, 1, degree=1, momentum=0.9)
+            for _ in range(20):
+                u_B1, noise_B1 = (torch.randn(32, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+                codes_B1 = r * u_B1 + math.sqrt(1 - r * r) * noise_B1
+                _add(past, PolynomialMoments.of(u_B1, codes_B1, torch.full_like(codes_B1, v), degree=1))
+            found.append(past.dependence().item())
+        values = torch.tensor(found)
+        assert values.mean().item() == pytest.approx(r**2 / (1 + v), abs=4 * values.std().item() / 20)
+
+
+def test_the_weight_rises_above_the_tolerance_falls_below_it_and_does_not_wind_up() -> None:
+    constraint = Constraint(0.01)
+    first = constraint.weight().item()
+    constraint.move(torch.tensor(1.0))
+    assert constraint.weight().item() == pytest.approx(first * math.exp(Constraint.SPEED))  # cut at 1
+    constraint.move(torch.tensor(0.5e-4))
+    assert constraint.weight().item() == pytest.approx(first * math.exp(Constraint.SPEED / 2))
+    for _ in range(5000):
+        constraint.move(torch.tensor(1.0))
+    assert constraint.weight().item() == pytest.approx(Constraint.HIGHEST)
+    constraint.move(torch.tensor(0.0))
+    assert constraint.weight().item() == pytest.approx(Constraint.HIGHEST * math.exp(-Constraint.SPEED))
+
+
+def test_a_model_that_is_cast_keeps_its_past_in_float64() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Past(2, 3, degree=1, momentum=0.9), Constraint(0.01)).float()
+    assert model[0].weight.dtype == torch.float32
+    assert model[1].moments.dtype == model[2].log_weight.dtype == torch.float64
+    assert model[2].weight().item() == pytest.approx(Constraint.FIRST, rel=1e-14)
+
+
+class _Step(torch.nn.Module):
+    """What a training step does of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past, self.constraint = Past(2, 4, degree=1, momentum=0.9), Constraint(0.01)
+
+    def forward(self, u: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        batch = moments(u, codes, None, 1, None)
+        self.past.keep(batch)
+        return self.constraint.weight() * (self.past.slopes() * batch.correlation()).mean()
+
+    def advance(self) -> None:
+        self.past.advance()
+        self.constraint.move(self.past.dependence())
+
+
+def test_in_a_compiled_graph() -> None:
+    u, codes, _ = cases.draw(7, 40, 2, 4)
+    plain, graph = _Step(), _Step()
+    whole = torch.compile(graph, fullgraph=True, backend="aot_eager")
+    for scale in (1.0, 2.0, 3.0):
+        leaf = (codes**2 + scale * codes).requires_grad_()
+        values = plain(u, leaf), whole(u, leaf)
+        assert values[0].item() == pytest.approx(values[1].item(), rel=1e-12)
+        gradients = [torch.autograd.grad(value, leaf)[0] for value in values]
+        assert torch.allclose(*gradients, rtol=1e-9, atol=1e-12)
+        plain.advance()
+        graph.advance()
+    assert torch.allclose(plain.past.moments, graph.past.moments, rtol=1e-12)
+    assert plain.constraint.log_weight.item() == pytest.approx(graph.constraint.log_weight.item(), rel=1e-12)
