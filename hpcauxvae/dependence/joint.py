@@ -15,11 +15,21 @@ from torch import Tensor, nn
 FEATURES = 128
 WAVES = 8
 """Random waves among the functions of the factors."""
+LIFE, PARTS = 400, 4
+"""Steps after which a feature is another one; parts of the features that are renewed in turn."""
 _LENGTHS = (0.5, 2.5)
-"""Of the wave vectors of the features, for latents of unit scale, as the prior N(0, 1) keeps them."""
+"""Of the wave vectors of the features, for latents in units of their spread."""
 _WAVE_LENGTHS = (2.0, 10.0)
 """Of those of the factors, which lie in [0, 1]."""
 _SEED = 20_260_101
+
+
+def _vectors(rows: int, columns: int, lengths: tuple[float, float], number: int) -> tuple[Tensor, Tensor]:
+    """Wave vectors of random direction, and phases."""
+    rng = torch.Generator().manual_seed(_SEED + number)
+    vectors = torch.randn(rows, columns, generator=rng, dtype=torch.float64)
+    length = lengths[0] + (lengths[1] - lengths[0]) * torch.rand(columns, generator=rng, dtype=torch.float64)
+    return (vectors * length / vectors.norm(dim=0)).float(), 2 * math.pi * torch.rand(columns, generator=rng)
 
 
 class JointFeatures(nn.Module):
@@ -34,19 +44,33 @@ class JointFeatures(nn.Module):
     def __init__(self, d: int, residual: int) -> None:
         """d factors, `residual` latents; the same vectors for the same numbers, whatever the seed of the training."""
         super().__init__()
-        rng = torch.Generator().manual_seed(_SEED)
-        for names, rows, columns, lengths in (
-            (("w_RM", "b_M"), residual, FEATURES, _LENGTHS),
-            (("v_DW", "c_W"), d, WAVES, _WAVE_LENGTHS),
+        for names, vectors in (
+            (("w_RM", "b_M"), _vectors(residual, FEATURES, _LENGTHS, 0)),
+            (
+                ("v_DW", "c_W"),
+                _vectors(d, WAVES, _WAVE_LENGTHS, 0),
+            ),
         ):
-            vectors = torch.randn(rows, columns, generator=rng, dtype=torch.float64)
-            low, high = lengths
-            length = low + (high - low) * torch.rand(columns, generator=rng, dtype=torch.float64)
-            self.register_buffer(names[0], (vectors * length / vectors.norm(dim=0)).float())
-            self.register_buffer(names[1], 2 * math.pi * torch.rand(columns, generator=rng))
+            for name, values in zip(names, vectors, strict=True):
+                self.register_buffer(name, values)
         self.register_buffer("pairs", torch.triu_indices(d, d), persistent=False)
-        self.functions_of, self.features_of = d + d * (d + 1) // 2 + WAVES, FEATURES
-        """P and M."""
+        self.functions_of = d + d * (d + 1) // 2 + WAVES
+        """P."""
+
+    @torch.no_grad()
+    def renew(self, step: int) -> slice | None:
+        """Takes other vectors for a part of the features, each part after `LIFE` steps; which they are, if any.
+
+        To features that stay the same an encoder can show independence that it does not have.
+        """
+        if step == 0 or step % (LIFE // PARTS):
+            return None
+        size = FEATURES // PARTS
+        part = step // (LIFE // PARTS) % PARTS * size
+        columns = slice(part, part + size)
+        w_RM, b_M = _vectors(len(self.w_RM), size, _LENGTHS, step)
+        self.w_RM[:, columns], self.b_M[columns] = w_RM.to(self.w_RM), b_M.to(self.b_M)
+        return columns
 
     def functions(self, u_BD: Tensor) -> Tensor:
         """(B, P): each factor, all products of two, and cosines of all; NaN where a factor that it takes is NaN."""
@@ -55,12 +79,13 @@ class JointFeatures(nn.Module):
         waves_BW = torch.cos(x_BD @ self.v_DW.to(x_BD) + self.c_W.to(x_BD))
         return torch.cat([x_BD, x_BD[:, first] * x_BD[:, second], waves_BW], 1)
 
-    def features(self, mean_BR: Tensor, var_BR: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of cos(w z + b), each (B, M), of z ~ N(mean, diag var), in closed form.
+    def features(self, mean_BR: Tensor, var_BR: Tensor, spread_R: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of cos(w z / spread + b), each (B, M), of z ~ N(mean, diag var), in closed form.
 
-        E = cos(a) exp(-q/2) and Var = (1 - exp(-q)) (1 - exp(-q) cos(2a)) / 2 with a = w mean + b, q = sum of w^2 var.
+        E = cos(a) exp(-q/2) and Var = (1 - exp(-q)) (1 - exp(-q) cos(2a)) / 2 with a = w mean + b, q = sum of w^2 var,
+        where w is divided by the spread.
         """
-        w_RM = self.w_RM.to(mean_BR)
+        w_RM = self.w_RM.to(mean_BR) / spread_R.to(mean_BR)[:, None]
         angle_BM = mean_BR @ w_RM + self.b_M.to(mean_BR)
         width_BM = var_BR @ w_RM.square()
         variance_BM = -torch.expm1(-width_BM) * (1 - torch.exp(-width_BM) * torch.cos(2 * angle_BM)) / 2

@@ -91,7 +91,7 @@ def _per_count(total: Tensor, n_D: Tensor) -> Tensor:
     return total / n_D.clamp(min=1.0).view(-1, *[1] * (total.ndim - 1))
 
 
-def _inverse_root(m2: Tensor, within: Tensor | None, mean: Tensor, n_D: Tensor) -> Tensor:
+def inverse_root(m2: Tensor, within: Tensor | None, mean: Tensor, n: Tensor) -> Tensor:
     """1 / sqrt(m2 + within), or 0 where m2 is no more than the rounding error of its accumulation; last dimension K.
 
     The centred values carry an error of a few units in the last place of the mean. The second bound, on the standard
@@ -99,7 +99,6 @@ def _inverse_root(m2: Tensor, within: Tensor | None, mean: Tensor, n_D: Tensor) 
     """
     powers = torch.arange(1, m2.shape[-1] + 1, device=m2.device, dtype=m2.dtype)
     smallest = (10.0 ** (-60.0 * powers)).clamp(min=1e-290)
-    n = n_D.view(-1, *[1] * (m2.ndim - 1))
     dead = m2 <= n * torch.maximum((16.0 * torch.finfo(m2.dtype).eps * mean) ** 2, smallest)
     total = m2 if within is None else m2 + within
     return torch.where(dead, 0.0, torch.where(dead, 1.0, total).rsqrt())
@@ -231,8 +230,8 @@ class PolynomialMoments:
         variances that is the variance of the codes' powers, as in (6). A column u^k or E[z^k' | x] whose variance over
         the samples is below the rounding error of its accumulation has correlation 0 and gradient 0.
         """
-        inverse_u_DK = _inverse_root(self.m2_u_DK, None, self.mean_u_DK, self.n_D)
-        inverse_c_DZK = _inverse_root(self.m2_c_DZK, self.within_DZK, self.mean_c_DZK, self.n_D)
+        inverse_u_DK = inverse_root(self.m2_u_DK, None, self.mean_u_DK, self.n_D[:, None])
+        inverse_c_DZK = inverse_root(self.m2_c_DZK, self.within_DZK, self.mean_c_DZK, self.n_D[:, None, None])
         return self.cross_DKZK * inverse_u_DK[:, :, None, None] * inverse_c_DZK[:, None]
 
     def packed(self) -> Tensor:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hpcauxvae.dependence import native
-from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.moments import PolynomialMoments, inverse_root
 from hpcauxvae.runtime.devices import float64_device
 
 
@@ -47,22 +47,24 @@ class Past(_InFloat64):
     """Moments of earlier global batches, decayed: buffers that state_dict saves, the same on every rank.
 
     A forward pass reads `moments` and writes `latest`, never both: what a compiled or captured step computes again in
-    its backward pass is then what it was. `advance` comes between steps.
+    its backward pass is then what it was. `advance` comes between steps. S momenta: as many memories of the same.
     """
 
     moments: Tensor
+    """(8, S, D, K, Z, K): for each pair of columns, which may have been forgotten at its own time, the sum of its
+    samples' weights, that of their squares, both means, the variance within, both second moments, the cross moment."""
     latest: Tensor
+    """PolynomialMoments of the last batch, packed."""
+    momenta: Tensor
 
-    def __init__(self, d: int, dz: int, *, degree: int, momentum: float) -> None:
-        """momentum: the weight of the past when a batch is added to it."""
+    def __init__(self, d: int, dz: int, *, degree: int, momenta: tuple[float, ...]) -> None:
+        """momenta: the weight that each memory has when a batch is added to it."""
         super().__init__()
-        self.sizes, self.momentum = (d, dz, degree), momentum
-        for name in ("moments", "latest"):
-            self.register_buffer(name, torch.zeros(native.moments_size(d, dz, degree), dtype=torch.float64))
-
-    def __call__(self) -> PolynomialMoments:
-        """Views of the buffer."""
-        return PolynomialMoments.unpacked(self.moments, *self.sizes)
+        self.sizes = d, dz, degree
+        shape = (8, len(momenta), d, degree, dz, degree)
+        self.register_buffer("moments", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("latest", torch.zeros(native.moments_size(d, dz, degree), dtype=torch.float64))
+        self.register_buffer("momenta", torch.tensor(momenta, dtype=torch.float64), persistent=False)
 
     @torch.no_grad()
     def keep(self, batch: PolynomialMoments) -> None:
@@ -70,38 +72,68 @@ class Past(_InFloat64):
         self.latest.copy_(batch.packed())
 
     @torch.no_grad()
-    def advance(self, latest: Tensor | None = None) -> None:
-        """Merges the batch that was kept, or `latest`, with the decayed past; once."""
-        batch = PolynomialMoments.unpacked(self.latest if latest is None else latest, *self.sizes)
-        self.moments.copy_((self().decayed(self.momentum) + batch).packed())
+    def advance(self) -> None:
+        """Merges the batch that was kept with each decayed memory, once: as PolynomialMoments.__add__."""
+        batch = PolynomialMoments.unpacked(self.latest, *self.sizes)
+        n = batch.n_D[:, None, None, None]
+        mean_u, m2_u = batch.mean_u_DK[..., None, None], batch.m2_u_DK[..., None, None]
+        mean_c, m2_c, within = (x[:, None] for x in (batch.mean_c_DZK, batch.m2_c_DZK, batch.within_DZK))
+        n_0, square_0, mean_u_0, mean_c_0, *sums_0 = self.moments
+        decay = self.momenta.view(-1, 1, 1, 1, 1)
+        n_0 = decay * n_0
+        both = n_0 + n
+        share = n / both.clamp(min=1e-300)
+        gap_u, gap_c, weight = mean_u - mean_u_0, mean_c - mean_c_0, n_0 * share
+        gaps = (0.0, gap_u**2 * weight, gap_c**2 * weight, gap_u * gap_c * weight)
+        sums = (within, m2_u, m2_c, batch.cross_DKZK)
+        merged = [decay * old + new + gap for old, new, gap in zip(sums_0, sums, gaps, strict=True)]
+        squares = decay**2 * square_0 + n  # a batch counts m, m^2, ... times
+        means = mean_u_0 + gap_u * share, mean_c_0 + gap_c * share
+        for own, value in zip(self.moments, (both, squares, *means, *merged), strict=True):
+            own.copy_(value.expand_as(own))
         self.latest.zero_()
 
+    def forget(self, columns: slice) -> None:
+        """All that is known of these columns of the codes."""
+        self.moments[..., columns, :] = 0
+
+    def spread(self) -> Tensor:
+        """(Z,): standard deviation of z, posterior included, by the first memory; 1 where nothing is known."""
+        n, within, m2 = (self.moments[row, 0, :, 0, :, 0] for row in (0, 4, 6))  # (D, Z), of the first powers
+        variance_Z = (m2 + within).sum(0) / n.sum(0).clamp(min=1e-300)
+        return torch.where(variance_Z > 0, variance_Z, 1.0).sqrt()
+
     def samples(self) -> Tensor:
-        """(D,): as many samples, each counted once, would know the moments as well as the decayed ones do.
+        """(S, D, K, Z, K): as many samples, each counted once, would know the moments as well as the decayed ones do.
 
-        Batches of B that count 1, m, m^2, ... are together n = B / (1 - m), and tell as much as n (1 + m) samples.
+        Batches of B that count 1, m, m^2, ... are B / (1 - m) samples, and tell as much as B (1 + m) / (1 - m) of them.
         """
-        return self().n_D * (1 + self.momentum)
+        weights, squares = self.moments[0], self.moments[1]
+        return weights**2 / squares.clamp(min=1e-300)
 
-    def slopes(self) -> Tensor:
+    def correlation(self) -> Tensor:
+        """(S, D, K, Z, K), as PolynomialMoments.correlation; 0 where nothing is known."""
+        n, _, mean_u, mean_c, within, m2_u, m2_c, cross = self.moments
+        of_u = (x.transpose(-1, -3) for x in (m2_u, mean_u, n))  # powers last
+        m2_u, mean_u, n_u = of_u
+        by_u = inverse_root(m2_u, None, mean_u, n_u).transpose(-1, -3)
+        return cross * by_u * inverse_root(m2_c, within, mean_c, n)
+
+    def slopes(self, memory: int = 0) -> Tensor:
         """(D, K, Z, K): of |corr| where the past stands, r / sqrt(r^2 + 1/n): a sign, smoothed at the noise of r."""
-        r_DKZK, n_D = self().correlation(), self.samples()
-        noise_D = torch.where(n_D > 0, 1 / n_D.clamp(min=1), 1.0)
-        return r_DKZK * (r_DKZK.square() + noise_D[:, None, None, None]).rsqrt()
+        r_DKZK, n_DKZK = self.correlation()[memory], self.samples()[memory]
+        return r_DKZK * (r_DKZK.square() + 1 / n_DKZK.clamp(min=1)).rsqrt()
 
-    def dependence(self) -> Tensor:
-        """Mean over all pairs of r^2, less what sampling adds to it: a scalar.
+    def dependence(self, memory: int = 0) -> Tensor:
+        """Mean over all pairs, weighted by their samples, of r^2 less what sampling adds to it: a scalar.
 
         n samples of independent columns have a mean r^2 of A / n, A the share of a column's variance that its mean
         over the posterior has.
         """
-        past, n_D = self(), self.samples()
-        total_DZK = past.m2_c_DZK + past.within_DZK
-        share_DZK = torch.where(
-            total_DZK > 0, past.m2_c_DZK / total_DZK.clamp(min=torch.finfo(total_DZK.dtype).tiny), 0
-        )
-        chance_DZK = share_DZK / n_D.clamp(min=1)[:, None, None]
-        return (past.correlation().square() - chance_DZK[:, None]).mean()
+        within, m2_c = self.moments[4, memory], self.moments[6, memory]
+        r_DKZK, n_DKZK = self.correlation()[memory], self.samples()[memory]
+        share_DKZK = m2_c / (m2_c + within).clamp(min=1e-300)
+        return (n_DKZK * r_DKZK.square() - share_DKZK).sum() / n_DKZK.sum().clamp(min=1)
 
 
 def dependence(correlation_DKZK: Tensor, slopes_DKZK: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +157,7 @@ class Constraint(_InFloat64):
     log weight moves by `SPEED` a step times d / tolerance^2 - 1, cut at 1, within bounds, so that it cannot wind up.
     """
 
-    SPEED = 0.01
+    SPEED = 0.003
     FIRST, LOWEST, HIGHEST = 300.0, 1.0, 1e6
     log_weight: Tensor
 

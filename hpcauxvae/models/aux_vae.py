@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hpcauxvae.dependence.joint import JointFeatures
+from hpcauxvae.dependence.joint import FEATURES, JointFeatures
 from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
@@ -30,13 +30,13 @@ class Independence(nn.Module):
         super().__init__()
         assert objective.dependence_tolerance is not None
         self.d, self.degree, self.lambda1 = d, objective.degree, objective.lambda1
-        self.pairs = Past(d, latents, degree=objective.degree, momentum=objective.momentum)
+        self.step = 0
+        self.pairs = Past(d, latents, degree=objective.degree, momenta=(objective.momentum,))
         self.constraint = Constraint(objective.dependence_tolerance)
         self.joint = JointFeatures(d, latents - d) if latents > d else None
         if self.joint is not None:
-            sizes = self.joint.functions_of, self.joint.features_of
-            self.near = Past(*sizes, degree=1, momentum=objective.momentum)
-            self.far = Past(*sizes, degree=1, momentum=_MEASURE)
+            momenta = objective.momentum, _MEASURE
+            self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
 
     def forward(self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None) -> LossTerms:
         """As Model.batch_terms."""
@@ -48,21 +48,31 @@ class Independence(nn.Module):
         if self.training:
             self.pairs.keep(batch)
         if self.joint is not None:
-            features = self.joint.features(mean_BZ[:, self.d :], var_BZ[:, self.d :])
+            features = self.joint.features(mean_BZ[:, self.d :], var_BZ[:, self.d :], self.pairs.spread()[self.d :])
             together = moments(self.joint.functions(u_BD), *features, 1, group)
-            terms["joint"] = _JOINT * weight * (self.near.slopes() * together.correlation()).mean()
+            terms["joint"] = _JOINT * weight * (self.together.slopes() * together.correlation()).mean()
             if self.training:
-                self.near.keep(together)
+                self.together.keep(together)
         return terms
 
     def advance(self, counts: bool) -> None:
         """Between two steps. counts: whether the guide is far enough in place for the weight to move."""
         self.pairs.advance()
         if self.joint is not None:
-            self.far.advance(self.near.latest)
-            self.near.advance()
+            self.together.advance()
             if counts:
-                self.constraint.move(self.far.dependence())
+                self.constraint.move(self.together.dependence(memory=1))
+            if columns := self.joint.renew(self.step):
+                self.together.forget(columns)
+        self.step += 1
+
+    def get_extra_state(self) -> Tensor:
+        """The step, by which the features are renewed."""
+        return torch.tensor(self.step)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """As nn.Module."""
+        self.step = int(state)
 
 
 class AuxVAE(BetaVAE):

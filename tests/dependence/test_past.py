@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers import moments_cases as cases
-from hpcauxvae.dependence.joint import FEATURES, WAVES, JointFeatures
+from hpcauxvae.dependence.joint import FEATURES, LIFE, PARTS, WAVES, JointFeatures
 from hpcauxvae.dependence.moments import PolynomialMoments
 from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
 
@@ -35,7 +35,7 @@ def test_the_compiled_gradient_is_that_of_the_torch_formulation(degree: int, mis
 def test_a_slope_is_a_sign_smoothed_at_the_noise_of_the_past() -> None:
     """Codes r u + sqrt(1 - r^2) e in batches of 64 with momentum .9: as good as 64 / .1 * 1.9 = 1,216 samples."""
     generator = torch.Generator().manual_seed(0)
-    past = Past(1, 2, degree=1, momentum=0.9)
+    past = Past(1, 2, degree=1, momenta=(0.9,))
     assert past.slopes().flatten().tolist() == [0, 0]  # of nothing
     for _ in range(100):
         u_B1 = torch.randn(64, 1, generator=generator, dtype=torch.float64)
@@ -44,17 +44,17 @@ def test_a_slope_is_a_sign_smoothed_at_the_noise_of_the_past() -> None:
             past,
             PolynomialMoments.of(u_B1, torch.cat([-0.8 * u_B1 + 0.6 * noise_B2[:, :1], noise_B2[:, 1:]], 1), degree=1),
         )
-    assert past.samples().item() == pytest.approx(1216, rel=1e-3)
+    assert past.samples().flatten()[0].item() == pytest.approx(1216, rel=1e-3)
     reversed_, none = past.slopes().flatten().tolist()
     assert reversed_ == pytest.approx(-0.8 / math.sqrt(0.64 + 1 / 1216), rel=1e-2)
-    r = past().correlation().flatten()[1].item()
+    r = past.correlation().flatten()[1].item()
     assert none == pytest.approx(r / math.sqrt(r**2 + 1 / 1216), rel=1e-3)
 
 
 def test_a_latent_in_use_that_is_independent_pays_nothing() -> None:
     """The mean of |corr| of 64 independent pairs is sqrt(2 / (64 pi)) = .1, that of slope times corr is 0."""
     generator = torch.Generator().manual_seed(2)
-    past = Past(1, 2, degree=1, momentum=0.9)
+    past = Past(1, 2, degree=1, momenta=(0.9,))
     paid, absolute = [], []
     for _ in range(3000):
         u_B1, codes_B2 = (torch.randn(64, k, generator=generator, dtype=torch.float64) for k in (1, 2))
@@ -82,12 +82,14 @@ def test_features_have_the_moments_of_drawn_codes() -> None:
         torch.randn(4, 3, generator=generator, dtype=torch.float64),
         torch.tensor([[1e-8, 0.1, 1.0]] * 4).double(),
     )
-    expected, variance = joint.features(mean, var)
+    expected, variance = joint.features(mean, var, torch.ones(3))
     z = mean + var.sqrt() * torch.randn(100_000, 4, 3, generator=generator, dtype=torch.float64)
     drawn = torch.cos(z @ joint.w_RM.double() + joint.b_M)
     assert torch.allclose(drawn.mean(0), expected, atol=5 / math.sqrt(100_000))
     assert torch.allclose(drawn.var(0), variance, atol=5 / math.sqrt(100_000))
-    nothing = joint.features(mean, torch.full_like(var, 1e-14))[1]  # E[f^2] - E[f]^2 would be lost in rounding
+    nothing = joint.features(mean, torch.full_like(var, 1e-14), torch.ones(3))[
+        1
+    ]  # E[f^2] - E[f]^2 would be lost in rounding
     slope = -torch.sin(mean @ joint.w_RM.double() + joint.b_M)
     assert torch.allclose(nothing, slope**2 * 1e-14 * joint.w_RM.double().square().sum(0), rtol=1e-5, atol=1e-26)
 
@@ -113,9 +115,9 @@ def test_what_two_latents_tell_only_together_and_a_product_of_factors_are_seen()
     found = []
     for codes in (z, together, product):
         pairwise = PolynomialMoments.of(u, codes, floor, degree=3).correlation().abs().max().item()
-        past = Past(joint.functions_of, FEATURES, degree=1, momentum=0.5)
-        _add(past, moments(joint.functions(u), *joint.features(codes, floor), 1, None))
-        found.append((pairwise, past().correlation().abs().max().item()))
+        past = Past(joint.functions_of, FEATURES, degree=1, momenta=(0.5,))
+        _add(past, moments(joint.functions(u), *joint.features(codes, floor, torch.ones(2)), 1, None))
+        found.append((pairwise, past.correlation().abs().max().item()))
     assert all(pairwise < 0.03 for pairwise, _ in found)
     assert found[0][1] < 0.035 < 0.1 < min(found[1][1], found[2][1])
 
@@ -126,7 +128,7 @@ def test_dependence_has_no_bias_from_sampling_and_finds_what_is_there() -> None:
     for r, v in ((0.0, 0.0), (0.0, 1.0), (0.2, 1.0)):
         found = []
         for _ in range(400):
-            past = Past(1, 1, degree=1, momentum=0.9)
+            past = Past(1, 1, degree=1, momenta=(0.9,))
             for _ in range(20):
                 u_B1, noise_B1 = (torch.randn(32, 1, generator=generator, dtype=torch.float64) for _ in range(2))
                 codes_B1 = r * u_B1 + math.sqrt(1 - r * r) * noise_B1
@@ -151,7 +153,7 @@ def test_the_weight_rises_above_the_tolerance_falls_below_it_and_does_not_wind_u
 
 
 def test_a_model_that_is_cast_keeps_its_past_in_float64() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Past(2, 3, degree=1, momentum=0.9), Constraint(0.01)).float()
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Past(2, 3, degree=1, momenta=(0.9,)), Constraint(0.01)).float()
     assert model[0].weight.dtype == torch.float32
     assert model[1].moments.dtype == model[2].log_weight.dtype == torch.float64
     assert model[2].weight().item() == pytest.approx(Constraint.FIRST, rel=1e-14)
@@ -162,7 +164,7 @@ class _Step(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.past, self.constraint = Past(2, 4, degree=1, momentum=0.9), Constraint(0.01)
+        self.past, self.constraint = Past(2, 4, degree=1, momenta=(0.9,)), Constraint(0.01)
 
     def forward(self, u: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         batch = moments(u, codes, None, 1, None)
@@ -188,3 +190,43 @@ def test_in_a_compiled_graph() -> None:
         graph.advance()
     assert torch.allclose(plain.past.moments, graph.past.moments, rtol=1e-12)
     assert plain.constraint.log_weight.item() == pytest.approx(graph.constraint.log_weight.item(), rel=1e-12)
+
+
+def test_the_spread_is_that_of_z_itself() -> None:
+    u, codes, var = cases.draw(8, 500, 2, 4, spread=True)
+    assert var is not None
+    past = Past(2, 4, degree=2, momenta=(0.9,))
+    assert past.spread().tolist() == [1, 1, 1, 1]
+    _add(past, moments(u, codes, var, 2, None))
+    assert past.spread().tolist() == pytest.approx((codes.var(0, correction=0) + var.mean(0)).sqrt().tolist())
+
+
+def test_memories_decay_each_in_its_own_time_and_columns_are_forgotten() -> None:
+    """Two batches, the first counted .5 times in one memory and 0 times in the other; a column that knows but one."""
+    u, codes, var = cases.draw(9, 60, 2, 3, spread=True)
+    assert var is not None
+    past = Past(2, 3, degree=2, momenta=(0.5, 0.0))
+    _add(past, moments(u[:40], codes[:40], var[:40], 2, None))
+    past.forget(slice(1, 2))
+    _add(past, moments(u[40:], codes[40:], var[40:], 2, None))
+    order = [*range(40), *range(40, 60), *range(40, 60)]  # the second taken twice over beside the first once
+    both = PolynomialMoments.of(u[order], codes[order], var[order], degree=2).correlation()
+    second = PolynomialMoments.of(u[40:], codes[40:], var[40:], degree=2).correlation()
+    found = past.correlation()
+    assert torch.allclose(found[0, :, :, [0, 2]], both[:, :, [0, 2]], rtol=1e-10)
+    assert torch.allclose(found[0, :, :, 1], second[:, :, 1], rtol=1e-10)
+    assert torch.allclose(found[1], second, rtol=1e-10)
+    n = past.samples()[0, 0, 0, :, 0]
+    assert n.tolist() == pytest.approx([40**2 / (0.25 * 40 + 20), 20, 40**2 / (0.25 * 40 + 20)])
+
+
+def test_features_are_renewed_part_by_part_and_alike_in_every_run() -> None:
+    joint, other = JointFeatures(2, 3), JointFeatures(2, 3)
+    first = joint.w_RM.clone()
+    renewed = [joint.renew(step) for step in range(LIFE + 1)]
+    assert [step for step, columns in enumerate(renewed) if columns] == [k * LIFE // PARTS for k in range(1, PARTS + 1)]
+    assert not (joint.w_RM == first).any()
+    other.renew(LIFE)
+    size = FEATURES // PARTS
+    assert torch.equal(other.w_RM[:, :size], joint.w_RM[:, :size]) and torch.equal(other.b_M[:size], joint.b_M[:size])
+    assert torch.equal(other.w_RM[:, size:], first[:, size:])

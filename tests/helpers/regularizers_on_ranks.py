@@ -60,7 +60,7 @@ def authors(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | No
 
 def past(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """Slopes from a first batch, correlations of a second."""
-    earlier = Past(3, 5, degree=3, momentum=0.7)
+    earlier = Past(3, 5, degree=3, momenta=(0.7,))
     earlier.keep(past_moments(u, codes.detach() ** 2, var.detach(), 3, group))
     earlier.advance()
     return weighted(dependence(past_moments(u, codes, var, 3, group).correlation(), earlier.slopes()))

@@ -12,6 +12,7 @@ import torch
 from helpers.ranks import ends, running, start_ranks
 from helpers.trainings import STEPS, alone, assert_same, blobs, config
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.dependence import joint
 from hpcauxvae.dependence.past import Constraint
 from hpcauxvae.runtime.agreed_requests import AGREE_EVERY
 from hpcauxvae.runtime.collectives import start
@@ -56,9 +57,12 @@ def test_weights_in_another_order_in_memory_go_on_as_well(data, tmp_path, signal
 
 
 @pytest.mark.parametrize("step", [3, 9])
-def test_slopes_from_the_past_and_the_weight_of_independence_go_on_where_they_were(data, tmp_path, signal_after, step):
-    """Before the guide is half in place, and behind it."""
-    fields = {"epochs": 2, "resume": "auto", "dependence_tolerance": 0.02, "guide": 0.5}
+def test_slopes_from_the_past_and_the_weight_of_independence_go_on_where_they_were(
+    data, tmp_path, signal_after, step, monkeypatch
+):
+    """Before the guide is half in place, and behind it; random features are renewed on the way."""
+    monkeypatch.setattr(joint, "LIFE", 8)
+    fields = {"epochs": 2, "resume": "auto", "dependence_tolerance": 0.02, "channels_last": step == 9}
     runs = [config(data, tmp_path / name, **fields) for name in ("whole", "run")]
     assert alone(runs[0]) == FINISHED
     signal_after(signal.SIGTERM, step)
