@@ -151,29 +151,34 @@ def dependence(correlation_DKZK: Tensor, slopes_DKZK: Tensor) -> tuple[Tensor, T
 
 
 class Constraint(_InFloat64):
-    """A weight that rises while a dependence is above its tolerance, and falls while it is below (Platt and Barr 1988).
+    """A weight that a tolerance of dependence decides (Platt and Barr 1988): base times dependence over tolerance.
 
     A weight is in nats, of which a galaxy has 7,000 to explain and a digit 150; a tolerance means the same everywhere.
-    log weight moves by `SPEED` a step times d / tolerance^2 - 1, cut at 1, within bounds, so that it cannot wind up.
+    The second factor falls at once where the dependence does. The base moves slowly to where both are equal: its
+    logarithm by `SPEED` a step times (dependence / tolerance)^2 - 1, cut at 1, and within bounds.
     """
 
-    SPEED = 0.003
-    FIRST, LOWEST, HIGHEST = 300.0, 1.0, 1e6
-    log_weight: Tensor
+    SPEED = 0.002
+    FIRST, LOWEST, HIGHEST = 100.0, 1.0, 1e5
+    MOST = 20.0
+    """Times the tolerance that count."""
+    state: Tensor
+    """Logarithm of the base, and the second factor: torch.compile takes float64 without dimensions for a constant."""
 
     def __init__(self, tolerance: float) -> None:
         """tolerance: root mean square of correlations."""
         super().__init__()
         self.tolerance = tolerance
-        # torch.compile takes float64 without dimensions for a constant.
-        self.register_buffer("log_weight", torch.full((1,), math.log(self.FIRST), dtype=torch.float64))
+        self.register_buffer("state", torch.tensor([math.log(self.FIRST), 1.0], dtype=torch.float64))
 
     def weight(self) -> Tensor:
         """The weight, a scalar."""
-        return self.log_weight[0].exp()
+        return self.state[0].exp() * self.state[1]
 
     @torch.no_grad()
     def move(self, squared: Tensor) -> None:
         """After a step that found this mean squared correlation."""
-        step = self.SPEED * (squared / self.tolerance**2 - 1).clamp(-1, 1)
-        self.log_weight.copy_((self.log_weight + step).clamp(math.log(self.LOWEST), math.log(self.HIGHEST)))
+        excess = squared / self.tolerance**2
+        step = self.SPEED * (excess - 1).clamp(-1, 1)
+        log_base = (self.state[0] + step).clamp(math.log(self.LOWEST), math.log(self.HIGHEST))
+        self.state.copy_(torch.stack([log_base, excess.clamp(0, self.MOST**2).sqrt()]))

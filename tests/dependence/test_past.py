@@ -138,24 +138,31 @@ def test_dependence_has_no_bias_from_sampling_and_finds_what_is_there() -> None:
         assert values.mean().item() == pytest.approx(r**2 / (1 + v), abs=4 * values.std().item() / 20)
 
 
-def test_the_weight_rises_above_the_tolerance_falls_below_it_and_does_not_wind_up() -> None:
+def test_the_weight_follows_the_dependence_at_once_and_its_base_slowly() -> None:
+    constraint, first = Constraint(0.01), Constraint.FIRST
+    assert constraint.weight().item() == pytest.approx(first)
+    base = first
+    for dependence_, factor, step in ((0.02, 2, 1), (0.01, 1, 0), (0.005, 0.5, -0.75), (0.0, 0, -1), (1.0, 20, 1)):
+        constraint.move(torch.tensor(dependence_**2, dtype=torch.float64))
+        base *= math.exp(Constraint.SPEED * step)
+        assert constraint.weight().item() == pytest.approx(factor * base), dependence_
+    constraint.move(torch.tensor(-1e-5, dtype=torch.float64))  # less than sampling adds
+    assert constraint.weight().item() == 0
+
+
+@pytest.mark.parametrize(("dependence_", "end"), [(1.0, Constraint.HIGHEST), (0.0, Constraint.LOWEST)])
+def test_the_base_does_not_wind_up(dependence_: float, end: float) -> None:
     constraint = Constraint(0.01)
-    first = constraint.weight().item()
-    constraint.move(torch.tensor(1.0))
-    assert constraint.weight().item() == pytest.approx(first * math.exp(Constraint.SPEED))  # cut at 1
-    constraint.move(torch.tensor(0.5e-4))
-    assert constraint.weight().item() == pytest.approx(first * math.exp(Constraint.SPEED / 2))
-    for _ in range(5000):
-        constraint.move(torch.tensor(1.0))
-    assert constraint.weight().item() == pytest.approx(Constraint.HIGHEST)
-    constraint.move(torch.tensor(0.0))
-    assert constraint.weight().item() == pytest.approx(Constraint.HIGHEST * math.exp(-Constraint.SPEED))
+    for _ in range(10_000):
+        constraint.move(torch.tensor(dependence_, dtype=torch.float64))
+    constraint.move(torch.tensor(1e-4, dtype=torch.float64))
+    assert constraint.weight().item() == pytest.approx(end)
 
 
 def test_a_model_that_is_cast_keeps_its_past_in_float64() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), Past(2, 3, degree=1, momenta=(0.9,)), Constraint(0.01)).float()
     assert model[0].weight.dtype == torch.float32
-    assert model[1].moments.dtype == model[2].log_weight.dtype == torch.float64
+    assert model[1].moments.dtype == model[2].state.dtype == torch.float64
     assert model[2].weight().item() == pytest.approx(Constraint.FIRST, rel=1e-14)
 
 
@@ -189,7 +196,7 @@ def test_in_a_compiled_graph() -> None:
         plain.advance()
         graph.advance()
     assert torch.allclose(plain.past.moments, graph.past.moments, rtol=1e-12)
-    assert plain.constraint.log_weight.item() == pytest.approx(graph.constraint.log_weight.item(), rel=1e-12)
+    assert plain.constraint.weight().item() == pytest.approx(graph.constraint.weight().item(), rel=1e-12)
 
 
 def test_the_spread_is_that_of_z_itself() -> None:

@@ -67,8 +67,8 @@ def test_slopes_from_the_past_and_the_weight_of_independence_go_on_where_they_we
     assert alone(runs[0]) == FINISHED
     signal_after(signal.SIGTERM, step)
     assert alone(runs[1]) == MORE_TO_DO
-    weight = checkpoint.read(tmp_path / "run" / checkpoint.LAST)[0]["model.independence.constraint.log_weight"]
-    assert (weight.item() == math.log(Constraint.FIRST)) == (step == 3)
+    state = checkpoint.read(tmp_path / "run" / checkpoint.LAST)[0]["model.independence.constraint.state"]
+    assert (state[0].item() == math.log(Constraint.FIRST)) == (step == 3)
     assert alone(runs[1]) == FINISHED
     assert_same(tmp_path / "whole", tmp_path / "run")
 
