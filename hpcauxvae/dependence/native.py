@@ -105,17 +105,16 @@ def _over_ranks(upstream: Tensor, group: Group) -> Tensor:
 
 def _statistics(
     u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int, moments: Tensor, terms: Any
-) -> tuple[Any, ...]:
-    """Fills in packed moments of this process's samples, and terms if there are any; a GPU's workspace and queue."""
+) -> Tensor | None:
+    """Fills in packed moments of this process's samples, and terms if there are any. Returns a GPU's workspace."""
     u_BD, codes_BZ, var_BZ = _adjacent(u_BD), _adjacent(codes_BZ), None if var_BZ is None else _adjacent(var_BZ)
     shape, rows = (*u_BD.shape, codes_BZ.shape[1], degree), (_rows(u_BD), _rows(codes_BZ), _rows(var_BZ))
     if _on_gpu(codes_BZ):
         workspace = torch.empty(core.cuda_workspace(shape), dtype=torch.float64, device=codes_BZ.device)
-        where = (_buffer(workspace), _queue(codes_BZ))
-        core.cuda_statistics(shape, *rows, _buffer(moments), terms, *where)
-        return where
+        core.cuda_statistics(shape, *rows, _buffer(moments), terms, _buffer(workspace), _queue(codes_BZ))
+        return workspace
     core.statistics(shape, *rows, _buffer(moments), terms, torch.get_num_threads())
-    return ()
+    return None
 
 
 def _forward(
@@ -126,11 +125,11 @@ def _forward(
     intra, inter, moments, slopes = _results(u_BD, codes_BZ, degree)
     terms = (_buffer(intra), _buffer(inter), _buffer(slopes))
     reduced = group is not None or history is not None
-    where = _statistics(u_BD, codes_BZ, var_BZ, degree, moments, None if reduced else terms)
+    workspace = _statistics(u_BD, codes_BZ, var_BZ, degree, moments, None if reduced else terms)
     if reduced:
         moments = _together(moments, history, shape[1:], group)
-        if _on_gpu(codes_BZ):
-            core.cuda_finalize(shape, _buffer(moments), terms, *where)
+        if workspace is not None:
+            core.cuda_finalize(shape, _buffer(moments), terms, _buffer(workspace), _queue(codes_BZ))
         else:
             core.finalize(shape, _buffer(moments), terms)
     return intra, inter, moments, slopes

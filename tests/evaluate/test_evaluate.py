@@ -297,7 +297,7 @@ def test_a_model_without_auxiliary_variables_is_scored_by_its_images(folder, tmp
 def test_scores_do_not_stand_beside_the_codes_of_an_evaluation_that_was_killed(folder, metrics, tmp_path, monkeypatch):
     arguments = EvaluateConfig(run=folder / "run", out=tmp_path, device="cpu")
     (tmp_path / "metrics.json").write_text("of an earlier one")
-    monkeypatch.setattr(Evaluator, "draw", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(Evaluator, "draw", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         evaluate(arguments)
     assert (tmp_path / "codes-test.h5").exists() and not (tmp_path / "metrics.json").exists()

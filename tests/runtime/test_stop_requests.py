@@ -1,6 +1,5 @@
 """The signals by which a process is asked to stop."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,19 +16,19 @@ def test_a_signal_is_heard_once_and_the_handlers_from_before_come_back(number: s
     before, calls = signal.getsignal(number), list[str]()
     with StopListener(lambda: calls.append("asked")) as listener:
         assert listener.reason == ""
-        os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
+        signal.raise_signal(number)
         assert (listener.reason, calls) == (number.name, ["asked"])
     assert signal.getsignal(number) is before
 
 
 def test_a_second_press_of_ctrl_c_ends_and_an_echo_of_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with StopListener() as listener:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)  # as torchrun passes it on
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # as torchrun passes it on
         monkeypatch.setattr(stop_requests, "_SAME_PRESS_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert listener.reason == "SIGINT"
 
 
@@ -38,7 +37,7 @@ def test_a_patient_listener_takes_every_press_as_the_same_request(monkeypatch: p
     calls = list[str]()
     with StopListener(lambda: calls.append("asked"), patient=True) as listener:
         for _ in range(3):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert (listener.reason, calls) == ("SIGINT", ["asked"])
 
 

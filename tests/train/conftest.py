@@ -1,6 +1,5 @@
 """What the tests of stopped and resumed runs share."""
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +35,7 @@ def signal_after(monkeypatch: pytest.MonkeyPatch):
         def train_step(trainer, *arguments):
             terms = real(trainer, *arguments)
             if trainer.step == step:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
             return terms
 
         monkeypatch.setattr(Trainer, "train_step", train_step)

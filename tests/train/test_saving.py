@@ -1,7 +1,6 @@
 """What is trained is not lost where validation fails or is stopped, where the log is damaged, where the folder goes."""
 
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -84,7 +83,7 @@ def test_a_stop_amid_the_validation_is_exact(data, whole, tmp_path, monkeypatch,
 
     def validate(trainer, stop):
         if trainer.epoch + 1 == epoch:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return real(trainer, stop)
 
     with monkeypatch.context() as patch:
