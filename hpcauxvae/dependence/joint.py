@@ -44,15 +44,10 @@ class JointFeatures(nn.Module):
     def __init__(self, d: int, residual: int) -> None:
         """d factors, `residual` latents; the same vectors for the same numbers, whatever the seed of the training."""
         super().__init__()
-        for names, vectors in (
-            (("w_RM", "b_M"), _vectors(residual, FEATURES, _LENGTHS, 0)),
-            (
-                ("v_DW", "c_W"),
-                _vectors(d, WAVES, _WAVE_LENGTHS, 0),
-            ),
-        ):
-            for name, values in zip(names, vectors, strict=True):
-                self.register_buffer(name, values)
+        w_RM, b_M = _vectors(residual, FEATURES, _LENGTHS, 0)
+        v_DW, c_W = _vectors(d, WAVES, _WAVE_LENGTHS, 0)
+        for name, values in {"w_RM": w_RM, "b_M": b_M, "v_DW": v_DW, "c_W": c_W}.items():
+            self.register_buffer(name, values)
         self.register_buffer("pairs", torch.triu_indices(d, d), persistent=False)
         self.functions_of = d + d * (d + 1) // 2 + WAVES
         """P."""

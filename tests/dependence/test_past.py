@@ -233,6 +233,12 @@ def test_features_are_renewed_part_by_part_and_alike_in_every_run() -> None:
     renewed = [joint.renew(step) for step in range(LIFE + 1)]
     assert [step for step, columns in enumerate(renewed) if columns] == [k * LIFE // PARTS for k in range(1, PARTS + 1)]
     assert not (joint.w_RM == first).any()
+    second = joint.w_RM.clone()
+    for step in range(LIFE + 1, 2 * LIFE + 1):
+        joint.renew(step)
+    assert not (joint.w_RM == second).any() and len(set(second[0].tolist())) == FEATURES
+    joint = JointFeatures(2, 3)
+    joint.renew(LIFE)
     other.renew(LIFE)
     size = FEATURES // PARTS
     assert torch.equal(other.w_RM[:, :size], joint.w_RM[:, :size]) and torch.equal(other.b_M[:size], joint.b_M[:size])
