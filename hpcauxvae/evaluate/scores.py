@@ -4,9 +4,7 @@ Shape legend in types.py. The scores are those of hpcauxvae/metrics, where a new
 stands beside its ceiling.
 """
 
-import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -18,7 +16,7 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
-from hpcauxvae.data.pixels import beyond, look_at
+from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -36,6 +34,7 @@ from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.lock import inside
+from hpcauxvae.train.config import planned_epochs
 from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, data_path, load_run
 from hpcauxvae.train.tracking import history
@@ -101,11 +100,11 @@ class Evaluator:
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
         self.data, seen = looked_at(self.data)
-        of_fresh = None
+        self.seen = {"test": seen}
         if self.fresh is not None:
-            self.fresh, of_fresh = looked_at(self.fresh)
+            self.fresh, self.seen["fresh"] = looked_at(self.fresh)
             warn_if_unlike(self.fresh, self.run, self.data)
-        self.copies = copies(seen, of_fresh, self.run.config.split_seed)
+        self.copies = copies(seen, self.seen.get("fresh"), self.run.config.split_seed)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
@@ -211,7 +210,7 @@ class Evaluator:
             hidden_names=[factors[c].name for c in hidden],
             seed=self.config.seed,
             aux_kinds=[factors[c].kind for c in aux],
-            object_N=objects(scored.data.values[scored.index_N], look_at(scored.data.images, scored.index_N).digest),
+            object_N=objects(scored.data.values[scored.index_N], self.seen[scored.name].digest[scored.index_N]),
         )
 
     @cached_property
@@ -303,9 +302,7 @@ def _training(run: Run) -> dict[str, Any]:
 
     config.json knows of a start that trains it longer, of which there may be no checkpoint yet.
     """
-    epochs = run.config.epochs
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        epochs = json.loads((run.folder / "config.json").read_text())["epochs"]
+    epochs = planned_epochs(run.folder, run.config.epochs)
     return {"epoch": run.state["epoch"], "epochs": epochs, "inside": inside(run.folder)}
 
 

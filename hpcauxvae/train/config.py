@@ -181,9 +181,7 @@ class TrainConfig:
 
     def as_planned(self) -> "TrainConfig":
         """With as many epochs as the run in `out` was last started for, if there is one."""
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return dataclasses.replace(self, epochs=json.loads((self.out / "config.json").read_text())["epochs"])
-        return self
+        return dataclasses.replace(self, epochs=planned_epochs(self.out, self.epochs))
 
     def arguments(self) -> list[str]:
         """What `hpcauxvae train` is to be given for this: the fields that are not the default."""
@@ -229,3 +227,10 @@ class TrainConfig:
                     "in this version of hpcauxvae; train again or use the version that trained the run"
                 )
         return config
+
+
+def planned_epochs(folder: Path, otherwise: int) -> int:
+    """How many epochs a run was last started for; what is given where its folder does not tell."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return int(json.loads((folder / "config.json").read_text())["epochs"])
+    return otherwise
