@@ -28,6 +28,8 @@ MINDER_SECONDS = 5.0
 SHOWN = "$ "
 """Comes before a command in a log."""
 
+_EXEC_TRIES = 20
+
 _TELLS_OF_AN_ERROR = re.compile(r"error:|Error\b|Diverged|OutOfMemory|[Kk]illed|signal")
 _OF_TORCHRUN = re.compile(r"\[[EW]|torch\.distributed\.elastic|[EWI]\d{4} ")  # the last: month and day
 _FRAME = " │╭╮╰╯─"  # around the messages of the command-line parser
@@ -138,8 +140,18 @@ def marked(mark: str) -> Iterator[int]:
     wanted = f"\0{MARK}={mark}".encode()
     for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and wanted in b"\0" + (entry / "environ").read_bytes():
+            if entry.name.isdigit() and wanted in b"\0" + _environ(entry):
                 yield int(entry.name)
+
+
+def _environ(process: Path) -> bytes:
+    """Of a folder of /proc; raises OSError where the process has ended. In the middle of an exec it is empty."""
+    for _ in range(_EXEC_TRIES):
+        if found := (process / "environ").read_bytes():
+            return found
+        (process / "exe").readlink()  # a thread of the kernel has none, and no environment
+        time.sleep(0.005)
+    return b""
 
 
 def signal_marked(mark: str, number: signal.Signals) -> int:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from hpcauxvae.runtime.children import (
     MARK,
     Child,
     Minder,
+    _environ,
     end_all,
     environment,
     kill_marked,
@@ -127,11 +129,23 @@ def test_a_log_shows_the_command_and_what_it_was_given(tmp_path: Path, mark: str
 def test_marks_find_their_own_processes_only(tmp_path: Path, mark: str) -> None:
     children = [shell("exec sleep 60", tmp_path / "log", f"{mark}{name}/") for name in ("7", "77")]
     pids = [child.process.pid for child in children]
+    assert until(lambda: sorted(marked(mark)) == sorted(pids))
     assert list(marked(f"{mark}7/")) == pids[:1]
-    assert sorted(marked(mark)) == sorted(pids)
     assert list(marked(mark[1:])) == []
     children[0].end()
     assert children[0].code == -signal.SIGKILL and children[1].code is None
+
+
+def test_an_environment_is_awaited_in_the_middle_of_an_exec(tmp_path: Path) -> None:
+    (tmp_path / "environ").write_bytes(b"")
+    with pytest.raises(FileNotFoundError):  # as of a thread of the kernel
+        _environ(tmp_path)
+    (tmp_path / "exe").symlink_to(sys.executable)
+    assert _environ(tmp_path) == b""
+    later = threading.Timer(0.02, lambda: (tmp_path / "environ").write_bytes(b"A=1"))
+    later.start()
+    assert _environ(tmp_path) == b"A=1"
+    later.join()
 
 
 LAUNCHER = """
