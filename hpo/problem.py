@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from hpcauxvae.models import MODELS, model_class
+from hpcauxvae.models.objectives import Objective
 from hpcauxvae.paper.experiments import PAPER_GRID
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Around, InputError, Interval
@@ -62,16 +63,14 @@ def declared_space(config: TrainConfig) -> Space:
     space: Space = {}
     numbers = {name: value for name, value in vars(config.resolved_objective).items() if _is_number(value)}
     for name, values in model_class(config.model).SEARCHED.items():
+        if _means_nothing(name, config.resolved_objective):
+            continue
         allowed = sorted(set(numbers) & set(_settable()) if isinstance(values, Around) else _settable())
         if name not in allowed:
             kind = "number of an objective" if isinstance(values, Around) else "hyperparameter of a run"
             raise InputError(
                 f"model = {config.model}: SEARCHED has {name!r}, which is no {kind}; allowed: {', '.join(allowed)}"
             )
-        if name == "sigma" and config.resolved_objective.likelihood != "gaussian":
-            continue  # which has no such constant
-        if name == "momentum" and config.resolved_objective.correlate == "authors":
-            continue  # which have no running moments
         if isinstance(values, Around):
             low, high = numbers[name] / values.factor, numbers[name] * values.factor
             space[name] = Interval(_rounded(low), _rounded(high), log=True)
@@ -82,6 +81,17 @@ def declared_space(config: TrainConfig) -> Space:
         least = len(config.aux_names) + 1
         space["latents"] = latents._replace(low=max(latents.low, least), high=max(latents.high, least))
     return space
+
+
+def _means_nothing(name: str, objective: Objective) -> bool:
+    """Whether a hyperparameter that its model declares does nothing with this objective."""
+    if name == "dependence_tolerance":
+        return objective.dependence_tolerance is None
+    if name in ("lambda2", "degree", "momentum") and objective.dependence_tolerance is not None:
+        return True  # which finds the weight
+    if name == "sigma":
+        return objective.likelihood != "gaussian"
+    return name == "momentum" and objective.correlate == "authors"  # which have no running moments
 
 
 def parse_axis(text: str) -> tuple[str, Axis]:

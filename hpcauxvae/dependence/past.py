@@ -9,15 +9,14 @@ Shapes: B batch, D factors (or functions of them), Z latent coordinates (or feat
 """
 
 import math
-from typing import Any, Self
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments, inverse_root
-from hpcauxvae.runtime.devices import float64_device
+from hpcauxvae.runtime.devices import InFloat64
 
 
 def moments(
@@ -30,20 +29,7 @@ def moments(
     return PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
 
 
-class _InFloat64(nn.Module):
-    """Keeps its buffers in float64 where a model is cast, unless the device has none."""
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, cast in self._buffers.items():
-            was = before[name]
-            if was is not None and cast is not None and float64_device(cast.device) == cast.device:
-                self._buffers[name] = was.to(cast.device)
-        return self
-
-
-class Past(_InFloat64):
+class Past(InFloat64):
     """Moments of earlier global batches, decayed: buffers that state_dict saves, the same on every rank.
 
     A forward pass reads `moments` and writes `latest`, never both: what a compiled or captured step computes again in
@@ -150,17 +136,19 @@ def dependence(correlation_DKZK: Tensor, slopes_DKZK: Tensor) -> tuple[Tensor, T
     return intra, strength_DZ[:, d:].sum() / (d * max(dz - d, 1))
 
 
-class Constraint(_InFloat64):
-    """A weight that a tolerance of dependence decides (Platt and Barr 1988): base times dependence over tolerance.
+class Constraint(InFloat64):
+    """A weight that a tolerance of dependence decides (Platt and Barr 1988): base x dependence / tolerance.
 
-    A weight is in nats, of which a galaxy has 7,000 to explain and a digit 150; a tolerance means the same everywhere.
-    The second factor falls at once where the dependence does. The base moves slowly to where both are equal: its
-    logarithm by `SPEED` a step times (dependence / tolerance)^2 - 1, cut at 1, and within bounds.
+    It is in units of the nats that an image has to explain, 3,400 of a galaxy and 80 of a digit, and a tolerance means
+    the same everywhere. It begins where hardly a latent can gain by telling what it should not: what residual latents
+    have once taken up is hard to win back from them. The second factor falls at once where the dependence does. The
+    base sinks slowly to where dependence and tolerance are equal, and rises again no further than it began: its
+    logarithm by `SPEED` a step times (dependence / tolerance)^2 - 1, cut at 1.
     """
 
     SPEED = 0.002
-    FIRST, LOWEST, HIGHEST = 100.0, 1.0, 1e5
-    MOST = 20.0
+    LOWEST, HIGHEST = 0.003, 3.0
+    MOST = 3.0
     """Times the tolerance that count."""
     state: Tensor
     """Logarithm of the base, and the second factor: torch.compile takes float64 without dimensions for a constant."""
@@ -169,16 +157,37 @@ class Constraint(_InFloat64):
         """tolerance: root mean square of correlations."""
         super().__init__()
         self.tolerance = tolerance
-        self.register_buffer("state", torch.tensor([math.log(self.FIRST), 1.0], dtype=torch.float64))
+        self.register_buffer("state", torch.tensor([math.log(self.HIGHEST), 1.0], dtype=torch.float64))
 
     def weight(self) -> Tensor:
         """The weight, a scalar."""
         return self.state[0].exp() * self.state[1]
 
     @torch.no_grad()
-    def move(self, squared: Tensor) -> None:
-        """After a step that found this mean squared correlation."""
+    def move(self, squared: Tensor, *, base: bool) -> None:
+        """After a step that found this mean squared correlation. base: whether the base moves, too."""
         excess = squared / self.tolerance**2
-        step = self.SPEED * (excess - 1).clamp(-1, 1)
+        step = base * self.SPEED * (excess - 1).clamp(-1, 1)
         log_base = (self.state[0] + step).clamp(math.log(self.LOWEST), math.log(self.HIGHEST))
         self.state.copy_(torch.stack([log_base, excess.clamp(0, self.MOST**2).sqrt()]))
+
+
+class UsualNorm(InFloat64):
+    """The geometric mean of the norms of earlier gradients, the last hundred or so; gradients are cut at twice it.
+
+    A constant means something else for each data set.
+    """
+
+    log: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("log", torch.full((1,), math.inf, dtype=torch.float64))
+
+    @torch.no_grad()
+    def twice(self, norm: Tensor) -> Tensor:
+        """A scalar, and takes note of this norm, after the cut."""
+        most = 2 * self.log.exp()[0]
+        now = norm.to(self.log).minimum(most).log()
+        self.log.copy_(torch.where(self.log.isfinite(), 0.99 * self.log + 0.01 * now, now))
+        return most.to(norm)

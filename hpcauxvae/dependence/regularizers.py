@@ -7,11 +7,11 @@ Shapes: B batch, D auxiliary factors, Z latent coordinates, K degree.
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments, check_inputs
-from hpcauxvae.runtime.devices import float64_device
+from hpcauxvae.runtime.devices import InFloat64, from_float64
 from hpcauxvae.types import InputError
 
 
@@ -39,13 +39,6 @@ def _check(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int) -
         raise InputError(f"u_BD has {u_BD.shape[1]} columns; allowed: at most those of codes_BZ, {codes_BZ.shape[1]}")
 
 
-def _beside(codes_BZ: Tensor, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor]:
-    """Two terms on the device of the codes: in float32 where it has no float64."""
-    if float64_device(codes_BZ.device) == codes_BZ.device:
-        return intra, inter
-    return intra.float().to(codes_BZ.device), inter.float().to(codes_BZ.device)
-
-
 def regularizer(
     u_BD: Tensor,
     codes_BZ: Tensor,
@@ -67,7 +60,8 @@ def regularizer(
         intra, inter = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
         return intra, inter
     moments = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
-    return _beside(codes_BZ, *terms(moments.correlation()))
+    intra, inter = terms(moments.correlation())
+    return from_float64(intra, codes_BZ.device), from_float64(inter, codes_BZ.device)
 
 
 def authors_regularizer(
@@ -96,10 +90,11 @@ def authors_regularizer(
     own_D = aux_DD.diagonal()
     intra = (1 - own_D).sum() + aux_DD.abs().sum() - own_D.abs().sum()
     powers, products = correlation[:d, :, d:], correlation[d:, 0, d:, 0]
-    return _beside(means_BZ, intra, (powers.abs().sum() + products.abs().sum()) / max(dz - d, 1))
+    inter = (powers.abs().sum() + products.abs().sum()) / max(dz - d, 1)
+    return from_float64(intra, means_BZ.device), from_float64(inter, means_BZ.device)
 
 
-class RunningRegularizer(nn.Module):
+class RunningRegularizer(InFloat64):
     """`regularizer` on running estimates: each batch is merged with the decayed moments of those before it.
 
     With batches of B samples and momentum m the estimate rests on B (1 + m) / (1 - m) samples once it has run in, so
@@ -137,6 +132,7 @@ class RunningRegularizer(nn.Module):
             batch = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=self.degree).all_reduce(group)
             both = earlier + batch
             (intra, inter), merged = terms(both.correlation()), both.packed()
+            intra, inter = (from_float64(term, codes_BZ.device) for term in (intra, inter))
         if self.training:
             self.moments.copy_(merged.detach())
         return intra, inter

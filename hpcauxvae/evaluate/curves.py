@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from hpcauxvae.evaluate.pictures import GREY, MAROON, PALE, ROUND, STYLE, save, sheet
 
+_GAUGES = {"weight": "weight of independence, nats", "dependence": "dependence, in training"}
 
-def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Rows of metrics.jsonl: a panel a term, training in grey and validation in maroon; the LDS by its ceiling."""
+
+def training_curves(history: Sequence[Mapping[str, Any]], path: Path, tolerance: float | None = None) -> None:
+    """Rows of metrics.jsonl: a panel a term, training in grey and validation in maroon; the LDS by its ceiling.
+
+    Where independence is a constraint, also its weight, and the dependence by its tolerance.
+    """
     terms = list(history[-1]["train"])
     scored = "lds" in history[-1]["validation"]
-    panels = len(terms) + scored
+    gauges = [name for name in _GAUGES if name in history[-1]]
+    panels = len(terms) + scored + len(gauges)
     columns = min(3, panels)
     rows = -(-panels // columns)
     with mpl.rc_context(STYLE):
@@ -37,6 +43,14 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
             ax.plot(epochs, [row["validation"]["lds"] for row in history], marker, color=MAROON, linewidth=1.4)
             ax.set(title="LDS of validation", ylim=(0, 1.02))
             ax.legend(loc="lower right")
+        for ax, name in zip(axes.flat[len(terms) + scored :], gauges, strict=False):
+            values = [row.get(name, np.nan) for row in history]
+            ax.plot(epochs, values, marker, color=GREY, linewidth=1.4)
+            _logarithmic_if_wide(ax, values)
+            if name == "dependence" and tolerance is not None:
+                ax.axhline(tolerance, linestyle="--", color=GREY, linewidth=1, label="tolerance")
+                ax.legend(loc="upper right")
+            ax.set_title(_GAUGES[name])
         axes.flat[0].legend(loc="best")
         _finish_curves(axes, panels, epochs[-1])
         save(figure, path)

@@ -8,15 +8,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hpcauxvae.dependence.joint import FEATURES, JointFeatures
-from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
+from hpcauxvae.dependence.past import Constraint, Past, UsualNorm, dependence, moments
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.runtime.devices import from_float64
 from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Reduction, Searched
 
-_FIRST_VARIANCE = 0.3
-"""Of the prior about u_j where the guide comes into place in time."""
+_FIRST_VARIANCE, _SAY = 0.3, 0.01
+"""Of the prior about u_j where the guide comes into place in time, at most; and the share of the nats that an image has
+to explain which a latent then loses if it tells nothing of u_j: enough for it to learn u_j, too little to be in the way
+of the other latents."""
+_FINEST = 0.4
+"""Smallest tolerance, in units of 1/sqrt(n), by which independent columns of n samples correlate."""
 _PAIRS, _JOINT = 0.05, 3.0
 """Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
 _MEASURE = 0.99
@@ -26,14 +31,15 @@ _MEASURE = 0.99
 class Independence(nn.Module):
     """The regularizers where independence is a constraint: slopes from the past, and all latents together."""
 
-    def __init__(self, d: int, latents: int, objective: Objective) -> None:
+    def __init__(self, d: int, latents: int, objective: Objective, n_train: int) -> None:
         super().__init__()
         assert objective.dependence_tolerance is not None
         self.d, self.degree, self.lambda1 = d, objective.degree, objective.lambda1
         self.step = 0
         self.pairs = Past(d, latents, degree=objective.degree, momenta=(objective.momentum,))
-        self.constraint = Constraint(objective.dependence_tolerance)
+        self.constraint = Constraint(max(objective.dependence_tolerance, _FINEST / math.sqrt(n_train)))
         self.joint = JointFeatures(d, latents - d) if latents > d else None
+        self.norms = UsualNorm()
         if self.joint is not None:
             momenta = objective.momentum, _MEASURE
             self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
@@ -53,15 +59,14 @@ class Independence(nn.Module):
             terms["joint"] = _JOINT * weight * (self.together.slopes() * together.correlation()).mean()
             if self.training:
                 self.together.keep(together)
-        return terms
+        return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}
 
     def advance(self, counts: bool) -> None:
-        """Between two steps. counts: whether the guide is far enough in place for the weight to move."""
+        """Between two steps. counts: whether the guide is far enough in place for the base of the weight to move."""
         self.pairs.advance()
         if self.joint is not None:
             self.together.advance()
-            if counts:
-                self.constraint.move(self.together.dependence(memory=1))
+            self.constraint.move(self.together.dependence(memory=1), base=counts)
             if columns := self.joint.renew(self.step):
                 self.together.forget(columns)
         self.step += 1
@@ -80,13 +85,17 @@ class AuxVAE(BetaVAE):
 
     SEARCHED: ClassVar[Searched] = BetaVAE.SEARCHED | {
         "lambda1": Around(10),
+        "dependence_tolerance": Around(4),
         "lambda2": Around(10),
         "degree": (1, 2, 3, 4),
         "momentum": Interval(0.0, 0.9, log=False),
     }
+    """The last three without a dependence_tolerance."""
     GUIDED: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
+    nats: Tensor
+    """What an image has to explain (BetaVAE.explainable), (1,)."""
     rise: Tensor
     """Factor before lambda2 in training."""
     guided: Tensor
@@ -101,14 +110,19 @@ class AuxVAE(BetaVAE):
         self.prior_variance = objective.prior_variance or 1 / self.n_train
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
+        self.register_buffer("nats", torch.ones(1))
         self.register_buffer("rise", torch.ones(()), persistent=False)
         self.register_buffer("guided", torch.ones(()), persistent=False)
         self.independence: Independence | None = None
         self.running: RunningRegularizer | None = None
         if objective.dependence_tolerance is not None:
-            self.independence = Independence(d, self.latents, objective)
+            self.independence = Independence(d, self.latents, objective, self.n_train)
         elif objective.momentum:
             self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
+
+    def largest_norm(self, norm: Tensor) -> float | Tensor | None:
+        """As Model; with a tolerance twice the usual norm, whatever it is: at the stiff prior (3) it is large."""
+        return super().largest_norm(norm) if self.independence is None else self.independence.norms.twice(norm)
 
     def advance(self, progress: float) -> None:
         """As Model: lambda2 rises until `ramp` of the training is done."""
@@ -119,6 +133,15 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             self.independence.advance(counts=progress >= self.objective.guide / 2)
 
+    def gauges(self) -> dict[str, float]:
+        """As Model: the weight of independence, in nats, and the dependence that it answers, a root mean square."""
+        if self.independence is None:
+            return {}
+        found = {"weight": float(self.nats * self.independence.constraint.weight().to(self.nats))}
+        if self.independence.joint is not None:
+            found["dependence"] = max(0.0, float(self.independence.together.dependence(memory=1))) ** 0.5
+        return found
+
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
         """As BetaVAE; and the mean and variance of each auxiliary factor over the samples where it is measured.
@@ -127,11 +150,12 @@ class AuxVAE(BetaVAE):
         their prior (3).
         """
         super().prepare(images, u_ND, pixels)
+        self.nats.fill_(max(1.0, self.explainable(images)))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.objective.informed_start:
             logvar_Z = images.new_zeros(self.latents)
-            logvar_Z[: len(self.columns)] = math.log(_FIRST_VARIANCE if self.objective.guide else self.prior_variance)
+            logvar_Z[: len(self.columns)] = self._first_variance().log()
             self.encoder.start_at(logvar_Z)
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -146,11 +170,18 @@ class AuxVAE(BetaVAE):
         var_BZ[:, :d] = self._variance() + missing_BD * self.u_var
         return mean_BZ, var_BZ
 
+    def _first_variance(self) -> Tensor:
+        """(D,): of the prior about u_j, at the start of a training."""
+        if not self.objective.guide:
+            return torch.full_like(self.u_var, self.prior_variance)
+        return (self.u_var / (2 * _SAY * self.nats)).clamp(self.prior_variance, _FIRST_VARIANCE)
+
     def _variance(self) -> float | Tensor:
         """Of the prior about u_j, at this point of the training; geometrically from the first to the last."""
         if not (self.objective.guide and self.training):
             return self.prior_variance
-        return _FIRST_VARIANCE * (self.prior_variance / _FIRST_VARIANCE) ** self.guided
+        first_D = self._first_variance()
+        return first_D * (self.prior_variance / first_D) ** self.guided
 
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
@@ -158,7 +189,8 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             strength = self.guided**2 if self.training else 1.0
             terms = self.independence(u_BD, posterior, reduction.group)
-            return {name: strength * term for name, term in terms.items()}
+            units = {"intra": strength}
+            return {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
         group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":

@@ -47,6 +47,10 @@ class Model(nn.Module):
         """The brightest training pixel, outliers left out, in linear data units: the unit of errors of pixels."""
         return self.scale.maximum
 
+    def largest_norm(self, norm: Tensor) -> float | Tensor | None:
+        """The norm at which the gradient of this step, whose own is given, is cut; None does not cut."""
+        return self.objective.clip_norm
+
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
         """Takes from training data what is fixed before the first step: here the scale.
@@ -66,6 +70,10 @@ class Model(nn.Module):
 
     def advance(self, progress: float) -> None:
         """Told before each training step which share of the training is done."""
+
+    def gauges(self) -> dict[str, float]:
+        """Numbers beside the loss that tell how a training goes, the same on all ranks: in the log of each epoch."""
+        return {}
 
     def factors(self, batch: Batch) -> Tensor:
         """u (B, D): the auxiliary factors of a batch, in [0, 1], NaN where not measured."""

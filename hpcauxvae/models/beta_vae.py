@@ -17,10 +17,15 @@ from hpcauxvae.models.likelihoods import (
 )
 from hpcauxvae.models.networks import DECODERS, ENCODERS
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.runtime.devices import in_float64
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Reduction, Searched
 
 _PIECE = 256
 """Images scaled at once."""
+_TAKEN, _BYTES = 512, 64 << 20
+"""Images, and bytes of these in float64, whose principal components are found."""
+_DARKEST = 1e-3
+"""Of an output that is squashed into (0, 1), for a likelihood that is finite."""
 
 
 class BetaVAE(Model):
@@ -60,6 +65,27 @@ class BetaVAE(Model):
             for part, own in zip(images.split(_PIECE), scaled.split(_PIECE), strict=True):  # the memory of a piece
                 own.copy_(self.scale(part))
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
+
+    @torch.no_grad()
+    def explainable(self, images: Tensor) -> float:
+        """Nats by which p(x|z) gains, in the mean, where as many principal components as latents take the place of the
+        mean image: what an image has to explain, before any step.
+
+        images: (N, C, H, W), of which the first few hundred are taken.
+        """
+        most = max(2 * self.latents, _BYTES // (8 * math.prod(self.image_shape)))
+        scaled = self.scale(images[: min(_TAKEN, most)])
+        rows_NP = in_float64(scaled.flatten(1))
+        mean_P = rows_NP.mean(0)
+        centred_NP = rows_NP - mean_P
+        top_NZ = torch.linalg.eigh(centred_NP @ centred_NP.T).eigenvectors[:, -self.latents :]
+        drawn = [mean_P.expand_as(rows_NP), mean_P + top_NZ @ (top_NZ.T @ centred_NP)]
+        reduction, nats = Reduction(len(scaled)), []
+        for rows in drawn:
+            output = rows.to(scaled).view_as(scaled)
+            output = output.clamp(_DARKEST, 1 - _DARKEST).logit() if self.objective.sigmoid else output
+            nats.append(float(reduction.mean(self._nll(scaled, output, reduction))))
+        return nats[0] - nats[1]
 
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
         """As Model: q(z|x) of (2)."""

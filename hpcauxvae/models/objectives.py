@@ -42,21 +42,22 @@ class Objective:
     """Weight of the conditional prior's own KL to N(0, I), in IDVAE only."""
     lambda1: float = 10.0
     """Weight of the explicitness and intra-independence terms of eq. (9)."""
+    dependence_tolerance: float | None = 0.005
+    """Largest root mean square of the correlations of all residual latents together with all auxiliary factors
+    together, beyond chance: the weight of independence moves until it is kept (dependence/past.py). None: `lambda2`
+    is the weight."""
     lambda2: float = 1000.0
-    """Weight of the inter-independence term of eq. (9)."""
+    """Weight of the inter-independence term of eq. (9), where there is no dependence_tolerance."""
     ramp: float = 0.0
     """Share of the training over which lambda2 rises from 0 to its value, so that the residual latents come into use
     before they must be independent; with 0 it has it from the start. Validation always has the whole of it."""
     degree: int = 3
     """K, the highest power in the correlations, eq. (7) and (8)."""
-    momentum: float = 0.0
-    """Weight of earlier batches against the present batch in the moments; 0 takes the correlations of each batch alone.
-    The gradient of the regularizers is then 1 - momentum of a batch's own."""
-    dependence_tolerance: float | None = None
-    """Largest root mean square of the correlations of all residual latents together with all auxiliary factors
-    together, beyond chance: the weight of independence rises until it is kept (dependence/past.py). In place of
-    lambda2 and ramp; the slopes of |corr| then come from earlier batches, of which `momentum` is the weight."""
-    guide: float = 0.0
+    momentum: float = 0.9
+    """Weight of earlier batches against the present batch in the moments from which the slopes of |corr| come. Without
+    a dependence_tolerance: in those of the correlations themselves, of which the gradient is then 1 - momentum of a
+    batch's own; 0 takes each batch alone."""
+    guide: float = 0.5
     """Share of the training over which the prior's variance about u_j falls from .3 to its value, and the weights of
     the regularizers rise with the square of that progress, so that the residual latents come into use meanwhile; with
     0 it has its value from the start. Validation always has the final ones."""
@@ -74,7 +75,7 @@ class Objective:
     adam_beta2: float = 0.99
     """Decay of Adam's second moment."""
     clip_norm: float | None = 100.0
-    """Largest norm of the gradient; None does not clip."""
+    """Largest norm of the gradient; None does not cut. With a dependence_tolerance aux-vae cuts at twice the usual."""
     batch_size: int = 64
     """Samples of a step, over all processes together."""
 
@@ -84,6 +85,7 @@ class Objective:
         for name in ("beta", "gamma", "lambda1", "lambda2"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _require("ramp", self.ramp, 0 <= self.ramp <= 1, "0 to 1")
+        _require("guide", self.guide, 0 <= self.guide <= 1, "0 to 1")
         _require("degree", self.degree, 1 <= self.degree <= 6, "1 to 6")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0, less than 1")
         _require("batch_size", self.batch_size, self.batch_size >= 2, "at least 2")
@@ -95,7 +97,6 @@ class Objective:
         if self.correlate == "authors":
             _require("draws", self.draws, self.draws == 1, "1 with correlate = authors")
             _require("momentum", self.momentum, self.momentum == 0, "0 with correlate = authors")
-        _require("guide", self.guide, 0 <= self.guide <= 1, "0 to 1")
         if self.dependence_tolerance is not None:
             _require("dependence_tolerance", self.dependence_tolerance, self.dependence_tolerance > 0, "positive")
             _require("momentum", self.momentum, self.momentum > 0, "above 0 with dependence_tolerance")
@@ -113,12 +114,15 @@ def _require(name: str, value: float, holds: bool, allowed: str) -> None:
 TUNED = Objective()
 """Ours: the default for every set of auxiliary variables. docs/method.md says what each choice is worth."""
 BERNOULLI = dataclasses.replace(
-    TUNED, scale="linear", likelihood="bernoulli", sigma=1.0, peak_channel=False, sigmoid=True, batch_size=128
+    TUNED, scale="linear", likelihood="bernoulli", sigma=1.0, peak_channel=False, sigmoid=True
 )
 """As TUNED, for pictures whose pixels lie between black and white: Cars3D, dSprites."""
+FIXED: dict[str, Any] = {"dependence_tolerance": None, "momentum": 0.0, "guide": 0.0}
+"""What a weight of independence that is given, or its ramp, brings along in place of an objective's own values."""
 PAPER = dataclasses.replace(
     TUNED, scale="linear", sigma=1.0, peak_channel=False, sigmoid=True, beta=5.0, gamma=1.0, lambda1=1.0, lambda2=0.1,
     correlate="means", informed_start=False, learning_rate=1e-3, one_cycle=False, adam_beta2=0.999, clip_norm=None,
+    **FIXED,
 )  # fmt: skip
 """The text of Ganguli et al.: unit-variance Gaussian likelihood, eq. (6) on means, Table 4 (galaxies), section C.1."""
 REFERENCE = dataclasses.replace(
@@ -127,8 +131,6 @@ REFERENCE = dataclasses.replace(
 )  # fmt: skip
 """What the public code of Ganguli et al. (2024) computes and sets; it differs from their text in nearly every line."""
 OBJECTIVES = {"tuned": TUNED, "bernoulli": BERNOULLI, "paper": PAPER, "reference": REFERENCE}
-WITH_TOLERANCE: dict[str, Any] = {"momentum": 0.9, "guide": 0.5, "clip_norm": None}
-"""What a dependence_tolerance brings along in place of an objective's own values."""
 OVERRIDES = (
     "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "ramp", "degree", "momentum", "dependence_tolerance",
     "guide", "sigma", "learning_rate", "batch_size",

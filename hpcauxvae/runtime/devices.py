@@ -4,6 +4,8 @@ The only other modules that know a kind of device by name are the native kernel 
 """
 
 import re
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.distributed as dist
@@ -84,18 +86,35 @@ def in_float64(values: Tensor) -> Tensor:
     return values.to(float64_device(values.device)).double()
 
 
+def from_float64(values: Tensor, device: torch.device) -> Tensor:
+    """The way back of `in_float64`: in float32, and on the device again, where it has no float64."""
+    return values if float64_device(device) == device else values.float().to(device)
+
+
 def skips_steps(device: torch.device) -> bool:
     """Whether the fused Adam of this device leaves weights alone where `found_inf` is set; that of mps does not."""
     return device.type != "mps"
 
 
+class InFloat64(nn.Module):
+    """Keeps its buffers in float64, on `float64_device`, wherever the model around it is moved and however it is cast.
+
+    It has no parameters and no modules below it.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        device = float64_device(fn(torch.zeros(())).device)
+        return super()._apply(lambda tensor: tensor.to(device) if tensor.dtype == torch.float64 else fn(tensor))
+
+
 def place(model: nn.Module, device: torch.device) -> None:
-    """Moves a model. Raises InputError where it holds float64 and the device has none."""
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    for name, tensor in tensors.items():
-        if tensor.dtype == torch.float64 and float64_device(device) != device:
-            raise InputError(
-                f"device {device.type}: has no float64, the type of {name}; allowed: another device, or dtype float32 "
-                "and momentum 0"
-            )
+    """Moves a model. Raises InputError where it computes in float64 and the device has none."""
+    for module in model.modules():
+        own = () if isinstance(module, InFloat64) else (*module._parameters.items(), *module._buffers.items())
+        for name, tensor in own:
+            if tensor is not None and tensor.dtype == torch.float64 and float64_device(device) != device:
+                raise InputError(
+                    f"device {device.type}: has no float64, the type of {name}; allowed: another device, or dtype "
+                    "float32"
+                )
     model.to(device)

@@ -5,16 +5,19 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Optional
 
 from hpcauxvae.data.symmetries import parse
 from hpcauxvae.models import MODELS, check_name
-from hpcauxvae.models.objectives import OBJECTIVES, OVERRIDES, WITH_TOLERANCE, Objective
+from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
 from hpcauxvae.types import InputError
 
-_LEAST = {"latents": 1, "epochs": 1, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
+_STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
+"""Of a training that is not told how many epochs."""
+_LEAST = {"latents": 1, "epochs": 0, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
 _MOST = {"seed": 2**64 - 1, "timeout_minutes": 60.0 * 24 * 365, "bucket_mb": 1e6}
 # A run may go on with other values of these.
 _NOT_DECISIVE = (
@@ -68,9 +71,10 @@ class TrainConfig:
     """Encoder and decoder: convolutions (Table 3) or fully connected layers."""
     latents: int = 10
     """Latent coordinates, dz."""
-    epochs: int = 40
-    """Passes over the training split. A run that goes on with more of them than before is trained longer: behind the
-    end that was planned the learning rate begins a new cycle. Not given, a run that goes on keeps its own."""
+    epochs: int = 0
+    """Passes over the training split; 0: as many as make 6,000 steps, which small sets need as much as large ones, from
+    2 to 500. A run that goes on with more of them than before is trained longer: behind the end that was planned the
+    learning rate begins a new cycle. Not given, a run that goes on keeps its own."""
     seed: int = 0
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
@@ -127,7 +131,7 @@ class TrainConfig:
         for name in ("timeout_minutes", "bucket_mb"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: positive")
-        if self.warmup_epochs is not None and not 0 < self.warmup_epochs < self.epochs:
+        if self.warmup_epochs is not None and not 0 < self.warmup_epochs < (self.epochs or math.inf):
             raise InputError(f"warmup_epochs = {self.warmup_epochs}; allowed: above 0 and below epochs = {self.epochs}")
         if self.accumulate > 1 and self.resolved_objective.likelihood == "optimal":
             raise InputError(
@@ -160,8 +164,13 @@ class TrainConfig:
     def resolved_objective(self) -> Objective:
         """The named objective with the fields given here put in."""
         given = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
-        along = WITH_TOLERANCE if "dependence_tolerance" in given else {}
-        return dataclasses.replace(OBJECTIVES[self.objective], **along | given)
+        weights = [name for name in ("lambda2", "ramp") if name in given]
+        if weights and (tolerance := given.get("dependence_tolerance")) is not None:
+            raise InputError(
+                f"{weights[0]} = {given[weights[0]]} with dependence_tolerance = {tolerance}; allowed: one of the two, "
+                "a weight of independence or the tolerance that decides it"
+            )
+        return dataclasses.replace(OBJECTIVES[self.objective], **(FIXED if weights else {}) | given)
 
     @property
     def scaled_learning_rate(self) -> float:
@@ -182,6 +191,12 @@ class TrainConfig:
     def as_planned(self) -> "TrainConfig":
         """With as many epochs as the run in `out` was last started for, if there is one."""
         return dataclasses.replace(self, epochs=planned_epochs(self.out, self.epochs))
+
+    def with_epochs(self, steps: int) -> "TrainConfig":
+        """With a number of epochs, of so many steps each."""
+        if self.epochs:
+            return self
+        return dataclasses.replace(self, epochs=min(_MOST_EPOCHS, max(_FEWEST, math.ceil(_STEPS / steps))))
 
     def arguments(self) -> list[str]:
         """What `hpcauxvae train` is to be given for this: the fields that are not the default."""

@@ -30,9 +30,10 @@ class Loop:
 
     def __init__(self, config: TrainConfig, processes: Processes, requests: Requests, watch: Watchdog) -> None:
         """Reads the data and, with resume = auto, the newest whole checkpoint. Raises InputError, on all ranks."""
-        self.config, self.processes, self.requests, self.watch = config, processes, requests, watch
+        self.processes, self.requests, self.watch = processes, requests, watch
         data = on_each_rank(lambda: open_set(config.data), processes)
         self.trainer = trainer = on_each_rank(lambda: Trainer(config, processes, data), processes)
+        self.config = config = trainer.config
         watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
         between = (config.keep_every or 0) * trainer.steps_per_epoch
@@ -135,7 +136,7 @@ class Loop:
             "gradient_norm": norm,
             "train": {"loss": sum(means.values())} | means,
             "validation": validation,
-        }
+        } | trainer.model.gauges()
         if (peak := peak_memory(self.processes.device)) is not None:
             row["gpu_memory_gb"] = round(peak / 1e9, 3)
 

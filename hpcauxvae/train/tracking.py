@@ -64,11 +64,11 @@ class EpochLog:
         """Records an epoch; from time to time with a picture of the correlations of factors and latents.
 
         row: `epoch` (from 1) and `step` done, `seconds` and `images_per_s` of training, `learning_rate`,
-        `gradient_norm`, `gpu_memory_gb` (1e9 bytes) on a GPU, and by name the loss and its terms, means over the
-        epoch, in `train` and `validation`; the latter also with `mse` and, where there are auxiliary variables, `lds`
-        and `lds_attainable`. The codes of the validation split add `latents_in_use` and, where the first of them are
-        guided, `reading`: r and slope of each factor (metrics/reading.py). Raises InputError where the disk does not
-        take it; without TensorBoard it goes on.
+        `gradient_norm`, what Model.gauges tells, `gpu_memory_gb` (1e9 bytes) on a GPU, and by name the loss and its
+        terms, means over the epoch, in `train` and `validation`; the latter also with `mse` and, where there are
+        auxiliary variables, `lds` and `lds_attainable`. The codes of the validation split add `latents_in_use` and,
+        where the first of them are guided, `reading`: r and slope of each factor (metrics/reading.py). Raises
+        InputError where the disk does not take it; without TensorBoard it goes on.
         """
         if codes is not None:
             row = row | {"latents_in_use": int(np.count_nonzero(~codes.off_Z))}
@@ -102,9 +102,9 @@ class EpochLog:
         for group in ("train", "validation"):
             for name, value in row[group].items():
                 board.add_scalar(f"{group}/{name}", value, epoch)
-        for name in ("learning_rate", "gradient_norm", "images_per_s", "gpu_memory_gb", "latents_in_use"):
-            if name in row:
-                board.add_scalar(name, row[name], epoch)
+        for name, value in row.items():
+            if isinstance(value, int | float) and name not in ("epoch", "step", "seconds"):
+                board.add_scalar(name, value, epoch)
         for factor, found in row.get("reading", {}).items():
             for name, value in found.items():
                 board.add_scalar(f"{name}/{factor}", value, epoch)

@@ -57,7 +57,6 @@ class Trainer:
     """A run, seen from one of its processes."""
 
     def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
-        self.config = config
         self.objective = config.resolved_objective
         self.processes = processes
         self.world = processes.world
@@ -72,6 +71,7 @@ class Trainer:
                 f"batch_size = {self.batch_size} for {len(self.train_index)} training samples in "
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
+        self.config = config = config.with_epochs(self.steps_per_epoch)
         self.about = {
             "image_shape": list(data.shape),
             "columns": self.columns,
@@ -183,12 +183,21 @@ class Trainer:
         """
         self.model.advance(min(1.0, self.step / (self.cycles[0] * self.steps_per_epoch)))
         terms = self.gradient(batch, noise_BZ, self._over(self.batch_size))
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.objective.clip_norm or math.inf)  # after DDP's mean
+        norm = self._cut()
         self._update(norm)
         for name, value in (terms | {"gradient_norm": norm}).items():
             self.totals[name] = self.totals.get(name, 0) + in_float64(value)
         self.epoch_step += 1
         return terms
+
+    def _cut(self) -> Tensor:
+        """Cuts the gradient of the global batch where it is too large; returns the norm that it had."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if (most := self.model.largest_norm(norm)) is not None:
+            factor = torch.clamp(most / (norm + 1e-6), max=1.0).to(norm)
+            torch._foreach_mul_(gradients, factor)
+        return norm
 
     def _update(self, norm: Tensor) -> None:
         """Adam's step, unless this or an earlier step has diverged."""

@@ -8,7 +8,7 @@ import torch
 from helpers import moments_cases as cases
 from hpcauxvae.dependence.joint import FEATURES, LIFE, PARTS, WAVES, JointFeatures
 from hpcauxvae.dependence.moments import PolynomialMoments
-from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
+from hpcauxvae.dependence.past import Constraint, Past, UsualNorm, dependence, moments
 
 
 def _add(past: Past, batch: PolynomialMoments) -> None:
@@ -138,32 +138,44 @@ def test_dependence_has_no_bias_from_sampling_and_finds_what_is_there() -> None:
         assert values.mean().item() == pytest.approx(r**2 / (1 + v), abs=4 * values.std().item() / 20)
 
 
-def test_the_weight_follows_the_dependence_at_once_and_its_base_slowly() -> None:
-    constraint, first = Constraint(0.01), Constraint.FIRST
-    assert constraint.weight().item() == pytest.approx(first)
-    base = first
-    for dependence_, factor, step in ((0.02, 2, 1), (0.01, 1, 0), (0.005, 0.5, -0.75), (0.0, 0, -1), (1.0, 20, 1)):
-        constraint.move(torch.tensor(dependence_**2, dtype=torch.float64))
-        base *= math.exp(Constraint.SPEED * step)
-        assert constraint.weight().item() == pytest.approx(factor * base), dependence_
-    constraint.move(torch.tensor(-1e-5, dtype=torch.float64))  # less than sampling adds
+def test_the_weight_follows_the_dependence_at_once_and_its_base_slowly_and_no_further_than_it_began() -> None:
+    constraint = Constraint(0.01)
+    log_base = math.log(Constraint.HIGHEST)
+    assert constraint.weight().item() == pytest.approx(Constraint.HIGHEST)
+    falls, rises = (0.005, 0.5, -0.75), (0.02, 2, 1)
+    for dependence_, factor, step in (rises, (0.01, 1, 0), falls, (0.0, 0, -1), (1.0, 3, 1), rises, rises):
+        for moves in (False, True):
+            constraint.move(torch.tensor(dependence_**2, dtype=torch.float64), base=moves)
+            log_base = min(math.log(Constraint.HIGHEST), log_base + Constraint.SPEED * step * moves)
+            assert constraint.weight().item() == pytest.approx(factor * math.exp(log_base)), dependence_
+    constraint.move(torch.tensor(-1e-5, dtype=torch.float64), base=True)  # less than sampling adds
     assert constraint.weight().item() == 0
 
 
-@pytest.mark.parametrize(("dependence_", "end"), [(1.0, Constraint.HIGHEST), (0.0, Constraint.LOWEST)])
-def test_the_base_does_not_wind_up(dependence_: float, end: float) -> None:
+def test_the_base_does_not_wind_up() -> None:
     constraint = Constraint(0.01)
     for _ in range(10_000):
-        constraint.move(torch.tensor(dependence_, dtype=torch.float64))
-    constraint.move(torch.tensor(1e-4, dtype=torch.float64))
-    assert constraint.weight().item() == pytest.approx(end)
+        constraint.move(torch.tensor(0.0, dtype=torch.float64), base=True)
+    constraint.move(torch.tensor(1e-4, dtype=torch.float64), base=True)
+    assert constraint.weight().item() == pytest.approx(Constraint.LOWEST)
+
+
+def test_gradients_are_cut_at_twice_their_usual_norm() -> None:
+    norms = UsualNorm()
+    assert norms.twice(torch.tensor(8.0)) == math.inf, "of nothing"
+    assert norms.twice(torch.tensor(8.0)).item() == pytest.approx(16)
+    assert norms.twice(torch.tensor(1000.0)).item() == pytest.approx(16)
+    assert norms.twice(torch.tensor(2.0)).item() == pytest.approx(16 * 2**0.01), "what was cut counts as cut"
+    for _ in range(1000):
+        norms.twice(torch.tensor(3.0, dtype=torch.float64))
+    assert norms.twice(torch.tensor(3.0)).item() == pytest.approx(6, rel=1e-4)
 
 
 def test_a_model_that_is_cast_keeps_its_past_in_float64() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), Past(2, 3, degree=1, momenta=(0.9,)), Constraint(0.01)).float()
     assert model[0].weight.dtype == torch.float32
     assert model[1].moments.dtype == model[2].state.dtype == torch.float64
-    assert model[2].weight().item() == pytest.approx(Constraint.FIRST, rel=1e-14)
+    assert model[2].weight().item() == pytest.approx(Constraint.HIGHEST, rel=1e-14)
 
 
 class _Step(torch.nn.Module):
@@ -180,7 +192,7 @@ class _Step(torch.nn.Module):
 
     def advance(self) -> None:
         self.past.advance()
-        self.constraint.move(self.past.dependence())
+        self.constraint.move(self.past.dependence(), base=True)
 
 
 def test_in_a_compiled_graph() -> None:

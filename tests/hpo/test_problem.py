@@ -87,7 +87,10 @@ def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
     ends = [(axis.low, axis.high) if isinstance(axis, Interval) else (axis[0], axis[-1]) for axis in space.values()]
     for corner in range(2):
         TrainConfig(**fields, **dict(zip(space, (end[corner] for end in ends), strict=True)))
-    coupled = model == "aux-vae" and config.resolved_objective.correlate != "authors"
+    weighed = model == "aux-vae" and config.resolved_objective.dependence_tolerance is None
+    assert ("lambda2" in space) == ("degree" in space) == weighed, "a tolerance finds the weight"
+    assert ("dependence_tolerance" in space) == (model == "aux-vae" and not weighed)
+    coupled = weighed and config.resolved_objective.correlate != "authors"
     assert ("momentum" in space) == coupled, "the authors' regularizers have no running moments"
     assert ("sigma" in space) == (config.resolved_objective.likelihood == "gaussian")
     assert space["latents"].low == 7, "one latent at least for what is not measured"
@@ -187,7 +190,7 @@ def test_wrong_axes_are_refused(text, message):
         ({"vary": ("batch-size=1,2", "batch_size=3")}, "vary: batch_size is given twice"),
         ({"vary": ("latents=1:12",), "aux": "a,b,c"}, "for latents = 1; allowed: at most 1 names"),
         ({"vary": ("degree=1,2", "beta=-1:5")}, r"beta = -1.0; .* the space has the point {'degree': 1, 'beta': -1.0}"),
-        ({"vary": ("momentum=0:2",)}, "momentum = 2"),
+        ({"vary": ("momentum=0.5:2",)}, "momentum = 2"),
         ({"vary": ("batch_size=32,0",)}, "batch_size = 0"),
         ({"vary": ("accumulate=2,4", "likelihood=gaussian,optimal")}, "accumulate = 2 with likelihood optimal"),
         ({"vary": ("gamma=1:5",)}, "gamma in the space: aux-vae has no such hyperparameter.*; allowed: beta, sigma"),

@@ -75,7 +75,7 @@ def test_the_page_says_what_the_test_split_was_used_for(search):
 
 def test_the_labels_of_a_large_space_can_be_read_on_the_page():
     """At the page's 1024 pixels; letters of less than 10 are a strain."""
-    space = declared_space(TrainConfig(data=Path("x.h5"), aux="a"))
+    space = declared_space(TrainConfig(data=Path("x.h5"), aux="a", lambda2=1000.0))
     points = Random(space, [], 0, None)
     rows = [
         Row(

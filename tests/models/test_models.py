@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from helpers.places import ROOT
 from hpcauxvae.models import MODELS, model_class
 from hpcauxvae.models.likelihoods import PixelRange, bernoulli_nll, optimal_gaussian_nll
 from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d
-from hpcauxvae.models.objectives import OBJECTIVES
+from hpcauxvae.models.objectives import FIXED, OBJECTIVES
 from hpcauxvae.types import Batch, InputError, Reduction
 
 SIZES: dict[str, Any] = {"image_shape": (1, 16, 16), "latents": 3, "network": "mlp", "columns": (0, 2), "n_train": 50}
@@ -80,7 +81,7 @@ def test_aux_vae_by_hand(correlate: str) -> None:
     from dataclasses import replace
 
     torch.manual_seed(1)
-    objective = replace(OBJECTIVES["tuned"], correlate=correlate, beta=2.0, lambda1=3.0, lambda2=5.0, degree=2)
+    objective = replace(OBJECTIVES["tuned"], **FIXED, correlate=correlate, beta=2.0, lambda1=3.0, lambda2=5.0, degree=2)
     made: Any = model_class("aux-vae")(objective, **SIZES).double()
     whole = batch()
     made.prepare(whole.images, whole.factors[:, [0, 2]], PixelRange(float(whole.images.max())))
@@ -102,12 +103,54 @@ def test_aux_vae_by_hand(correlate: str) -> None:
     torch.testing.assert_close(terms["inter"], 5 * inter)
 
 
+@pytest.mark.parametrize("objective", ["tuned", "bernoulli"])
+def test_what_an_image_has_to_explain_is_what_principal_components_gain_over_the_mean_image(objective: str) -> None:
+    """Images of three components and noise: scikit-learn's PCA of as many, the likelihood from torch.distributions."""
+    from sklearn.decomposition import PCA
+
+    generator = torch.Generator().manual_seed(3)
+    parts = torch.rand(3, 256, generator=generator, dtype=torch.float64)
+    images = 900 + 200 * torch.rand(80, 3, generator=generator, dtype=torch.float64) @ parts
+    images = torch.poisson(images, generator=generator).view(80, 1, 16, 16)
+    made: Any = model_class("aux-vae")(OBJECTIVES[objective], **SIZES).double()
+    made.prepare(images, torch.rand(80, 2, generator=generator, dtype=torch.float64), PixelRange(float(images.max())))
+    scaled = made.scale(images).flatten(1).numpy()
+    pca = PCA(3, svd_solver="full").fit(scaled)
+    drawn = [np.broadcast_to(scaled.mean(0), scaled.shape), pca.inverse_transform(pca.transform(scaled))]
+    target = torch.from_numpy(scaled)
+    likelihoods = [
+        Normal(torch.tensor(x), 0.01) if objective == "tuned" else Bernoulli(torch.tensor(x), validate_args=False)
+        for x in drawn
+    ]
+    mean, components = (-one.log_prob(target).sum(1).mean().item() for one in likelihoods)
+    assert made.nats.item() == pytest.approx(max(1, mean - components), rel=1e-6)
+    assert mean - components > 0
+
+
+def test_the_guide_comes_into_place_from_a_hundredth_of_the_nats_to_the_prior() -> None:
+    made = model("aux-vae")
+    made.nats.fill_(20.0)
+    first = (made.u_var / (2 * 0.01 * 20)).tolist()
+    for progress, power in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.9, 1.0)):
+        made.advance(progress)
+        variance = made.prior(batch())[1][:, :2]
+        expected = [one * (1 / 50 / one) ** power for one in first]
+        assert variance[0].tolist() == pytest.approx(expected), progress
+        assert made.eval().prior(batch())[1][0, 0].item() == pytest.approx(1 / 50)
+        made.train()
+    made.nats.fill_(1.0)
+    made.advance(0.0)
+    assert made.prior(batch())[1][0, 0].item() == pytest.approx(0.3), "at most"
+
+
 def test_momentum_correlates_with_the_batches_before() -> None:
     """The second batch, with m = 0.5, is as itself twice over beside the first once."""
     from dataclasses import replace
 
     torch.manual_seed(1)
-    made: Any = model_class("aux-vae")(replace(OBJECTIVES["tuned"], momentum=0.5, correlate="means"), **SIZES).double()
+    made: Any = model_class("aux-vae")(
+        replace(OBJECTIVES["tuned"], **FIXED | {"momentum": 0.5}, correlate="means"), **SIZES
+    ).double()
     given = batch()
     first, second = (Batch(*(tensor[rows] for tensor in given)) for rows in (slice(0, 4), slice(4, 6)))
     made.prepare(given.images, given.factors[:, [0, 2]], PixelRange(float(given.images.max())))
@@ -123,7 +166,7 @@ def test_momentum_correlates_with_the_batches_before() -> None:
 def test_the_inter_term_rises_in_training_and_is_whole_in_validation() -> None:
     from dataclasses import replace
 
-    objective = replace(OBJECTIVES["tuned"], ramp=0.5)
+    objective = replace(OBJECTIVES["tuned"], **FIXED, ramp=0.5)
     torch.manual_seed(1)
     made: Any = model_class("aux-vae")(objective, **SIZES).double()
     given, draws = batch(), noise(made)

@@ -50,7 +50,7 @@ DAMAGES = {
     "newer": ("config.json", lambda path: changed(path, colour=3), "config: .* unexpected keyword argument 'colour'"),
     "unknown": ("config.json", lambda path: changed(path, objective="x"), "'x' is unknown to this version"),
     "other": ("config.json", lambda path: changed(path, beta=9.0), "config: objective 'tuned' had beta = .* and has 9"),
-    "value": ("config.json", lambda path: changed(path, epochs=0), "epochs = 0; allowed: at least 1"),
+    "value": ("config.json", lambda path: changed(path, latents=0), "latents = 0; allowed: at least 1"),
     "type": ("config.json", lambda path: changed(path, aux=7), "is damaged: 'int' object has no attribute 'split'"),
 }
 

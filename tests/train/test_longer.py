@@ -60,8 +60,13 @@ def test_without_epochs_a_run_keeps_its_own(data, whole, tmp_path, capsys):
 
 def test_a_run_that_was_stopped_is_trained_longer_too(data, whole, tmp_path, capsys, signal_after, monkeypatch):
     """First to the end that was planned, as if nothing had been asked; what rises during a training stays up then."""
-    told = []
-    monkeypatch.setattr(AuxVAE, "advance", lambda model, progress: told.append(progress))
+    told, advance = [], AuxVAE.advance
+
+    def advances(model, progress):
+        told.append(progress)
+        advance(model, progress)
+
+    monkeypatch.setattr(AuxVAE, "advance", advances)
     run = tmp_path / "run"
     signal_after(signal.SIGTERM, 10)
     assert alone(config(data, run, epochs=3)) == MORE_TO_DO
