@@ -2,9 +2,9 @@
 
 python benchmarks/step.py DATA.h5 [--batch-size 64] [--rounds 5] [--results FILE.json]
 
-The researcher's loop has the same model and optimizer, and the objective with a fixed weight of independence; it takes batches from a DataLoader, asks for the
-loss's value at each step, and takes each of the K^2 correlation matrices by itself. All loops take turns in each round;
-a ratio is the median over the rounds, with the smallest and the largest.
+The researcher's loop has the same model and optimizer, and the objective with a fixed weight of independence; it takes
+batches from a DataLoader, asks for the loss's value at each step, and takes each of the K^2 correlation matrices by
+itself. All loops take turns in each round; a ratio is the median over the rounds, with the smallest and the largest.
 """
 
 import argparse
