@@ -28,16 +28,17 @@ from hpo.stopping import best_so_far, judge, read_curve, rungs
 from hpo.strategies import Bayesian
 from hpo.trials import Setup
 
-OWN_GRID = tuple(f"--vary={name}" for name in ("beta=0.1,1,10", "lambda1=1,10,100", "lambda2=100,1000,10000"))
+OWN_GRID = tuple(
+    f"--vary={name}" for name in ("beta=0.1,1,10", "lambda1=1,10,100", "dependence_tolerance=0.00075,0.003,0.012")
+)
 STRATEGIES = {
     "paper's grid": ("grid", "--strategy=grid", "--grid=paper"),
     "grid around the constants": ("own", "--strategy=grid", *OWN_GRID),
     "random": ("random", "--strategy=random"),
     "cbo": ("cbo", "--strategy=cbo"),
 }
-"""Name -> folder, and options. The second grid has the same three axes as the paper's, around the values of the
-objective `tuned`, a factor of ten to each side, which are the ends of the space of random and cbo; those have six axes
-more."""
+"""Name -> folder, and options. The second grid has the axes of the paper's, with the tolerance in place of lambda2,
+around the values of the objective `tuned`, to the ends of the space of random and cbo, which have more axes."""
 GRID_POINTS = 27
 
 
@@ -178,7 +179,11 @@ class Simulated:
         started = max(self.now(), self.free[worker])
         self.free[worker] = started + self.median * float(np.exp(self.rng.normal(0, np.log(1.6))))
         log_mse = -6 + 0.3 * abs(np.log10(point["sigma"] / 0.01)) + 0.2 * abs(np.log10(point["beta"]))
-        gap = 0.05 + 0.1 * abs(np.log10(point["lambda2"] / 1000)) + 0.05 * abs(np.log10(point["sigma"] / 0.03))
+        gap = (
+            0.05
+            + 0.1 * abs(np.log10(point["dependence_tolerance"] / 0.003))
+            + 0.05 * abs(np.log10(point["sigma"] / 0.03))
+        )
         return Ended(
             Row(
                 trial=trial, point=point, state="finished", reason="", objectives=Objectives(10**log_mse, gap),

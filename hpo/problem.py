@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -63,7 +63,7 @@ def declared_space(config: TrainConfig) -> Space:
     space: Space = {}
     numbers = {name: value for name, value in vars(config.resolved_objective).items() if _is_number(value)}
     for name, values in model_class(config.model).SEARCHED.items():
-        if _means_nothing(name, config.resolved_objective):
+        if _is_left_out(name, model_class(config.model).SEARCHED, config.resolved_objective):
             continue
         allowed = sorted(set(numbers) & set(_settable()) if isinstance(values, Around) else _settable())
         if name not in allowed:
@@ -83,15 +83,13 @@ def declared_space(config: TrainConfig) -> Space:
     return space
 
 
-def _means_nothing(name: str, objective: Objective) -> bool:
-    """Whether a hyperparameter that its model declares does nothing with this objective."""
+def _is_left_out(name: str, declared: Collection[str], objective: Objective) -> bool:
+    """Whether a declared hyperparameter does nothing with this objective, or is not searched beside another."""
     if name == "dependence_tolerance":
         return objective.dependence_tolerance is None
-    if name in ("lambda2", "degree", "momentum") and objective.dependence_tolerance is not None:
-        return True  # which finds the weight
-    if name == "sigma":
-        return objective.likelihood != "gaussian"
-    return name == "momentum" and objective.correlate == "authors"  # which have no running moments
+    if name in ("lambda2", "degree", "momentum") and "dependence_tolerance" in declared:
+        return objective.dependence_tolerance is not None or (name == "momentum" and objective.correlate == "authors")
+    return name == "sigma" and objective.likelihood != "gaussian"
 
 
 def parse_axis(text: str) -> tuple[str, Axis]:

@@ -17,8 +17,9 @@ WAVES = 8
 """Random waves among the functions of the factors."""
 LIFE, PARTS = 400, 4
 """Steps after which a feature is another one; parts of the features that are renewed in turn."""
-_LENGTHS = (0.5, 2.5)
-"""Of the wave vectors of the features, for latents in units of their spread."""
+_LENGTHS = (0.5, 8.0)
+"""Of the wave vectors of the features, for latents in units of their spread; those of a scale are as many as those of
+another: what is fine may tell a factor, too, where what is coarse tells which object it is."""
 _WAVE_LENGTHS = (2.0, 10.0)
 """Of those of the factors, which lie in [0, 1]."""
 _SEED = 20_260_101
@@ -28,7 +29,7 @@ def _vectors(rows: int, columns: int, lengths: tuple[float, float], number: int)
     """Wave vectors of random direction, and phases."""
     rng = torch.Generator().manual_seed(_SEED + number)
     vectors = torch.randn(rows, columns, generator=rng, dtype=torch.float64)
-    length = lengths[0] + (lengths[1] - lengths[0]) * torch.rand(columns, generator=rng, dtype=torch.float64)
+    length = lengths[0] * (lengths[1] / lengths[0]) ** torch.rand(columns, generator=rng, dtype=torch.float64)
     return (vectors * length / vectors.norm(dim=0)).float(), 2 * math.pi * torch.rand(columns, generator=rng)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments, inverse_root
-from hpcauxvae.runtime.devices import InFloat64
+from hpcauxvae.runtime.devices import InFloat64, from_float64, in_float64
 
 
 def moments(
@@ -188,6 +188,7 @@ class UsualNorm(InFloat64):
     def twice(self, norm: Tensor) -> Tensor:
         """A scalar, and takes note of this norm, after the cut."""
         most = 2 * self.log.exp()[0]
-        now = norm.to(self.log).minimum(most).log()
-        self.log.copy_(torch.where(self.log.isfinite(), 0.99 * self.log + 0.01 * now, now))
-        return most.to(norm)
+        now = in_float64(norm).minimum(most).log()
+        mean = torch.where(self.log.isfinite(), 0.99 * self.log + 0.01 * now, now)
+        self.log.copy_(torch.where(now.isfinite(), mean, self.log))
+        return from_float64(most, norm.device)

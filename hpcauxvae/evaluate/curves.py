@@ -15,7 +15,7 @@ from hpcauxvae.evaluate.pictures import GREY, MAROON, PALE, ROUND, STYLE, save, 
 _GAUGES = {"weight": "weight of independence, nats", "dependence": "dependence, in training"}
 
 
-def training_curves(history: Sequence[Mapping[str, Any]], path: Path, tolerance: float | None = None) -> None:
+def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Rows of metrics.jsonl: a panel a term, training in grey and validation in maroon; the LDS by its ceiling.
 
     Where independence is a constraint, also its weight, and the dependence by its tolerance.
@@ -47,8 +47,9 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path, tolerance:
             values = [row.get(name, np.nan) for row in history]
             ax.plot(epochs, values, marker, color=GREY, linewidth=1.4)
             _logarithmic_if_wide(ax, values)
-            if name == "dependence" and tolerance is not None:
-                ax.axhline(tolerance, linestyle="--", color=GREY, linewidth=1, label="tolerance")
+            if name == "dependence":
+                tolerance = [row.get("tolerance", np.nan) for row in history]
+                ax.plot(epochs, tolerance, "--", color=GREY, linewidth=1, label="tolerance")
                 ax.legend(loc="upper right")
             ax.set_title(_GAUGES[name])
         axes.flat[0].legend(loc="best")

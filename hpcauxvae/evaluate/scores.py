@@ -372,7 +372,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 path = folder / f"control-{scored.name}.png"
                 control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
     if config.pictures and rows:  # none in a run that stopped in its first epoch
-        tolerance = evaluator.run.config.resolved_objective.dependence_tolerance
-        training_curves(rows, folder / "training.png", tolerance)
+        training_curves(rows, folder / "training.png")
     write_json(out / "metrics.json", metrics)
     return metrics

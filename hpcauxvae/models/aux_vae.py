@@ -20,7 +20,7 @@ _FIRST_VARIANCE, _SAY = 0.3, 0.01
 """Of the prior about u_j where the guide comes into place in time, at most; and the share of the nats that an image has
 to explain which a latent then loses if it tells nothing of u_j: enough for it to learn u_j, too little to be in the way
 of the other latents."""
-_FINEST = 0.4
+_FINEST = 0.3
 """Smallest tolerance, in units of 1/sqrt(n), by which independent columns of n samples correlate."""
 _PAIRS, _JOINT = 0.05, 3.0
 """Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
@@ -46,7 +46,10 @@ class Independence(nn.Module):
 
     def forward(self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None) -> LossTerms:
         """As Model.batch_terms."""
-        mean_BZ, var_BZ = posterior.mean, posterior.logvar.exp()
+        with torch.autocast(posterior.mean.device.type, enabled=False):  # of several radians bfloat16 leaves little
+            return self._terms(u_BD, posterior.mean, posterior.logvar.exp(), group)
+
+    def _terms(self, u_BD: Tensor, mean_BZ: Tensor, var_BZ: Tensor, group: dist.ProcessGroup | None) -> LossTerms:
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
         intra, inter = dependence(batch.correlation(), self.pairs.slopes())
         weight = self.constraint.weight()
@@ -134,13 +137,15 @@ class AuxVAE(BetaVAE):
             self.independence.advance(counts=progress >= self.objective.guide / 2)
 
     def gauges(self) -> dict[str, float]:
-        """As Model: the weight of independence, in nats, and the dependence that it answers, a root mean square."""
-        if self.independence is None:
+        """As Model: the weight of independence, in nats, the dependence that it answers, and its tolerance."""
+        if self.independence is None or self.independence.joint is None:
             return {}
-        found = {"weight": float(self.nats * self.independence.constraint.weight().to(self.nats))}
-        if self.independence.joint is not None:
-            found["dependence"] = max(0.0, float(self.independence.together.dependence(memory=1))) ** 0.5
-        return found
+        constraint = self.independence.constraint
+        return {
+            "weight": float(self.guided) ** 2 * float(self.nats) * float(constraint.weight()),
+            "dependence": max(0.0, float(self.independence.together.dependence(memory=1))) ** 0.5,
+            "tolerance": constraint.tolerance,
+        }
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
@@ -150,7 +155,8 @@ class AuxVAE(BetaVAE):
         their prior (3).
         """
         super().prepare(images, u_ND, pixels)
-        self.nats.fill_(max(1.0, self.explainable(images)))
+        if self.independence is not None or self.objective.guide:
+            self.nats.fill_(max(1.0, self.explainable(images)))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.objective.informed_start:
@@ -186,8 +192,8 @@ class AuxVAE(BetaVAE):
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted."""
         u_BD, mean_BZ, objective = self.factors(batch), posterior.mean, self.objective
+        strength = self.guided**2 if self.training else 1.0
         if self.independence is not None:
-            strength = self.guided**2 if self.training else 1.0
             terms = self.independence(u_BD, posterior, reduction.group)
             units = {"intra": strength}
             return {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
@@ -202,4 +208,4 @@ class AuxVAE(BetaVAE):
             intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=group)
         if objective.ramp and self.training:
             inter = self.rise * inter
-        return {"intra": objective.lambda1 * intra, "inter": objective.lambda2 * inter}
+        return {"intra": strength * objective.lambda1 * intra, "inter": strength * objective.lambda2 * inter}

@@ -1,7 +1,8 @@
 """The objectives by name, with every constant of a training. Without torch: command lines are parsed from these.
 
-loss = reconstruction + beta KL + lambda1 (explicitness + intra-independence) + lambda2 inter-independence, eq. (9),
-where the first two are means over the global batch of sums over pixels and over latent coordinates, in nats.
+loss = reconstruction + beta KL + lambda1 (explicitness + intra-independence) + weight inter-independence, eq. (9),
+where the first two are means over the global batch of sums over pixels and over latent coordinates, in nats. The weight
+is lambda2, or what a tolerance of dependence makes it.
 """
 
 import dataclasses
@@ -42,10 +43,10 @@ class Objective:
     """Weight of the conditional prior's own KL to N(0, I), in IDVAE only."""
     lambda1: float = 10.0
     """Weight of the explicitness and intra-independence terms of eq. (9)."""
-    dependence_tolerance: float | None = 0.005
+    dependence_tolerance: float | None = 0.003
     """Largest root mean square of the correlations of all residual latents together with all auxiliary factors
-    together, beyond chance: the weight of independence moves until it is kept (dependence/past.py). None: `lambda2`
-    is the weight."""
+    together, beyond chance, but at least .3/sqrt(n) for n training samples: the weight of independence moves until it
+    is kept (dependence/past.py). None: `lambda2` is the weight."""
     lambda2: float = 1000.0
     """Weight of the inter-independence term of eq. (9), where there is no dependence_tolerance."""
     ramp: float = 0.0
@@ -58,9 +59,10 @@ class Objective:
     a dependence_tolerance: in those of the correlations themselves, of which the gradient is then 1 - momentum of a
     batch's own; 0 takes each batch alone."""
     guide: float = 0.5
-    """Share of the training over which the prior's variance about u_j falls from .3 to its value, and the weights of
-    the regularizers rise with the square of that progress, so that the residual latents come into use meanwhile; with
-    0 it has its value from the start. Validation always has the final ones."""
+    """Share of the training over which the prior's variance about u_j falls to its value, from where u_j is worth a
+    hundredth of what an image has to explain, and the weights of the regularizers rise with the square of that
+    progress, so that the residual latents come into use meanwhile; with 0 it has its value from the start. Validation
+    always has the final ones."""
     correlate: Literal["means", "z", "authors"] = "z"
     """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20); or the regularizers of the
     authors' public code (see dependence.authors_regularizer)."""
@@ -98,10 +100,11 @@ class Objective:
             _require("draws", self.draws, self.draws == 1, "1 with correlate = authors")
             _require("momentum", self.momentum, self.momentum == 0, "0 with correlate = authors")
         if self.dependence_tolerance is not None:
-            _require("dependence_tolerance", self.dependence_tolerance, self.dependence_tolerance > 0, "positive")
-            _require("momentum", self.momentum, self.momentum > 0, "above 0 with dependence_tolerance")
             if self.correlate != "z":
                 raise InputError(f"dependence_tolerance with correlate = {self.correlate}; allowed: correlate = z")
+            _require("dependence_tolerance", self.dependence_tolerance, self.dependence_tolerance > 0, "positive")
+            allowed = "above 0 with dependence_tolerance, in whose place lambda2 is a fixed weight"
+            _require("momentum", self.momentum, self.momentum > 0, allowed)
         if self.prior_variance is not None:
             _require("prior_variance", self.prior_variance, self.prior_variance > 0, "positive")
 

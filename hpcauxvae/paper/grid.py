@@ -127,8 +127,8 @@ def table_4(name: str, runs: Runs, out: Path) -> list[Path]:
     for data, point in TABLE_4.items():
         default = OBJECTIVES["tuned" if data == "galaxies" else "bernoulli"]
         ours = [_weights(grid.points[i]) for i in (grid.papers, grid.ours)] if data == "galaxies" else ["not run"] * 2
-        own = (default.beta, default.lambda1, default.lambda2)
-        rows.append(f"| {data} | {_weights(point)} | {ours[0]} | {ours[1]} | {_weights(own)} |")
+        own = f"{default.beta:g}, {default.lambda1:g}, tolerance {default.dependence_tolerance:g}"
+        rows.append(f"| {data} | {_weights(point)} | {ours[0]} | {ours[1]} | {own} |")
     path = out / f"{name}.md"
     write_text(
         path,

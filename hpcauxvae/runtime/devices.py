@@ -103,8 +103,12 @@ class InFloat64(nn.Module):
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        device = float64_device(fn(torch.zeros(())).device)
-        return super()._apply(lambda tensor: tensor.to(device) if tensor.dtype == torch.float64 else fn(tensor))
+        def moved(tensor: Tensor) -> Tensor:
+            if tensor.dtype != torch.float64:
+                return fn(tensor)
+            return tensor.to(float64_device(fn(torch.zeros((), device=tensor.device)).device))
+
+        return super()._apply(moved, recurse)
 
 
 def place(model: nn.Module, device: torch.device) -> None:

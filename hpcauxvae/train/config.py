@@ -132,7 +132,8 @@ class TrainConfig:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: positive")
         if self.warmup_epochs is not None and not 0 < self.warmup_epochs < (self.epochs or math.inf):
-            raise InputError(f"warmup_epochs = {self.warmup_epochs}; allowed: above 0 and below epochs = {self.epochs}")
+            below = f" and below epochs = {self.epochs}" if self.epochs else ""
+            raise InputError(f"warmup_epochs = {self.warmup_epochs}; allowed: above 0{below}")
         if self.accumulate > 1 and self.resolved_objective.likelihood == "optimal":
             raise InputError(
                 f"accumulate = {self.accumulate} with likelihood optimal, whose variance is that of the whole batch; "

@@ -44,6 +44,10 @@ def prepare(
     seen = gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
     found, far = _range_of(seen, parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
+    if processes.group is not None:
+        for buffer in model.buffers():  # unlike machines round unlike
+            if buffer.is_floating_point():
+                torch.distributed.broadcast(buffer, 0, processes.group)
     remarks = (about_labels(data), about_places(fixed, seen, data.shape), about_copies(seen.digest, config.split_seed))
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]

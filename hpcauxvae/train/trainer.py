@@ -195,8 +195,7 @@ class Trainer:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if (most := self.model.largest_norm(norm)) is not None:
-            factor = torch.clamp(most / (norm + 1e-6), max=1.0).to(norm)
-            torch._foreach_mul_(gradients, factor)
+            torch._foreach_mul_(gradients, torch.clamp(most / (norm + 1e-6), max=1.0).to(norm.dtype))
         return norm
 
     def _update(self, norm: Tensor) -> None:

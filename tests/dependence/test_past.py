@@ -178,6 +178,14 @@ def test_a_model_that_is_cast_keeps_its_past_in_float64() -> None:
     assert model[2].weight().item() == pytest.approx(Constraint.HIGHEST, rel=1e-14)
 
 
+def test_a_past_stays_where_it_is_when_a_model_is_cast_or_laid_out_anew() -> None:
+    """meta stands for an accelerator, of which a cast says nothing."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 1), Past(2, 3, degree=1, momenta=(0.9,))).to("meta")
+    for way in ({"memory_format": torch.channels_last}, {"dtype": torch.float32}):
+        model.to(**way)
+        assert model[1].moments.device.type == "meta" and model[1].moments.dtype == torch.float64
+
+
 class _Step(torch.nn.Module):
     """What a training step does of it."""
 

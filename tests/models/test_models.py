@@ -143,6 +143,39 @@ def test_the_guide_comes_into_place_from_a_hundredth_of_the_nats_to_the_prior() 
     assert made.prior(batch())[1][0, 0].item() == pytest.approx(0.3), "at most"
 
 
+def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None:
+    """Against the same terms without nats and before the guide: intra has the guide alone."""
+    made, given = model("aux-vae"), batch()
+    found = []
+    for nats, progress in ((1.0, 0.5), (30.0, 0.5), (30.0, 0.25)):
+        made.nats.fill_(nats)
+        made.independence = type(made.independence)(2, 3, made.objective, 50).double()
+        for step in range(2):  # slopes are of the batch before
+            made.guided.fill_(min(1.0, progress / 0.5))
+            terms = made.batch_terms(given, made.encode(given.images), noise(made), Reduction(6))
+            if step == 0:
+                made.independence.pairs.advance()
+                made.independence.together.advance()
+        found.append([terms[name].item() for name in ("intra", "inter", "joint")])
+    one, whole, half = np.array(found)
+    assert (np.abs(one) > 1e-6).all()
+    np.testing.assert_allclose(whole, one * [1, 30, 30], rtol=1e-6)
+    np.testing.assert_allclose(half, whole / 4, rtol=1e-6)
+
+
+def test_the_joint_features_are_not_rounded_to_bfloat16() -> None:
+    made, given = model("aux-vae"), batch()
+    made.float()
+    given = Batch(given.images.float(), given.factors.float(), given.index)
+    posterior, found = made.encode(given.images), []
+    for enabled in (False, True):
+        made.independence = type(made.independence)(2, 3, made.objective, 50).float()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            made.batch_terms(given, posterior, noise(made).float(), Reduction(6))
+        found.append(made.independence.together.latest.clone())
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
 def test_momentum_correlates_with_the_batches_before() -> None:
     """The second batch, with m = 0.5, is as itself twice over beside the first once."""
     from dataclasses import replace
@@ -277,7 +310,11 @@ def test_the_page_of_the_method_has_the_constants_of_every_objective() -> None:
     assert names == list(OBJECTIVES)
     table = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows if not row[0].startswith("---")}
     for name, one in OBJECTIVES.items():
-        weights = f"{one.beta:g}, {one.lambda1:g}, {one.lambda2:g}, {one.degree}"
+        weight = f"{one.lambda2:g}" if one.dependence_tolerance is None else "none"
+        weights = f"{one.beta:g}, {one.lambda1:g}, {weight}, {one.degree}"
+        if one.dependence_tolerance is not None:
+            tolerance = f"tolerance {one.dependence_tolerance:g}".replace("0.", ".")
+            assert table["independence"][name] in (f"{tolerance}, guide .5, momentum .9", "the same")
         assert table["β, λ1, λ2, K"][name].split(" (")[0] == weights
         assert table["batch"][name] == str(one.batch_size)
         assert table["scale of the likelihood"][name].startswith(one.scale)
