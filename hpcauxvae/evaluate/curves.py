@@ -35,7 +35,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
                 values = [row[split].get(term, np.nan) for row in history]
                 ax.plot(epochs, values, marker, color=colour, linewidth=1.4, label=split)
             ax.set_title(term)
-            _logarithmic_if_wide(ax, [row["train"][term] for row in history])
+            signed = min(row["validation"].get(term, np.inf) for row in history) <= 0
+            _logarithmic_if_wide(ax, [0.0] if signed else [row["train"][term] for row in history])
         if scored:
             ax = axes.flat[len(terms)]
             ceiling = [row["validation"]["lds_attainable"] for row in history]

@@ -73,6 +73,9 @@ def test_training_curves_draw_both_splits_and_the_ceiling(
     }
     assert panels["loss"].get_yscale() == ("log" if rows == history(20) else "linear")
     assert panels["kl"].get_yscale() == "linear"
+    rows[0]["validation"]["loss"] = -1.0
+    training_curves(rows, tmp_path / "y.png")
+    assert figures[1].axes[0].get_yscale() == "linear", "a logarithm would cut the validation"
 
 
 def test_training_curves_show_the_way_of_the_weight_and_the_dependence_by_its_tolerance(
