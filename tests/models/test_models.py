@@ -161,6 +161,9 @@ def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None
     assert (np.abs(one) > 1e-6).all()
     np.testing.assert_allclose(whole, one * [1, 30, 30], rtol=1e-6)
     np.testing.assert_allclose(half, whole / 4, rtol=1e-6)
+    validated = made.eval().batch_terms(given, made.encode(given.images), noise(made), Reduction(6))
+    assert validated.keys() == {"intra"}, "what has a weight that moves says not which model is better"
+    assert validated["intra"].item() == pytest.approx(whole[0], rel=1e-6)
 
 
 def test_the_joint_features_are_not_rounded_to_bfloat16() -> None:

@@ -94,7 +94,7 @@ def test_validation_is_the_same_on_one_two_and_three_processes(blobs_file, recor
     """Every field of it, also where the split is of several batches, of which some ranks have no part."""
     found = {name: value for name, value in recorded[1].items() if "/validation/" in name}
     scores = {name.removeprefix("tuned 12/validation/") for name in found if name.startswith("tuned 12/")}
-    assert scores >= {"loss", "kl", "inter", "mse", "lds", "lds_attainable", "mean_NZ", "logvar_NZ", "aux_ND"}
+    assert scores >= {"loss", "kl", "intra", "mse", "lds", "lds_attainable", "mean_NZ", "logvar_NZ", "aux_ND"}
     for processes in (2, 3):
         for name, value in found.items():
             assert np.linalg.norm(recorded[processes][name] - value) <= 1e-9 * np.linalg.norm(value), name
