@@ -9,7 +9,6 @@ itself. All loops take turns in each round; a ratio is the median over the round
 
 import argparse
 import json
-import math
 import os
 import platform
 import shlex
@@ -106,7 +105,7 @@ def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
             terms = model(batch, torch.randn(len(images), config.latents, device=device), Reduction(len(images)))
             loss = torch.stack(list(terms.values())).sum()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), objective.clip_norm or math.inf)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), objective.clip_norm)
             optimizer.step()
             total += loss.item()
             yield

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments, inverse_root
-from hpcauxvae.runtime.devices import InFloat64, from_float64, in_float64
+from hpcauxvae.runtime.devices import InFloat64
 
 
 def moments(
@@ -170,25 +170,3 @@ class Constraint(InFloat64):
         step = base * self.SPEED * (excess - 1).clamp(-1, 1)
         log_base = (self.state[0] + step).clamp(math.log(self.LOWEST), math.log(self.HIGHEST))
         self.state.copy_(torch.stack([log_base, excess.clamp(0, self.MOST**2).sqrt()]))
-
-
-class UsualNorm(InFloat64):
-    """The geometric mean of the norms of earlier gradients, the last hundred or so; gradients are cut at twice it.
-
-    A constant means something else for each data set.
-    """
-
-    log: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("log", torch.full((1,), math.inf, dtype=torch.float64))
-
-    @torch.no_grad()
-    def twice(self, norm: Tensor) -> Tensor:
-        """A scalar, and takes note of this norm, after the cut."""
-        most = 2 * self.log.exp()[0]
-        now = in_float64(norm).minimum(most).log()
-        mean = torch.where(self.log.isfinite(), 0.99 * self.log + 0.01 * now, now)
-        self.log.copy_(torch.where(now.isfinite(), mean, self.log))
-        return from_float64(most, norm.device)

@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hpcauxvae.dependence.joint import FEATURES, JointFeatures
-from hpcauxvae.dependence.past import Constraint, Past, UsualNorm, dependence, moments
+from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
 from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
+from hpcauxvae.models.base import UsualNorm
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import Objective
@@ -45,23 +46,23 @@ class Independence(nn.Module):
             self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
 
     def forward(self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None) -> LossTerms:
-        """As Model.batch_terms."""
+        """As Model.batch_terms; in validation without those whose weight moves."""
         with torch.autocast(posterior.mean.device.type, enabled=False):  # of several radians bfloat16 leaves little
             return self._terms(u_BD, posterior.mean, posterior.logvar.exp(), group)
 
     def _terms(self, u_BD: Tensor, mean_BZ: Tensor, var_BZ: Tensor, group: dist.ProcessGroup | None) -> LossTerms:
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
         intra, inter = dependence(batch.correlation(), self.pairs.slopes())
-        weight = self.constraint.weight()
-        terms = {"intra": self.lambda1 * intra, "inter": _PAIRS * weight * inter}
+        terms = {"intra": self.lambda1 * intra}
         if self.training:
+            weight = self.constraint.weight()
+            terms["inter"] = _PAIRS * weight * inter
             self.pairs.keep(batch)
-        if self.joint is not None:
+        if self.training and self.joint is not None:
             features = self.joint.features(mean_BZ[:, self.d :], var_BZ[:, self.d :], self.pairs.spread()[self.d :])
             together = moments(self.joint.functions(u_BD), *features, 1, group)
             terms["joint"] = _JOINT * weight * (self.together.slopes() * together.correlation()).mean()
-            if self.training:
-                self.together.keep(together)
+            self.together.keep(together)
         return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}
 
     def advance(self, counts: bool) -> None:
@@ -199,8 +200,6 @@ class AuxVAE(BetaVAE):
         strength = self.guided**2 if self.training else 1.0
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
-            if not self.training:
-                return {"intra": terms["intra"]}
             units = {"intra": strength}
             return {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
         group = reduction.group

@@ -1,5 +1,6 @@
 """What a model is: all that training, evaluation, generation and the search ask of it, with defaults."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from hpcauxvae.models.likelihoods import ImageScale, PixelRange
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.runtime.devices import InFloat64, from_float64, in_float64
 from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction, Searched
 
 
@@ -117,3 +119,25 @@ class Model(nn.Module):
         """What a subclass still lacks to be a model."""
         lacks = [method for method in ("encode", "decode") if not cls.overrides(method)]
         return lacks if cls.overrides("forward") or cls.overrides("sample_terms") else [*lacks, "sample_terms"]
+
+
+class UsualNorm(InFloat64):
+    """The geometric mean of the norms of earlier gradients, the last hundred or so; gradients are cut at twice it.
+
+    A constant means something else for each data set.
+    """
+
+    log: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("log", torch.full((1,), math.inf, dtype=torch.float64))
+
+    @torch.no_grad()
+    def twice(self, norm: Tensor) -> Tensor:
+        """A scalar, and takes note of this norm, after the cut."""
+        most = 2 * self.log.exp()[0]
+        now = in_float64(norm).minimum(most).log()
+        mean = torch.where(self.log.isfinite(), 0.99 * self.log + 0.01 * now, now)
+        self.log.copy_(torch.where(now.isfinite(), mean, self.log))
+        return from_float64(most, norm.device)

@@ -193,7 +193,7 @@ class Trainer:
     def _cut(self) -> Tensor:
         """Cuts the gradient of the global batch where it is too large; returns the norm that it had."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(gradients)  # clip_grads_with_norm_ would wait for a limit on the device
         if (most := self.model.largest_norm(norm)) is not None:
             torch._foreach_mul_(gradients, torch.clamp(most / (norm + 1e-6), max=1.0).to(norm.dtype))
         return norm

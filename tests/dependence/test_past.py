@@ -8,7 +8,7 @@ import torch
 from helpers import moments_cases as cases
 from hpcauxvae.dependence.joint import FEATURES, LIFE, PARTS, WAVES, JointFeatures
 from hpcauxvae.dependence.moments import PolynomialMoments
-from hpcauxvae.dependence.past import Constraint, Past, UsualNorm, dependence, moments
+from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
 
 
 def _add(past: Past, batch: PolynomialMoments) -> None:
@@ -158,17 +158,6 @@ def test_the_base_does_not_wind_up() -> None:
         constraint.move(torch.tensor(0.0, dtype=torch.float64), base=True)
     constraint.move(torch.tensor(1e-4, dtype=torch.float64), base=True)
     assert constraint.weight().item() == pytest.approx(Constraint.LOWEST)
-
-
-def test_gradients_are_cut_at_twice_their_usual_norm() -> None:
-    norms = UsualNorm()
-    assert norms.twice(torch.tensor(8.0)) == math.inf, "of nothing"
-    assert norms.twice(torch.tensor(8.0)).item() == pytest.approx(16)
-    assert norms.twice(torch.tensor(1000.0)).item() == pytest.approx(16)
-    assert norms.twice(torch.tensor(2.0)).item() == pytest.approx(16 * 2**0.01), "what was cut counts as cut"
-    for _ in range(1000):
-        norms.twice(torch.tensor(3.0, dtype=torch.float64))
-    assert norms.twice(torch.tensor(3.0)).item() == pytest.approx(6, rel=1e-4)
 
 
 def test_a_model_that_is_cast_keeps_its_past_in_float64() -> None:

@@ -12,6 +12,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from helpers import moments_cases as cases
 from helpers.places import ROOT
 from hpcauxvae.models import MODELS, model_class
+from hpcauxvae.models.base import UsualNorm
 from hpcauxvae.models.likelihoods import PixelRange, bernoulli_nll, optimal_gaussian_nll
 from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES
@@ -322,3 +323,14 @@ def test_the_page_of_the_method_has_the_constants_of_every_objective() -> None:
         assert table["batch"][name] == str(one.batch_size)
         assert table["scale of the likelihood"][name].startswith(one.scale)
         assert table["prior variance of z_aux"][name] == ("1/n" if one.prior_variance is None else "1")
+
+
+def test_gradients_are_cut_at_twice_their_usual_norm() -> None:
+    norms = UsualNorm()
+    assert norms.twice(torch.tensor(8.0)) == math.inf, "of nothing"
+    assert norms.twice(torch.tensor(8.0)).item() == pytest.approx(16)
+    assert norms.twice(torch.tensor(1000.0)).item() == pytest.approx(16)
+    assert norms.twice(torch.tensor(2.0)).item() == pytest.approx(16 * 2**0.01), "what was cut counts as cut"
+    for _ in range(1000):
+        norms.twice(torch.tensor(3.0, dtype=torch.float64))
+    assert norms.twice(torch.tensor(3.0)).item() == pytest.approx(6, rel=1e-4)
