@@ -364,3 +364,9 @@ def test_deephyper_reads_the_table(tmp_path):
     table = read_results_from_csv(str(tmp_path / "results.csv"))
     assert [float(value) for value in table.iloc[0][["p:beta", "objective_0", "objective_1"]]] == [0.5, 6.0, -0.1]
     assert table["objective_0"][1] == "F_diverged"
+
+
+def test_a_search_of_a_weight_does_not_begin_with_the_objective_that_has_none() -> None:
+    given = {"data": Path("x.h5"), "aux": "a"}
+    assert SearchConfig(**given, vary=("lambda2=100:10000:log",)).first() is None
+    assert SearchConfig(**given, vary=("beta=0.5:2",)).first() == {"beta": 1.0}

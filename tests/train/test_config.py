@@ -7,8 +7,9 @@ import pytest
 
 from helpers.trainings import alone, config
 from hpcauxvae.models.objectives import FIXED, TUNED
-from hpcauxvae.runtime.stop_requests import MORE_TO_DO
+from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
 
 
@@ -43,3 +44,13 @@ def test_a_weight_of_independence_takes_the_place_of_the_tolerance(fields: dict[
     assert {name: getattr(found, name) for name in FIXED | fields} == FIXED | fields
     with pytest.raises(InputError, match=r"= .* with dependence_tolerance = 0\.01; allowed: one of the two"):
         TrainConfig(data=Path("x.h5"), aux="a", dependence_tolerance=0.01, **fields)
+
+
+def test_the_log_of_an_epoch_has_the_tolerance_in_force(blobs_file: Path, tmp_path: Path) -> None:
+    """No finer than .3 / sqrt(n) of 112 training samples; nothing of a fixed weight."""
+    rows = []
+    for name, fields in {"coarse": {"dependence_tolerance": 0.2}, "fine": {}, "weight": {"lambda2": 5.0}}.items():
+        assert alone(config(blobs_file, tmp_path / name, epochs=1, network="mlp", **fields)) == FINISHED
+        rows.append(history(tmp_path / name)[0])
+    assert [row.get("tolerance") for row in rows] == [0.2, pytest.approx(0.3 / 112**0.5), None]
+    assert rows[0]["weight"] >= 0 and rows[0]["dependence"] >= 0 and "weight" not in rows[2]

@@ -10,6 +10,7 @@ import torch
 from helpers.trainings import blobs, config
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.samples import Samples, noise, shuffled, split_mix
+from hpcauxvae.models.aux_vae import AuxVAE
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.trainer import Trainer
@@ -121,3 +122,11 @@ def test_learning_rates_scale_and_warm_up(data):
         rising.train_step(batch, noise_BZ)
     rates.append(rising.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3])
+
+
+def test_a_gradient_is_cut_at_what_the_model_says_and_its_own_norm_is_told(data, monkeypatch):
+    monkeypatch.setattr(AuxVAE, "largest_norm", lambda model, norm: 1e-3 * norm)
+    made = trainer(data)
+    made.train_step(*next(made.batches()))
+    after = torch.nn.utils.get_total_norm([parameter.grad for parameter in made.parameters])
+    assert after.item() == pytest.approx(1e-3 * made.totals["gradient_norm"].item(), rel=1e-4)
