@@ -17,7 +17,7 @@ from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
-from hpcauxvae.metrics.control import agreement, distance, minimality
+from hpcauxvae.metrics.control import agreement, distance, minimality, unlike
 from hpcauxvae.train.run import Run
 
 PAIRS = 512
@@ -112,6 +112,7 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
 
     `effectiveness`: for each guided factor that the reader reads, what it finds where the image was asked for, and, as
     ceilings, in real images and in reconstructions (metrics.control.agreement); None where reader or pairs are missing.
+    `unlike`: the share of images that were asked for that look to the reader like no real one (metrics.control.unlike).
     `unread`: guided factors of a kind that no reader reads. `composition.code` is the minimality of reconstructions.
     `rendered`: of dSprites, the distance of what was asked for to that very image.
     """
@@ -147,6 +148,8 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
             ("reconstruction", made.u_a, made.reconstruction),
         )
     }
+    network = reader.network
+    block["unlike"] = unlike(reader.known_KF, network.features(made.reconstruction), network.features(made.asked))
     block["effectiveness"] = {
         factor.name: {name: next(scores) for name, scores in found.items()} | {"unit": factor.unit}
         for factor in factors

@@ -38,7 +38,7 @@ _SIDE = 64  # larger images are averaged down to it
 _BATCH = 64
 _LOOKS, _PATIENCE = 25, 8  # at the validation images
 _RATE = 2e-3
-_VALIDATION = 2048
+_VALIDATION = _KNOWN = 2048
 
 
 class Network(nn.Module):
@@ -83,6 +83,17 @@ class Network(nn.Module):
         seen = torch.cat([scaled, torch.asinh(10 * scaled), images_BCHW / largest], 1)
         return torch.as_tensor(self.layers(seen))
 
+    def features(self, images: NDArray) -> NDArray[np.float32]:
+        """What the first hidden layer sees, (N, 256), of images (N, C, H, W) in linear data units."""
+        first = next(number for number, layer in enumerate(self.layers) if isinstance(layer, nn.Linear))
+        found: list[Tensor] = []
+        hook = self.layers[first + 1].register_forward_hook(lambda _layer, _inputs, seen: found.append(seen))
+        try:
+            self.read(images, np.arange(len(images)))
+        finally:
+            hook.remove()
+        return torch.cat(found).cpu().numpy()
+
     def standardise(self, images: NDArray, u_NR: NDArray) -> None:
         """Takes the scales from training images and numbers."""
         most = min(2048, images_in(_SCALE_BYTES, images.shape[1:]))
@@ -118,6 +129,8 @@ class Reader(NamedTuple):
     """Of the factors of the data set."""
     kinds: list[Kind]
     """Of these factors."""
+    known_KF: NDArray[np.float32]
+    """Features of images that the network was trained on."""
 
     def read(self, images: NDArray) -> NDArray[np.float64]:
         """Scaled factors (N, columns) of images (N, C, H, W) in linear data units; a periodic one in [0, 1)."""
@@ -154,7 +167,8 @@ def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.devic
         print(f"training a reader of the factors, once for {data.path}", file=sys.stderr, flush=True)
         _train(network, data, columns, train, validation)
         _keep(network, paths, identity)
-    return Reader(network.eval(), columns, kinds)
+    known = np.sort(np.random.default_rng(0).permutation(train)[: min(_KNOWN, images_in(_SCALE_BYTES, data.shape))])
+    return Reader(network.eval(), columns, kinds, network.features(np.array(data.images[known])))
 
 
 def _keep(network: Network, paths: list[Path], identity: dict[str, Any]) -> None:

@@ -75,6 +75,7 @@ def _control(block: Block) -> Iterator[str]:
         again = f"composition, {composition['cycles']} times"
         named = {"composition": composition["once"], again: composition["again"]}
         named |= {name: found.get(name) for name in ("reversibility", "minimality")}
+        named["unlike real images"] = found.get("unlike")
         named["asked against rendered"] = found.get("rendered")
         yield from (_row(name, score, None) for name, score in named.items() if score)
 

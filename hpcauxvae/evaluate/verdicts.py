@@ -56,6 +56,10 @@ STEERS = 0.5
 below which it does in part."""
 IN_PART = 0.8
 """Share of the reader's correlation in real images below which a factor steers the image in part."""
+LESS_WELL = 0.05
+"""By so much less than in real images may the reader find a factor where it was asked for."""
+UNLIKE = 0.05
+"""Share of the images that were asked for that may look like no real one; of runs that obey it was .03 at most."""
 TOO_FAR = 1.25
 """Ratio of the slope to the reader's in real images above which an image changes more than was asked for: poor images
 lower what a reader finds, and none raises it."""
@@ -285,6 +289,8 @@ def control(block: Block) -> Iterator[str]:
                 straight and asked["slope"]["high"] < STEERS * real["slope"]["value"]
             ):
                 yield f"{name} steers the image in part: {figures}"
+            elif asked["r"]["high"] < ceiling - LESS_WELL:
+                yield f"{name} steers the image less well than could be: {figures}"
             elif straight and asked["slope"]["low"] > TOO_FAR * real["slope"]["value"]:
                 yield f"{name} steers the image too far: {figures}"
             if _shifted(asked["offset"], asked["spread"], real["offset"]["value"]):
@@ -299,6 +305,11 @@ def unasked(block: Block) -> Iterator[str]:
     found = block.get("control")
     if not found or found["pairs"] < FEWEST:
         return
+    if (unlike := found.get("unlike")) and unlike["low"] > UNLIKE:
+        yield (
+            f"{unlike['value']:.0%} of the images that were asked for are unlike all real ones (1% of reconstructions "
+            "are): what is read in them says little"
+        )
     changed, unchanged = found["minimality"], found["composition"]["code"]
     if changed and changed["low"] > unchanged["high"] + UNASKED:
         yield (

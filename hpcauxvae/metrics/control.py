@@ -5,7 +5,7 @@ began with in the counterfactual latent divergence of Melistas et al. (NeurIPS 2
 and the reader that finds factors in them are made in evaluate/control.py.
 
 Shape suffixes: P pairs of images, in random order; D factors; T columns of them, two of a periodic one; R residual
-latents; G groups left out.
+latents; K images of the training; F features of an image; G groups left out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,6 +75,30 @@ def distance(images_P: NDArray, others_P: NDArray, apart: tuple[NDArray, NDArray
     axes = tuple(range(1, images_P.ndim))
     squares = [np.square(a.astype(np.float64) - b).mean(axes) for a, b in ((images_P, others_P), apart)]
     return ratio_score(*squares)
+
+
+def unlike(known_KF: NDArray, own_PF: NDArray, asked_PF: NDArray) -> Score:
+    """The share of images that were asked for that are further from all real ones than 99 % of the reconstructions are.
+
+    The distance is that to the fifth nearest of K real images in the features of a network (Sun et al., ICML 2022,
+    there with features of unit length: here an empty image must not look like a faint one). Near .01 where what was
+    asked for is drawn as well as what was seen.
+    """
+    own_P, asked_P = (_fifth_nearest(of_PF, known_KF) for of_PF in (own_PF, asked_PF))
+    rows = np.arange(len(own_P))
+
+    def share(kept_P: NDArray) -> float:
+        return float((asked_P[kept_P] > np.quantile(own_P[kept_P], 0.99)).mean())
+
+    without_G = np.array([share(np.delete(rows, group)) for group in np.array_split(rows, min(GROUPS, len(rows)))])
+    return jackknife_score(share(rows), without_G, len(rows), (0, 1))
+
+
+def _fifth_nearest(of_PF: NDArray, known_KF: NDArray) -> Array:
+    """Squared distances (P,)."""
+    of_PF, known_KF = of_PF.astype(np.float64), known_KF.astype(np.float64)
+    squares_PK = np.square(of_PF).sum(1)[:, None] + np.square(known_KF).sum(1) - 2 * of_PF @ known_KF.T
+    return np.partition(squares_PK, min(4, len(known_KF) - 1), 1)[:, min(4, len(known_KF) - 1)]
 
 
 def minimality(own_PR: NDArray, changed_PR: NDArray) -> Score:

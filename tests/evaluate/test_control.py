@@ -115,6 +115,21 @@ def test_an_image_that_does_not_come_back_is_told(data, trained) -> None:
     assert list(unasked({"control": block | {"pairs": 19}})) == []  # too few to tell
 
 
+def test_images_that_are_asked_for_and_look_like_none_are_told(data, trained) -> None:
+    """Far from the tilt that was encoded nothing is drawn: what is read in an empty image is half of each range."""
+
+    def decode(z: NDArray) -> NDArray:
+        return np.where(abs(z[:, :1] - z[:, 3:]) < 0.5, z[:, :3], 0)
+
+    block = judged(decode, data, trained, copies=1)
+    missing = abs(np.diff(data.scaled()[split(len(data), 0)[2], 0])) > 0.5
+    assert 0.05 < block["unlike"]["value"] < 2 * np.mean(missing)
+    assert any(
+        re.match(r"\d\d% of the images that were asked for are unlike", line) for line in unasked({"control": block})
+    )
+    assert judged(lambda z: z[:, :3], data, trained)["unlike"]["low"] < 0.05
+
+
 def test_a_factor_that_the_decoder_takes_from_a_residual_latent_does_not_steer(data, trained) -> None:
     """The encoder is perfect: every score of codes would say that all is well."""
     block = judged(lambda z: z[:, [3, 1, 2]], data, trained, copies=1)
@@ -172,6 +187,7 @@ def test_the_words_follow_from_the_scores() -> None:
         (found(0.9, 0.6, 0.6), real, None),
         (found(0.8, 0.8, 0.02), real, "flux does not steer the image, other factors that .* slope is 0.02, "),
         (found(0.7, 0.6, 0.6), real, r"flux steers the image in part: asked against read r = 0\.70 \(slope 0\.60\)"),
+        (found(0.87, 0.87, 0.87), real, r"flux steers the image less well than could be: .* r = 0\.87 \(slope 0\.87"),
         (found(0.9, 0.3, 0.3), real, r"flux steers the image in part: .* 0\.95 \(slope 0\.95\) on real images$"),
         (found(0.93, 0.02, 0.02), real, r"flux hardly steers the image: .* r = 0\.93 \(slope 0\.02\), 0\.95 \(slope"),
         (found(-0.85, -0.01, 0), real, r"flux hardly steers the image: .* r = -0\.85 \(slope -0\.01\), 0\.95 \(slope"),

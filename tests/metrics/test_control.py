@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcauxvae.metrics.control import agreement, distance, minimality
+from hpcauxvae.metrics.control import agreement, distance, minimality, unlike
 from hpcauxvae.metrics.reading import directions
 from hpcauxvae.types import Factor
 
@@ -83,6 +83,18 @@ def test_distance_is_0_to_itself_and_1_to_another_image() -> None:
     assert distance(other, one, apart)["value"] == pytest.approx(1)
     halfway = distance(one, (one + other) / 2, apart)
     assert halfway["value"] == pytest.approx(0.25) and halfway["n"] == 50
+
+
+def test_unlike_is_the_share_beyond_99_of_100_reconstructions() -> None:
+    """One feature, known at 0 to 9: the fifth nearest of 4.5 is 2.5 away, and further with each step outwards."""
+    known, own = np.arange(10.0)[:, None], np.linspace(0, 9, 200)[:, None]
+    asked = own.copy()
+    asked[::10] += 30
+    assert unlike(known, own, own)["value"] <= 0.01
+    found = unlike(known, own, asked)
+    assert found["value"] == pytest.approx(0.1, abs=0.011) and found["low"] > 0.03 and found["n"] == 200
+    distances = np.sort(abs(own - known.T), 1)[:, 4]
+    assert np.mean(np.sort(abs(asked - known.T), 1)[:, 4] > np.quantile(distances, 0.99)) == found["value"]
 
 
 def test_minimality_counts_the_images_that_are_nearer() -> None:
