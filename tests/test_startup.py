@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,17 @@ def test_nothing_heavy_is_imported_to_read_a_command_line(
     )
     assert done.returncode == code and said in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "loaded"
+
+
+@pytest.mark.processes
+def test_the_garbage_collector_does_not_look_through_modules_again_and_again(trained_run: Path, tmp_path: Path) -> None:
+    program = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print('set aside:', gc.get_freeze_count(), gc.isenabled()))\n"
+        "from hpcauxvae.cli import main\n"
+        "main('evaluate')"
+    )
+    words = [trained_run, "--out", tmp_path, "--no-pictures", "--no-control"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=300)
+    count, enabled = done.stdout.split("set aside: ")[1].split()
+    assert done.returncode == 0 and int(count) > 100_000 and enabled == "True"

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.given import Labels, Pixels, check_factors, labels, pixels, put
 from hpcauxvae.data.shards import lost_parts
-from hpcauxvae.data.stored import Clipped, StoredImages, in_pieces, open_file, read_rows
+from hpcauxvae.data.stored import Clipped, StoredImages, in_pieces, open_file, plain, read_rows
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.types import KINDS, Factor, InputError
 
@@ -241,31 +241,13 @@ def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
 
 
-def _plain(value: Any) -> Any:
-    """An attribute, or one of a list, as a Python value. Text that is not UTF-8 is taken for Latin-1.
-
-    h5py gives text of fixed length, as C writes it, as bytes, and the bytes of other text that it cannot decode as
-    surrogates.
-    """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
-        return ", ".join(str(_plain(part)) for part in value.ravel())
-    value = value.item() if isinstance(value, np.generic) else value
-    text = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    if not isinstance(text, bytes):
-        return value
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
-
-
 def _read_provenance(attributes: h5py.AttributeManager) -> dict[str, Any]:
     found = {}
     for name in attributes:
         try:
-            found[_plain(name)] = _plain(attributes[name])
+            found[plain(name)] = plain(attributes[name])
         except TypeError:
-            found[_plain(name)] = "of a type that h5py cannot read"
+            found[plain(name)] = "of a type that h5py cannot read"
     found.pop("format_version", None)
     return found
 
@@ -274,7 +256,7 @@ def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
     values = file["factors"]
     kinds = values.attrs.get("kind", ["continuous"] * values.shape[1])
     columns = zip(*(values.attrs[field] for field in ("name", "unit", "low", "high")), kinds, strict=True)
-    factors = tuple(Factor(_plain(n), _plain(u), float(low), float(high), _plain(k)) for n, u, low, high, k in columns)
+    factors = tuple(Factor(plain(n), plain(u), float(low), float(high), plain(k)) for n, u, low, high, k in columns)
     return factors, read_rows(values, slice(None))
 
 
@@ -325,8 +307,8 @@ def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator
         if found.shape != (n_factors,) or found.dtype.kind not in letters:
             yield f"factors, attribute {field}: {found} is not a list of {n_factors} {kind}"
             return
-    names = [_plain(name) for name in attributes["name"]]
-    for name, kind in zip(names, map(_plain, attributes.get("kind", ())), strict=False):
+    names = [plain(name) for name in attributes["name"]]
+    for name, kind in zip(names, map(plain, attributes.get("kind", ())), strict=False):
         if kind not in KINDS:
             yield f"factors, {name}: kind {kind!r} is not allowed; {', '.join(KINDS)}"
     for name, low, high in zip(names, attributes["low"], attributes["high"], strict=True):

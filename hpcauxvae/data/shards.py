@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcauxvae.data.stored import open_file
+from hpcauxvae.data.stored import open_file, plain
 from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
@@ -67,11 +67,11 @@ def _lost_shards(stored: h5py.Dataset, above: tuple[tuple[str, str], ...]) -> It
         np.subtract.at(values_N, boxes[:, 1, 0] + 1, sizes)
         shard = shard_path(stored.file, source.file_name)
         if shard == Path(stored.file.filename):  # which may be open for writing
-            yield from _lost_in(shard, stored.file, source, stored.dtype, above)
+            yield from _lost_in(shard, stored.file, source, stored, above)
             continue
         try:
             with open_file(shard) as opened:
-                yield from _lost_in(shard, opened, source, stored.dtype, above)
+                yield from _lost_in(shard, opened, source, stored, above)
         except InputError as error:
             yield f"shard {error}"
     empty = np.flatnonzero(np.cumsum(values_N[:-1]) < np.prod(stored.shape[1:]))
@@ -80,9 +80,9 @@ def _lost_shards(stored: h5py.Dataset, above: tuple[tuple[str, str], ...]) -> It
 
 
 def _lost_in(
-    shard: Path, file: h5py.File, source: Any, dtype: np.dtype, above: tuple[tuple[str, str], ...]
+    shard: Path, file: h5py.File, source: Any, stored: h5py.Dataset, above: tuple[tuple[str, str], ...]
 ) -> Iterator[str]:
-    """What is lost of a shard, an open file, from which numbers of this type are read."""
+    """What is lost of a shard, an open file, where `stored` reads it: as its type, and whole rows as its columns."""
     held = file.get(source.dset_name)
     if not isinstance(held, h5py.Dataset):
         yield f"shard {shard}: has no data set {source.dset_name}"
@@ -97,8 +97,13 @@ def _lost_in(
         needed = f"at least {tuple(least)}"
     if not fits:
         yield f"shard {shard}: {source.dset_name} has shape {held.shape}; {needed} is needed"
-    if not (np.can_cast(held.dtype, dtype) or held.dtype.kind == dtype.kind == "f"):
-        yield f"shard {shard}: {source.dset_name} has type {held.dtype}, which {dtype} would cut off"
+    if not (np.can_cast(held.dtype, stored.dtype) or held.dtype.kind == stored.dtype.kind == "f"):
+        yield f"shard {shard}: {source.dset_name} has type {held.dtype}, which {stored.dtype} would cut off"
+    whole = held.shape[1:] == stored.shape[1:] == tuple(_shape(source.vspace, held.ndim)[1:])
+    for field in ("name", "unit") if whole else ():
+        of_shard, of_set = (plain(data.attrs.get(field)) for data in (held, stored))
+        if None not in (of_shard, of_set) and of_shard != of_set:
+            yield f"shard {shard}: {source.dset_name} has {field} {of_shard!r}; {of_set!r}, as in the set, is needed"
     for error in lost_parts(held, above):
         yield error if error.startswith("shard ") else f"shard {shard}: {source.dset_name} {error}"
 

@@ -23,6 +23,24 @@ def open_file(path: Path) -> h5py.File:
         raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
 
 
+def plain(value: Any) -> Any:
+    """An attribute, or one of a list, as a Python value. Text that is not UTF-8 is taken for Latin-1.
+
+    h5py gives text of fixed length, as C writes it, as bytes, and the bytes of other text that it cannot decode as
+    surrogates.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
+        return ", ".join(str(plain(part)) for part in value.ravel())
+    value = value.item() if isinstance(value, np.generic) else value
+    text = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    if not isinstance(text, bytes):
+        return value
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
 def read_rows(stored: h5py.Dataset, index: Any) -> np.ndarray:
     """These rows of a data set, in this machine's byte order.
 

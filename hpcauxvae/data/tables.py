@@ -53,7 +53,7 @@ def read_catalogue(path: str | Path, id_column: str, names: Sequence[str]) -> Ca
     """
     path = Path(path)
     ids, *columns = _read(path, [id_column, *names])
-    return Catalogue(_exact(ids, f"{path}: {id_column}"), _stack(path, names, columns, len(ids)))
+    return Catalogue(_exact(ids, f"{path}: {id_column}"), _stack(path, names, columns))
 
 
 def read_columns(path: str | Path, names: Sequence[str]) -> np.ndarray:
@@ -63,14 +63,10 @@ def read_columns(path: str | Path, names: Sequence[str]) -> np.ndarray:
     format, or one data set a column). Raises InputError naming file, column, row and value.
     """
     path = Path(path)
-    columns = _read(path, names)
-    return _stack(path, names, columns, len(columns[0]))
+    return _stack(path, names, _read(path, names))
 
 
-def _stack(path: Path, names: Sequence[str], columns: Sequence[Any], n: int) -> np.ndarray:
-    lengths = {name: len(column) for name, column in zip(names, columns, strict=True)}
-    if {n, *lengths.values()} != {n}:
-        raise InputError(f"{path}: columns of different lengths: {lengths}")
+def _stack(path: Path, names: Sequence[str], columns: Sequence[Any]) -> np.ndarray:
     return np.stack([labels(c, f"{path}: {name}") for name, c in zip(names, columns, strict=True)], axis=1)
 
 
@@ -107,7 +103,11 @@ def _read(path: Path, names: Sequence[str]) -> list[Any]:
         raise InputError(f"{path}: unknown kind {kind!r}; allowed: {', '.join(readers)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return readers[kind](path, names)
+    columns = readers[kind](path, names)
+    lengths = {name: len(column) for name, column in zip(names, columns, strict=True)}
+    if len({*lengths.values()}) > 1:
+        raise InputError(f"{path}: columns of different lengths: {lengths}")
+    return columns
 
 
 def _check_names(path: Path, names: Sequence[str], known: Sequence[str]) -> None:

@@ -166,6 +166,20 @@ def test_a_shard_of_another_type(tmp_path: Path, held: str, fits: bool) -> None:
         assert_lost(path, f"images, {lost}")
 
 
+@pytest.mark.parametrize(("field", "unit"), [("name", "spin, mass, age"), ("unit", "kg, , s")])
+def test_a_shard_of_other_columns_or_units(tmp_path: Path, field: str, unit: str) -> None:
+    shard_files(tmp_path, "u1")
+    path = virtual(tmp_path / "set.h5", HALVES, "u1")
+    own = [getattr(factor, field) for factor in FACTORS]
+    with h5py.File(tmp_path / "shard0.h5", "r+") as file:
+        file["factors"].attrs[field] = np.array(own, "S")
+    assert_reads(path, pixels("u1"))
+    with h5py.File(tmp_path / "shard1.h5", "r+") as file:
+        file["factors"].attrs[field] = unit.split(", ")
+    found = f"factors has {field} {unit!r}; {', '.join(own)!r}, as in the set, is needed"
+    assert_lost(path, f"factors, shard {tmp_path / 'shard1.h5'}: {found}")
+
+
 @pytest.mark.parametrize("kind", ["f4", "u1"])
 def test_samples_that_are_in_no_shard(tmp_path: Path, kind: str) -> None:
     shard_files(tmp_path, kind)

@@ -192,6 +192,13 @@ def test_a_damaged_table(tmp_path: Path, kind: str) -> None:
             assert content and not kind.endswith(".gz")
 
 
+def test_columns_of_different_lengths(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.h5", mass=MASS, charge=MASS, id=IDS[:3])
+    lengths = "{'id': 3, 'mass': 20, 'charge': 20}"
+    with pytest.raises(InputError, match=re.escape(f"{path}: columns of different lengths: {lengths}")):
+        read_catalogue(path, "id", ["mass", "charge"])
+
+
 def test_text_of_hdf5_that_is_not_utf8(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "t.h5", "w") as file:
         file["id"], file["mass"] = np.array([b"J\xe4", b"J\xf6"]), [1.0, 2]

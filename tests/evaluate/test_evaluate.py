@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -245,19 +244,6 @@ def test_pictures_are_there(folder, metrics):
     names = {path.name for path in (folder / "run" / "pictures").iterdir()}
     kinds = ("scatter", "correlations", "reconstructions", "ssim", "traversal", "control")
     assert names == {"training.png"} | {f"{kind}-{name}.png" for kind in kinds for name in ("test", "fresh")}
-
-
-def test_the_garbage_collector_does_not_look_through_modules_again_and_again(folder, tmp_path):
-    program = (
-        "import atexit, gc\n"
-        "atexit.register(lambda: print('set aside:', gc.get_freeze_count(), gc.isenabled()))\n"
-        "from hpcauxvae.cli import main\n"
-        "main('evaluate')"
-    )
-    words = [folder / "run", "--out", tmp_path, "--no-pictures", "--no-control"]
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=300)
-    count, enabled = done.stdout.split("set aside: ")[1].split()
-    assert done.returncode == 0 and int(count) > 100_000 and enabled == "True"
 
 
 def test_sets_that_do_not_fit_the_run_are_refused(folder, metrics, tmp_path):
