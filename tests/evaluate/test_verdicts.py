@@ -199,6 +199,33 @@ def test_images_that_are_worse_than_those_of_pca(said) -> None:
     assert [line.split(" (")[0] for line in lines] == ["the images are worse than those of PCA with as many components"]
 
 
+@pytest.mark.parametrize(
+    ("ssim", "mse", "expected"),
+    [
+        (0.59, 1.15, "the images are worse than the mean image by MSE"),  # all is drawn, a tenth as bright
+        (0.55, 1.42, "the images are worse than the mean image by MSE"),  # nothing is drawn, and most of it is dark
+        (0.66, 0.91, "the images are worse than those of PCA with as many components by MSE"),  # in the wrong place
+        (0.82, 0.36, "the images are worse than those of PCA with as many components by MSE"),  # in one of two places
+        (0.97, 0.22, ""),
+        (0.30, 0.36, "the images are worse than those of PCA with as many components"),
+    ],
+)
+def test_images_that_ssim_flatters(ssim: float, mse: float, expected: str) -> None:
+    """Of what has the right form SSIM can be above that of the mean image, .25, and of PCA, .5, whose MSE is .19."""
+
+    def scored(ssim: float, mse: float) -> dict[str, Any]:
+        return {
+            name: {"value": value, "low": value * 0.95, "high": value * 1.05}
+            for name, value in (("ssim", ssim), ("mse", mse))
+        }
+
+    baselines = {"mean_image": scored(0.25, 1.0), "pca": scored(0.5, 0.19)}
+    block = {"images": scored(ssim, mse), "baselines": baselines}
+    found = verdicts.images(block)
+    assert [line.split(" (")[0] for line in found] == [expected] * bool(expected)
+    assert scores._beside_plain(block).endswith(f", MSE {mse:.3g} (mean image 1, PCA 0.19)")  # the picture's title
+
+
 def test_residual_latents_that_are_off(said) -> None:
     """Their means follow the factors, but by a thousandth of the spread: the LDS of means is its ceiling."""
 
