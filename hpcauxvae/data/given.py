@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import h5py
@@ -135,6 +136,27 @@ def check_factors(factors: object, source: object) -> None:
     """Raises InputError where these are no factors."""
     if not isinstance(factors, Sequence) or not all(isinstance(factor, Factor) for factor in factors):
         raise InputError(f"{source}: factor_list: {factors!r:.99}; allowed: a list of Factor(name, unit, low, high)")
+    for factor in factors:
+        for field, value in factor._asdict().items():
+            number = field in ("low", "high")
+            if not (isinstance(value, Real) if number else _is_text(value)):
+                allowed = "a number" if number else "text, empty where there is none"
+                raise InputError(f"{source}: factors, {factor.name!r:.99}: {field} = {value!r:.99}; allowed: {allowed}")
+
+
+def _is_text(value: object) -> bool:
+    """Whether HDF5 can store it."""
+    return isinstance(value, str | bytes) and not re.search(r"[\0\ud800-\udfff]", str(value))
+
+
+def check_order(values: object, names: Sequence[str], source: object) -> None:
+    """Raises InputError where a pandas table of labels has the columns of these names in another order."""
+    columns = list(getattr(values, "columns", ()))
+    if any(column in names and column != name for column, name in zip(columns, names, strict=False)):
+        raise InputError(
+            f"{source}: factors: the columns of this {type(values).__name__} are {', '.join(map(str, columns))}; "
+            f"allowed: the order of the factors, {', '.join(names)}"
+        )
 
 
 def put(provenance: object, attributes: MutableMapping[str, Any]) -> None:
@@ -144,5 +166,5 @@ def put(provenance: object, attributes: MutableMapping[str, Any]) -> None:
     for name, value in provenance.items():
         try:
             attributes[name] = value
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise InputError(f"provenance, {name}: {value!r:.99}; allowed: text or numbers") from error

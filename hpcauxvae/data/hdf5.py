@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcauxvae.data.checksums import checksum_errors
-from hpcauxvae.data.given import Labels, Pixels, check_factors, labels, pixels, put
+from hpcauxvae.data.given import Labels, Pixels, check_factors, check_order, labels, pixels, put
 from hpcauxvae.data.shards import lost_parts
 from hpcauxvae.data.stored import Clipped, StoredImages, in_pieces, open_file, plain, read_rows
 from hpcauxvae.runtime.files import whole
@@ -203,6 +203,7 @@ def write(
     pixels are masked.
     """
     check_factors(factor_list, path)
+    check_order(factors, [factor.name for factor in factor_list], path)
     images = pixels(images, path)
     factors = labels(factors, f"{path}: factors", [factor.unit for factor in factor_list])
     if images.ndim != 4:
@@ -237,7 +238,8 @@ def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n_validation, n_test = (n * share // sum(_SPLIT) for share in _SPLIT[1:])
     n_train = n - n_validation - n_test
     if min(n_train, n_validation, n_test) < 1:
-        raise InputError(f"{n} samples split {_SPLIT} leave a part empty ({n_train}, {n_validation}, {n_test})")
+        parts = (n_train, n_validation, n_test)
+        raise InputError(f"{n} samples split {_SPLIT} leave a part empty {parts}; allowed: 10 or more samples")
     return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
 
 

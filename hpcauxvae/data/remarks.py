@@ -28,6 +28,8 @@ _LOOKED_AT, _LOOKED_AT_BYTES = 1000, 32 << 20
 """Images with all labels of another, and bytes of them in float32, that are compared with it."""
 _OFTEN = 0.1
 """Share of these that must be nearly the same, for the labels of a grid repeat, too."""
+_FEW_CHANNELS = 4
+"""Images with fewer columns than that, or as many, but more rows and channels, have seldom been taken."""
 _SENTINELS = 2
 """Different values at either end of a column that may stand for "not measured"."""
 
@@ -39,6 +41,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     """
     found = stuck(image_set.images)
     pixels = look_at(image_set.images, without=found)
+    yield from about_layout(image_set.shape)
     yield from about_labels(image_set)
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
@@ -76,6 +79,16 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
                 "latent; declare the range of the values"
             )
         yield from _about_sentinels(factor, column)
+
+
+def about_layout(shape: tuple[int, int, int]) -> Iterator[str]:
+    """A sentence on images (C, H, W) that seem to have their channels last, if they do."""
+    channels, height, width = shape
+    if width <= _FEW_CHANNELS < min(channels, height):
+        yield (
+            f"images: {channels} channels of {height} x {width} pixels; if that is {channels} x {height} of {width}, "
+            "store np.moveaxis(images, -1, 1), for the format has the channels first"
+        )
 
 
 def about_places(found: Stuck, pixels: Pixels, shape: tuple[int, int, int]) -> Iterator[str]:

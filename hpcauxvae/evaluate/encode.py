@@ -36,7 +36,7 @@ from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import gathered
-from hpcauxvae.train.run import data_path, load_run
+from hpcauxvae.train.run import load_run, training_set
 from hpcauxvae.types import Factor, InputError
 
 CHUNK = 4096
@@ -131,9 +131,7 @@ class Encoder:
 
     def _compare(self) -> None:
         with contextlib.suppress(InputError):  # nothing to compare with
-            trained = open_set(data_path(self.run))
-            if trained.fingerprint == self.run.state["fingerprint"]:
-                warn_if_unlike(self.data, self.run, trained)
+            warn_if_unlike(self.data, self.run, training_set(self.run))
 
     def encode(self, chunk: int) -> None:
         """Computes and stores a chunk. Raises InputError for a full disk."""

@@ -19,7 +19,7 @@ from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.evaluate.sets import warn_if_unlike
 from hpcauxvae.runtime.files import whole
-from hpcauxvae.train.run import Run, check_factors, data_path, load_run
+from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.types import Factor, InputError
 
 _MOST_IMAGES = 1_000_000
@@ -132,7 +132,7 @@ class Generator:
                 )
 
     def _parse(self, text: str, option: str) -> tuple[int, str]:
-        name, equals, value = text.partition("=")
+        name, equals, value = text.rpartition("=")  # a name may have one
         names = [factor.name for factor in self.factors]
         if not equals or name not in names:
             raise InputError(f"{option} {text}; allowed: NAME=…, where NAME is one of {', '.join(names)}")
@@ -249,7 +249,7 @@ def generate(config: GenerateConfig) -> int:
         raise InputError(f"out = {config.out}; allowed: a name that ends in {', '.join(WRITERS)}")
     hdf5.refuse_existing(config.out)
     trained = load_run(config.run)
-    generator = Generator(trained, hdf5.open_set(data_path(trained, config.data)))
+    generator = Generator(trained, training_set(trained, config.data))
     unnamed_D, residual = generator.of_image(config.like) if config.like else generator.typical()
     u_ND, swept = generator.grid(config.set, config.sweep, unnamed_D)
     _check(config.out, u_ND, generator.factors)

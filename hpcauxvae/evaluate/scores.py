@@ -36,7 +36,7 @@ from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.lock import inside
 from hpcauxvae.train.config import planned_epochs
 from hpcauxvae.train.preparation import about_reach
-from hpcauxvae.train.run import Run, check_factors, data_path, load_run
+from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
 
@@ -91,10 +91,8 @@ class Evaluator:
         self.training = _training(self.run)
         self.model = self.run.model
         place(self.model, self.device)
-        self.data = open_set(data_path(self.run, config.data))
+        self.data = training_set(self.run, config.data)
         check_pixels(self.data)
-        if self.data.fingerprint != self.run.state["fingerprint"]:
-            raise InputError(f"{self.data.path}: is not the data set that {config.run} was trained on")
         self.aux = list(self.run.config.aux_names)
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, sobol_indices
 
-from hpcauxvae.data.hdf5 import open_set, split
+from hpcauxvae.data.hdf5 import split
 from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
-from hpcauxvae.train.run import data_path, load_run
+from hpcauxvae.train.run import load_run, training_set
 
 STATISTICS = ("sum", "peak", "size", "e1", "e2")
 Indices = dict[str, dict[str, dict[str, Score]]]
@@ -176,7 +176,7 @@ def sensitivity(config: SensitivityConfig) -> str:
     """Writes sensitivity.json into the folder of the run; returns its table. Raises InputError."""
     trained = load_run(config.run)
     refuse_unwritable(config.run)
-    generator = Generator(trained, open_set(data_path(trained, config.data)))
+    generator = Generator(trained, training_set(trained, config.data))
     d = len(generator.factors)
     indices = sobol(
         lambda codes_QZ: generator.images(codes_QZ[:, :d], codes_QZ[:, d:]),

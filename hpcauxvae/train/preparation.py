@@ -15,7 +15,7 @@ import torch
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
-from hpcauxvae.data.remarks import about_copies, about_labels, about_places, about_units
+from hpcauxvae.data.remarks import about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
@@ -48,7 +48,12 @@ def prepare(
         for buffer in model.buffers():  # unlike machines round unlike
             if buffer.is_floating_point():
                 torch.distributed.broadcast(buffer, 0, processes.group)
-    remarks = (about_labels(data), about_places(fixed, seen, data.shape), about_copies(seen.digest, config.split_seed))
+    remarks = (
+        about_layout(data.shape),
+        about_labels(data),
+        about_places(fixed, seen, data.shape),
+        about_copies(seen.digest, config.split_seed),
+    )
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
     words += lacking + _about_outliers(found, far, seen, data.path)

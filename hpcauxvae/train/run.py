@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.networks import images_at_once
@@ -113,6 +113,14 @@ def data_path(run: Run, given: Path | None = None) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file; where the data set of {run.folder} lies now, --data FILE tells")
     return path
+
+
+def training_set(run: Run, given: Path | None = None) -> ImageSet:
+    """The data set that a run was trained on, where `data_path` finds it. Raises InputError where that is another."""
+    data = open_set(data_path(run, given))
+    if data.fingerprint != run.state["fingerprint"]:
+        raise InputError(f"{data.path}: is not the data set that {run.folder} was trained on")
+    return data
 
 
 def load_run(folder: str | Path, name: str = LAST) -> Run:

@@ -208,6 +208,10 @@ def test_quantities_in_the_unit_of_their_column(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, content()[1][:, :1])
 
 
+def spoilt(**fields: object) -> Callable:
+    return lambda factors: [factors[0]._replace(**fields), *factors[1:]]
+
+
 def leaf(values: np.ndarray) -> object:
     torch = pytest.importorskip("torch")
     return torch.tensor(values, requires_grad=True)
@@ -233,6 +237,14 @@ def leaf(values: np.ndarray) -> object:
         ({"provenance": lambda _: {"x": None}}, "provenance, x: None; allowed: text or numbers"),
         ({"provenance": lambda _: {"x": {"y": 1}}}, "provenance, x: {'y': 1}; allowed: text or numbers"),
         ({"provenance": lambda _: {3: 1}}, "provenance, 3: 1; allowed: text or numbers"),
+        ({"provenance": lambda _: {"": 1}}, "provenance, : 1; allowed: text or numbers"),
+        ({"provenance": lambda _: {"x": "a\0b"}}, "provenance, x: 'a\\x00b'; allowed: text or numbers"),
+        ({"factor_list": spoilt(name="a\0b")}, "set.h5: factors, 'a\\x00b': name = 'a\\x00b'; allowed: text, empty"),
+        ({"factor_list": spoilt(name=3)}, "set.h5: factors, 3: name = 3; allowed: text, empty where there is none"),
+        ({"factor_list": spoilt(unit=None)}, "unit = None; allowed: text, empty where there is none"),
+        ({"factor_list": spoilt(unit="\ud800")}, "unit = '\\ud800'; allowed: text, empty where there is none"),
+        ({"factor_list": spoilt(low="0")}, "low = '0'; allowed: a number"),
+        ({"factor_list": spoilt(high=None)}, "high = None; allowed: a number"),
     ],
 )
 def test_what_is_no_array_no_factor_or_no_provenance(tmp_path: Path, change: dict[str, Callable], message: str) -> None:
@@ -242,6 +254,19 @@ def test_what_is_no_array_no_factor_or_no_provenance(tmp_path: Path, change: dic
     with pytest.raises(InputError, match=re.escape(message)):
         write(tmp_path / "set.h5", **given | {name: spoil(given[name])})  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_columns_of_a_table_are_those_of_the_factors(tmp_path: Path) -> None:
+    """By position others would be stored under these names."""
+    pandas = pytest.importorskip("pandas")
+    images, values = content()
+    names = [factor.name for factor in FACTORS]
+    table = pandas.DataFrame(values, columns=names)
+    with pytest.raises(InputError, match=f"^{tmp_path}/set.h5: factors: the columns of this DataFrame are .*; allowed"):
+        write(tmp_path / "set.h5", images, table[names[::-1]], FACTORS, {})
+    write(tmp_path / "set.h5", images, table, FACTORS, {})
+    np.testing.assert_array_equal(open_set(tmp_path / "set.h5").values, values)
+    write(tmp_path / "other.h5", images, pandas.DataFrame(values), FACTORS, {})  # without names
 
 
 @pytest.mark.parametrize(("factor", "bad"), [(1 / 255, "0.5"), (2, "300"), (-1, "-1")])

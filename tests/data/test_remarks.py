@@ -209,6 +209,15 @@ def test_a_range_far_wider_than_the_values(tmp_path: Path, low: float, high: flo
     assert list(remarks(open_set(tmp_path / "set.h5"))) == [expected] * bool(share)
 
 
+@pytest.mark.parametrize(("shape", "is_told"), [((33, 33, 3), True), ((3, 33, 33), False), ((1, 5, 4), False)])
+def test_channels_that_come_last(tmp_path: Path, shape: tuple[int, int, int], is_told: bool) -> None:
+    pixels = np.random.default_rng(0).poisson(50, (N, *shape)).astype(np.float32)
+    assert told(tmp_path / "set.h5", pixels) == is_told * [
+        "images: 33 channels of 33 x 3 pixels; if that is 33 x 33 of 3, store np.moveaxis(images, -1, "
+        "1), for the format has the channels first"
+    ]
+
+
 def test_numbers_of_categories_are_names(tmp_path: Path) -> None:
     labels = np.arange(N) % 5.0
     labels[3] = 9999

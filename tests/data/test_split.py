@@ -37,5 +37,7 @@ def test_split_does_not_follow_labels_drawn_with_the_same_seed(seed: int) -> Non
 def test_split_seeds_and_shares() -> None:
     assert not np.array_equal(split(1000, 0)[0], split(1000, 1)[0])
     assert [len(part) for part in split(1000, 0)] == [700, 200, 100]
-    with pytest.raises(InputError, match=r"9 samples split \(7, 2, 1\) leave a part empty \(8, 1, 0\)"):
+    with pytest.raises(
+        InputError, match=r"9 samples split \(7, 2, 1\) leave a part empty \(8, 1, 0\); allowed: 10 or more samples"
+    ):
         split(9, 0)

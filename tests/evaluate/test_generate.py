@@ -135,6 +135,9 @@ def test_of_an_angle_the_other_side_goes_with_the_one_that_is_named(tmp_path: Pa
     u_ND, _ = generator.grid(("s=0",), ("c=-1:1:5",), typical_D)
     assert u_ND[:, 1].tolist() == [-1, -0.5, 0, 0.5, 1] and u_ND[:, 0].tolist() == [0] * 5
     assert "warning: s and c are cosine and sine of an angle; those of 3 of 5 images" in capsys.readouterr().err
+    generator.factors[2] = Factor("v=c", "", 0, 1)
+    u_ND, _ = generator.grid(("v=c=0.5",), (), typical_D)
+    assert u_ND[0, 2] == 0.5
 
 
 def test_a_picture_has_a_row_for_each_value_of_the_first_sweep(folder: Path, tmp_path: Path) -> None:
@@ -356,6 +359,10 @@ def test_indices_that_are_no_shares_are_remarked_on() -> None:
 def test_data_that_lie_elsewhere_can_be_named(folder: Path, of_command: Any, more: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match=r"no\.h5: no such file; where the data set of .* lies now, --data FILE tells"):
         of_command([str(folder / "run"), *more, "--data", str(folder / "no.h5")])
+    if not (other := folder / "other.h5").exists():
+        blobs(other, seed=1)
+    with pytest.raises(InputError, match=r"other\.h5: is not the data set that .*run was trained on"):
+        of_command([str(folder / "run"), *more, "--data", str(other)])
 
 
 def test_the_command_writes_every_index(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
