@@ -246,21 +246,29 @@ finish() {
     exit "$status"
 }
 
+# A command to its end: PBS sends TERM to every process of a job, and this shell alone notes it.
+to_its_end() { (trap '' TERM USR1 && "$@"); }
+
 # PBS may take a successor and drop it at once, so it is looked up; then it is waited for in place of this job.
 submit_successor() {
     local successor
     export PREDECESSOR=$PBS_JOBID TMPDIR=/tmp # a job's own is gone with its walltime
-    if ! { successor=$(eval "$RESUBMIT" | tail -n 1) && sleep 1 && qstat "$successor" >/dev/null; }; then
+    if ! { successor=$(to_its_end eval "$RESUBMIT | tail -n 1") && to_its_end sleep 1 &&
+        to_its_end qstat "$successor" >/dev/null; }; then
         say "ERROR: the successor ${successor:+$successor }is not in the queue, and nothing goes on by itself;" \
             "submit again: it goes on from here"
         exit 1
     fi
     say "submitted again as $successor"
+    if [ "$stop_asked" = yes ] && ! time_is_up; then # by qdel, meanwhile: that ends the chain
+        to_its_end qdel "$successor" && say "stopped meanwhile, by qdel, qrerun or a signal: deleted $successor again"
+        return
+    fi
     hand_on "$successor"
 }
 
 # What PBS says of an attribute of a job; it folds long lines.
-attribute() { qstat -f "$2" | sed -z 's/\n\t//g' | sed -n "s/^ *$1 = //p"; }
+attribute() { to_its_end qstat -f "$2" | sed -z 's/\n\t//g' | sed -n "s/^ *$1 = //p"; }
 
 # The jobs that wait for the end of this one are made to wait for JOB. Whatever they wait for then, PBS deletes a job
 # behind afterok if this one ends with another status than 0, and behind afternotok if with 0.
@@ -270,7 +278,7 @@ hand_on() {
     case $waiting in *beforeok:*) ends_with=0 ;; esac
     for dependent in $(cut -d : -f 2- <<<"$waiting" | tr : '\n' | sed 's/@.*//'); do
         depends=$(attribute depend "$dependent")
-        if qalter -W depend="${depends//:$PBS_JOBID/:$1}" "$dependent"; then
+        if to_its_end qalter -W depend="${depends//:$PBS_JOBID/:$1}" "$dependent"; then
             say "$dependent waits for $1 now"
         else
             say "ERROR: $dependent cannot be made to wait for $1: PBS deletes it if it waits for success"

@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str]) -> Request:
     parser.add_argument("--site", help="settings of a cluster: the file SITE.env beside the script, in sites/")
     parser.add_argument("--dry-run", action="store_true", help="show and check, do not submit")
     given, unknown = parser.parse_known_intermixed_args(arguments[:at])
-    settings = [word.split("=", 1) for word in given.job if re.match(r"[A-Z][A-Z0-9_]*=", word)]
+    settings = dict(word.split("=", 1) for word in given.job if re.match(r"[A-Z][A-Z0-9_]*=", word))
     scripts = [word for word in given.job if not re.match(r"[A-Z][A-Z0-9_]*=", word)]
     if wrong := [*unknown, *scripts[1:]]:
         raise InputError(f"{wrong[0]!r} is not understood; options of sbatch and qsub stand behind --; see --help")
@@ -83,7 +83,15 @@ def parse(arguments: Sequence[str]) -> Request:
         raise InputError(f"no job script is given; allowed: {_where_scripts_are()}")
     if not (script := Path(scripts[0])).is_file():
         raise InputError(f"{script}: no such job script; allowed: {_where_scripts_are()}")
-    return Request(script, given.site, given.dry_run, dict(settings), list(arguments[at + 1 :]))
+    if "RESUBMIT" in settings:
+        raise InputError("RESUBMIT: it is made of what stands here; allowed: nothing")
+    site = settings.pop("SITE", given.site or os.environ.get("SITE"))  # a job reads its site's file either way
+    if given.site not in (None, site):
+        raise InputError(f"SITE={site} and --site {given.site}: allowed: one site")
+    options = list(arguments[at + 1 :])
+    if options and not options[0].startswith("-"):
+        raise InputError(f"{options[0]!r} behind -- is no option; allowed: such as -l walltime=3:00:00")
+    return Request(script, site, given.dry_run, settings, options)
 
 
 def _where_scripts_are() -> str:
@@ -237,20 +245,22 @@ class Setting(NamedTuple):
     """A line of a declaration (jobs/settings.sh)."""
 
     needed: bool
+    default: str
     meaning: str
 
 
 def declared(path: Path) -> dict[str, Setting]:
     """The settings that a script, lib.sh or a site file declares, by name."""
     blocks = re.findall(r"^(?:SETTINGS=|settings )'\n(.*?)^'", path.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line.partition(" ") for line in "".join(blocks).splitlines()]
-    return {re.split("[!=]", word)[0]: Setting(word.endswith("!"), meaning.strip()) for word, _, meaning in lines}
+    lines = re.findall(r"^(\w+)(!?)=?(\S*) *(.*?) *$", "".join(blocks), re.MULTILINE)
+    return {name: Setting(needed == "!", default, meaning) for name, needed, default, meaning in lines}
 
 
 def check_settings(request: Request, site: dict[str, str]) -> list[str]:
     """The names of all settings that the job reads.
 
-    Raises InputError for a given setting that nothing reads, and for a needed setting that nobody gives.
+    Raises InputError for a given setting that nothing reads or that is empty though all that read it have a default,
+    and for a needed setting that nobody gives.
     """
     folder = request.script.parent
     for name in _SHARED:
@@ -259,18 +269,22 @@ def check_settings(request: Request, site: dict[str, str]) -> list[str]:
                 f"{request.script}: {name} is not beside it; allowed: a script in jobs/, or in a copy of all"
             )
     own, shared = declared(request.script), declared(folder / "lib.sh")
+    may_be_empty = {name for name, setting in (own | shared).items() if not setting.default}
     if request.site:
         shared |= declared(folder / "sites" / f"{request.site}.env")
-    for name in request.settings:
-        if name not in own | shared and not name.startswith(_TOOLS):
+    known = own | shared
+    for name, value in request.settings.items():
+        if name not in known and not name.startswith(_TOOLS):
             raise InputError(
                 f"{name}: {request.script} does not read it; it reads {', '.join(sorted(own))}; allowed in every job: "
                 f"{', '.join(sorted(shared))}, and what begins with {', '.join(_TOOLS)}"
             )
-    for name, (needed, meaning) in own.items():
+        if not value and name not in may_be_empty and name in known and (default := known[name].default):
+            raise InputError(f"{name} is empty; allowed: a value; without it, {default}")
+    for name, (needed, _, meaning) in own.items():
         if needed and not (request.settings.get(name) or site.get(name) or os.environ.get(name)):
             raise InputError(f"{name} is not set: {meaning}; say {name}=... behind {request.script}")
-    return sorted(own | shared)
+    return sorted(known)
 
 
 def as_written(words: Sequence[str]) -> list[str]:

@@ -79,7 +79,12 @@ def test_settings_that_are_read_are_declared_and_those_that_are_declared_are_rea
 
 @pytest.mark.parametrize(
     ("given", "code", "said"),
-    [({}, 2, "error: DATA is not set: HDF5 file of images\n"), ({"DATA": "a b", "N": "3"}, 0, "a b,3,cuda,\n")],
+    [
+        ({}, 2, "error: DATA is not set: HDF5 file of images\n"),
+        ({"DATA": ""}, 2, "error: DATA is not set: HDF5 file of images\n"),
+        ({"DATA": "a b", "N": "3"}, 0, "a b,3,cuda,\n"),
+        ({"DATA": "a", "DEVICE": ""}, 0, "a,7,,\n"),
+    ],
 )
 def test_settings_are_given_or_have_defaults(given: dict[str, str], code: int, said: str) -> None:
     block = "DATA!  HDF5 file of images\nN=7  galaxies\nDEVICE=cuda\nCASES  may be empty\n"

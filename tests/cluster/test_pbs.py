@@ -139,6 +139,18 @@ def test_a_person_ends_a_job_and_the_walltime_does_not(pbs: Pbs, gone: float, by
     assert ("stopped before its time, by qdel, qrerun or a signal: not submitted again" in said) != again
 
 
+@pytest.mark.parametrize(("gone", "again"), [(0, False), (3603, True)], ids=["qdel", "the walltime"])
+def test_asked_to_stop_while_a_successor_is_submitted(pbs: Pbs, gone: float, again: bool) -> None:
+    """PBS sends TERM to every process of the job: `sleep` stands for that moment."""
+    (pbs.tools / "sleep").write_text("#!/bin/bash\nkill -TERM 0\n")
+    job = submit(pbs, "train_polaris.pbs")
+    waiting = submit(pbs, "simulate.pbs", "-W", f"depend=afterok:{job}")
+    status, said = pbs.run(job, env(pbs), gone)
+    assert "submitted again as 2.server" in said and "ERROR" not in said
+    assert ("stopped meanwhile, by qdel, qrerun or a signal: deleted 2.server again" in said) != again
+    assert (status, pbs.queued) == ((0, [waiting, "2.server"]) if again else (75, []))
+
+
 def test_a_simulation_ends_before_its_walltime(pbs: Pbs) -> None:
     """What waits for it could not be handed on after that."""
     job = submit(pbs, "simulate.pbs")

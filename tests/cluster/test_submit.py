@@ -196,6 +196,13 @@ def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             "site swing: the options --account=o'neill --gres=gpu:1 --ntasks-per-node=16 are no words of a shell: No",
         ),
         (["jobs/simulate.pbs", "OUT=g.h5", "--", "-J", "0-2"], "-J: all jobs of an array would write to one OUT"),
+        (["jobs/simulate.pbs", "OUT=g.h5", "RESUBMIT=qsub x"], "RESUBMIT: it is made of what stands here"),
+        (["jobs/simulate.pbs", "--site=polaris", "SITE=swing"], "SITE=swing and --site polaris: allowed: one site"),
+        (["jobs/simulate.pbs", "OUT=g.h5", "PER_NODE="], "PER_NODE is empty; allowed: a value; without it, 32"),
+        (
+            ["jobs/simulate.pbs", "OUT=g.h5", "--", "walltime=9"],
+            "'walltime=9' behind -- is no option; allowed: such as",
+        ),
         (["jobs/simulate.sh", "OUT=g.h5"], "there is no sbatch here; submit from a login node of the cluster"),
     ],
 )
@@ -210,6 +217,16 @@ def test_settings_of_tools_are_taken_and_a_site_is_overridden() -> None:
     assert prepare(request).options == [
         "-A", "a", "-q", "prod", "-l", "select=1:system=polaris", "-l", "place=scatter", "-l", "filesystems=home:eagle"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["--site", "command line", "environment"])
+def test_a_site_is_a_site_wherever_it_is_named(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job reads its file: its options must not be missing. STAGE, which may be empty, is empty then."""
+    words = {"--site": ["--site", "polaris"], "command line": ["SITE=polaris"]}.get(where, [])
+    if where == "environment":
+        monkeypatch.setenv("SITE", "polaris")
+    found = prepare(parse([f"{JOBS}/simulate.pbs", *words, "ACCOUNT=mine", "OUT=g.h5", "STAGE="]))
+    assert found.options[:2] == ["-A", "mine"] and (found.settings["SITE"], found.settings["STAGE"]) == ("polaris", "")
 
 
 def test_where_the_scripts_are_is_said_outside_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
