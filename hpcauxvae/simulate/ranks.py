@@ -1,6 +1,7 @@
 """The MPI ranks of a start, and what they agree on."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ class Ranks:
                 from mpi4py import MPI
 
                 self.comm, found_by = MPI.COMM_WORLD, "mpi4py"
+                signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # to end: MPICH's own handler drops it
             except (ImportError, RuntimeError) as error:
                 found_by = f"mpi4py cannot be imported: {error}"
         self.rank: int = self.comm.rank if self.comm else 0

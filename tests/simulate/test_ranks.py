@@ -141,3 +141,15 @@ def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert here(out, "--n", "300") == 0
     assert "300 galaxies, 0 drawn now" in capfd.readouterr().out
     assert validate(out) == []
+
+
+def test_asked_to_stop_before_anything_is_drawn() -> None:
+    """MPI must not take the signal for its own: the design of many galaxies takes long."""
+    program = (
+        "from hpcauxvae.simulate.ranks import Ranks; import time; Ranks(); print('met', flush=True); time.sleep(9)"
+    )
+    started = subprocess.Popen([*launcher(2), sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert started.stdout is not None and [started.stdout.readline() for _ in range(2)] == [b"met\n"] * 2
+    started.send_signal(signal.SIGUSR1)
+    started.stdout.read()
+    assert started.wait(timeout=20) != 0
