@@ -126,8 +126,9 @@ def test_guided_latents_that_are_off_count() -> None:
 
 
 @pytest.mark.parametrize("score", [factor_vae, beta_vae])
-def test_a_perfect_code_whose_guided_latents_are_narrow_scores_one(score: Any) -> None:
+@pytest.mark.parametrize("units", [(1, 1, 1), (1, 30, 900)])
+def test_a_perfect_code_whose_guided_latents_are_narrow_scores_one(score: Any, units: tuple[int, ...]) -> None:
     """Latents are compared in units of their own spread, a guided one of .04 and a residual one of 1."""
     rng = np.random.default_rng(0)
     u = 0.5 + 0.13 * rng.random((2000, 3))
-    assert score(codes(np.c_[u, rng.standard_normal((2000, 3))], u))["value"] == 1
+    assert score(codes(np.c_[u * units, rng.standard_normal((2000, 3))], u))["value"] == 1
