@@ -89,6 +89,13 @@ class Past(InFloat64):
         variance_Z = (m2 + within).sum(0) / n.sum(0).clamp(min=1e-300)
         return torch.where(variance_Z > 0, variance_Z, 1.0).sqrt()
 
+    def reading(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(D,) each, by the first memory: the line by which the mean of code j follows u_j, its value at 0 and its
+        slope, and the mean squared distance from it."""
+        n, _, mean_u, mean_c, _, m2_u, m2_c, cross = (x[0, :, 0, :, 0].diagonal() for x in self.moments)
+        slope_D = cross / m2_u.clamp(min=1e-300)
+        return mean_c - slope_D * mean_u, slope_D, (m2_c - slope_D * cross).clamp(min=0) / n.clamp(min=1e-300)
+
     def samples(self) -> Tensor:
         """(S, D, K, Z, K): as many samples, each counted once, would know the moments as well as the decayed ones do.
 

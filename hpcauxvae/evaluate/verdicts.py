@@ -58,7 +58,8 @@ STEERS = 0.5
 """Share of the reader's correlation in real images below which a factor does not steer the image; and of its slope,
 below which it does in part."""
 IN_PART = 0.8
-"""Share of the reader's correlation in real images below which a factor steers the image in part."""
+"""Share of the reader's correlation in real images below which a factor steers the image in part; and of its slope,
+below which it steers less well than could be."""
 LESS_WELL = 0.05
 """By so much less than in real images may the reader find a factor where it was asked for."""
 UNLIKE = 0.05
@@ -298,7 +299,9 @@ def control(block: Block) -> Iterator[str]:
                 straight and asked["slope"]["high"] < STEERS * real["slope"]["value"]
             ):
                 yield f"{name} steers the image in part: {figures}"
-            elif asked["r"]["high"] < ceiling - LESS_WELL:
+            elif asked["r"]["high"] < ceiling - LESS_WELL or (
+                straight and asked["slope"]["high"] < IN_PART * real["slope"]["value"]
+            ):
                 yield f"{name} steers the image less well than could be: {figures}"
             elif straight and asked["slope"]["low"] > TOO_FAR * real["slope"]["value"]:
                 yield f"{name} steers the image too far: {figures}"

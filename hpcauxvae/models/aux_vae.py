@@ -25,6 +25,12 @@ _FINEST = 0.3
 """Smallest tolerance, in units of 1/sqrt(n), by which independent columns of n samples correlate."""
 _PAIRS, _JOINT = 0.05, 3.0
 """Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
+_ASKED = 1.0
+"""Weight of what is asked for and not read, in nats."""
+_DIMMEST = 1e-3
+"""Peak by which an image that is asked for is divided at least, on the scale of the likelihood."""
+_ROWS = 1024
+"""Of the training factors, from which what is asked for is taken."""
 _MEASURE = 0.99
 """Momentum of the moments by which the dependence is measured: those of the slopes know too few samples."""
 
@@ -104,6 +110,8 @@ class AuxVAE(BetaVAE):
     """Factor before lambda2 in training."""
     guided: Tensor
     """How far the guide is in place in training, 0 to 1."""
+    rows_ND: Tensor | None
+    """Factors of training samples, whole rows, so that what is asked for exists."""
 
     def __init__(self, objective: Objective, **sizes: Any) -> None:
         """As BetaVAE."""
@@ -115,6 +123,8 @@ class AuxVAE(BetaVAE):
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
         self.register_buffer("nats", torch.ones(1))
+        asks = objective.dependence_tolerance is not None and d < self.latents
+        self.register_buffer("rows_ND", torch.zeros(_ROWS, d) if asks else None)
         self.register_buffer("rise", torch.ones(()), persistent=False)
         self.register_buffer("guided", torch.ones(()), persistent=False)
         self.independence: Independence | None = None
@@ -123,6 +133,11 @@ class AuxVAE(BetaVAE):
             self.independence = Independence(d, self.latents, objective, self.n_train)
         elif objective.momentum:
             self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
+
+    @property
+    def noise_size(self) -> int:
+        """As BetaVAE, and a number that says which factors are asked for."""
+        return super().noise_size + (self.rows_ND is not None)
 
     def largest_norm(self, norm: Tensor) -> float | Tensor | None:
         """As Model; with a tolerance twice the usual norm, whatever it is: at the stiff prior (3) it is large."""
@@ -160,6 +175,11 @@ class AuxVAE(BetaVAE):
             self.nats.fill_(max(1.0, self.explainable(images)))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
+        if self.rows_ND is not None:
+            whole_ND = u_ND[u_ND.isfinite().all(1)]
+            if not len(whole_ND):  # no sample has all of them
+                whole_ND = self.u_mean[None]
+            self.rows_ND.copy_(whole_ND[torch.arange(_ROWS, device=whole_ND.device) * len(whole_ND) // _ROWS])
         if self.objective.informed_start:
             logvar_Z = images.new_zeros(self.latents)
             logvar_Z[: len(self.columns)] = self._first_variance().log()
@@ -201,7 +221,11 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
             units = {"intra": strength}
-            return {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
+            terms = {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
+            if self.training and self.rows_ND is not None:
+                asked_B = self._asked(self.rows_ND, posterior, noise_BZ)
+                terms["asked"] = strength * _ASKED * reduction.mean(asked_B)
+            return terms
         group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":
@@ -214,3 +238,24 @@ class AuxVAE(BetaVAE):
         if objective.ramp and self.training:
             inter = self.rise * inter
         return {"intra": strength * objective.lambda1 * intra, "inter": strength * objective.lambda2 * inter}
+
+    def _asked(self, rows_ND: Tensor, posterior: Posterior, noise_BZ: Tensor) -> Tensor:
+        """How far what the encoder reads in images that are asked for is from what it reads in real ones: (B,), nats.
+
+        The residual latents of each sample are decoded with the factors of another, and the image is encoded again. Of
+        a real image with u_j the encoder reads a u_j + b in the mean, with an error s, over earlier batches; so it must
+        here, and a difference counts in units of s, beyond it linearly (Charbonnier et al. 1994). No gradient reaches
+        the encoder that reads: it learns from real images alone, and cannot agree with the decoder on signs of its own.
+        """
+        assert self.independence is not None
+        d, draw_BZ = len(self.columns), noise_BZ[:, : self.latents]
+        row_B = (torch.special.ndtr(noise_BZ[:, -1]) * len(rows_ND)).long().clamp(max=len(rows_ND) - 1)
+        u_BD = rows_ND[row_B].to(draw_BZ.dtype)
+        guided_BD = u_BD + self.prior_variance**0.5 * draw_BZ[:, :d]
+        z_BZ = torch.cat([guided_BD, posterior.sample(draw_BZ)[:, d:]], 1)
+        seen = self._seen(self._squashed(self.decoder(z_BZ)), dimmest=_DIMMEST)
+        frozen = {name: weights.detach() for name, weights in self.encoder.named_parameters()}
+        read_BD = torch.func.functional_call(self.encoder, frozen, (seen,))[:, :d]
+        b_D, a_D, square_D = (from_float64(x, u_BD.device) for x in self.independence.pairs.reading())
+        distance_BD = (read_BD - a_D * u_BD - b_D).square() / square_D.clamp(min=self.prior_variance)
+        return ((1 + distance_BD).sqrt() - 1).sum(1)

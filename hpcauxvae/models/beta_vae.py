@@ -99,7 +99,8 @@ class BetaVAE(Model):
         """As Model: -log p(x|z) and beta times the KL, eq. (2) and (4)."""
         scaled = self.scale(batch.images)
         posterior = self._encode_scaled(scaled, self.factors(batch))
-        draws = [posterior.sample(draw_BZ) for draw_BZ in noise_BZ[:, : self.noise_size].split(self.latents, 1)]
+        noise = noise_BZ[:, : self.latents * self.objective.draws].split(self.latents, 1)
+        draws = [posterior.sample(draw_BZ) for draw_BZ in noise]
         nll_B = torch.stack([self._nll(scaled, self.decoder(z_BZ), reduction) for z_BZ in draws]).mean(0)
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
@@ -125,10 +126,14 @@ class BetaVAE(Model):
                 return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
 
     def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None) -> Posterior:
-        if self.objective.peak_channel:
-            peak = scaled.amax((1, 2, 3), keepdim=True)
-            scaled = torch.cat([scaled / peak.clamp_min(torch.finfo(peak.dtype).tiny), scaled], 1)
-        return Posterior(*self.encoder(scaled, self._labels(u_BD)).chunk(2, 1))
+        return Posterior(*self.encoder(self._seen(scaled), self._labels(u_BD)).chunk(2, 1))
+
+    def _seen(self, scaled: Tensor, dimmest: float = 0.0) -> Tensor:
+        """What the encoder is given of images on the scale of the likelihood. dimmest: least peak to divide by."""
+        if not self.objective.peak_channel:
+            return scaled
+        peak = scaled.amax((1, 2, 3), keepdim=True)
+        return torch.cat([scaled / peak.clamp_min(max(dimmest, torch.finfo(peak.dtype).tiny)), scaled], 1)
 
     def _labels(self, u_BD: Tensor | None) -> Tensor | None:
         """What the encoder sees beside the image."""

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -215,6 +216,21 @@ def test_the_spread_is_that_of_z_itself() -> None:
     assert past.spread().tolist() == [1, 1, 1, 1]
     _add(past, moments(u, codes, var, 2, None))
     assert past.spread().tolist() == pytest.approx((codes.var(0, correction=0) + var.mean(0)).sqrt().tolist())
+
+
+def test_the_line_of_what_is_read_is_that_of_least_squares() -> None:
+    """Of the samples whose factor is measured, two batches of equal weight."""
+    u, codes, var = cases.draw(5, 60, 2, 4, spread=True, missing=0.2)
+    past = Past(2, 4, degree=2, momenta=(1.0, 0.5))
+    assert [x.tolist() for x in past.reading()] == [[0, 0]] * 3
+    for rows in (slice(0, 20), slice(20, 60)):
+        _add(past, PolynomialMoments.of(u[rows], codes[rows], var if var is None else var[rows], degree=2))
+    for j, (at_0, slope, square) in enumerate(zip(*past.reading(), strict=True)):
+        known = u[:, j].isfinite()
+        x, y = u[known, j].numpy(), codes[known, j].numpy()
+        line = np.polyfit(x, y, 1)
+        assert (slope.item(), at_0.item()) == pytest.approx(tuple(line), rel=1e-9)
+        assert square.item() == pytest.approx(np.mean((y - np.polyval(line, x)) ** 2), rel=1e-9)
 
 
 def test_memories_decay_each_in_its_own_time_and_columns_are_forgotten() -> None:

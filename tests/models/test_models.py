@@ -167,6 +167,54 @@ def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None
     assert validated["intra"].item() == pytest.approx(whole[0], rel=1e-6)
 
 
+def test_what_is_asked_for_is_read_as_in_real_images() -> None:
+    """Rows, codes, image and reading one by one; the line and its scatter by numpy over the batch before."""
+    made, given = model("aux-vae", latents=4), batch()
+    made.train()
+    made(given, noise(made), Reduction(6))
+    before = made.encode(given.images).mean.detach().numpy()
+    made.advance(1.0)
+    draws = noise(made)
+    term = made(given, draws, Reduction(6))["asked"]
+    u, posterior, expected = given.factors[:, [0, 2]], made.encode(given.images), 0.0
+    for b in range(6):
+        row = int(Normal(0.0, 1.0).cdf(draws[b, -1]) * 1024)
+        asked = u[row * 6 // 1024]
+        assert torch.equal(asked, made.rows_ND[row])
+        z = posterior.mean[b] + (posterior.logvar[b] / 2).exp() * draws[b, :4]
+        z = torch.cat([asked + draws[b, :2] / math.sqrt(50), z[2:]])
+        read = made.encoder(made.decoder(z[None]).sigmoid())[0]
+        for j in range(2):
+            line = np.polyfit(u[:, j].numpy(), before[:, j], 1)
+            square = np.mean((before[:, j] - np.polyval(line, u[:, j].numpy())) ** 2)
+            distance = (read[j] - float(np.polyval(line, asked[j].item()))) ** 2 / max(square, 1 / 50)
+            expected += (torch.sqrt(1 + distance) - 1) / 6
+    torch.testing.assert_close(term, expected)
+    term.backward()
+    bias = made.encoder.output.bias.grad
+    assert bias[:2].tolist() == bias[4:6].tolist() == [0, 0]  # of the guided latents: whoever reads learns nothing here
+    assert (bias[2:4] != 0).all() and (bias[6:] != 0).all() and (made.decoder.output.bias.grad != 0).any()
+
+
+def test_nothing_is_asked_for_in_validation_or_where_no_latent_is_free() -> None:
+    made = model("aux-vae")
+    assert "asked" in made.train()(batch(), noise(made), Reduction(6))
+    assert "asked" not in made.eval()(batch(), noise(made), Reduction(6))
+    full = model("aux-vae", latents=2)
+    assert full.noise_size == 2 and "asked" not in full.train()(batch(), noise(full), Reduction(6))
+
+
+def test_factors_that_are_never_measured_together_are_asked_for_at_their_means() -> None:
+    made: Any = model_class("aux-vae")(OBJECTIVES["bernoulli"], **SIZES).double()
+    u = batch().factors[:, [0, 2]].clone()
+    u[:3, 0], u[3:, 1] = math.nan, math.nan
+    made.prepare(batch().images, u, PixelRange(1.0))
+    assert torch.equal(made.rows_ND, made.u_mean.expand(1024, 2))
+    u[0, 0] = 0.25
+    made.prepare(batch().images, u, PixelRange(1.0))
+    assert torch.equal(made.rows_ND, u[:1].expand(1024, 2))
+
+
 def test_the_joint_features_are_not_rounded_to_bfloat16() -> None:
     made, given = model("aux-vae"), batch()
     made.float()

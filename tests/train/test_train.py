@@ -81,7 +81,7 @@ def test_twenty_steps_are_the_same_on_one_two_and_three_processes(recorded):
         assert together.keys() == recorded[1].keys()
         for name, value in recorded[1].items():
             if name.endswith("/losses"):
-                assert value.shape == (20, 5 if name.startswith(("tuned", "tolerance")) else 4)  # terms
+                assert value.shape == (20, 6 if name.startswith(("tuned", "tolerance")) else 4)  # terms
                 assert np.ptp(value.sum(1)) > 0
                 np.testing.assert_allclose(together[name], value, rtol=1e-9, err_msg=name)
             elif "/validation/" not in name:
