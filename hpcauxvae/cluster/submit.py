@@ -139,7 +139,7 @@ def prepare(request: Request) -> Submission:
     if scheduler == "none" and options:
         raise InputError(f"site {request.site} has no scheduler to take {shlex.join(options)}")
     settings = {**request.settings, "JOBS": str(folder.absolute())}
-    if request.site:
+    if request.site is not None:  # SITE= takes that of the environment away
         settings["SITE"] = request.site
     script = str(request.script.absolute())
     qsub = as_qsub_reads(options)

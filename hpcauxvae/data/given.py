@@ -152,7 +152,8 @@ def _is_text(value: object) -> bool:
 def check_order(values: object, names: Sequence[str], source: object) -> None:
     """Raises InputError where a pandas table of labels has the columns of these names in another order."""
     columns = list(getattr(values, "columns", ()))
-    if any(column in names and column != name for column, name in zip(columns, names, strict=False)):
+    pairs = zip(columns, names, strict=False)
+    if any(isinstance(column, str) and column in names and column != name for column, name in pairs):
         raise InputError(
             f"{source}: factors: the columns of this {type(values).__name__} are {', '.join(map(str, columns))}; "
             f"allowed: the order of the factors, {', '.join(names)}"

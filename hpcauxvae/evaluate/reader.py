@@ -84,7 +84,7 @@ class Network(nn.Module):
         return torch.as_tensor(self.layers(seen))
 
     def features(self, images: NDArray) -> NDArray[np.float32]:
-        """What the first hidden layer sees, (N, 256), of images (N, C, H, W) in linear data units."""
+        """What the first hidden layer gives, (N, 256), of images (N, C, H, W) in linear data units."""
         first = next(number for number, layer in enumerate(self.layers) if isinstance(layer, nn.Linear))
         found: list[Tensor] = []
         hook = self.layers[first + 1].register_forward_hook(lambda _layer, _inputs, seen: found.append(seen))
@@ -130,7 +130,7 @@ class Reader(NamedTuple):
     kinds: list[Kind]
     """Of these factors."""
     known_KF: NDArray[np.float32]
-    """Features of images that the network was trained on."""
+    """Features of training images."""
 
     def read(self, images: NDArray) -> NDArray[np.float64]:
         """Scaled factors (N, columns) of images (N, C, H, W) in linear data units; a periodic one in [0, 1)."""

@@ -2,7 +2,8 @@
 
 loss = reconstruction + beta KL + lambda1 (explicitness + intra-independence) + weight inter-independence, eq. (9),
 where the first two are means over the global batch of sums over pixels and over latent coordinates, in nats. The weight
-is lambda2, or what a tolerance of dependence makes it.
+is lambda2, or what a tolerance of dependence makes it; with a tolerance come the joint features and what is asked for,
+whose weights are in aux_vae.py.
 """
 
 import dataclasses

@@ -229,6 +229,12 @@ def test_a_site_is_a_site_wherever_it_is_named(where: str, monkeypatch: pytest.M
     assert found.options[:2] == ["-A", "mine"] and (found.settings["SITE"], found.settings["STAGE"]) == ("polaris", "")
 
 
+def test_a_site_of_the_environment_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE", "polaris")
+    found = prepare(parse([f"{JOBS}/simulate.pbs", "SITE=", "OUT=g.h5"]))
+    assert found.options == [] and found.settings["SITE"] == ""
+
+
 def test_where_the_scripts_are_is_said_outside_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(

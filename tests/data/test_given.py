@@ -269,6 +269,15 @@ def test_the_columns_of_a_table_are_those_of_the_factors(tmp_path: Path) -> None
     write(tmp_path / "other.h5", images, pandas.DataFrame(values), FACTORS, {})  # without names
 
 
+def test_a_fits_table_is_no_array(tmp_path: Path) -> None:
+    """Its columns are objects that cannot be compared with names."""
+    fits = pytest.importorskip("astropy.io.fits")
+    images, values = content()
+    columns = [fits.Column(factor.name, "D", array=column) for factor, column in zip(FACTORS, values.T, strict=True)]
+    with pytest.raises(InputError, match=r"set\.h5: factors: type .*; allowed: real numbers"):
+        write(tmp_path / "set.h5", images, fits.FITS_rec.from_columns(columns), FACTORS, {})
+
+
 @pytest.mark.parametrize(("factor", "bad"), [(1 / 255, "0.5"), (2, "300"), (-1, "-1")])
 def test_numbers_that_uint8_would_cut_off(tmp_path: Path, factor: float, bad: str) -> None:
     values = content()[1]

@@ -287,6 +287,8 @@ def test_idvae_by_hand(name: str) -> None:
     posterior = made.encode(given.images, u)
     q = Normal(posterior.mean, (posterior.logvar / 2).exp())
     torch.testing.assert_close(terms["kl"], kl_divergence(q, prior).sum(1).mean())
+    drawn = made.decoder(q.mean + q.stddev * draws[:, :3])  # once: the other noise is the prior's
+    torch.testing.assert_close(terms["reconstruction"], bernoulli_nll(made.scale(given.images), drawn).mean())
     read = made.prior_decoder(mean + prior.stddev * draws[:, 3:])
     errors = (read - u).square()
     expected = (errors[:, 0].nansum() + errors[:, 1].sum()) / 6
