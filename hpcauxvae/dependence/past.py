@@ -154,7 +154,7 @@ class Constraint(InFloat64):
     """
 
     SPEED = 0.002
-    LOWEST, HIGHEST = 0.003, 3.0
+    LOWEST, HIGHEST = 0.003, 1.0
     MOST = 3.0
     """Times the tolerance that count."""
     state: Tensor

@@ -25,7 +25,14 @@ _FINEST = 0.3
 """Smallest tolerance, in units of 1/sqrt(n), by which independent columns of n samples correlate."""
 _PAIRS, _JOINT = 0.05, 3.0
 """Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
-_ASKED = 1.0
+_NOTHING_ELSE = 3.0
+"""By so much more the constraint weighs where the factors tell most of what images show: no other latent is starved
+then, and each that is in use tells a factor again."""
+_SOME, _MOST = 0.25, 0.75
+"""Shares of the nats that functions of the factors explain where it begins to weigh more, and does by the whole."""
+_TELLING = 4
+"""Samples for each function of the factors, without which nothing is said of what they explain."""
+_ASKED = 5.0
 """Weight of what is asked for and not read, in nats."""
 _DIMMEST = 1e-3
 """Peak by which an image that is asked for is divided at least, on the scale of the likelihood."""
@@ -106,6 +113,8 @@ class AuxVAE(BetaVAE):
     u_var: Tensor
     nats: Tensor
     """What an image has to explain (BetaVAE.explainable), (1,)."""
+    unit: Tensor
+    """Of the weights of independence, nats (1,)."""
     rise: Tensor
     """Factor before lambda2 in training."""
     guided: Tensor
@@ -123,6 +132,7 @@ class AuxVAE(BetaVAE):
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
         self.register_buffer("nats", torch.ones(1))
+        self.register_buffer("unit", torch.ones(1))
         asks = objective.dependence_tolerance is not None and d < self.latents
         self.register_buffer("rows_ND", torch.zeros(_ROWS, d) if asks else None)
         self.register_buffer("rise", torch.ones(()), persistent=False)
@@ -158,7 +168,7 @@ class AuxVAE(BetaVAE):
             return {}
         constraint = self.independence.constraint
         return {
-            "weight": float(self.guided) ** 2 * float(self.nats) * float(constraint.weight()),
+            "weight": float(self.guided) ** 2 * float(self.unit) * float(constraint.weight()),
             "dependence": max(0.0, float(self.independence.together.dependence(memory=1))) ** 0.5,
             "tolerance": constraint.tolerance,
         }
@@ -173,6 +183,8 @@ class AuxVAE(BetaVAE):
         super().prepare(images, u_ND, pixels)
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
+            share = min(1.0, max(0.0, (self._told(images, u_ND) - _SOME) / (_MOST - _SOME)))
+            self.unit.fill_(_NOTHING_ELSE**share * float(self.nats))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.rows_ND is not None:
@@ -184,6 +196,16 @@ class AuxVAE(BetaVAE):
             logvar_Z = images.new_zeros(self.latents)
             logvar_Z[: len(self.columns)] = self._first_variance().log()
             self.encoder.start_at(logvar_Z)
+
+    def _told(self, images: Tensor, u_ND: Tensor) -> float:
+        """The share of the nats that functions of the factors explain; 0 where too few samples tell."""
+        if self.independence is None or self.independence.joint is None:
+            return 0.0
+        known_N = u_ND[: len(images)].isfinite().all(1)
+        functions_NP = self.independence.joint.functions(u_ND[: len(images)][known_N])
+        if self.taken(len(functions_NP)) < _TELLING * functions_NP.shape[1]:
+            return 0.0
+        return self.explainable(images[known_N], functions_NP) / float(self.nats)
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance (B, Z) of eq. (3): N(u_j, 1/n) for the coordinate of an auxiliary factor, else N(0, 1).
@@ -221,7 +243,7 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
             units = {"intra": strength}
-            terms = {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
+            terms = {name: units.get(name, strength * self.unit[0]) * term for name, term in terms.items()}
             if self.training and self.rows_ND is not None:
                 asked_B = self._asked(self.rows_ND, posterior, noise_BZ)
                 terms["asked"] = strength * _ASKED * reduction.mean(asked_B)

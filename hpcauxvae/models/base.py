@@ -57,8 +57,8 @@ class Model(nn.Module):
     def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
         """Takes from training data what is fixed before the first step: here the scale.
 
-        images: (M, C, H, W), some samples. u_ND: the auxiliary factors of all training samples in [0, 1], NaN where not
-        measured. pixels: of all training images. Raises InputError as ImageScale.fit.
+        images: (M, C, H, W), the first samples. u_ND: the auxiliary factors of all training samples in [0, 1], NaN
+        where not measured. pixels: of all training images. Raises InputError as ImageScale.fit.
         """
         self.scale.fit(*pixels)
 

@@ -66,20 +66,28 @@ class BetaVAE(Model):
                 own.copy_(self.scale(part))
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
 
+    def taken(self, most: int) -> int:
+        """How many of some images `explainable` looks at."""
+        return min(most, _TAKEN, max(2 * self.latents, _BYTES // (8 * math.prod(self.image_shape))))
+
     @torch.no_grad()
-    def explainable(self, images: Tensor) -> float:
+    def explainable(self, images: Tensor, functions_NP: Tensor | None = None) -> float:
         """Nats by which p(x|z) gains, in the mean, where as many principal components as latents take the place of the
-        mean image: what an image has to explain, before any step.
+        mean image: what an image has to explain, before any step. With functions: what they explain, by least squares.
 
         images: (N, C, H, W), of which the first few hundred are taken.
         """
-        most = max(2 * self.latents, _BYTES // (8 * math.prod(self.image_shape)))
-        scaled = self.scale(images[: min(_TAKEN, most)])
+        scaled = self.scale(images[: self.taken(len(images))])
         rows_NP = in_float64(scaled.flatten(1))
         mean_P = rows_NP.mean(0)
         centred_NP = rows_NP - mean_P
-        top_NZ = torch.linalg.eigh(centred_NP @ centred_NP.T).eigenvectors[:, -self.latents :]
-        drawn = [mean_P.expand_as(rows_NP), mean_P + top_NZ @ (top_NZ.T @ centred_NP)]
+        if functions_NP is None:
+            basis_NZ = torch.linalg.eigh(centred_NP @ centred_NP.T).eigenvectors[:, -self.latents :]
+        else:
+            given = in_float64(functions_NP[: len(scaled)])
+            basis_NZ, spread_Z, _ = torch.linalg.svd(given - given.mean(0), full_matrices=False)
+            basis_NZ = basis_NZ[:, spread_Z > 1e-6 * spread_Z[0]]
+        drawn = [mean_P.expand_as(rows_NP), mean_P + basis_NZ @ (basis_NZ.T @ centred_NP)]
         reduction, nats = Reduction(len(scaled)), []
         for rows in drawn:
             output = rows.to(scaled).view_as(scaled)

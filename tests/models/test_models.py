@@ -149,7 +149,7 @@ def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None
     made, given = model("aux-vae"), batch()
     found = []
     for nats, progress in ((1.0, 0.5), (30.0, 0.5), (30.0, 0.25)):
-        made.nats.fill_(nats)
+        made.unit.fill_(nats)
         made.independence = type(made.independence)(2, 3, made.objective, 50).double()
         for step in range(2):  # slopes are of the batch before
             made.guided.fill_(min(1.0, progress / 0.5))
@@ -188,12 +188,35 @@ def test_what_is_asked_for_is_read_as_in_real_images() -> None:
             line = np.polyfit(u[:, j].numpy(), before[:, j], 1)
             square = np.mean((before[:, j] - np.polyval(line, u[:, j].numpy())) ** 2)
             distance = (read[j] - float(np.polyval(line, asked[j].item()))) ** 2 / max(square, 1 / 50)
-            expected += (torch.sqrt(1 + distance) - 1) / 6
+            expected += 5 * (torch.sqrt(1 + distance) - 1) / 6
     torch.testing.assert_close(term, expected)
     term.backward()
     bias = made.encoder.output.bias.grad
     assert bias[:2].tolist() == bias[4:6].tolist() == [0, 0]  # of the guided latents: whoever reads learns nothing here
     assert (bias[2:4] != 0).all() and (bias[6:] != 0).all() and (made.decoder.output.bias.grad != 0).any()
+
+
+@pytest.mark.parametrize(("hidden", "share"), [(0.0, 1.0), (1.0, 0.5), (1e3, 0.0)])
+def test_independence_weighs_more_where_the_factors_tell_all(hidden: float, share: float) -> None:
+    """Images of patterns of equal strength, as many by two factors as by numbers that nobody measured."""
+    generator = torch.Generator().manual_seed(3)
+    patterns = torch.linalg.qr(torch.randn(256, 3, generator=generator, dtype=torch.float64))[0].T
+    seen = torch.rand(400, 3, generator=generator, dtype=torch.float64)
+    strength = torch.tensor([1.0, 1.0, hidden * math.sqrt(2)], dtype=torch.float64)
+    images = 5 * ((seen - 0.5) * strength / max(1.0, hidden)) @ patterns + 0.5
+    made: Any = model_class("aux-vae")(OBJECTIVES["bernoulli"], **SIZES).double()
+    made.prepare(images.view(400, 1, 16, 16), seen[:, :2], PixelRange(1.0))
+    assert made.unit.item() == pytest.approx(3**share * max(1.0, made.explainable(images)), rel=0.1)
+
+
+def test_few_images_say_nothing_of_what_the_factors_explain() -> None:
+    """Thirteen functions of two factors, each with four samples at least, of which no factor is missing."""
+    made, images, u = model("aux-vae"), torch.rand(60, 1, 16, 16).double(), torch.rand(60, 2).double()
+    images[:] = u.mean(1)[:, None, None, None]
+    for missing, says in ((0, True), (8, True), (9, False)):
+        u[:missing, 0] = math.nan
+        made.prepare(images, u, PixelRange(1.0))
+        assert (made.unit > 2.9 * made.nats).item() == says and (made.unit == made.nats).item() != says
 
 
 def test_nothing_is_asked_for_in_validation_or_where_no_latent_is_free() -> None:
