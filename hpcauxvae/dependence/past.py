@@ -93,7 +93,7 @@ class Past(InFloat64):
         """(D,) each, by the first memory: the line by which the mean of code j follows u_j, its value at 0 and its
         slope, and the mean squared distance from it."""
         n, _, mean_u, mean_c, _, m2_u, m2_c, cross = (x[0, :, 0, :, 0].diagonal() for x in self.moments)
-        slope_D = cross / m2_u.clamp(min=1e-300)
+        slope_D = torch.where(m2_u > 1e-12 * n, cross / m2_u, 1.0)  # of a factor that does not vary: that of the prior
         return mean_c - slope_D * mean_u, slope_D, (m2_c - slope_D * cross).clamp(min=0) / n.clamp(min=1e-300)
 
     def samples(self) -> Tensor:

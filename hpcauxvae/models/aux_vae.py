@@ -232,6 +232,14 @@ class AuxVAE(BetaVAE):
         first_D = self._first_variance()
         return first_D * (self.prior_variance / first_D) ** self.guided
 
+    def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
+        """As BetaVAE, and in training what is asked for and not read."""
+        terms, posterior = super().sample_terms(batch, noise_BZ, reduction)
+        if self.training and self.rows_ND is not None:
+            asked_B = self._asked(self.rows_ND, posterior, noise_BZ)
+            terms["asked"] = self.guided**2 * _ASKED * reduction.mean(asked_B)
+        return terms, posterior
+
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """The two lines of eq. (9) under the sum, weighted.
 
@@ -243,11 +251,7 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
             units = {"intra": strength}
-            terms = {name: units.get(name, strength * self.unit[0]) * term for name, term in terms.items()}
-            if self.training and self.rows_ND is not None:
-                asked_B = self._asked(self.rows_ND, posterior, noise_BZ)
-                terms["asked"] = strength * _ASKED * reduction.mean(asked_B)
-            return terms
+            return {name: units.get(name, strength * self.unit[0]) * term for name, term in terms.items()}
         group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":

@@ -222,7 +222,7 @@ def test_the_line_of_what_is_read_is_that_of_least_squares() -> None:
     """Of the samples whose factor is measured, two batches of equal weight."""
     u, codes, var = cases.draw(5, 60, 2, 4, spread=True, missing=0.2)
     past = Past(2, 4, degree=2, momenta=(1.0, 0.5))
-    assert [x.tolist() for x in past.reading()] == [[0, 0]] * 3
+    assert [x.tolist() for x in past.reading()] == [[0, 0], [1, 1], [0, 0]]
     for rows in (slice(0, 20), slice(20, 60)):
         _add(past, PolynomialMoments.of(u[rows], codes[rows], var if var is None else var[rows], degree=2))
     for j, (at_0, slope, square) in enumerate(zip(*past.reading(), strict=True)):
@@ -231,6 +231,19 @@ def test_the_line_of_what_is_read_is_that_of_least_squares() -> None:
         line = np.polyfit(x, y, 1)
         assert (slope.item(), at_0.item()) == pytest.approx(tuple(line), rel=1e-9)
         assert square.item() == pytest.approx(np.mean((y - np.polyval(line, x)) ** 2), rel=1e-9)
+
+
+def test_a_factor_that_has_not_varied_for_long_is_read_on_the_line_of_the_prior() -> None:
+    """Rounding over rounding has no slope: 3e12 was seen."""
+    generator = torch.Generator().manual_seed(0)
+    past = Past(1, 2, degree=1, momenta=(0.9,))
+    for step in range(700):
+        u = torch.ones(64, 1, dtype=torch.float64)
+        u[::5] -= float(step < 20)
+        codes = u + 0.1 * torch.randn(64, 2, generator=generator, dtype=torch.float64)
+        _add(past, PolynomialMoments.of(u, codes, torch.full_like(codes, 0.01), degree=1))
+    at_0, slope, square = (x.item() for x in past.reading())
+    assert slope == 1 and abs(at_0) < 0.02 and square == pytest.approx(0.01, rel=0.2)
 
 
 def test_memories_decay_each_in_its_own_time_and_columns_are_forgotten() -> None:

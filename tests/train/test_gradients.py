@@ -11,6 +11,7 @@ from helpers.trainings import blobs, config
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.samples import Samples, noise, shuffled, split_mix
 from hpcauxvae.models.aux_vae import AuxVAE
+from hpcauxvae.models.networks import Decoder
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.trainer import Trainer
@@ -34,6 +35,15 @@ def gradient(data, **fields) -> tuple[dict[str, float], list[torch.Tensor]]:
     batch, noise_BZ = next(made.batches())
     terms = made.gradient(batch, noise_BZ, Reduction(made.batch_size))
     return {name: float(value) for name, value in terms.items()}, [p.grad.clone() for p in made.parameters]
+
+
+def test_a_gradient_in_parts_decodes_no_more_than_a_part_at_once(data, monkeypatch) -> None:
+    """Else --accumulate saves no memory."""
+    decoded = []
+    decode = Decoder.forward
+    monkeypatch.setattr(Decoder, "forward", lambda self, z_BZ: decoded.append(len(z_BZ)) or decode(self, z_BZ))
+    gradient(data, batch_size=100, accumulate=4)
+    assert len(decoded) == 8 and set(decoded) == {25}
 
 
 @pytest.mark.parametrize(
