@@ -100,6 +100,6 @@ def test_without_the_training_set_nothing_is_said(
     found = new if there == "another" else tmp_path / "old.h5"
     if there == "broken":
         found.write_bytes(new.read_bytes()[:3000])
-    monkeypatch.setattr("hpcauxvae.evaluate.encode.data_path", lambda run: found)
+    monkeypatch.setattr("hpcauxvae.train.run.data_path", lambda run, given=None: found)
     assert command.encode([str(run_copy), str(new), str(tmp_path / "codes.h5"), "--device", "cpu"]) == 0
     assert "warning" not in capsys.readouterr().err
