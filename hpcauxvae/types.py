@@ -69,6 +69,8 @@ class Reduction(NamedTuple):
     """Samples of the global batch."""
     group: ProcessGroup | None = None
     """The ranks; None for this process alone."""
+    first: int = 0
+    """Place of this part's first sample in the global batch."""
 
     def mean(self, values_B: Tensor) -> Tensor:
         """This rank's share of the mean, a scalar: its sum times ranks over n, so that the mean over ranks is right.
@@ -77,6 +79,17 @@ class Reduction(NamedTuple):
         then the gradient of the global mean.
         """
         return values_B.sum() * ((1 if self.group is None else self.group.size()) / self.n)
+
+    def after(self, samples: int) -> "Reduction":
+        """That of a part which begins so many samples after this one."""
+        return self._replace(first=self.first + samples)
+
+    def every(self, step: int) -> tuple[slice, "Reduction"]:
+        """Each `step`-th sample of the global batch: which of this part's these are, and how a mean over them is made.
+
+        They are the same ones however the batch is shared out.
+        """
+        return slice(-self.first % step, None, step), self._replace(n=-(-self.n // step))
 
 
 class Posterior(NamedTuple):

@@ -34,6 +34,8 @@ _TELLING = 4
 """Samples for each function of the factors, without which nothing is said of what they explain."""
 _ASKED = 5.0
 """Weight of what is asked for and not read, in nats."""
+_EVERY = 4
+"""One sample in so many is asked of: another decoding and encoding of all would cost half a step."""
 _DIMMEST = 1e-3
 """Peak by which an image that is asked for is divided at least, on the scale of the likelihood."""
 _ROWS = 1024
@@ -236,8 +238,9 @@ class AuxVAE(BetaVAE):
         """As BetaVAE, and in training what is asked for and not read."""
         terms, posterior = super().sample_terms(batch, noise_BZ, reduction)
         if self.training and self.rows_ND is not None:
-            asked_B = self._asked(self.rows_ND, posterior, noise_BZ)
-            terms["asked"] = self.guided**2 * _ASKED * reduction.mean(asked_B)
+            some, over = reduction.every(_EVERY)
+            asked_B = self._asked(self.rows_ND, Posterior(*(code[some] for code in posterior)), noise_BZ[some])
+            terms["asked"] = self.guided**2 * _ASKED * over.mean(asked_B)
         return terms, posterior
 
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
@@ -270,8 +273,8 @@ class AuxVAE(BetaVAE):
 
         The residual latents of each sample are decoded with the factors of another, and the image is encoded again. Of
         a real image with u_j the encoder reads a u_j + b in the mean, with an error s, over earlier batches; so it must
-        here, and a difference counts in units of s, beyond it linearly (Charbonnier et al. 1994). No gradient reaches
-        the encoder that reads: it learns from real images alone, and cannot agree with the decoder on signs of its own.
+        here, and what counts is by how many s it is farther away than the usual image is. No gradient reaches the
+        encoder that reads: it learns from real images alone, and cannot agree with the decoder on signs of its own.
         """
         assert self.independence is not None
         d, draw_BZ = len(self.columns), noise_BZ[:, : self.latents]
@@ -284,4 +287,4 @@ class AuxVAE(BetaVAE):
         read_BD = torch.func.functional_call(self.encoder, frozen, (seen,))[:, :d]
         b_D, a_D, square_D = (from_float64(x, u_BD.device) for x in self.independence.pairs.reading())
         distance_BD = (read_BD - a_D * u_BD - b_D).square() / square_D.clamp(min=self.prior_variance)
-        return ((1 + distance_BD).sqrt() - 1).sum(1)
+        return (distance_BD.clamp(min=1).sqrt() - 1).sum(1)

@@ -173,7 +173,7 @@ class Trainer:
         return noise(index_B, self.model.noise_size, self.dtype, self.config.seed, *purpose)
 
     def _over(self, n: int) -> Reduction:
-        return Reduction(n, self.processes.group)
+        return Reduction(n, self.processes.group, slice_of(n, self.world.rank, self.world.world_size).start)
 
     def train_step(self, batch: Batch, noise_BZ: Tensor) -> LossTerms:
         """An update. Returns this rank's terms; their mean over ranks is the global value.

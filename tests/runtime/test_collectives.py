@@ -18,7 +18,7 @@ from hpcauxvae.runtime.collectives import slice_of, start
 from hpcauxvae.runtime.launchers import World, find_world, is_of_a_launcher
 from hpcauxvae.runtime.stop_requests import FAILED
 from hpcauxvae.runtime.watchdog import Watchdog
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Reduction
 
 ALONE = World(0, 1, 0, 1, "alone")
 
@@ -29,6 +29,22 @@ def test_slices_are_near_equal_and_cover_all(n: int, world_size: int) -> None:
     parts = [list(range(n))[slice_of(n, rank, world_size)] for rank in range(world_size)]
     assert [i for part in parts for i in part] == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("n", "ranks", "parts"), [(64, 1, 1), (64, 3, 1), (7, 3, 2), (64, 5, 7), (3, 2, 4), (1, 1, 1)])
+def test_every_fourth_sample_is_the_same_one_however_the_batch_is_shared_out(n: int, ranks: int, parts: int) -> None:
+    """And their mean is the mean over parts and ranks."""
+    values, taken, total = torch.arange(n) ** 2.0, [], 0.0
+    for rank in range(ranks):
+        own = slice_of(n, rank, ranks)
+        for part in range(parts):
+            within = slice_of(own.stop - own.start, part, parts)
+            some, over = Reduction(n, None, own.start).after(within.start).every(4)
+            mine = values[own][within][some]
+            taken += mine.tolist()
+            total += float(over.mean(mine))
+    assert taken == values[::4].tolist()
+    assert total == pytest.approx(values[::4].mean().item())
 
 
 def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

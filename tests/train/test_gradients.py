@@ -43,7 +43,7 @@ def test_a_gradient_in_parts_decodes_no_more_than_a_part_at_once(data, monkeypat
     decode = Decoder.forward
     monkeypatch.setattr(Decoder, "forward", lambda self, z_BZ: decoded.append(len(z_BZ)) or decode(self, z_BZ))
     gradient(data, batch_size=100, accumulate=4)
-    assert len(decoded) == 8 and set(decoded) == {25}
+    assert len(decoded) == 8 and sorted(set(decoded)) == [6, 7, 25]  # one in four is asked of
 
 
 @pytest.mark.parametrize(
