@@ -80,11 +80,11 @@ class Reduction(NamedTuple):
         """
         return values_B.sum() * ((1 if self.group is None else self.group.size()) / self.n)
 
-    def after(self, samples: int) -> "Reduction":
+    def after(self, samples: int) -> Reduction:
         """That of a part which begins so many samples after this one."""
         return self._replace(first=self.first + samples)
 
-    def every(self, step: int) -> tuple[slice, "Reduction"]:
+    def every(self, step: int) -> tuple[slice, Reduction]:
         """Each `step`-th sample of the global batch: which of this part's these are, and how a mean over them is made.
 
         They are the same ones however the batch is shared out.

@@ -86,7 +86,9 @@ class Accumulated:
             own = Batch(*(tensor[part] for tensor in batch))
             pull = None if derivatives is None else Posterior(*(tensor[part] for tensor in derivatives))
             with self._alone() if number < len(parts) else contextlib.nullcontext():
-                for name, value in self.at_once.backward(own, noise_BZ[part], reduction.after(part.start), pull).items():
+                for name, value in self.at_once.backward(
+                    own, noise_BZ[part], reduction.after(part.start), pull
+                ).items():
                     if name != "pull":
                         terms[name] = terms.get(name, 0) + value
         return terms
