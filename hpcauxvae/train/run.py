@@ -134,6 +134,12 @@ def load_run(folder: str | Path, name: str = LAST) -> Run:
         config = TrainConfig.from_json(state["config"])
         model = build_model(config, state)
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        if others := sorted(weights.keys() ^ model.state_dict().keys()):
+            has = "unknown to" if others[0] in weights else "needed by"
+            raise InputError(
+                f"tensor {others[0]} is {has} this version of hpcauxvae: the run is of another; read it with that, or "
+                "train it again"
+            )
         model.load_state_dict(weights)
     except (KeyError, RuntimeError, InputError) as error:
         raise InputError(f"{folder / name}: {error}") from error
