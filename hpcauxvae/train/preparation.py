@@ -26,6 +26,8 @@ from hpcauxvae.types import Factor, InputError
 
 _SAMPLES, _BYTES = 8192, 400 << 20
 """Images, and bytes of images, whose mean is where the decoder starts."""
+_FEW_STEPS = 1000
+"""Of COIL-20 after 500 the images are worse than those of principal components, after 1,000 better (docs/method.md)."""
 
 
 def prepare(
@@ -59,6 +61,7 @@ def prepare(
     words += lacking + _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
+    words += about_length(model, config.epochs * (model.n_train // model.objective.batch_size))
     low, high = model.reach()
     for name, part in zip(("training", "validation"), parts, strict=False):
         outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
@@ -83,6 +86,16 @@ def about_kinds(factors: Sequence[Factor]) -> list[str]:
         f"{name} is {kind}, and is taken as a number from {f'{low:g} to {high:g} {unit}'.strip()}: {_TAKEN[kind]}"
         for name, unit, low, high, kind in factors
         if kind in _TAKEN
+    ]
+
+
+def about_length(model: Model, steps: int) -> list[str]:
+    """A sentence on a training of so few steps that little can come of it."""
+    if model.objective.dependence_tolerance is None or not model.GUIDED or steps >= _FEW_STEPS:
+        return []
+    return [
+        f"{steps} steps in all: below {_FEW_STEPS} the latents hardly learn their factors, and images stay blurred; "
+        "more --epochs mend it"
     ]
 
 

@@ -44,7 +44,7 @@ def images_of(path: Path) -> np.ndarray:
 
 def test_a_hot_pixel_does_not_set_the_scale(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clean = prepared(config(path, tmp_path / "a")).model.state_dict()
-    assert capsys.readouterr().err == ""
+    assert str(path) not in capsys.readouterr().err
     images = images_of(path)
     images[TRAIN[5], 0, 3, 3] = 1e8
     change(path, images=images)
@@ -53,7 +53,7 @@ def test_a_hot_pixel_does_not_set_the_scale(path: Path, tmp_path: Path, capsys: 
     assert hot.reach() == (0, float(hot.maximum))
     said = capsys.readouterr().err
     assert f"warning: {path}: images: 1 of the training part hold pixels far outside the others' 0 to " in said
-    assert f"sample {TRAIN[5]}, 0 to 1e+08; pixels beyond" in said and said.count("warning") == 1
+    assert f"sample {TRAIN[5]}, 0 to 1e+08; pixels beyond" in said and said.count(f"warning: {path}") == 1
 
 
 def test_a_stuck_pixel_is_not_seen(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,13 +62,13 @@ def test_a_stuck_pixel_is_not_seen(path: Path, tmp_path: Path, capsys: pytest.Ca
     images[:, 0, 3, 4] = 0
     change(path, images=images)
     clean = prepared(config(path, tmp_path / "a")).model
-    assert capsys.readouterr().err == ""
+    assert str(path) not in capsys.readouterr().err
     seen = clean.scale(torch.from_numpy(images))
     images[:, 0, 3, 4] = 1e8
     change(path, images=images)
     assert alone(config(path, tmp_path / "run", epochs=1)) == 0
     said = capsys.readouterr().err
-    assert f"warning: {path}: images: pixel (0, 3, 4) is 1e+08, nearly" in said and said.count("warning") == 1
+    assert f"warning: {path}: images: pixel (0, 3, 4) is 1e+08, nearly" in said and said.count(f"warning: {path}") == 1
     for model in (prepared(config(path, tmp_path / "b")).model, load_run(tmp_path / "run").model):
         assert torch.equal(model.scale.maximum, clean.scale.maximum)
         assert torch.equal(model.scale(torch.from_numpy(images)), seen)
@@ -120,7 +120,7 @@ def test_pictures_are_told_from_counts(
     prepared(config(path, tmp_path / "run", objective=objective))
     said = capsys.readouterr().err
     assert (f"warning: {path}: images: whole numbers from 0 to 255, the peak of 100%" in said) == warned
-    assert ("use --objective bernoulli for pictures" in said) == warned and said.count("warning") == warned
+    assert ("use --objective bernoulli for pictures" in said) == warned and said.count(f"warning: {path}") == warned
 
 
 def test_fields_below_0_are_told_what_suits_them(
@@ -173,6 +173,19 @@ def test_images_in_two_parts_of_the_split(path: Path, tmp_path: Path, capsys: py
     prepared(config(path, tmp_path / "run"))
     said = capsys.readouterr().err
     assert "3 of 32 validation images and 16 of 16 test images are training images, too (split seed 0)" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "warned"),
+    [({"epochs": 142}, True), ({"epochs": 143}, False), ({"epochs": 9, "lambda2": 10.0}, False), ({"epochs": 0}, False)],
+)
+def test_a_training_that_is_too_short_is_warned_of(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fields: dict, warned: bool
+) -> None:
+    """Of 7 steps an epoch; not where a weight is given, nor by the length of a training that is told none."""
+    made = prepared(config(path, tmp_path / "a", **fields))
+    assert made.steps_per_epoch == 7
+    assert (f"{7 * fields['epochs']} steps in all: below 1000" in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize("model", ["aux-vae", "beta-vae"])
