@@ -177,7 +177,12 @@ def test_images_in_two_parts_of_the_split(path: Path, tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize(
     ("fields", "warned"),
-    [({"epochs": 142}, True), ({"epochs": 143}, False), ({"epochs": 9, "lambda2": 10.0}, False), ({"epochs": 0}, False)],
+    [
+        ({"epochs": 142}, True),
+        ({"epochs": 143}, False),
+        ({"epochs": 9, "lambda2": 10.0}, False),
+        ({"epochs": 0}, False),
+    ],
 )
 def test_a_training_that_is_too_short_is_warned_of(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fields: dict, warned: bool
