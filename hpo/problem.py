@@ -87,8 +87,8 @@ def _is_left_out(name: str, declared: Collection[str], objective: Objective) -> 
     """Whether a declared hyperparameter does nothing with this objective, or is not searched beside another."""
     if name == "dependence_tolerance":
         return objective.dependence_tolerance is None
-    if name in ("lambda2", "degree", "momentum") and "dependence_tolerance" in declared:
-        return objective.dependence_tolerance is not None or (name == "momentum" and objective.correlate == "authors")
+    if name == "lambda2" and "dependence_tolerance" in declared:
+        return objective.dependence_tolerance is not None
     return name == "sigma" and objective.likelihood != "gaussian"
 
 

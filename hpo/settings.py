@@ -131,7 +131,7 @@ class SearchConfig:
     def first(self) -> Point | None:
         """The objective's own setting, where the space holds it: the first trial of cbo and random."""
         own, space = self.train_config(), self.space()
-        if own.resolved_objective.dependence_tolerance is not None and {"lambda2", "ramp"} & space.keys():
+        if own.resolved_objective.dependence_tolerance is not None and "lambda2" in space:
             return None  # which has no weight
         values = {name: getattr(own.resolved_objective, name, getattr(own, name)) for name in space}
         return values if contains(space, values) else None

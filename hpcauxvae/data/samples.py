@@ -109,11 +109,6 @@ def noise(index_B: Tensor, latents: int, dtype: torch.dtype, *key: int) -> Tenso
     return (radius * ((bits & 0xFFFFFFFF).double() * (2 * torch.pi * 2.0**-32)).cos()).to(dtype).to(device)
 
 
-def random_bits(index_B: Tensor, *key: int) -> Tensor:
-    """64 random bits for each sample, as int64; they depend on the key and the sample's number alone."""
-    return split_mix(_signed(_integer(*key)), index_B + 1)
-
-
 def split_mix(state: int, counter: Tensor) -> Tensor:
     """What SplitMix64 from this state gives as its first, second, ... number; 64 bits, as int64."""
     bits = state + counter * _signed(0x9E3779B97F4A7C15)  # modulo 2^64, as all that follows

@@ -6,7 +6,7 @@ its sample out of that factor's statistics only: the moments are pairwise comple
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any, Self
 
@@ -109,7 +109,7 @@ class PolynomialMoments:
     """Counts, means and centred second moments of u^1..u^K and c^1..c^K over the samples where each factor is known.
 
     All float64, on the device of the codes or, where that has no float64, on the CPU. Second moments are sums, not
-    averages, so that they merge (`__add__`, `all_reduce`).
+    averages, so that they merge (`all_reduce`).
     """
 
     n_D: Tensor
@@ -157,37 +157,6 @@ class PolynomialMoments:
             m2_u_DK=du_DBK.square().sum(1),
             m2_c_DZK=dc_DBZK.square().sum(1),
             cross_DKZK=torch.einsum("dbk,dbzl->dkzl", du_DBK, dc_DBZK),
-        )
-
-    def __add__(self, other: Self) -> Self:
-        """Moments of both sets of samples together: the pairwise update of Chan, Golub and LeVeque (1983)."""
-        n_D = self.n_D + other.n_D
-        share_D = _per_count(other.n_D, n_D)
-        weight_D = self.n_D * share_D
-        gap_u_DK = other.mean_u_DK - self.mean_u_DK
-        gap_c_DZK = other.mean_c_DZK - self.mean_c_DZK
-        return replace(
-            self,
-            n_D=n_D,
-            mean_u_DK=self.mean_u_DK + gap_u_DK * share_D[:, None],
-            mean_c_DZK=self.mean_c_DZK + gap_c_DZK * share_D[:, None, None],
-            within_DZK=self.within_DZK + other.within_DZK,
-            m2_u_DK=self.m2_u_DK + other.m2_u_DK + gap_u_DK**2 * weight_D[:, None],
-            m2_c_DZK=self.m2_c_DZK + other.m2_c_DZK + gap_c_DZK**2 * weight_D[:, None, None],
-            cross_DKZK=self.cross_DKZK
-            + other.cross_DKZK
-            + torch.einsum("d,dk,dzl->dkzl", weight_D, gap_u_DK, gap_c_DZK),
-        )
-
-    def decayed(self, weight: float) -> Self:
-        """The same samples, each counted `weight` times: counts and sums shrink, means stay."""
-        return replace(
-            self,
-            n_D=self.n_D * weight,
-            within_DZK=self.within_DZK * weight,
-            m2_u_DK=self.m2_u_DK * weight,
-            m2_c_DZK=self.m2_c_DZK * weight,
-            cross_DKZK=self.cross_DKZK * weight,
         )
 
     def all_reduce(self, group: dist.ProcessGroup | None) -> Self:

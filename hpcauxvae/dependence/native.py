@@ -90,10 +90,9 @@ def slopes_size(d: int, dz: int, degree: int) -> int:
     return d * dz * degree + d * degree * dz * degree
 
 
-def _together(packed: Tensor, history: Tensor | None, sizes: tuple[int, int, int], group: Group) -> Tensor:
-    """Packed moments of all ranks' samples and the history."""
-    whole = PolynomialMoments.unpacked(packed, *sizes).all_reduce(group)
-    return (whole if history is None else PolynomialMoments.unpacked(history, *sizes) + whole).packed()
+def _together(packed: Tensor, sizes: tuple[int, int, int], group: Group) -> Tensor:
+    """Packed moments of all ranks' samples."""
+    return PolynomialMoments.unpacked(packed, *sizes).all_reduce(group).packed()
 
 
 def _over_ranks(upstream: Tensor, group: Group) -> Tensor:
@@ -117,17 +116,14 @@ def _statistics(
     return None
 
 
-def _forward(
-    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: Group
-) -> tuple[Tensor, ...]:
-    """(intra, inter, moments, slopes), of the global batch and the history."""
+def _forward(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int, group: Group) -> tuple[Tensor, ...]:
+    """(intra, inter, moments, slopes), of the global batch."""
     shape = (*u_BD.shape, codes_BZ.shape[1], degree)
     intra, inter, moments, slopes = _results(u_BD, codes_BZ, degree)
     terms = (_buffer(intra), _buffer(inter), _buffer(slopes))
-    reduced = group is not None or history is not None
-    workspace = _statistics(u_BD, codes_BZ, var_BZ, degree, moments, None if reduced else terms)
-    if reduced:
-        moments = _together(moments, history, shape[1:], group)
+    workspace = _statistics(u_BD, codes_BZ, var_BZ, degree, moments, terms if group is None else None)
+    if group is not None:
+        moments = _together(moments, shape[1:], group)
         if workspace is not None:
             core.cuda_finalize(shape, _buffer(moments), terms, _buffer(workspace), _queue(codes_BZ))
         else:
@@ -165,7 +161,7 @@ class _Moments(torch.autograd.Function):
         moments = codes_BZ.new_empty(moments_size(*sizes), dtype=torch.float64)
         _statistics(u_BD, codes_BZ, var_BZ, degree, moments, None)
         if group is not None:
-            moments = _together(moments, None, sizes, group)
+            moments = _together(moments, sizes, group)
         ctx.save_for_backward(u_BD, codes_BZ, var_BZ, moments)
         ctx.degree, ctx.group = degree, group
         return moments
@@ -210,25 +206,22 @@ class _Terms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
         intra, inter, moments, slopes = _forward(*inputs)
-        *rows, history, ctx.degree, ctx.group = inputs
+        *rows, ctx.degree, ctx.group = inputs
         ctx.save_for_backward(*rows, moments, slopes)
-        if history is None:
-            return intra, inter
-        ctx.mark_non_differentiable(moments)
-        return intra, inter, moments
+        return intra, inter
 
     @staticmethod
-    def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_intra: Tensor, d_inter: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("create_graph=True: the compiled gradient of the regularizers has no second derivative")
         inputs = (*ctx.saved_tensors, d_intra, d_inter, ctx.degree, ctx.group)
         d_codes_BZ, d_var_BZ = _backward(*inputs)
-        return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None, None
+        return None, d_codes_BZ, d_var_BZ if ctx.needs_input_grad[2] else None, None, None
 
 
 # The same for torch.compile, whose ops take no objects: the group by its name.
 _ROWS = "Tensor u_BD, Tensor codes_BZ, Tensor? var_BZ"
-_FORWARD = f"({_ROWS}, Tensor? history, int degree, str group) -> (Tensor, Tensor, Tensor, Tensor)"
+_FORWARD = f"({_ROWS}, int degree, str group) -> (Tensor, Tensor, Tensor, Tensor)"
 _BACKWARD = (
     f"({_ROWS}, Tensor moments, Tensor slopes, Tensor d_intra, Tensor d_inter, int degree, str group)"
     " -> (Tensor, Tensor)"
@@ -248,7 +241,7 @@ def _terms_op(*inputs: Any) -> tuple[Tensor, ...]:
 
 
 @_terms_op.register_fake
-def _terms_fake(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Any, history: Any, degree: int, group: str) -> Any:
+def _terms_fake(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Any, degree: int, group: str) -> Any:
     return _results(u_BD, codes_BZ, degree)
 
 
@@ -263,27 +256,23 @@ def _terms_backward_fake(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, 
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *rows, _, ctx.degree, ctx.group = inputs
+    *rows, ctx.degree, ctx.group = inputs
     ctx.save_for_backward(*rows, *output[2:])
 
 
 def _differentiate(ctx: Any, d_intra: Tensor, d_inter: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     d_codes_BZ, d_var_BZ = _terms_backward_op(*ctx.saved_tensors, d_intra, d_inter, ctx.degree, ctx.group)
-    return None, d_codes_BZ, d_var_BZ if ctx.saved_tensors[2] is not None else None, None, None, None
+    return None, d_codes_BZ, d_var_BZ if ctx.saved_tensors[2] is not None else None, None, None
 
 
 _terms_op.register_autograd(_differentiate, setup_context=_save)
 
 
-def terms(
-    u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, history: Tensor | None, degree: int, group: Group
-) -> tuple[Tensor, ...]:
-    """(intra, inter) as hpcauxvae.dependence.regularizers computes them, for arguments it has checked.
-
-    history: packed moments that the batch's are merged with, or None. Where given, the third result is both together.
-    """
+def terms(u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int, group: Group) -> tuple[Tensor, Tensor]:
+    """(intra, inter) as hpcauxvae.dependence.regularizers computes them, for arguments it has checked."""
     if torch.compiler.is_compiling():
         name = "" if group is None else group.group_name
-        results = _terms_op(u_BD, codes_BZ, var_BZ, history, degree, name)
-        return results[:2] if history is None else results[:3]
-    return _Terms.apply(u_BD, codes_BZ, var_BZ, history, degree, group)
+        intra, inter, *_ = _terms_op(u_BD, codes_BZ, var_BZ, degree, name)
+    else:
+        intra, inter = _Terms.apply(u_BD, codes_BZ, var_BZ, degree, group)
+    return intra, inter

@@ -59,7 +59,7 @@ class Past(InFloat64):
 
     @torch.no_grad()
     def advance(self) -> None:
-        """Merges the batch that was kept with each decayed memory, once: as PolynomialMoments.__add__."""
+        """Merges the batch that was kept with each decayed memory, once: as Chan, Golub and LeVeque (1983)."""
         batch = PolynomialMoments.unpacked(self.latest, *self.sizes)
         n = batch.n_D[:, None, None, None]
         mean_u, m2_u = batch.mean_u_DK[..., None, None], batch.m2_u_DK[..., None, None]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpcauxvae.dependence import native
 from hpcauxvae.dependence.moments import PolynomialMoments, check_inputs
-from hpcauxvae.runtime.devices import InFloat64, from_float64
+from hpcauxvae.runtime.devices import from_float64
 from hpcauxvae.types import InputError
 
 
@@ -57,8 +57,7 @@ def regularizer(
     """
     _check(u_BD, codes_BZ, var_BZ, degree)
     if native.serves(codes_BZ.device):
-        intra, inter = native.terms(u_BD, codes_BZ, var_BZ, None, degree, group)
-        return intra, inter
+        return native.terms(u_BD, codes_BZ, var_BZ, degree, group)
     moments = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
     intra, inter = terms(moments.correlation())
     return from_float64(intra, codes_BZ.device), from_float64(inter, codes_BZ.device)
@@ -92,47 +91,3 @@ def authors_regularizer(
     powers, products = correlation[:d, :, d:], correlation[d:, 0, d:, 0]
     inter = (powers.abs().sum() + products.abs().sum()) / max(dz - d, 1)
     return from_float64(intra, means_BZ.device), from_float64(inter, means_BZ.device)
-
-
-class RunningRegularizer(InFloat64):
-    """`regularizer` on running estimates: each batch is merged with the decayed moments of those before it.
-
-    With batches of B samples and momentum m the estimate rests on B (1 + m) / (1 - m) samples once it has run in, so
-    that |corr| of independent columns is smaller by the root of (1 + m) / (1 - m). The earlier moments carry no
-    gradient; the gradient is therefore 1 - m of that of a batch on its own, which larger weights of the two terms make
-    good. The moments are those of earlier codes: choose m so that the codes change little within 1 / (1 - m) steps.
-
-    `moments` is the state, a buffer (float64, flat, the form of PolynomialMoments.packed) that state_dict saves. It
-    holds the global batches, the same on every rank. In evaluation mode it is used and does not change.
-    """
-
-    moments: Tensor
-
-    def __init__(self, d: int, dz: int, *, degree: int = 3, momentum: float) -> None:
-        """d factors, dz latent coordinates; degree as for `regularizer`. Raises InputError."""
-        super().__init__()
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum is {momentum}; allowed: at least 0, less than 1")
-        self.d, self.dz, self.degree, self.momentum = d, dz, degree, momentum
-        self.register_buffer("moments", torch.zeros(native.moments_size(d, dz, degree), dtype=torch.float64))
-
-    def forward(
-        self, u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None = None, group: dist.ProcessGroup | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As `regularizer`, of this batch and the history."""
-        _check(u_BD, codes_BZ, var_BZ, self.degree)
-        if (u_BD.shape[1], codes_BZ.shape[1]) != (self.d, self.dz):
-            raise InputError(
-                f"u_BD and codes_BZ have {u_BD.shape[1]} and {codes_BZ.shape[1]} columns; allowed: {self.d}, {self.dz}"
-            )
-        earlier = PolynomialMoments.unpacked(self.moments, self.d, self.dz, self.degree).decayed(self.momentum)
-        if native.serves(codes_BZ.device):
-            intra, inter, merged = native.terms(u_BD, codes_BZ, var_BZ, earlier.packed(), self.degree, group)
-        else:
-            batch = PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=self.degree).all_reduce(group)
-            both = earlier + batch
-            (intra, inter), merged = terms(both.correlation()), both.packed()
-            intra, inter = (from_float64(term, codes_BZ.device) for term in (intra, inter))
-        if self.training:
-            self.moments.copy_(merged.detach())
-        return intra, inter

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from hpcauxvae.dependence.joint import FEATURES, JointFeatures
 from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
-from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer
+from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer
 from hpcauxvae.models.base import UsualNorm
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.runtime.devices import from_float64
-from hpcauxvae.types import Around, Batch, InputError, Interval, LossTerms, Posterior, Reduction, Searched
+from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Reduction, Searched
 
 _FIRST_VARIANCE, _SAY = 0.3, 0.01
 """Of the prior about u_j where the guide comes into place in time, at most; and the share of the nats that an image has
@@ -107,9 +107,8 @@ class AuxVAE(BetaVAE):
         "dependence_tolerance": Around(4),
         "lambda2": Around(10),
         "degree": (1, 2, 3, 4),
-        "momentum": Interval(0.0, 0.9, log=False),
     }
-    """The last three without a dependence_tolerance."""
+    """Of dependence_tolerance and lambda2 the one that the objective has."""
     GUIDED: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
@@ -117,8 +116,6 @@ class AuxVAE(BetaVAE):
     """What an image has to explain (BetaVAE.explainable), (1,)."""
     unit: Tensor
     """Of the weights of independence, nats (1,)."""
-    rise: Tensor
-    """Factor before lambda2 in training."""
     guided: Tensor
     """How far the guide is in place in training, 0 to 1."""
     rows_ND: Tensor | None
@@ -137,14 +134,10 @@ class AuxVAE(BetaVAE):
         self.register_buffer("unit", torch.ones(1))
         asks = objective.dependence_tolerance is not None and d < self.latents
         self.register_buffer("rows_ND", torch.zeros(_ROWS, d) if asks else None)
-        self.register_buffer("rise", torch.ones(()), persistent=False)
         self.register_buffer("guided", torch.ones(()), persistent=False)
         self.independence: Independence | None = None
-        self.running: RunningRegularizer | None = None
         if objective.dependence_tolerance is not None:
             self.independence = Independence(d, self.latents, objective, self.n_train)
-        elif objective.momentum:
-            self.running = RunningRegularizer(d, self.latents, degree=objective.degree, momentum=objective.momentum)
 
     @property
     def noise_size(self) -> int:
@@ -156,9 +149,7 @@ class AuxVAE(BetaVAE):
         return super().largest_norm(norm) if self.independence is None else self.independence.norms.twice(norm)
 
     def advance(self, progress: float) -> None:
-        """As Model: lambda2 rises until `ramp` of the training is done."""
-        if self.objective.ramp:
-            self.rise.fill_(min(1.0, progress / self.objective.ramp))
+        """As Model: the guide comes into place until `guide` of the training is done."""
         if self.objective.guide:
             self.guided.fill_(min(1.0, progress / self.objective.guide))
         if self.independence is not None:
@@ -260,12 +251,8 @@ class AuxVAE(BetaVAE):
         if objective.correlate == "authors":
             z_BZ = posterior.sample(noise_BZ[:, : self.latents])
             intra, inter = authors_regularizer(u_BD, mean_BZ, z_BZ, degree=objective.degree, group=group)
-        elif self.running is not None:
-            intra, inter = self.running(u_BD, mean_BZ, variance_BZ, group)
         else:
             intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=group)
-        if objective.ramp and self.training:
-            inter = self.rise * inter
         return {"intra": strength * objective.lambda1 * intra, "inter": strength * objective.lambda2 * inter}
 
     def _asked(self, rows_ND: Tensor, posterior: Posterior, noise_BZ: Tensor) -> Tensor:

@@ -50,15 +50,11 @@ class Objective:
     is kept (dependence/past.py). None: `lambda2` is the weight."""
     lambda2: float = 1000.0
     """Weight of the inter-independence term of eq. (9), where there is no dependence_tolerance."""
-    ramp: float = 0.0
-    """Share of the training over which lambda2 rises from 0 to its value, so that the residual latents come into use
-    before they must be independent; with 0 it has it from the start. Validation always has the whole of it."""
     degree: int = 3
     """K, the highest power in the correlations, eq. (7) and (8)."""
     momentum: float = 0.9
-    """Weight of earlier batches against the present batch in the moments from which the slopes of |corr| come. Without
-    a dependence_tolerance: in those of the correlations themselves, of which the gradient is then 1 - momentum of a
-    batch's own; 0 takes each batch alone."""
+    """Weight of earlier batches against the present batch in the moments from which the slopes of |corr| come, with a
+    dependence_tolerance; a fixed weight takes each batch alone, and has 0."""
     guide: float = 0.5
     """Share of the training over which the prior's variance about u_j falls to its value, from where u_j is worth a
     hundredth of what an image has to explain, and the weights of the regularizers rise with the square of that
@@ -87,7 +83,6 @@ class Objective:
             _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         for name in ("beta", "gamma", "lambda1", "lambda2"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
-        _require("ramp", self.ramp, 0 <= self.ramp <= 1, "0 to 1")
         _require("guide", self.guide, 0 <= self.guide <= 1, "0 to 1")
         _require("degree", self.degree, 1 <= self.degree <= 6, "1 to 6")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0, less than 1")
@@ -99,8 +94,9 @@ class Objective:
             raise InputError("likelihood = log10-mse; allowed: with scale = linear or range and sigmoid = True")
         if self.correlate == "authors":
             _require("draws", self.draws, self.draws == 1, "1 with correlate = authors")
-            _require("momentum", self.momentum, self.momentum == 0, "0 with correlate = authors")
-        if self.dependence_tolerance is not None:
+        if self.dependence_tolerance is None:
+            _require("momentum", self.momentum, self.momentum == 0, "0 without dependence_tolerance")
+        else:
             if self.correlate != "z":
                 raise InputError(f"dependence_tolerance with correlate = {self.correlate}; allowed: correlate = z")
             _require("dependence_tolerance", self.dependence_tolerance, self.dependence_tolerance > 0, "positive")
@@ -122,7 +118,7 @@ BERNOULLI = dataclasses.replace(
 )
 """As TUNED, for pictures whose pixels lie between black and white: Cars3D, dSprites."""
 FIXED: dict[str, Any] = {"dependence_tolerance": None, "momentum": 0.0, "guide": 0.0}
-"""What a weight of independence that is given, or its ramp, brings along in place of an objective's own values."""
+"""What a weight of independence that is given brings along in place of an objective's own values."""
 PAPER = dataclasses.replace(
     TUNED, scale="linear", sigma=1.0, peak_channel=False, sigmoid=True, beta=5.0, gamma=1.0, lambda1=1.0, lambda2=0.1,
     correlate="means", informed_start=False, learning_rate=1e-3, one_cycle=False, adam_beta2=0.999, clip_norm=None,
@@ -136,7 +132,7 @@ REFERENCE = dataclasses.replace(
 """What the public code of Ganguli et al. (2024) computes and sets; it differs from their text in nearly every line."""
 OBJECTIVES = {"tuned": TUNED, "bernoulli": BERNOULLI, "paper": PAPER, "reference": REFERENCE}
 OVERRIDES = (
-    "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "ramp", "degree", "momentum", "dependence_tolerance",
-    "guide", "sigma", "learning_rate", "batch_size",
+    "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "degree", "momentum", "dependence_tolerance", "guide",
+    "sigma", "learning_rate", "batch_size",
 )  # fmt: skip
 """The fields that a training may set beside the name of its objective: options of `hpcauxvae train`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.models.objectives import FIXED
 from hpcauxvae.paper.experiments import Data, Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, run
 from hpcauxvae.paper.runs import CONFIG, METRICS, PRECISION, codes_path
@@ -179,9 +180,12 @@ class Maker:
         saved = _read(config.out / CONFIG)
         if saved is None:
             return "missing"
-        was = _fields(TrainConfig.completed(saved))
+        if not config.epochs:
+            config = config.as_planned()
+        was = _fields(TrainConfig.completed(saved, config.out))
+        free = PRECISION if config.model == "aux-vae" else (*PRECISION, *FIXED)  # of which no other model knows
         for field, value in _fields(json.loads(json.dumps(config.decisive()))).items():
-            if field not in PRECISION and was.get(field) != value:
+            if field not in free and was.get(field) != value:
                 raise InputError(
                     f"{config.out}: config {field} = {was.get(field)}, but the experiment {experiment.name} has "
                     f"{value}; remove the folder, or choose another by --runs"

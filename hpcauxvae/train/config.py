@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from hpcauxvae.data.symmetries import parse
 from hpcauxvae.models import MODELS, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
 from hpcauxvae.types import InputError
@@ -19,6 +18,8 @@ _STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
 """Of a training that is not told how many epochs."""
 _LEAST = {"latents": 1, "epochs": 0, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
 _MOST = {"seed": 2**64 - 1, "timeout_minutes": 60.0 * 24 * 365, "bucket_mb": 1e6}
+_GONE = "ramp", "symmetries"
+"""Fields of earlier versions, which did nothing where they were 0 or empty."""
 # A run may go on with other values of these.
 _NOT_DECISIVE = (
     "data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "timeout_minutes",
@@ -79,10 +80,6 @@ class TrainConfig:
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
     """Seed of the 7:2:1 split into training, validation and test."""
-    symmetries: str = ""
-    """Mirror images that are as likely as the training images themselves, and are shown in their place by half the
-    chance: left-right, up-down, transpose, each with the factors whose sign it changes, as `left-right:g2 up-down:g2
-    transpose:g1` for galaxies."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -153,7 +150,6 @@ class TrainConfig:
                 f"aux has {len(self.aux_names)} names ({self.aux}) for latents = {self.latents}; "
                 f"allowed: at most {self.latents} names"
             )
-        parse(self.symmetries)
         self.resolved_objective  # noqa: B018  a wrong weight is reported now, not after the data are read
 
     @property
@@ -165,13 +161,12 @@ class TrainConfig:
     def resolved_objective(self) -> Objective:
         """The named objective with the fields given here put in."""
         given = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
-        weights = [name for name in ("lambda2", "ramp") if name in given]
-        if weights and (tolerance := given.get("dependence_tolerance")) is not None:
+        if {"lambda2", "dependence_tolerance"} <= given.keys():
             raise InputError(
-                f"{weights[0]} = {given[weights[0]]} with dependence_tolerance = {tolerance}; allowed: one of the two, "
-                "a weight of independence or the tolerance that decides it"
+                f"lambda2 = {given['lambda2']} with dependence_tolerance = {given['dependence_tolerance']}; allowed: "
+                "one of the two, a weight of independence or the tolerance that decides it"
             )
-        return dataclasses.replace(OBJECTIVES[self.objective], **(FIXED if weights else {}) | given)
+        return dataclasses.replace(OBJECTIVES[self.objective], **(FIXED if "lambda2" in given else {}) | given)
 
     @property
     def scaled_learning_rate(self) -> float:
@@ -213,13 +208,25 @@ class TrainConfig:
         return {name: value for name, value in self.to_json().items() if name not in _NOT_DECISIVE}
 
     @classmethod
-    def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
+    def completed(cls, saved: dict[str, Any], path: Path | str = "config") -> dict[str, Any]:
         """to_json of an earlier version, with the fields that it did not have: their defaults are what it did.
 
-        Not so for those of the objective, which may have changed with a constant that it gained.
+        Not so for those of the objective, which may have changed with a constant that it gained: of a version that had
+        no tolerance, all are given. Raises InputError, naming `path`, where it did what none does any more.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-        return {name: value for name, value in defaults.items() if value is not dataclasses.MISSING} | saved
+        fields = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING} | saved
+        objective = dict(fields.get("resolved_objective", {}))
+        if objective and "dependence_tolerance" not in objective:
+            fields |= {name: objective.get(name) for name in OVERRIDES}
+            objective = FIXED | objective
+        for name in _GONE:
+            if value := objective.pop(name, fields.pop(name, None)):
+                raise InputError(
+                    f"{path}: was trained with {name} = {value}, which this version of hpcauxvae does not have; "
+                    "train again or use the version that trained the run"
+                )
+        return fields | ({"resolved_objective": objective} if objective else {})
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the resolved objective stands beside the fields for the reader's sake."""
@@ -229,7 +236,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "TrainConfig":
         """The inverse of to_json. Raises InputError where a field is unknown or the objective has changed since."""
-        fields = dict(fields)
+        fields = cls.completed(fields)
         saved = fields.pop("resolved_objective")
         try:
             config = cls(**{**fields, "data": Path(fields["data"]), "out": Path(fields["out"])})

@@ -18,7 +18,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
-from hpcauxvae.data.symmetries import Mirrors, parse
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.models.networks import images_at_once
@@ -34,7 +33,7 @@ from hpcauxvae.types import Batch, InputError, LossTerms, Posterior, Reduction
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
 _VALIDATION_BATCH = 4096
-_ORDER, _NOISE, _VALIDATION, _MIRROR = 1, 2, 3, 4  # what a seed is used for
+_ORDER, _NOISE, _VALIDATION = 1, 2, 3  # what a seed is used for
 
 
 class Diverged(ArithmeticError):
@@ -82,7 +81,6 @@ class Trainer:
         self.model = build_model(config, self.about)
         place(self.model, processes.device)
         self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
-        self._mirrors = Mirrors(parse(config.symmetries), data, processes.device)
         if config.accumulate > 1 and self.model.overrides("forward"):
             raise InputError(
                 f"accumulate = {config.accumulate}: {config.model} has its loss as a whole (forward); allowed: 1, or a "
@@ -158,10 +156,7 @@ class Trainer:
         The samples are shuffled anew each epoch; those that do not fill a last batch wait for the next one.
         """
         for batch in self.samples.stream(self._order()[self.epoch_step :]):
-            yield self._mirrored(batch), self._noise(batch.index, _NOISE, self.epoch)
-
-    def _mirrored(self, batch: Batch) -> Batch:
-        return self._mirrors(batch, self.config.seed, _MIRROR, self.epoch)
+            yield batch, self._noise(batch.index, _NOISE, self.epoch)
 
     def _order(self) -> Tensor:
         """The sample numbers of this rank's slices of the global batches of this epoch, (steps, B)."""
@@ -218,7 +213,7 @@ class Trainer:
 
     @torch.no_grad()
     def _report_divergence(self, epoch_step: int) -> None:
-        batch = self._mirrored(self.samples.batch(self._order()[epoch_step]))
+        batch = self.samples.batch(self._order()[epoch_step])
         noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
         terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
         self.model.eval()  # a batch of one has no statistics of its own
@@ -360,7 +355,7 @@ class Trainer:
 
     def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Goes on from a checkpoint. Raises InputError, naming `path`, if it is of another run or other data."""
-        saved = TrainConfig.completed(state["config"])
+        saved = TrainConfig.completed(state["config"], path)
         for name, value in self.config.decisive().items():
             if name != "epochs" and saved.get(name) != value:
                 raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")

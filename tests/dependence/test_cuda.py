@@ -105,17 +105,6 @@ def test_no_samples(kernels: Implementation) -> None:
     assert cases.gradient((intra, inter), [codes])[0].shape == (0, 4)
 
 
-def test_history(device: torch.device) -> None:
-    u, codes, var = cases.draw(9, 90, 2, 18, spread=True)
-    assert var is not None
-    past = PolynomialMoments.of(u[:50], codes[:50], var[:50], degree=2).packed().to(device)
-    got = native.terms(*(on(device, rows[50:]) for rows in (u, codes, var)), past, 2, None)
-    for value, want in zip(got[:2], reference(u, codes, var, 2), strict=True):
-        assert value.item() == pytest.approx(want.item(), rel=1e-10)
-    whole = PolynomialMoments.of(u, codes, var, degree=2).packed()
-    assert torch.allclose(got[2].cpu(), whole, rtol=1e-10, atol=1e-10)
-
-
 def test_graph_of_torch_compile(device: torch.device) -> None:
     u, codes, var = cases.draw(9, 64, 3, 6, spread=True)
     assert var is not None
@@ -137,9 +126,8 @@ def test_graph_of_torch_compile(device: torch.device) -> None:
 def test_ranks() -> None:
     """Three gloo processes, their kernels on CPU threads."""
     cuda_on_host()
-    ranks = losses_on_ranks(COUNTS[3], ("compiled", "running"), on_host=True)
-    for name in ("compiled", "running"):
-        assert_equal_to_one_process(ranks, name)
+    ranks = losses_on_ranks(COUNTS[3], ("compiled",), on_host=True)
+    assert_equal_to_one_process(ranks, "compiled")
 
 
 @needs_gpu

@@ -1,6 +1,4 @@
-"""PolynomialMoments: closed forms against quadrature and numpy, merging against the whole batch."""
-
-from itertools import pairwise
+"""PolynomialMoments: closed forms against quadrature and numpy, the compiled ones against those of torch."""
 
 import numpy as np
 import pytest
@@ -37,34 +35,10 @@ def test_correlation_against_loops(case: cases.Case) -> None:
         assert got[0, 0, -1, 0].item() == pytest.approx(np.corrcoef(u, codes)[0, 1], abs=1e-5)
 
 
-@pytest.mark.parametrize("cuts", [(0, 40), (13, 13, 29), (1, 2)])
-def test_parts_merge_to_the_whole(cuts: tuple[int, ...]) -> None:
-    u, codes, var = cases.draw(2, 40, 3, 5, offset=100.0, spread=True, missing=0.3)
-    assert var is not None
-    u[:13, 1] = torch.nan
-    whole = PolynomialMoments.of(u, codes, var, degree=3)
-    edges = [0, *cuts, 40]
-    parts = [PolynomialMoments.of(u[a:b], codes[a:b], var[a:b], degree=3) for a, b in pairwise(edges)]
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged + part
-    assert torch.allclose(merged.packed(), whole.packed(), rtol=1e-10)
-    assert torch.allclose(merged.correlation(), whole.correlation(), rtol=0, atol=1e-10)
-
-
-def test_gradient_through_a_merge() -> None:
-    u, codes, _ = cases.draw(2, 30, 2, 4)
-    leaf = codes.requires_grad_()
-    whole = PolynomialMoments.of(u, leaf, degree=2).correlation().abs().sum()
-    parts = PolynomialMoments.of(u[:11], leaf[:11], degree=2) + PolynomialMoments.of(u[11:], leaf[11:], degree=2)
-    wanted, got = (torch.autograd.grad(total, leaf)[0] for total in (whole, parts.correlation().abs().sum()))
-    assert torch.allclose(got, wanted, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.skipif(moments.core is None, reason="the kernel is not compiled")
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_compiled_moments_against_the_reference(case: cases.Case) -> None:
-    _, _, packed, _ = native._forward(case.u_BD, case.codes_BZ, case.var_BZ, None, case.degree, None)
+    _, _, packed, _ = native._forward(case.u_BD, case.codes_BZ, case.var_BZ, case.degree, None)
     wanted = PolynomialMoments.of(case.u_BD, case.codes_BZ, case.var_BZ, degree=case.degree)
     d, dz = case.u_BD.shape[1], case.codes_BZ.shape[1]
     got = PolynomialMoments.unpacked(packed, d, dz, case.degree)

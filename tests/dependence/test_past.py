@@ -33,6 +33,18 @@ def test_the_compiled_gradient_is_that_of_the_torch_formulation(degree: int, mis
         assert torch.allclose(got, want, rtol=1e-9, atol=1e-12)
 
 
+def test_a_past_is_that_of_weighted_samples() -> None:
+    """Two batches, the first counted .5 times: the same as the second taken twice over beside the first once."""
+    u, codes, var = cases.draw(5, 60, 3, 5, offset=100.0, spread=True, missing=0.2)
+    assert var is not None
+    past = Past(3, 5, degree=2, momenta=(0.5, 0.9))
+    for rows in (slice(0, 40), slice(40, 60)):
+        _add(past, moments(u[rows], codes[rows], var[rows], 2, None))
+    order = [*range(40), *range(40, 60), *range(40, 60)]
+    whole = PolynomialMoments.of(u[order], codes[order], var[order], degree=2)
+    assert torch.allclose(past.correlation()[0], whole.correlation(), rtol=0, atol=1e-9)
+
+
 def test_a_slope_is_a_sign_smoothed_at_the_noise_of_the_past() -> None:
     """Codes r u + sqrt(1 - r^2) e in batches of 64 with momentum .9: as good as 64 / .1 * 1.9 = 1,216 samples."""
     generator = torch.Generator().manual_seed(0)

@@ -157,7 +157,7 @@ def test_compiled_graph_gives_the_same() -> None:
 def test_registered_op_is_sound() -> None:
     u, codes, var = cases.draw(9, 20, 2, 4, spread=True)
     assert var is not None
-    arguments = (u, codes.requires_grad_(), var.requires_grad_(), None, 2, "")
+    arguments = (u, codes.requires_grad_(), var.requires_grad_(), 2, "")
     torch.library.opcheck(native._terms_op, arguments, test_utils=("test_schema", "test_faketensor"))
 
 

@@ -43,7 +43,7 @@ def inputs(draw: st.DrawFn, largest: tuple[int, int, int], samples: int) -> case
 
 def packed(case: cases.Case) -> Tensor:
     """Correlations of the compiled moments."""
-    _, _, moments, _ = native._forward(case.u_BD, case.codes_BZ, case.var_BZ, None, case.degree, None)
+    _, _, moments, _ = native._forward(case.u_BD, case.codes_BZ, case.var_BZ, case.degree, None)
     d, dz = case.u_BD.shape[1], case.codes_BZ.shape[1]
     return PolynomialMoments.unpacked(moments, d, dz, case.degree).correlation()
 

@@ -14,7 +14,7 @@ from hpcauxvae.dependence import moments, native
 from hpcauxvae.dependence.moments import PolynomialMoments
 from hpcauxvae.dependence.past import Past, dependence
 from hpcauxvae.dependence.past import moments as past_moments
-from hpcauxvae.dependence.regularizers import RunningRegularizer, authors_regularizer, regularizer, terms
+from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer, terms
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
 Loss = Callable[[Tensor, Tensor, Tensor, dist.ProcessGroup | None], Tensor]
@@ -46,13 +46,6 @@ def graph(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None
     return torch.compile(compiled, fullgraph=True, backend="aot_eager")(u, codes, var, group)
 
 
-def running(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The second of two batches, which differ."""
-    module = RunningRegularizer(3, 5, momentum=0.7)
-    module(u, codes.detach() ** 2, var.detach(), group)
-    return weighted(module(u, codes, var, group))
-
-
 def authors(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """Sampled codes beside their means, of a loss that is not `reference`."""
     return weighted(authors_regularizer(u, codes, codes + var.sqrt(), degree=3, group=group))
@@ -68,7 +61,7 @@ def past(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None)
 
 LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}
 if moments.core is not None:
-    LOSSES |= {"compiled": compiled, "graph": graph, "running": running, "past": past}
+    LOSSES |= {"compiled": compiled, "graph": graph, "past": past}
 
 
 def take_cuda_on_host() -> None:
@@ -125,7 +118,7 @@ def losses_on_ranks(counts: list[int], names: tuple[str, ...], on_host: bool = F
 
 def alone(name: str) -> dict[str, np.ndarray]:
     """On one process; by the reference wherever that can be."""
-    return gradients(LOSSES[name] if name in ("running", "authors", "past") else reference, slice(None), None, 1)
+    return gradients(LOSSES[name] if name in ("authors", "past") else reference, slice(None), None, 1)
 
 
 def assert_equal_to_one_process(ranks: list, name: str) -> None:

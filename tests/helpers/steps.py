@@ -15,10 +15,9 @@ from hpcauxvae.train.trainer import Trainer
 # 8 and 11 do not divide evenly by 3.
 CASES = {
     "tuned 12": {"objective": "tuned", "batch_size": 12},
-    "ramp 8": {"objective": "tuned", "batch_size": 8, "ramp": 0.01, "symmetries": "left-right transpose:g1"},
     "tolerance 8": {"objective": "tuned", "batch_size": 8, "dependence_tolerance": 0.05, "guide": 0.01},
     "paper 11": {"objective": "paper", "batch_size": 11},
-    "momentum 9": {"objective": "tuned", "batch_size": 9, "lambda2": 1000.0, "momentum": 0.5, "network": "mlp"},
+    "lambda2 9": {"objective": "tuned", "batch_size": 9, "lambda2": 1000.0, "guide": 0.01, "network": "mlp"},
     "optimal 11": {"objective": "paper", "batch_size": 11, "likelihood": "optimal", "draws": 2},
     "reference 11": {"objective": "reference", "batch_size": 11},
     "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},

@@ -88,10 +88,9 @@ def test_every_corner_of_a_declared_space_can_be_trained(model, objective):
     for corner in range(2):
         TrainConfig(**fields, **dict(zip(space, (end[corner] for end in ends), strict=True)))
     weighed = model == "aux-vae" and config.resolved_objective.dependence_tolerance is None
-    assert ("lambda2" in space) == ("degree" in space) == weighed, "a tolerance finds the weight"
+    assert ("lambda2" in space) == weighed, "a tolerance finds the weight"
     assert ("dependence_tolerance" in space) == (model == "aux-vae" and not weighed)
-    coupled = weighed and config.resolved_objective.correlate != "authors"
-    assert ("momentum" in space) == coupled, "the authors' regularizers have no running moments"
+    assert ("lambda1" in space) == ("degree" in space) == (model == "aux-vae")
     assert ("sigma" in space) == (config.resolved_objective.likelihood == "gaussian")
     assert space["latents"].low == 7, "one latent at least for what is not measured"
     assert space["beta"].low < config.resolved_objective.beta < space["beta"].high

@@ -142,7 +142,7 @@ def test_the_scale_is_that_of_the_training_split(tmp_path: Path) -> None:
         ("tuned", {"likelihood": "log10-mse"}, "log10-mse; allowed: with scale = linear or range and sigmoid = True"),
         ("reference", {"sigmoid": False}, "log10-mse; allowed: with scale = linear or range and sigmoid = True"),
         ("reference", {"draws": 2}, "draws = 2; allowed: 1 with correlate = authors"),
-        ("reference", {"momentum": 0.5}, r"momentum = 0\.5; allowed: 0 with correlate = authors"),
+        ("reference", {"momentum": 0.5}, r"momentum = 0\.5; allowed: 0 without dependence_tolerance"),
     ],
 )
 def test_what_does_not_go_together(name: str, fields: dict[str, Any], message: str) -> None:

@@ -257,44 +257,6 @@ def test_the_joint_features_are_not_rounded_to_bfloat16() -> None:
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-def test_momentum_correlates_with_the_batches_before() -> None:
-    """The second batch, with m = 0.5, is as itself twice over beside the first once."""
-    from dataclasses import replace
-
-    torch.manual_seed(1)
-    made: Any = model_class("aux-vae")(
-        replace(OBJECTIVES["tuned"], **FIXED | {"momentum": 0.5}, correlate="means"), **SIZES
-    ).double()
-    given = batch()
-    first, second = (Batch(*(tensor[rows] for tensor in given)) for rows in (slice(0, 4), slice(4, 6)))
-    made.prepare(given.images, given.factors[:, [0, 2]], PixelRange(float(given.images.max())))
-    made(first, noise(made, 4), Reduction(4))
-    terms = made(second, noise(made, 2), Reduction(2))
-    order = [0, 1, 2, 3, 4, 5, 4, 5]
-    means = made.encode(given.images).mean[order]
-    intra, _ = cases.expected(cases.Case("", given.factors[order][:, [0, 2]], means, None, 3))
-    torch.testing.assert_close(terms["intra"], 10 * intra)
-    assert "running.moments" in made.state_dict()  # so that a checkpoint holds them
-
-
-def test_the_inter_term_rises_in_training_and_is_whole_in_validation() -> None:
-    from dataclasses import replace
-
-    objective = replace(OBJECTIVES["tuned"], **FIXED, ramp=0.5)
-    torch.manual_seed(1)
-    made: Any = model_class("aux-vae")(objective, **SIZES).double()
-    given, draws = batch(), noise(made)
-    made.prepare(given.images, given.factors[:, [0, 2]], PixelRange(float(given.images.max())))
-    whole = made(given, draws, Reduction(6))
-    for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
-        made.advance(progress)
-        torch.testing.assert_close(made.eval()(given, draws, Reduction(6)), whole)
-        terms = made.train()(given, draws, Reduction(6))
-        torch.testing.assert_close(terms["inter"], share * whole["inter"])
-        torch.testing.assert_close(terms["intra"], whole["intra"])
-    assert whole["inter"] > 0 and "rise" not in made.state_dict()
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_label_that_is_missing_leaves_every_gradient_finite(name: str) -> None:
     made, given = model(name), batch()

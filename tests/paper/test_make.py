@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import tyro
 
+from hpcauxvae.models.objectives import FIXED
 from hpcauxvae.paper import command, make
-from hpcauxvae.paper.experiments import BETA, CHOSEN, EXPERIMENTS, METHODS, SEEDS, Data, Experiment, chosen
+from hpcauxvae.paper.experiments import BATCH, BETA, EPOCHS, EXPERIMENTS, METHODS, SEEDS, Data, Experiment, chosen
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.make import Maker
 from hpcauxvae.paper.table1 import TASKS
@@ -67,13 +68,16 @@ def test_models_that_are_compared_with_have_the_beta_taken_or_another() -> None:
     assert config("galaxies", "case1").beta is None
 
 
-def test_what_was_chosen_for_a_data_set_is_given_to_aux_vae_with_our_objective_alone() -> None:
-    for key, given in (("case3", config("galaxies", "case3")), ("cars3d", config("cars3d", "sound"))):
-        assert CHOSEN[key].items() <= dataclasses.asdict(given).items() and CHOSEN[key]
-    others = [config("galaxies", "case3", model=model) for model in ("idvae", "idvae-x", "beta-vae")]
-    others += [config("galaxies", "case3", objective="paper"), config("cars3d", "raw", model="beta-vae")]
-    for other in others:
-        assert other.lambda2 is None and other.momentum is None and other.ramp is None
+def test_aux_vae_with_our_objective_is_told_nothing_that_a_user_would_not_tell() -> None:
+    for data, labels in (("galaxies", "case3"), ("cars3d", "sound"), ("dsprites", "raw")):
+        own = config(data, labels)
+        plain = TrainConfig(data=own.data, out=own.out, aux=own.aux, objective=own.objective)
+        assert dataclasses.replace(own, channels_last=False, resume="no", keep_last=2) == plain
+    others = [("galaxies", "case3", {"model": model}) for model in ("idvae", "idvae-x", "beta-vae")]
+    others += [("galaxies", "case3", {"objective": "paper"}), ("cars3d", "raw", {"model": "beta-vae"})]
+    for data, labels, fields in others:
+        other = config(data, labels, **fields)
+        assert (other.epochs, other.batch_size, other.lambda2) == (EPOCHS[data], BATCH.get(data), None)
 
 
 def test_items_ask_for_the_runs_that_they_read_and_no_others() -> None:
@@ -151,13 +155,39 @@ def test_a_record_of_a_version_without_a_field_has_its_default(tmp_path: Path) -
     config = at.config(ONE)
     save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
     earlier = config.to_json()
-    del earlier["symmetries"]
+    del earlier["lr_scaling"]
     (config.out / "config.json").write_text(json.dumps(earlier))
     assert dataclasses.replace(at, drawn=()).stage(ONE) == "done"
     earlier["latents"] = 3
     (config.out / "config.json").write_text(json.dumps(earlier))
     with pytest.raises(InputError, match="config latents = 3, but the experiment"):
         at.stage(ONE)
+
+
+def test_a_record_of_a_version_without_a_tolerance_stands_for_models_that_know_none(tmp_path: Path) -> None:
+    at = maker(tmp_path, drawn=())
+    for one in (dataclasses.replace(ONE, model="idvae"), ONE):
+        config = at.config(one)
+        earlier = dataclasses.replace(config, lambda2=1000.0).to_json() | {"lambda2": None, "symmetries": ""}
+        for name in FIXED:
+            del earlier[name], earlier["resolved_objective"][name]
+        save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+        (config.out / "config.json").write_text(json.dumps(earlier))
+    assert at.stage(dataclasses.replace(ONE, model="idvae")) == "done"
+    with pytest.raises(InputError, match=r"config dependence_tolerance = None, but the experiment .* has 0.003"):
+        at.stage(ONE)
+    (config.out / "config.json").write_text(json.dumps(earlier | {"symmetries": "left-right"}))
+    with pytest.raises(InputError, match=f"{config.out}: was trained with symmetries = left-right"):
+        at.stage(ONE)
+
+
+def test_a_training_that_is_not_told_its_epochs_has_those_that_it_was_planned_for(tmp_path: Path) -> None:
+    at = maker(tmp_path, small=False, drawn=())
+    config = at.config(ONE)
+    for planned, scored, stage in ((34, 33, "missing"), (34, 34, "done")):
+        metrics = {"epoch": scored, "sets": {"test": {}, "fresh": {}}}
+        save(config.out, dataclasses.replace(config, epochs=planned), metrics=metrics)
+        assert at.stage(ONE) == stage
 
 
 def test_a_record_without_weights_will_do_where_only_scores_are_read(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`hpcauxvae paper all --small` for real: data, trainings, evaluations, every item; killed, and once more.
 
 Of the experiments half, which leaves each item something to draw: every data set with each of its labels, every model,
-objective and kind of trial is among them, and all that was chosen for a data set. test_make.py asks for all, dry.
+objective and kind of trial is among them. test_make.py asks for all, dry.
 """
 
 import json

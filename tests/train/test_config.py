@@ -1,13 +1,16 @@
 """What a training is where it is not told: its length, and how independence is weighed."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.trainings import alone, config
 from hpcauxvae.models.objectives import FIXED, TUNED
 from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
+from hpcauxvae.train.checkpoint import LAST, read, write
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
@@ -36,14 +39,60 @@ def test_a_warm_up_must_be_shorter_than_the_epochs_that_are_found(blobs_file: Pa
         alone(config(blobs_file, tmp_path / "run", epochs=0, batch_size=8, warmup_epochs=500.0))
 
 
-@pytest.mark.parametrize("fields", [{"lambda2": 5.0}, {"ramp": 0.5}])
-def test_a_weight_of_independence_takes_the_place_of_the_tolerance(fields: dict[str, float]) -> None:
-    asked = TrainConfig(data=Path("x.h5"), aux="a", **fields)
-    found = asked.resolved_objective
+def test_a_weight_of_independence_takes_the_place_of_the_tolerance() -> None:
+    given = {"data": Path("x.h5"), "aux": "a", "lambda2": 5.0}
+    found = TrainConfig(**given).resolved_objective
     assert TUNED.dependence_tolerance is not None
-    assert {name: getattr(found, name) for name in FIXED | fields} == FIXED | fields
-    with pytest.raises(InputError, match=r"= .* with dependence_tolerance = 0\.01; allowed: one of the two"):
-        TrainConfig(data=Path("x.h5"), aux="a", dependence_tolerance=0.01, **fields)
+    assert dataclasses.asdict(found) == dataclasses.asdict(TUNED) | FIXED | {"lambda2": 5}
+    with pytest.raises(InputError, match=r"lambda2 = 5.0 with dependence_tolerance = 0\.01; allowed: one of the two"):
+        TrainConfig(**given, dependence_tolerance=0.01)
+    with pytest.raises(InputError, match=r"momentum = 0\.5; allowed: 0 without dependence_tolerance"):
+        TrainConfig(**given, momentum=0.5)
+
+
+def of_an_earlier_version(objective: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """config.json of a run that had no tolerance, and constants of its own."""
+    saved = TrainConfig(data=Path("x.h5"), aux="a", lambda2=1000.0).to_json()
+    had = {name: value for name, value in saved.pop("resolved_objective").items() if name not in FIXED}
+    saved = {name: value for name, value in saved.items() if name not in FIXED} | {"lambda2": None}
+    saved |= {"ramp": None, "momentum": None, "symmetries": ""} | fields
+    return saved | {"resolved_objective": had | {"ramp": 0.0, "momentum": 0.0} | objective}
+
+
+def test_a_run_of_a_version_without_a_tolerance_had_a_fixed_weight_and_constants_of_its_own() -> None:
+    saved = of_an_earlier_version({"batch_size": 128})
+    read = TrainConfig.from_json(saved)
+    assert dataclasses.asdict(read.resolved_objective) | {"ramp": 0} == FIXED | saved["resolved_objective"]
+    assert (read.lambda2, read.batch_size) == (1000, 128)
+    assert TrainConfig.from_json(json.loads(json.dumps(read.to_json()))) == read
+
+
+@pytest.mark.parametrize(
+    ("objective", "fields", "message"),
+    [
+        ({"ramp": 0.5}, {"ramp": 0.5}, "was trained with ramp = 0.5, which this version of hpcauxvae does not have"),
+        ({}, {"symmetries": "left-right"}, "was trained with symmetries = left-right, which this version"),
+        ({"momentum": 0.75}, {"momentum": 0.75}, "momentum = 0.75; allowed: 0 without dependence_tolerance"),
+        ({"clip_norm": 7.0}, {}, "objective 'tuned' had clip_norm = 7.0 and has 100.0 in this version"),
+        ({}, {"depth": 3}, "unexpected keyword argument 'depth'"),
+    ],
+)
+def test_a_run_that_did_what_none_does_any_more_is_refused(
+    objective: dict[str, Any], fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainConfig.from_json(of_an_earlier_version(objective, **fields))
+
+
+def test_a_run_that_did_what_none_does_any_more_is_not_gone_on_with(blobs_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert alone(config(blobs_file, run, epochs=1, network="mlp")) == FINISHED
+    for path in (run / LAST, *run.glob("checkpoints/*")):
+        tensors, state = read(path)
+        state["config"]["symmetries"] = "left-right"
+        write(path, tensors, state)
+    with pytest.raises(InputError, match=rf"{run}.*: was trained with symmetries = left-right, which"):
+        alone(config(blobs_file, run, epochs=2, network="mlp", resume="auto"))
 
 
 def test_the_log_of_an_epoch_has_the_tolerance_in_force(blobs_file: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written_ends_all_ranks(data, tmp_path):
     assert errors[0].endswith(f"error: {run / 'config.json'}: cannot be written: Is a directory\n") and errors[1] == ""
 
 
-@pytest.mark.parametrize("fields", [{}, {"lambda2": 1000}, {"lambda2": 1000, "momentum": 0.5}])
+@pytest.mark.parametrize("fields", [{}, {"lambda2": 1000}])
 def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples(data, tmp_path, fields):
     settings = config(data, tmp_path / "run", **fields)
     trainer = Trainer(settings, start(find_world({}), "cpu"), open_set(data))
@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples
     with pytest.raises(Diverged, match=rf"epoch 1, step 2: .*samples whose own loss is not finite: \[{bad}\]"):
         trainer.check()
     for name, tensor in trainer.model.state_dict().items():
-        if name != "running.moments" and not name.startswith("independence."):  # of batches seen
+        if not name.startswith("independence."):  # of batches seen
             assert torch.equal(tensor, before[name]), name
 
 
