@@ -1,8 +1,8 @@
 """Pictures of a run: arrays and a path in, one PNG out, overwritten if it is there.
 
 Shape suffixes: N samples, C channels, H height, W width, F factors, D auxiliary factors, Z latents, R rows, V values.
-Images are drawn in linear data units on an asinh scale, so that faint wings and bright cores are both seen; images of
-three channels as colours, divided by the largest value shown.
+Images are drawn in linear data units: on an asinh scale, so that faint wings and bright cores are both seen; of three
+channels as colours, divided by the largest value shown; of one row (spectra, light curves) as a line for each channel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,14 +80,13 @@ def reconstructions(
         for column in range(n):
             _stamp(axes[0, column], originals_NCHW[column], norm)
             _stamp(axes[1, column], reconstructions_NCHW[column], norm)
-            axes[2, column].imshow(residuals_NHW[column], cmap=RESIDUALS, norm=residual_norm)
+            _stamp(axes[2, column], residuals_NHW[column, None], residual_norm, RESIDUALS)
         for ax in axes.flat:
             _bare(ax)
         for ax, name in zip(axes[:, 0], (*names, f"{names[0]} −\n{names[1]}"), strict=True):
             _row_label(ax, name)
-        if originals_NCHW.shape[1] == 1:
-            _colour_bar(figure, axes[:2], norm, STAMPS, unit)
-        _colour_bar(figure, axes[2:], residual_norm, RESIDUALS, unit)
+        _values(figure, axes[:2], originals_NCHW[0], norm, STAMPS, unit)
+        _values(figure, axes[2:], residuals_NHW[:1], residual_norm, RESIDUALS, unit)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=9)
         save(figure, path)
@@ -158,18 +157,18 @@ def traversal(
         for row, (ax, name) in enumerate(zip(axes[:, 0], row_names, strict=True)):
             _strip(ax, images_RVCHW[row], norm, labels_RV[row], heads[row] if heads else "")
             _row_label(ax, name)
-        if images_RVCHW.shape[2] == 1:
-            _colour_bar(figure, axes, norm, STAMPS, unit)
+        _values(figure, axes, images_RVCHW[0, 0], norm, STAMPS, unit)
         save(figure, path)
 
 
 def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str], head: str) -> None:
     """Images side by side with labels above, as one image: an axes for each would cost most of a picture's time."""
     count, channels, height, width = images_VCHW.shape
-    gap = -(-width // 12)
-    row_CHW = np.full((channels, height, count * (width + gap) - gap), norm.vmax if channels == 3 else np.nan)
+    gap, size = -(-width // 12), min(_fit(label, 7.5, 0.84) for label in labels)
+    white = norm.vmax if channels == 3 and height > 1 else np.nan
+    row_CHW = np.full((channels, height, count * (width + gap) - gap), white)
     _bare(ax)
-    above = {"y": -0.04 * height - 0.5, "va": "bottom", "fontsize": min(_fit(label, 7.5, 0.84) for label in labels)}
+    above: dict[str, Any] = {"y": 1.04, "va": "bottom", "fontsize": size, "transform": ax.get_xaxis_transform()}
     if head:
         ax.text(-gap, s=head, ha="right", **above)
     for number, (image_CHW, label) in enumerate(zip(images_VCHW, labels, strict=True)):
@@ -317,11 +316,29 @@ def _symmetric(residuals: NDArray) -> AsinhNorm:
     return AsinhNorm(0.1 * top, vmin=-top, vmax=top)
 
 
-def _stamp(ax: Axes, image_CHW: NDArray, norm: AsinhNorm) -> None:
-    if len(image_CHW) == 3:
+def _stamp(ax: Axes, image_CHW: NDArray, norm: AsinhNorm, colours: str = STAMPS) -> None:
+    if image_CHW.shape[1] == 1:
+        _lines(ax, image_CHW[:, 0], norm)
+    elif len(image_CHW) == 3:
         ax.imshow(np.clip(np.moveaxis(image_CHW, 0, -1) / norm.vmax, 0, 1))
     else:
-        ax.imshow(image_CHW[0], cmap=STAMPS, norm=norm)
+        ax.imshow(image_CHW[0], cmap=colours, norm=norm)
+
+
+def _lines(ax: Axes, rows_CW: NDArray, norm: AsinhNorm) -> None:
+    """Rows of pixels, from the lowest to the highest value of the scale, which is linear here."""
+    ax.set_prop_cycle(color=[MAROON, BLUE, GREY, INK, PALE])
+    ax.plot(rows_CW.T, linewidth=0.6)
+    ax.set(xlim=(-0.5, rows_CW.shape[1] - 0.5), ylim=(norm.vmin, norm.vmax))
+
+
+def _values(figure: Figure, axes: NDArray, image_CHW: NDArray, norm: AsinhNorm, colours: str, unit: str) -> None:
+    """What tells values of such images: a colour bar, or numbers beside the first of axes with lines."""
+    if image_CHW.shape[1] > 1 and len(image_CHW) != 3:
+        _colour_bar(figure, axes, norm, colours, unit)
+    elif image_CHW.shape[1] == 1:
+        axes.flat[0].yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
+        axes.flat[0].yaxis.label.set_text(axes.flat[0].get_ylabel() + f"\n[{unit}]" * bool(unit))
 
 
 def _bare(ax: Axes) -> None:

@@ -34,7 +34,7 @@ _PIXELS = 3.0e8  # shown in all, channels not counted: about a minute of one cor
 _MOST_EPOCHS = 40
 _MOST_BYTES = 256 << 20  # of images held in memory
 _SCALE_BYTES = 32 << 20  # of images, in float32, that the scales are taken from
-_SIDE = 64  # larger images are averaged down to it
+_SIDE, _ROW = 64, 4096  # larger images, and longer ones of one row, are averaged down to it
 _BATCH = 64
 _LOOKS, _PATIENCE = 25, 8  # at the validation images
 _RATE = 2e-3
@@ -57,7 +57,7 @@ class Network(nn.Module):
     def __init__(self, shape: tuple[int, int, int], numbers: int) -> None:
         super().__init__()
         channels, *size = shape
-        self.pool = -(-max(size) // _SIDE)
+        self.pool = -(-max(size) // (_SIDE if min(size) > 1 else _ROW))
         for name, start in (("mean", 0), ("deviation", 1)):
             self.register_buffer(name, torch.full((channels, 1, 1), float(start)))
         for name, start in (("centre_R", 0), ("spread_R", 1)):

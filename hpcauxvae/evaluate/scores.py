@@ -244,7 +244,8 @@ class Evaluator:
         ceiling = "noiseless truth" if "ssim_noiseless" in per_image else None
         if ceiling:
             groups[ceiling] = per_image["ssim_noiseless"]
-        pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
+        if block["images"]["ssim"]["n"]:
+            pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
         images, row_names, labels = self.traversal(scored)
         for number, name in enumerate(block.get("reading", {})):
             row_names[number] += f"\nread: {pictures.read_as(block['reading'][name])}"
@@ -311,7 +312,7 @@ def _beside_plain(block: dict[str, Any]) -> str:
         plain = (f"{words} {block['baselines'][key][name]['value']:.3g}" for key, words in PLAIN.items())
         return f"{name.upper()} {block['images'][name]['value']:.3g} ({', '.join(plain)})"
 
-    return f"{beside('ssim')}, {beside('mse')}"
+    return ", ".join(beside(name) for name in ("ssim", "mse") if not np.isnan(block["images"][name]["value"]))
 
 
 def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:

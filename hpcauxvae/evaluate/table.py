@@ -1,10 +1,12 @@
 """The scores of an evaluation as lines of text: what `hpcauxvae evaluate` prints."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from hpcauxvae.evaluate.baselines import PLAIN
 from hpcauxvae.metrics.joint import FEWEST
+from hpcauxvae.metrics.ssim import WINDOW
 
 Block = dict[str, Any]
 
@@ -29,6 +31,9 @@ def _codes(block: Block) -> Iterator[str]:
 def _images(block: Block) -> Iterator[str]:
     ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
     for name in ("ssim", "mse"):
+        if math.isnan(block["images"][name]["value"]):
+            yield f"{name:27}not for sides under {WINDOW} pixels"
+            continue
         yield _row(name, block["images"][name], ceilings.get(name))
         for plain, words in PLAIN.items():
             yield _row(f"  {words}", block["baselines"][plain][name], None)

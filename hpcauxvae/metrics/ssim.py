@@ -13,7 +13,7 @@ from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.types import InputError
 
 WINDOW = 7
-"""Side of the square, uniform window in pixels: the default of scikit-image."""
+"""Side of the square, uniform window in pixels: the default of scikit-image. Smaller images have no SSIM."""
 
 
 class ImageScores(NamedTuple):
@@ -40,15 +40,16 @@ def score_images(
 
 
 def means_of(parts: Sequence[dict[str, Array]]) -> ImageScores:
-    """Values of `image_values`, piece after piece, and their means."""
+    """Values of `image_values`, piece after piece, and their means: NaN for the SSIM of images that have none."""
     n = sum(len(part["ssim"]) for part in parts)
     if n < 2:
         raise InputError(f"images: {n} given, at least 2 are needed")
     per_image = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    varying = ~np.isnan(per_image["ssim"])
-    if np.count_nonzero(varying) < 2:
+    known = {name: values[~np.isnan(values)] for name, values in per_image.items()}
+    if len(known["ssim"]) < 2 and len(known["ssim_range_1"]):
         raise InputError("images: fewer than 2 originals vary at all, expected images with some content")
-    means = {name: mean_score(values[~np.isnan(values)]) for name, values in per_image.items()}
+    nothing = Score(value=np.nan, low=np.nan, high=np.nan, n=0)
+    means = {name: mean_score(values) if len(values) else nothing for name, values in known.items()}
     return ImageScores(means, per_image)
 
 
@@ -60,13 +61,12 @@ def image_values(
     `ssim`: scikit-image's `structural_similarity` with the data range of each original (its own maximum less its
     minimum, over all channels). An original that does not vary has no such range: its value is NaN, and the mean leaves
     it out. `ssim_range_1`: with the data range 1, at which stamps fainter than the brightest look alike whatever
-    they show. `mse`: mean over pixels and channels of the squared difference. first: the number of the first image.
+    they show. Both are NaN where a side has fewer pixels than the window. `mse`: mean over pixels and channels of the
+    squared difference. first: the number of the first image.
     """
     if originals_NCHW.shape != reconstructions_NCHW.shape or originals_NCHW.ndim != 4:
         shapes = f"{originals_NCHW.shape} and {reconstructions_NCHW.shape}"
         raise InputError(f"images: originals and reconstructions have shapes {shapes}, expected twice (N, C, H, W)")
-    if min(originals_NCHW.shape[2:]) < WINDOW:
-        raise InputError(f"images: {originals_NCHW.shape[2:]} pixels, allowed are at least {WINDOW} on each side")
     if not train_max > 0:
         raise InputError(f"images: train_max is {train_max}, allowed are numbers above 0")
     per_image = {name: np.full(len(originals_NCHW), np.nan) for name in ("ssim", "ssim_range_1", "mse")}
@@ -75,9 +75,10 @@ def image_values(
         b = reconstruction.astype(np.float64) / train_max
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise InputError(f"images: number {first + i} has NaN or infinite pixels, expected finite numbers")
-        if np.ptp(a) > 0:
-            per_image["ssim"][i] = _similarity(a, b, float(np.ptp(a)))
-        per_image["ssim_range_1"][i] = _similarity(a, b, 1.0)
+        if min(a.shape[1:]) >= WINDOW:
+            if np.ptp(a) > 0:
+                per_image["ssim"][i] = _similarity(a, b, float(np.ptp(a)))
+            per_image["ssim_range_1"][i] = _similarity(a, b, 1.0)
         per_image["mse"][i] = np.square(a - b).mean()
     return per_image
 

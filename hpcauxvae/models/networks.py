@@ -6,7 +6,7 @@ layer, so that training starts from a fit.
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,14 @@ from torch.nn import functional
 from hpcauxvae.types import InputError
 
 ImageShape = tuple[int, int, int]
+Size = tuple[int, int]
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
+LEAST, MOST, LONGEST = 8, 512, 8192
+"""Pixels of a side of an image, at least and at most; of one row (a spectrum, a light curve) at most."""
+_STAGES, _LAST = 4, 8
+"""How often an image is halved at least, if it is not one pixel before; and pixels of a side down to which it is."""
+_WIDE, _NARROW, _RESNET = (32, 64, 128, 256), (32, 32, 64, 64), (32, 32, 64, 128)
+"""Channels after each stage, the last after all further ones."""
 _SMALL_BATCH = 256
 _WORKING_BYTES = 430 << 20
 _SMALL_IMAGE = 64 * 64
@@ -23,12 +31,13 @@ _SMALL_IMAGE = 64 * 64
 def images_at_once(image_shape: ImageShape, most: int) -> int:
     """How many images go through an encoder and a decoder without gradients at once: 1 to `most`.
 
-    The widest layers of `conv` hold 8 numbers for each pixel; with what is made on the way, 24 beside the image's own.
-    Small images take about half a GB, so that thousands go at once; those of more than 64 x 64 pixels a quarter of it.
+    The widest layers of `conv` and `resnet` hold 8 numbers for each pixel, of one row 16; with what is made on the way,
+    24 or 48 beside the image's own. Small images take about half a GB, so that thousands go at once; those of more than
+    64 x 64 pixels a quarter of it.
     """
     channels, height, width = image_shape
     allowed = _WORKING_BYTES if height * width <= _SMALL_IMAGE else _WORKING_BYTES // 4
-    return max(1, min(most, allowed // (4 * height * width * (channels + 24))))
+    return max(1, min(most, allowed // (4 * height * width * (channels + (24 if height > 1 else 48)))))
 
 
 def exactly(layer: nn.Linear | nn.ConvTranspose2d, values: Tensor) -> Tensor:
@@ -43,11 +52,12 @@ class Conv2d(nn.Conv2d):
     fast there, and slower for large ones."""
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        (side,), (stride,), (padding,) = ({*pair} for pair in (self.kernel_size, self.stride, self.padding))
-        height, width = ((size + 2 * padding - side) // stride + 1 for size in images_BCHW.shape[2:])
+        padding = (int(self.padding[0]), int(self.padding[1]))
+        sides = zip(images_BCHW.shape[2:], self.kernel_size, self.stride, padding, strict=True)
+        height, width = ((side + 2 * edge - kernel) // stride + 1 for side, kernel, stride, edge in sides)
         if images_BCHW.device.type != "cpu" or max(height, width) > 2 or len(images_BCHW) > _SMALL_BATCH:
             return super().forward(images_BCHW)
-        patches_BPL = functional.unfold(images_BCHW, side, padding=padding, stride=stride)
+        patches_BPL = functional.unfold(images_BCHW, self.kernel_size, padding=padding, stride=self.stride)
         # Two dimensions: of three, without gradients, torch makes a product for each image, many times as slow.
         patches = patches_BPL.transpose(1, 2).flatten(0, 1)
         out_BLO = functional.linear(patches, self.weight.flatten(1), self.bias).unflatten(0, (-1, height * width))
@@ -89,45 +99,155 @@ class Decoder(nn.Module):
         self.output.bias.copy_(mean.logit(eps=1e-3) if sigmoid else mean)
 
 
-def conv_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Encoder:
-    """Four 4x4 convolutions of stride 2, a hidden layer of 256, then mean and log-variance; H, W >= 16.
+def _sizes(network: str, image_shape: ImageShape) -> list[Size]:
+    """Of the image and of what each stage makes of it: a side of more than one pixel is halved, rounded down.
 
-    Of 32, 64, 128 and 256 channels, as in Table 3; at 64 x 64 of 32, 32, 64 and 64, as in Burgess et al. (2018) and
-    Mita et al. (2021).
+    Raises InputError for a size that is not taken.
     """
-    channels, height, width = image_shape
-    if min(height, width) < 16:
-        raise InputError(f"network 'conv': image size {height} x {width}; allowed: at least 16 x 16")
-    widths = (32, 32, 64, 64) if (height, width) == (64, 64) else (32, 64, 128, 256)
-    layers: list[nn.Module] = []
-    for before, after in pairwise((channels, *widths)):
-        layers += [Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-    hidden = nn.Linear(widths[-1] * (height // 16) * (width // 16) + labels, 256)
+    _, height, width = image_shape
+    is_image = min(height, width) >= LEAST and max(height, width) <= MOST
+    if not is_image and not (height == 1 and LEAST <= width <= LONGEST):
+        raise InputError(
+            f"network {network!r}: image size {height} x {width}; allowed: sides of {LEAST} to {MOST} pixels, or one "
+            f"row of {LEAST} to {LONGEST} (network 'mlp': any)"
+        )
+    sizes = [(height, width)]
+    while max(sizes[-1]) > (1 if len(sizes) <= _STAGES else _LAST):
+        height, width = sizes[-1]
+        sizes.append((max(1, height // 2), max(1, width // 2)))
+    return sizes
+
+
+def _conv_sizes(image_shape: ImageShape) -> list[Size]:
+    """As `_sizes`, but multiples of 16 are halved four times however large they are."""
+    sizes = _sizes("conv", image_shape)
+    return sizes[: 1 + _STAGES] if all(side % 16 == 0 for side in sizes[0]) else sizes
+
+
+def _stages(sizes: list[Size], channels: int, widths: tuple[int, ...]) -> list[tuple[int, int, Size]]:
+    """For each stage, that of the image first: channels before and after it, and the size before it."""
+    numbers = (channels, *widths, *widths[-1:] * len(sizes))
+    return [*zip(numbers, numbers[1:], sizes[:-1], strict=False)]
+
+
+def _along(size: Size, of_many: int, of_one: int) -> Size:
+    """A number for each side: one where it has many pixels, and another where it has a single one."""
+    height, width = (of_many if side > 1 else of_one for side in size)
+    return height, width
+
+
+def _halve(before: int, after: int, size: Size) -> Conv2d:
+    """A convolution of 4 x 4 from an image of this size to half of it, rounded down; of one row 1 x 4."""
+    return Conv2d(before, after, _along(size, 4, 1), _along(size, 2, 1), _along(size, 1, 0))
+
+
+def _double(before: int, after: int, size: Size) -> nn.ConvTranspose2d:
+    """The way back, to exactly an image of this size."""
+    height, width = (side % 2 if side > 1 else 0 for side in size)
+    kernel, stride, padding = _along(size, 4, 1), _along(size, 2, 1), _along(size, 1, 0)
+    return nn.ConvTranspose2d(before, after, kernel, stride, padding, output_padding=(height, width))
+
+
+def _kept(layer: Layer, share: float = 1.0) -> Layer:
+    """The layer, with a start at which what comes out varies as much as what goes into the ReLU before it, or this
+    share of it (He et al. 2015). With torch's own start a fifth is left, and behind nine layers nothing."""
+    inputs = layer.in_channels * math.prod(layer.kernel_size)
+    if isinstance(layer, nn.ConvTranspose2d):
+        inputs //= math.prod(layer.stride)  # so many go into a pixel
+    nn.init.normal_(layer.weight, std=share * math.sqrt(2 / inputs))
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _encoder(layers: list[nn.Module], numbers: int, latents: int, labels: int) -> Encoder:
+    """Of layers that make so many numbers of an image, and a hidden layer of 256."""
+    hidden = nn.Linear(numbers + labels, 256)
     return Encoder(nn.Sequential(*layers, nn.Flatten()), nn.Sequential(hidden, nn.ReLU()), nn.Linear(256, 2 * latents))
 
 
-def conv_decoder(image_shape: ImageShape, latents: int) -> Decoder:
-    """At 33 x 33 that of Table 3: Z -> 32 x 1 x 1, then 2, 4, 8 and, by kernel 5 and stride 4, 33 pixels.
+def _smallest(latents: int, channels: int, size: Size) -> list[nn.Module]:
+    """Z -> 256 -> the image of this size with which a decoder begins."""
+    first, second = nn.Linear(latents, 256), nn.Linear(256, channels * math.prod(size))
+    return [first, nn.ReLU(), second, nn.Unflatten(1, (channels, *size))]
 
-    At other sizes, multiples of 16, the mirror image of the encoder for 64 x 64.
+
+def conv_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Encoder:
+    """4x4 convolutions of stride 2, four or as many as it takes to no more than 8 pixels, and a hidden layer of 256.
+
+    Of 32, 64, 128 and 256 channels, as in Table 3, and 256 from there on; at 64 x 64 of 32, 32, 64 and 64, as in
+    Burgess et al. (2018) and Mita et al. (2021). Raises InputError for a size that is not taken.
     """
-    channels, height, width = image_shape
-    layers: list[nn.Module]
-    if (height, width) == (33, 33):
-        widths, kernel, stride, padding = (32, 128, 64, 32), 5, 4, 0
-        layers = [nn.Linear(latents, 32), nn.Unflatten(1, (32, 1, 1)), nn.ReLU()]
-    elif height % 16 == width % 16 == 0:
-        widths, kernel, stride, padding = (64, 64, 32, 32), 4, 2, 1
-        rows, columns = height // 16, width // 16
-        layers = [nn.Linear(latents, 256), nn.ReLU(), nn.Linear(256, 64 * rows * columns)]
-        layers += [nn.Unflatten(1, (64, rows, columns)), nn.ReLU()]
-    else:
-        allowed = "33 x 33 and multiples of 16 (use network 'mlp')"
-        raise InputError(f"network 'conv': image size {height} x {width}; allowed: {allowed}")
-    for before, after in pairwise(widths):
-        layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-    features = nn.Sequential(*layers)
-    return Decoder(features, nn.ConvTranspose2d(32, channels, kernel, stride, padding), image_shape)
+    sizes = _conv_sizes(image_shape)
+    stages = _stages(sizes, image_shape[0], _NARROW if sizes[0] == (64, 64) else _WIDE)
+    layers: list[nn.Module] = []
+    for number, (before, after, size) in enumerate(stages):
+        layer = _halve(before, after, size)
+        layers += [layer if number < _STAGES else _kept(layer), nn.ReLU()]
+    return _encoder(layers, stages[-1][1] * math.prod(sizes[-1]), latents, labels)
+
+
+def conv_decoder(image_shape: ImageShape, latents: int) -> Decoder:
+    """The sizes of the encoder from the last to the first, with the channels of that for 64 x 64.
+
+    At 33 x 33 that of Table 3: Z -> 32 x 1 x 1, then 2, 4, 8 and, by kernel 5 and stride 4, 33 pixels.
+    """
+    sizes, layers = _conv_sizes(image_shape), list[nn.Module]()
+    if sizes[0] == (33, 33):
+        layers += [nn.Linear(latents, 32), nn.Unflatten(1, (32, 1, 1)), nn.ReLU()]
+        for before, after, side in ((32, 128, 2), (128, 64, 4), (64, 32, 8)):
+            layers += [_double(before, after, (side, side)), nn.ReLU()]
+        return Decoder(nn.Sequential(*layers), nn.ConvTranspose2d(32, image_shape[0], 5, stride=4), image_shape)
+    stages = _stages(sizes, image_shape[0], _NARROW)
+    layers += _smallest(latents, stages[-1][1], sizes[-1])
+    for number, (after, before, size) in reversed([*enumerate(stages)]):
+        layer = _double(before, after, size)
+        layers += [nn.ReLU(), layer if number < _STAGES else _kept(layer)]
+    return Decoder(nn.Sequential(*layers[:-1]), layer, image_shape)
+
+
+class Residual(nn.Module):
+    """x -> x + f(x), f two convolutions of 3 x 3, each of a ReLU (He et al. 2016, "Identity Mappings").
+
+    Nothing is normalised: an image's brightness stays in its code, and the loss is the same for any number of ranks.
+    """
+
+    def __init__(self, channels: int, size: Size) -> None:
+        """size: of the images; across a side of one pixel nothing is done."""
+        super().__init__()
+        kernel, padding = _along(size, 3, 1), _along(size, 1, 0)
+        first, second = (Conv2d(channels, channels, kernel, padding=padding) for _ in range(2))
+        self.change = nn.Sequential(nn.ReLU(), first, nn.ReLU(), second)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.as_tensor(x_BCHW + self.change(x_BCHW))
+
+
+def resnet_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Encoder:
+    """As `conv_encoder`, of 32, 32, 64 and from there on 128 channels, with a residual block after each stage but the
+    first, and for multiples of 16 with as many stages as for other sizes."""
+    sizes = _sizes("resnet", image_shape)
+    stages = _stages(sizes, image_shape[0], _RESNET)
+    layers: list[nn.Module] = []
+    for number, (before, after, size) in enumerate(stages):
+        layers.append(_kept(_halve(before, after, size)))
+        if number > 0:
+            layers.append(Residual(after, sizes[number + 1]))
+        layers.append(nn.ReLU())
+    return _encoder(layers, stages[-1][1] * math.prod(sizes[-1]), latents, labels)
+
+
+def resnet_decoder(image_shape: ImageShape, latents: int) -> Decoder:
+    """The mirror image of the encoder. It begins near the image that `start_at` sets."""
+    sizes = _sizes("resnet", image_shape)
+    stages = _stages(sizes, image_shape[0], _RESNET)
+    layers = _smallest(latents, stages[-1][1], sizes[-1])
+    for number, (after, before, size) in reversed([*enumerate(stages)]):
+        if number > 0:
+            layers.append(Residual(before, sizes[number + 1]))
+        layer = _kept(_double(before, after, size), 1.0 if number > 0 else 0.1)
+        layers += [nn.ReLU(), layer]
+    return Decoder(nn.Sequential(*layers[:-1]), layer, image_shape)
 
 
 def mlp_encoder(image_shape: ImageShape, latents: int, labels: int = 0) -> Encoder:
@@ -142,5 +262,5 @@ def mlp_decoder(image_shape: ImageShape, latents: int) -> Decoder:
     return Decoder(hidden, nn.Linear(512, math.prod(image_shape)), image_shape)
 
 
-ENCODERS: dict[str, Callable[..., Encoder]] = {"conv": conv_encoder, "mlp": mlp_encoder}
-DECODERS: dict[str, Callable[..., Decoder]] = {"conv": conv_decoder, "mlp": mlp_decoder}
+ENCODERS: dict[str, Callable[..., Encoder]] = {"conv": conv_encoder, "mlp": mlp_encoder, "resnet": resnet_encoder}
+DECODERS: dict[str, Callable[..., Decoder]] = {"conv": conv_decoder, "mlp": mlp_decoder, "resnet": resnet_decoder}

@@ -68,8 +68,9 @@ class TrainConfig:
     not train on them and is scored against them."""
     objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
     """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py)."""
-    network: Literal["conv", "mlp"] = "conv"
-    """Encoder and decoder: convolutions (Table 3) or fully connected layers."""
+    network: Literal["conv", "mlp", "resnet"] = "conv"
+    """Encoder and decoder: convolutions (those of Table 3 at 33 x 33) for sides of 8 to 512 pixels or one row of 8 to
+    8192, the same with residual blocks for large images, or fully connected layers for any size (docs/scaling.md)."""
     latents: int = 10
     """Latent coordinates, dz."""
     epochs: int = 0

@@ -329,9 +329,15 @@ def test_where_the_folder_of_the_data_cannot_be_written_the_run_keeps_the_reader
         reader._keep(trained.network, paths[:1], {})
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 5, 9), (1, 33, 33), (3, 64, 64), (1, 40, 300)])
-def test_images_of_any_size_are_read(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "pool"),
+    [((1, 4, 4), 1), ((2, 5, 9), 1), ((1, 33, 33), 1), ((3, 64, 64), 1), ((1, 40, 300), 5), ((1, 1, 4096), 1),
+     ((2, 1, 5000), 2)],
+)  # fmt: skip
+def test_images_of_any_size_are_read(shape: tuple[int, int, int], pool: int) -> None:
+    """Averaged are large ones, and rows of so many pixels that narrow lines are wider than one."""
     network = reader.Network(shape, 3)
+    assert network.pool == pool
     assert network(torch.zeros(2, *shape)).isfinite().all()
     assert network(torch.rand(2, *shape)).shape == (2, 3)
 

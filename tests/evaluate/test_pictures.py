@@ -129,6 +129,37 @@ def test_three_channels_are_drawn_as_colours_of_the_largest_value(figures: list[
     assert centre == pytest.approx([1, 0.5, 0])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_one_row_are_lines_on_one_scale(channels: int, figures: list[Figure], tmp_path: Path) -> None:
+    """With numbers in place of a colour bar; the strip of a traversal is a line that breaks between images."""
+    rows = np.random.default_rng(0).poisson(20, (4, channels, 1, 50)).astype(np.float32)
+    pictures.reconstructions(rows, rows + 3, tmp_path / "x.png", unit="counts")
+    pictures.traversal(rows[None], ["$z_1$"], [["0", "1", "2", "3"]], tmp_path / "y.png", unit="counts")
+    for name, figure in zip("xy", figures, strict=True):
+        check_png(tmp_path / f"{name}.png")
+        assert not [ax for ax in figure.axes if ax.images]
+        assert any("[counts]" in text for text in texts(figure))
+    axes = np.array(figures[0].axes).reshape(3, 4)
+    for column in range(4):
+        for row, wanted in enumerate((rows[column, :, 0], rows[column, :, 0] + 3, np.full((1, 50), -3.0))):
+            drawn = np.stack([np.asarray(line.get_ydata()) for line in axes[row, column].lines])
+            np.testing.assert_allclose(drawn, wanted, atol=1e-5)
+    assert {ax.get_ylim() for ax in axes[:2].flat} == {(0, float(rows.max()))}
+    assert len(axes[0, 0].get_yticks()) > 1 and len({line.get_color() for line in axes[0, 0].lines}) == channels
+    (strip,) = figures[1].axes
+    assert len(strip.texts) == 4 and len(strip.lines) == channels
+    line = np.asarray(strip.lines[0].get_ydata())
+    assert np.isnan(line).sum() == 3 * 5 and len(line) == 4 * 50 + 3 * 5
+    np.testing.assert_array_equal(line[55:105], rows[1, 0, 0])
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_bands_have_a_colour_bar(channels: int, figures: list[Figure], tmp_path: Path) -> None:
+    """Of the first, which is drawn; the difference is the mean of all."""
+    pictures.reconstructions(images(2, channels), images(2, channels) * 0.5, tmp_path / "x.png", unit="counts")
+    assert texts(figures[0]).count("counts") == 2
+
+
 def scatter_input(n: int) -> tuple[NDArray, NDArray, NDArray, list[Factor]]:
     rng = np.random.default_rng(0)
     factors = [Factor("flux", "counts", 1e4, 1e5), Factor("radius", "arcsec", 0.1, 1), Factor("g1", "", -0.5, 0.5)]

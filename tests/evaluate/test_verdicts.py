@@ -208,6 +208,8 @@ def test_images_that_are_worse_than_those_of_pca(said) -> None:
         (0.82, 0.36, "the images are worse than those of PCA with as many components by MSE"),  # in one of two places
         (0.97, 0.22, ""),
         (0.30, 0.36, "the images are worse than those of PCA with as many components"),
+        (np.nan, 1.0, "the decoder draws the mean image"),  # of one row
+        (np.nan, 0.36, "the images are worse than those of PCA with as many components by MSE"),
     ],
 )
 def test_images_that_ssim_flatters(ssim: float, mse: float, expected: str) -> None:
@@ -219,11 +221,13 @@ def test_images_that_ssim_flatters(ssim: float, mse: float, expected: str) -> No
             for name, value in (("ssim", ssim), ("mse", mse))
         }
 
-    baselines = {"mean_image": scored(0.25, 1.0), "pca": scored(0.5, 0.19)}
+    baselines = {"mean_image": scored(0.25 + 0 * ssim, 1.0), "pca": scored(0.5 + 0 * ssim, 0.19)}
     block = {"images": scored(ssim, mse), "baselines": baselines}
-    found = verdicts.images(block)
+    found = list(verdicts.images(block))
     assert [line.split(" (")[0] for line in found] == [expected] * bool(expected)
-    assert scores._beside_plain(block).endswith(f", MSE {mse:.3g} (mean image 1, PCA 0.19)")  # the picture's title
+    title = scores._beside_plain(block)  # of the picture
+    assert title.endswith(f"MSE {mse:.3g} (mean image 1, PCA 0.19)")
+    assert ("SSIM" in title) == (not np.isnan(ssim)) and not [line for line in (title, *found) if "nan" in line]
 
 
 def test_residual_latents_that_are_off(said) -> None:
