@@ -27,3 +27,16 @@ def test_benchmark(tmp_path, script, arguments, row):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert row in json.dumps(json.loads(results.read_text()))
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_networks_side_by_side(tmp_path):
+    command = [sys.executable, FOLDER / "networks.py", "--sizes", "8", "1x9", "--batch-size", "16", "--rounds", "1"]
+    done = subprocess.run([*command, "--results", tmp_path / "x.json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    for of_size in rows.values():
+        assert of_size["conv"]["ratio"] == 1 and of_size["resnet"]["ratio"] > 0
+        for row in of_size.values():
+            assert row["flop"] > row["parameters"] > 0 and row["bytes"] > 16 * row["parameters"]
