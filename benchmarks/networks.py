@@ -10,18 +10,14 @@ are made here.
 """
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from step import ours, processor, timed
+from step import keep, ours, timed
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
@@ -120,14 +116,7 @@ def main() -> None:
                 line += f"{row['images/s']:10.0f}{row['ratio']:8.2f}  {low:.2f}, {high:.2f}"
             print(line, flush=True)
     if options.results:
-        about = {
-            "command": shlex.join(["python", "benchmarks/networks.py", *sys.argv[1:]]),
-            "date": time.strftime("%F"),
-            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-        options.results.write_text(json.dumps(about | {"rows": table}, indent=2) + "\n")
+        keep(options.results, table)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,18 @@ def _seconds(loop: Iterator[None], steps: int) -> float:
     return time.perf_counter() - began
 
 
+def keep(path: Path, rows: dict[str, Any]) -> None:
+    """Writes what was measured, with the command, the day and the machine."""
+    about = {
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "date": time.strftime("%F"),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    path.write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,14 +189,7 @@ def main() -> None:
         rows[name] = {"images/s": statistics.median(values), "ratio": middle, "range": [min(ratios), max(ratios)]}
         print(f"{name:42}{rows[name]['images/s']:10.0f}{middle:8.2f}  {min(ratios):.2f}, {max(ratios):.2f}")
     if options.results:
-        about = {
-            "command": shlex.join(["python", "benchmarks/step.py", *sys.argv[1:]]),
-            "date": time.strftime("%F"),
-            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-        options.results.write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
+        keep(options.results, rows)
 
 
 if __name__ == "__main__":
