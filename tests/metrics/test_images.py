@@ -9,6 +9,7 @@ from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.joint import joint
 from hpcauxvae.metrics.random_features import random_features
+from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.types import InputError
 
 
@@ -34,6 +35,18 @@ def test_ssim_is_that_of_scikit_image_on_scaled_counts() -> None:
         assert result.per_image["mse"][i] == pytest.approx(np.mean((x - y) ** 2), rel=1e-12)
     assert result.means["ssim"]["value"] == pytest.approx(result.per_image["ssim"].mean())
     assert result.means["ssim"]["n"] == 5
+
+
+def test_many_images_are_compared_piece_by_piece() -> None:
+    a, b = stamps(250, 0), stamps(250, 1)
+    got = image_values(a, b, 400.0)
+    for i in (0, 119, 120, 121, 249):  # a piece is of 120 images
+        x, y = a[i, 0].astype(float), b[i, 0].astype(float)
+        assert got["ssim"][i] == pytest.approx(structural_similarity(x, y, data_range=np.ptp(x)), abs=1e-12)
+    assert all(np.isfinite(values).all() for values in got.values())
+    b[240, 0, 3, 3] = np.inf
+    with pytest.raises(InputError, match="number 1240 has NaN or infinite pixels"):
+        image_values(a, b, 400.0, first=1000)
 
 
 def test_ssim_from_its_formula() -> None:
