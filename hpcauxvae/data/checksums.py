@@ -34,6 +34,9 @@ def checksum_errors(file: h5py.File) -> Iterator[str]:
     if _CHECKSUMS not in file:
         return
     images, stored = file["images"], file[_CHECKSUMS]
+    if not isinstance(stored, h5py.Dataset):
+        yield f"{_CHECKSUMS}: is no data set; allowed: a number for each block of samples"
+        return
     rows, n = stored.attrs.get(_ROWS, 0), len(images)
     if np.shape(rows) != () or rows < 1 or stored.shape != (-(-n // int(rows)),):
         yield f"{_CHECKSUMS}: shape {stored.shape}, {_ROWS} = {rows}: not a number for each block of {n} samples"

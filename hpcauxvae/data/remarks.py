@@ -25,7 +25,7 @@ _NARROW = 0.01
 _ALIKE = 0.01
 """Part of the usual mean squared distance of two images below which they are nearly the same."""
 _LOOKED_AT, _LOOKED_AT_BYTES = 1000, 32 << 20
-"""Images with all labels of another, and bytes of them in float32, that are compared with it."""
+"""Images with all labels of another, and bytes of them in float32, that are compared with it, in float64."""
 _OFTEN = 0.1
 """Share of these that must be nearly the same, for the labels of a grid repeat, too."""
 _FEW_CHANNELS = 4
@@ -173,7 +173,7 @@ def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[st
     again = again[:: -(-len(again) // most)]
     any_ = np.arange(0, len(digest_N) // 2, -(-len(digest_N) // (2 * most)))
     seen, others, some, rest = (
-        np.asarray(image_set.images[rows], np.float32) for rows in (again, other_N[again], any_, last - any_)
+        np.asarray(image_set.images[rows], np.float64) for rows in (again, other_N[again], any_, last - any_)
     )
     nearest = np.min([distance(m, others) for m in (seen, seen[..., ::-1], seen[..., ::-1, :])], 0)
     near = again[nearest < _ALIKE * np.median(distance(some, rest))]

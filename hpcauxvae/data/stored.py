@@ -8,9 +8,25 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
+_OF_H5PY = (OSError, RuntimeError, ValueError, TypeError, KeyError)
 _PIECE_BYTES = 32 << 20  # of images looked at, or copied, at once, in float32
+
+
+class _Opened(h5py.File):
+    """Of damaged files h5py raises whatever it likes; behind `with` that is an InputError."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        path = self.filename if self.id else ""
+        super().__exit__(kind, error, trace)
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if isinstance(error, _OF_H5PY) and "h5py" in Path(trace.tb_frame.f_code.co_filename).parts:
+            if memory_fault(error):
+                return
+            raise InputError(f"{path}: cannot be read, the file is damaged: {error}") from error
 
 
 def open_file(path: Path) -> h5py.File:
@@ -18,19 +34,19 @@ def open_file(path: Path) -> h5py.File:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
-        return h5py.File(path, "r", locking=False)
+        return _Opened(path, "r", locking=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
 
 
 def plain(value: Any) -> Any:
-    """An attribute, or one of a list, as a Python value. Text that is not UTF-8 is taken for Latin-1.
+    """An attribute, or one of a list, as a Python value, an array as text. Text that is not UTF-8 is taken for Latin-1.
 
     h5py gives text of fixed length, as C writes it, as bytes, and the bytes of other text that it cannot decode as
     surrogates.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
-        return ", ".join(str(plain(part)) for part in value.ravel())
+    if isinstance(value, np.ndarray):
+        return ", ".join(str(plain(part)) for part in value.ravel()) if value.dtype.kind in "OS" else str(value)
     value = value.item() if isinstance(value, np.generic) else value
     text = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     if not isinstance(text, bytes):

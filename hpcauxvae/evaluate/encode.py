@@ -57,13 +57,7 @@ class Encoder:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
         self.run, self.model = run, run.model
         place(self.model, processes.device)
-        known = {factor.name for factor in data.factors}
-        self.labels_ND: np.ndarray | None = None
-        if known >= set(run.config.aux_names):  # most encoders do without
-            trained = {name: Factor(name, *rest) for name, *rest in run.state["factors"]}
-            columns = zip(run.config.aux_names, data.column(run.config.aux_names), strict=True)
-            labels = [trained[name].scale(data.values[:, column]) for name, column in columns]
-            self.labels_ND = np.stack(labels, 1) if labels else None
+        self.labels_ND = self._labels()
         self.dtype = getattr(torch, run.config.dtype)
         self.parts = config.out.with_name(f"{config.out.name}.parts")
         self.size = images_at_once(self.model.image_shape, CHUNK)
@@ -76,6 +70,23 @@ class Encoder:
             "data_fingerprint": data.fingerprint,
             "hpcauxvae": hpcauxvae.__version__,
         }
+
+    def _labels(self) -> np.ndarray | None:
+        """The scaled auxiliary factors (N, D); None where the set has not all of them. Most encoders do without."""
+        names, trained = self.run.config.aux_names, {name: Factor(name, *of) for name, *of in self.run.state["factors"]}
+        known = {factor.name: factor.unit for factor in self.data.factors}
+        for name in names:
+            if known.get(name, trained[name].unit) != trained[name].unit and self.processes.world.rank == 0:
+                print(
+                    f"warning: {self.data.path}: factors, {name}: unit {known[name]!r}, in training it was "
+                    f"{trained[name].unit!r}: the encoder sees no labels",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        if not names or any(known.get(name) != trained[name].unit for name in names):
+            return None
+        columns = zip(names, self.data.column(names), strict=True)
+        return np.stack([trained[name].scale(self.data.values[:, column]) for name, column in columns], 1)
 
     def identity(self) -> dict[str, Any]:
         """What two starts must have in common to share their chunks."""

@@ -61,7 +61,7 @@ class Generator:
         The factors are its labels in that file; where it has none, what the code tells. Raises InputError.
         """
         path, _, number = like.rpartition(":")
-        if not path or not number.isdigit():
+        if not path or not number.isdecimal():
             raise InputError(f"like = {like}; allowed: FILE.h5:NUMBER")
         source = hdf5.open_set(path)
         if source.shape != self.data.shape or int(number) >= len(source):
@@ -96,7 +96,7 @@ class Generator:
         for text in sweeps:
             column, value = self._parse(text, "sweep")
             parts = value.split(":")
-            if len(parts) != 3 or not parts[2].isdigit() or int(parts[2]) < 2:
+            if len(parts) != 3 or not parts[2].isdecimal() or int(parts[2]) < 2:
                 raise InputError(f"sweep {text}; allowed: NAME=FIRST:LAST:COUNT with a count of at least 2")
             first, last = (self._number(column, part, text) for part in parts[:2])
             if first == last:

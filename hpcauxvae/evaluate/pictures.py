@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.evaluate.lettering import as_written, fit, minus
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.lds import LdsScore
 from hpcauxvae.runtime.files import whole
@@ -127,7 +128,7 @@ def factor_latent_scatter(
             ax.yaxis.set_visible(column == 0)
         for ax, factor in zip(axes[:, 0], factors, strict=True):
             name = with_unit(factor) if len(with_unit(factor)) <= 16 else with_unit(factor).replace(" [", "\n[")
-            ax.set_ylabel(name, fontsize=_fit(name, 9, 1.05))
+            ax.set_ylabel(name, fontsize=fit(name, 9, 1.05))
         for column, ax in enumerate(axes[-1]):
             ax.set_xlabel(latent_name(column, aux_names))
         figure.align_labels()
@@ -164,7 +165,7 @@ def traversal(
 def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str], head: str) -> None:
     """Images side by side with labels above, as one image: an axes for each would cost most of a picture's time."""
     count, channels, height, width = images_VCHW.shape
-    gap, size = -(-width // 12), min(_fit(label, 7.5, 0.84) for label in labels)
+    gap, size = -(-width // 12), min(fit(label, 7.5, 0.84) for label in labels)
     white = norm.vmax if channels == 3 and height > 1 else np.nan
     row_CHW = np.full((channels, height, count * (width + gap) - gap), white)
     _bare(ax)
@@ -174,7 +175,7 @@ def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str
     for number, (image_CHW, label) in enumerate(zip(images_VCHW, labels, strict=True)):
         left = number * (width + gap)
         row_CHW[..., left : left + width] = image_CHW
-        ax.text(left + (width - 1) / 2, s=_minus(label), ha="center", **above)
+        ax.text(left + (width - 1) / 2, s=minus(label), ha="center", **above)
     _stamp(ax, row_CHW, norm)
 
 
@@ -244,7 +245,7 @@ def correlation_map(
         ax = axes[0, 0]
         ax.imshow(np.abs(correlations_FZ), cmap=CORRELATIONS, norm=norm, aspect="auto")
         for (row, column), value in np.ndenumerate(correlations_FZ):
-            text = _minus(f"{value:z.2f}")
+            text = minus(f"{value:z.2f}")
             colour = "white" if abs(value) > 0.55 else INK
             ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
         ax.set_xticks(range(columns), [latent_name(z, aux_names) for z in range(columns)])
@@ -283,7 +284,7 @@ def short(factor: Factor, value: Any, places: int = 2) -> str:
 
 def read_as(reading: Mapping[str, Any]) -> str:
     """`r −0.97, slope −0.07`; a periodic factor has no slope."""
-    return _minus(", ".join(f"{name} {reading[name]['value']:.2f}" for name in ("r", "slope") if name in reading))
+    return minus(", ".join(f"{name} {reading[name]['value']:.2f}" for name in ("r", "slope") if name in reading))
 
 
 def with_interval(score: Score) -> str:
@@ -301,6 +302,7 @@ def sheet(rows: int, columns: int, width: float, height: float, **shared: Any) -
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG, overwriting it in one step. Raises InputError where the disk does not take it."""
+    as_written(figure)
     with whole(path) as part:
         figure.savefig(part, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.08)
 
@@ -366,7 +368,7 @@ def _colour_bar(figure: Figure, axes: NDArray, norm: Normalize, colours: str, la
     if isinstance(norm, AsinhNorm):
         bar.minorticks_off()
         ticks = _decades(*shades.get_clim(), norm.linear_width)
-        bar.set_ticks(ticks, labels=[_minus(f"{tick:g}") for tick in ticks])
+        bar.set_ticks(ticks, labels=[minus(f"{tick:g}") for tick in ticks])
 
 
 def _decades(low: float, high: float, linear_width: float) -> list[float]:
@@ -375,15 +377,6 @@ def _decades(low: float, high: float, linear_width: float) -> list[float]:
     powers = [10.0**power for power in np.arange(top - 5, top + 1) if 10.0**power > 2 * linear_width]
     powers = powers or [max(step * 10.0**top for step in (1, 2, 5) if step * 10.0**top <= high * (1 + 1e-9))]
     return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
-
-
-def _fit(text: str, size: float, inches: float) -> float:
-    """The size in points, or a smaller one where the longest line takes more than this; a letter is 0.6 of it wide."""
-    return min(size, 72 * inches / 0.6 / max(1, *map(len, text.split("\n"))))
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
 
 
 def with_unit(factor: Factor) -> str:

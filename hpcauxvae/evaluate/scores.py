@@ -22,7 +22,7 @@ from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
-from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, same_samples, warn_if_unlike
+from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, same_objects, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -103,6 +103,8 @@ class Evaluator:
             self.fresh, self.seen["fresh"] = looked_at(self.fresh)
             warn_if_unlike(self.fresh, self.run, self.data)
         self.copies = copies(seen, self.seen.get("fresh"), self.run.config.split_seed)
+        if self.fresh is not None and "fresh" not in self.copies:
+            self.copies["fresh"] = same_objects(self.data, self.fresh, self.run.config.split_seed)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)

@@ -14,6 +14,9 @@ from hpcauxvae.data.stored import Clipped
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import InputError
 
+_BY_HEART = "their scores count what was learned by heart"
+_MOST = 0.5
+"""Share of the training labels that must be distinct, and of the fresh ones that must be theirs."""
 _SPREAD = 300
 """Images of a set, at most, that tell how bright its images are."""
 _BULK, _FAR, _FAR_OF_FEW = 20, 1.25, 2.0
@@ -31,8 +34,21 @@ def copies(seen: Pixels, fresh: Pixels | None, split_seed: int) -> dict[str, lis
         told["test"] = list(about_copies(seen.digest, split_seed))
     if fresh is not None and (count := seen_in(fresh.digest, trained)):
         found = f"images: {count} of {len(fresh.digest)} fresh images are training images, too"
-        told["fresh"] = [f"{found}: their scores count what was learned by heart"]
+        told["fresh"] = [f"{found}: {_BY_HEART}"]
     return told
+
+
+def same_objects(data: ImageSet, fresh: ImageSet, split_seed: int) -> list[str]:
+    """A sentence on fresh samples with all labels of training samples, as other noise of the same objects has.
+
+    None where labels repeat in the training part too, as those of a grid do.
+    """
+    train = split(len(data), split_seed)[0]
+    known = {labels.tobytes() for labels in data.values[train]}
+    count = sum(labels.tobytes() in known for labels in fresh.values)
+    if len(known) < _MOST * len(train) or count < _MOST * len(fresh):
+        return []
+    return [f"images: {count} of {len(fresh)} fresh images have all labels of training images: {_BY_HEART}"]
 
 
 def looked_at(data: ImageSet) -> tuple[ImageSet, Pixels]:

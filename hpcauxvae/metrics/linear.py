@@ -26,7 +26,8 @@ class Components:
         """At most `largest` components, and no more than M - 1 or P."""
         from sklearn.decomposition import PCA  # half a second, which training does without
 
-        fitted = PCA(min(largest, len(images_MP) - 1, images_MP.shape[1]), random_state=0).fit(images_MP)
+        with np.errstate(over="ignore", invalid="ignore"):  # of variances that nobody asks for
+            fitted = PCA(min(largest, len(images_MP) - 1, images_MP.shape[1]), random_state=0).fit(images_MP)
         return cls(fitted.mean_, fitted.components_)
 
     def scores(self, images_NP: NDArray) -> NDArray:
@@ -50,7 +51,7 @@ def regressed(fitted_MK: NDArray, u_M: NDArray, scores_NK: NDArray, kind: Kind) 
     known = ~np.isnan(u_M)
     if np.count_nonzero(known) < 2:
         return np.full(len(scores_NK), 0.5)
-    u_M, scale = u_M[known], float(fitted_MK.std(0).max()) or 1.0
+    u_M, scale = u_M[known], float(fitted_MK.std(0, dtype=np.float64).max()) or 1.0
     classes, class_M = np.unique(u_M, return_inverse=True)
     target_MT = np.eye(len(classes))[class_M] if kind == "categorical" else columns_of(u_M, kind)
     ridge = RidgeCV(np.logspace(-8, 2, 11) * len(u_M)).fit(fitted_MK[known] / scale, target_MT)

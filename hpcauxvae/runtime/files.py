@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,15 @@ def refuse_unwritable(folder: Path, way_out: str = "") -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {os.strerror(error.errno or 0)}{way_out}") from error
+
+
+def refuse_full(folder: Path, n_bytes: int, what: str) -> None:
+    """Raises InputError where the disk of a folder has no room for so many bytes of `what`."""
+    disk = shutil.disk_usage(folder)
+    if disk.total and disk.free < n_bytes:  # some file systems do not say
+        raise InputError(
+            f"{folder}: {disk.free / 1e6:.1f} MB are free on its disk; {what} takes {n_bytes / 1e6:.1f} MB"
+        )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -183,8 +183,8 @@ _OF_DESIGN = ("design", "table", "ranges", "start", "stop")
 
 def plan_of(config: SimulateConfig, arguments: tuple[str, ...]) -> tuple[Plan, np.ndarray]:
     """What to draw, and the factors' values (N, F). Raises InputError where an option, or a file, cannot be used."""
-    if config.seed < 0:
-        raise InputError(f"--seed {config.seed}: allowed is 0 or more")
+    if not 0 <= config.seed < 2**64:
+        raise InputError(f"--seed {config.seed}: allowed is 0 to {2**64 - 1}")
     if config.chunk < 1:
         raise InputError(f"--chunk {config.chunk}: allowed is 1 or more")
     if config.shard_size is not None and config.shard_size < 0:

@@ -255,6 +255,6 @@ class TrainConfig:
 
 def planned_epochs(folder: Path, otherwise: int) -> int:
     """How many epochs a run was last started for; what is given where its folder does not tell."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return int(json.loads((folder / "config.json").read_text())["epochs"])
     return otherwise

@@ -9,7 +9,7 @@ from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.devices import peak_memory
-from hpcauxvae.runtime.files import write_json
+from hpcauxvae.runtime.files import refuse_full, write_json
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
@@ -53,6 +53,9 @@ class Loop:
     def _open_log(self, newest: Path | None) -> None:
         """On rank 0, once nothing can be refused any more: what an earlier start left is written over."""
         out = self.config.out
+        if self.trainer.epoch < self.config.epochs:  # there is more to save
+            weights = sum(parameter.nbytes for parameter in self.trainer.parameters)
+            refuse_full(out, 3 * weights, "a checkpoint")  # with Adam's moments
         if self.config.resume == "auto":
             print(self._where(newest), flush=True)
         self.checkpoints.point(self.trainer.step, self.trainer.best)

@@ -18,6 +18,7 @@ from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError
 
 _BATCH = 512
+_OF_ANOTHER = "the run is of another; read it with that, or train it again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,15 @@ def build_model(config: TrainConfig, state: dict[str, Any]) -> Model:
     return model.to(getattr(torch, config.dtype))
 
 
+def load_weights(model: Model, weights: dict[str, Tensor]) -> None:
+    """Puts weights with the names of the model's into it. Raises InputError where shapes are not its own."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        said = str(error).splitlines()[-1].strip().rstrip(".")  # of torch, a line for each tensor
+        raise InputError(f"{said}, that of this version of hpcauxvae: {_OF_ANOTHER}") from error
+
+
 def check_factors(data: ImageSet, run: Run) -> None:
     """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
     for number, trained in enumerate(run.state["factors"]):
@@ -136,11 +146,8 @@ def load_run(folder: str | Path, name: str = LAST) -> Run:
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         if others := sorted(weights.keys() ^ model.state_dict().keys()):
             has = "unknown to" if others[0] in weights else "needed by"
-            raise InputError(
-                f"tensor {others[0]} is {has} this version of hpcauxvae: the run is of another; read it with that, or "
-                "train it again"
-            )
-        model.load_state_dict(weights)
+            raise InputError(f"tensor {others[0]} is {has} this version of hpcauxvae: {_OF_ANOTHER}")
+        load_weights(model, weights)
     except (KeyError, RuntimeError, InputError) as error:
         raise InputError(f"{folder / name}: {error}") from error
     return Run(folder=folder, config=config, model=model.eval(), state=state)

@@ -27,7 +27,7 @@ from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.cycles import cycle_of, longer
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.preparation import prepare
-from hpcauxvae.train.run import build_model
+from hpcauxvae.train.run import build_model, load_weights
 from hpcauxvae.types import Batch, InputError, LossTerms, Posterior, Reduction
 
 CHECK_EVERY = 50
@@ -373,7 +373,10 @@ class Trainer:
         }
         for name in sorted(tensors.keys() ^ (weights.keys() | slots.keys())):
             raise InputError(f"{path}: tensor {name} is {'unknown' if name in tensors else 'missing'}")
-        self.model.load_state_dict({name: tensors[stored] for stored, name in weights.items()})
+        try:
+            load_weights(self.model, {name: tensors[stored] for stored, name in weights.items()})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         for stored, (parameter, slot) in slots.items():
             # With the strides of the weights: the fused step goes through memory, whatever a tensor's shape says.
             like = torch.zeros((), device=parameter.device) if slot == "step" else torch.empty_like(parameter)

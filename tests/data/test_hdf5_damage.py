@@ -1,5 +1,6 @@
 """Chunks that cannot be read are named with file and rows, by the validator and by every reader."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -62,3 +63,24 @@ def test_damaged_factors_are_named(path: Path) -> None:
     with pytest.raises(InputError, match=r"set\.h5: factors: samples 0 to 19 cannot be read"):
         open_set(path)
     assert len(validate(path)) == 1
+
+
+def test_a_damaged_header_is_one_line(path: Path) -> None:
+    """Of the bytes before the images one is turned over at a time: HDF5 has an exception of its own for each."""
+    good, said = path.read_bytes(), set()
+    with h5py.File(path) as file:
+        header = file["images"].id.get_offset()
+    for at in range(0, header, 5):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        try:
+            open_set(path)
+        except InputError as error:
+            said.add(re.sub(r"[\d(].*", "", str(error).partition("h5: ")[2]))
+        validate(path)
+    assert {"cannot be read as HDF5: ", "cannot be read, the file is damaged: Can't synchronously read data "} < said
+
+
+def test_checksums_that_are_no_data_set(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.create_group("checksums")
+    assert validate(path) == [f"{path}: checksums: is no data set; allowed: a number for each block of samples"]

@@ -160,3 +160,15 @@ def test_bad_input_is_refused_and_nothing_lost(run, tmp_path):
     write(wide, np.ones((4, 1, 33, 40), np.float32), values, FACTORS, {})
     with pytest.raises(InputError, match=r"images of \(1, 33, 40\); allowed: \(1, 33, 33\)"):
         encode.encode(settings(run, tmp_path / "of-wide.h5", data=wide), ALONE)
+
+
+def test_labels_in_another_unit_are_not_taken_for_those_of_the_training(run, tmp_path, capsys):
+    """An encoder that sees labels would be told another size; degrees are no arc seconds."""
+    data = blobs(tmp_path / "blobs.h5")
+    for unit, known in (("arcsec", True), ("deg", False)):
+        with h5py.File(data, "r+") as file:
+            file["factors"].attrs["unit"] = [unit, *file["factors"].attrs["unit"][1:]]
+        labels_ND = encode.Encoder(settings(run, tmp_path / "codes.h5", data=data), ALONE, open_set(data)).labels_ND
+        assert (labels_ND is not None) == known
+        said = f"{data}: factors, radius: unit 'deg', in training it was 'arcsec': the encoder sees no labels"
+        assert (said in capsys.readouterr().err) != known

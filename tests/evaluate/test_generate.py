@@ -182,6 +182,7 @@ def test_each_picture_stands_beside_the_factors_that_it_was_drawn_for(
         ({"set": ("radius=5",)}, "radius=5: 5; allowed: numbers from 0.1 to 1 arcsec"),
         ({"set": ("radius=wide",)}, "radius=wide: wide; allowed: numbers"),
         ({"sweep": ("g1=0:1",)}, "sweep g1=0:1; allowed: NAME=FIRST:LAST:COUNT"),
+        ({"sweep": ("g1=0:1:³",)}, "sweep g1=0:1:³; allowed: NAME=FIRST:LAST:COUNT"),
         ({"sweep": ("g1=0.1:0.1:3",)}, "sweep g1=0.1:0.1:3; allowed: a FIRST other than LAST"),
         ({"sweep": ("g1=0:0.2:3",), "set": ("g1=0",)}, "name a factor twice"),
         ({"sweep": ("g1=0:0.2:10000000000000",)}, "sweep g1=0:0.2:10000000000000: 10000000000000 images"),
@@ -190,6 +191,7 @@ def test_each_picture_stands_beside_the_factors_that_it_was_drawn_for(
         ({"out": Path("x.gif")}, r"out = x.gif; allowed: a name that ends in .h5, .fits, .png"),
         ({"out": Path("one.h5")}, "one image has no factor that varies"),
         ({"like": "blobs.h5"}, "like = blobs.h5; allowed: FILE.h5:NUMBER"),
+        ({"like": "blobs.h5:²"}, "like = blobs.h5:²; allowed: FILE.h5:NUMBER"),
     ],
 )
 def test_bad_requests_are_named(folder: Path, tmp_path: Path, change: dict, words: str) -> None:

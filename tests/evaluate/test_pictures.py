@@ -287,3 +287,10 @@ def test_residuals_have_a_number_beside_zero(top: float, tick: float, figures: l
     pictures.reconstructions(images, np.zeros_like(images), tmp_path / "x.png", names=("truth", "generated"))
     assert list(figures[0].axes[-1].get_yticks()) == pytest.approx([-tick, 0, tick])
     assert {"truth", "generated", "truth −\ngenerated"} <= set(texts(figures[0]))
+
+
+def test_a_name_that_is_no_mathematics_stands_as_it_is(figures: list[Figure], tmp_path: Path) -> None:
+    names = [r"$\alpha$", r"$\foo$", "US$ or A_$"]
+    pictures.correlation_map(np.eye(3), names, ["a"], tmp_path / "map.png")
+    read_as_mathematics = {text.get_text(): text.get_parse_math() for text in figures[0].findobj(Text)}
+    assert [read_as_mathematics[name] for name in names] == [True, False, False]

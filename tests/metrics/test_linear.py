@@ -31,8 +31,10 @@ def test_no_more_components_than_images_tell() -> None:
 
 
 @pytest.mark.parametrize("kind", ["continuous", "periodic", "categorical"])
-def test_a_factor_that_is_linear_in_the_components_is_read(kind: Kind) -> None:
-    """A number as it is, a direction by cosine and sine across the seam, a class by the nearest of its means."""
+@pytest.mark.parametrize("unit", [1, 1e-28, 1e28])
+def test_a_factor_that_is_linear_in_the_components_is_read(kind: Kind, unit: float) -> None:
+    """A number as it is, a direction by cosine and sine across the seam, a class by the nearest of its means; whatever
+    the unit of the pixels, whose squares may be beyond float32."""
     rng = np.random.default_rng(3)
     u = rng.integers(0, 4, 1000) / 3 if kind == "categorical" else rng.random(1000)
     columns = {
@@ -40,7 +42,7 @@ def test_a_factor_that_is_linear_in_the_components_is_read(kind: Kind) -> None:
         "periodic": np.c_[np.cos(2 * np.pi * u), np.sin(2 * np.pi * u)],
         "categorical": np.eye(4)[np.round(3 * u).astype(int)],
     }[kind]
-    scores = 100 * columns + 0.01 * rng.standard_normal(columns.shape)
+    scores = (unit * (100 * columns + 0.01 * rng.standard_normal(columns.shape))).astype(np.float32)
     u[:50] = np.nan
     told = regressed(scores[:500], u[:500], scores[500:], kind)
     assert np.abs((told - u[500:] + 0.5) % 1 - 0.5).max() < 0.01 or np.abs(told - u[500:]).max() < 0.01

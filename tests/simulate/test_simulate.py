@@ -191,7 +191,8 @@ def test_galaxies_that_cannot_be_drawn(
 def test_options_that_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, like = tmp_path / "out.h5", bad_like(tmp_path / "like.h5")
     refuse([out, "--n", "1"], "--n 1: allowed is 2 or more", capfd)
-    refuse([out, "--seed", "-1"], "--seed -1: allowed is 0 or more", capfd)
+    for seed in (-1, 2**64):
+        refuse([out, "--seed", str(seed)], f"--seed {seed}: allowed is 0 to {2**64 - 1}", capfd)
     refuse(
         [out, "--like", like, "--n", "5"],
         f"--n 5: not allowed beside --like, which draws every galaxy of {like}",

@@ -242,3 +242,18 @@ def test_anything_else_that_an_earlier_checkpoint_lacks_is_named(run_copy, monke
         alone(config(Path(checkpoint.read(path)[1]["config"]["data"]), run_copy, epochs=3, resume="auto"))
     with pytest.raises(InputError, match=f"tensor {name.removeprefix('model.')} is needed by this version"):
         load_run(run_copy)
+
+
+def test_a_tensor_of_another_shape_is_one_line(run_copy):
+    """As where a later version keeps more of something under the same name."""
+    path = (run_copy / checkpoint.LAST).resolve()
+    tensors, state = checkpoint.read(path)
+    name = next(key for key in sorted(tensors) if key.startswith("model.decoder") and tensors[key].ndim > 1)
+    checkpoint.write(path, tensors | {name: tensors[name][:-1]}, state)
+    said = f"{name.removeprefix('model.')}: .* that of this version of hpcauxvae: the run is of another; [^\n]* again$"
+    for read in (
+        lambda: load_run(run_copy),
+        lambda: alone(config(Path(state["config"]["data"]), run_copy, epochs=3, resume="auto")),
+    ):
+        with pytest.raises(InputError, match=said):
+            read()

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,18 @@ from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.train.trainer import Trainer
 from hpcauxvae.types import InputError
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_named_before_the_first_step(data, tmp_path, monkeypatch):
+    """Not after an epoch, which would be lost; where there is nothing left to save, no room is needed."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**9, free=2 * 10**5))
+    with pytest.raises(InputError, match=r"run: 0\.2 MB are free on its disk; a checkpoint takes \d+\.\d MB$"):
+        alone(config(data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=0, free=0))
+    assert alone(config(data, tmp_path / "run", epochs=1)) == FINISHED
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**9, free=0))
+    assert alone(config(data, tmp_path / "run", epochs=1, resume="auto")) == FINISHED
 
 
 @pytest.mark.parametrize(
