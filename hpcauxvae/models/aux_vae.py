@@ -155,7 +155,8 @@ class AuxVAE(BetaVAE):
         return super().largest_norm(norm) if self.independence is None else self.independence.norms.twice(norm)
 
     def advance(self, progress: float) -> None:
-        """As Model: the guide comes into place until `guide` of the training is done."""
+        """As BetaVAE, and the guide comes into place until `guide` of the training is done."""
+        super().advance(progress)
         if self.objective.guide:
             self.guided.fill_(min(1.0, progress / self.objective.guide))
         if self.independence is not None:
