@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import open_set
@@ -116,14 +116,14 @@ class SearchConfig:
         return TrainConfig(**self.train_fields())
 
     def decided(self) -> "SearchConfig":
-        """With an objective by name, said on standard output where it is chosen; a search that goes on keeps its own."""
+        """With an objective by name, printed where it is chosen; a search that goes on keeps its own."""
         if self.objective != AUTO:
             return self
         if self.resume and (self.out / SETTINGS).exists():
             return dataclasses.replace(self, objective=SearchConfig.load(self.out).objective)
         choice = choose(open_set(self.data), self.train_config().split_seed)
         print(choice, flush=True)
-        return dataclasses.replace(self, objective=choice.objective)
+        return dataclasses.replace(self, objective=cast(Any, choice.objective))
 
     def space(self) -> Space:
         """The axes of the search. Raises InputError where they are wrong."""

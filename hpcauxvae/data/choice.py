@@ -87,7 +87,7 @@ def pixels_of(images: NDArray[Any]) -> Pixels:
     return Pixels(
         low=low,
         high=high,
-        whole=np.count_nonzero(values != np.rint(values)) <= few,
+        whole=bool(np.count_nonzero(values != np.rint(values)) <= few),
         negative=negative / values.size if negative > few else 0.0,
         median=float(np.median(values)),
         saturated=high in _TOPS and bool(np.mean(seen.high == high) >= _SATURATED),

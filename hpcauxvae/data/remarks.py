@@ -50,7 +50,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
 
 
 def about_units(pixels: Pixels) -> Iterator[str]:
-    """A sentence on pixels that objective tuned is not made for: no counts, or whole numbers that look like pictures."""
+    """A sentence on pixels that objective tuned is not made for: no counts, or pictures in whole numbers."""
     peak, whole = bounds(pixels)[1], bool(pixels.whole.all())
     share = np.mean(pixels.high == peak)
     if whole and peak in (1, 255) and share >= _SATURATED:

@@ -68,10 +68,7 @@ class BetaVAE(Model):
                 own.copy_(self.scale(part))
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
         if self.variance is not None:
-            scaled, (_, drawn_NP) = self._by_components(images)
-            freedom = max(1, len(scaled) - 1 - self.latents)
-            error_P = (in_float64(scaled.flatten(1)) - drawn_NP).square().sum(0) / freedom
-            self.variance.start(error_P.view(self.image_shape))
+            self.variance.start(self.scale(images[: self.taken(len(images))]).var(0, correction=0))
 
     def advance(self, progress: float) -> None:
         """As Model: the variance of the likelihood follows the errors."""
@@ -92,6 +89,9 @@ class BetaVAE(Model):
         scaled, drawn = self._by_components(images, functions_NP)
         reduction, nats = Reduction(len(scaled)), []
         for rows in drawn:
+            if self.variance is not None:
+                nats.append(self.variance.fitted_nll(in_float64(scaled.flatten(1)) - rows))
+                continue
             output = rows.to(scaled).view_as(scaled)
             output = output.clamp(_DARKEST, 1 - _DARKEST).logit() if self.objective.sigmoid else output
             nats.append(float(reduction.mean(self._nll(scaled, output, reduction))))

@@ -76,7 +76,8 @@ class FieldScale(ImageScale):
 
     def look(self, images: Tensor) -> None:
         """As ImageScale."""
-        self.centre.copy_(sum(in_float64(part).sum(0) for part in self._pieces(images)) / len(images))
+        total_CHW = torch.stack([in_float64(part).sum(0) for part in self._pieces(images)]).sum(0)
+        self.centre.copy_(total_CHW / len(images))
         square = sum((in_float64(part) - in_float64(self.centre)).square().sum(0) for part in self._pieces(images))
         variance_CHW = torch.as_tensor(square) / len(images)
         channel_C11 = variance_CHW.mean((1, 2), keepdim=True).sqrt()
@@ -108,32 +109,37 @@ class FieldScale(ImageScale):
 class FittedVariance(nn.Module):
     """The variance of a Gaussian likelihood, one for each pixel, from the errors of earlier batches.
 
-    It begins with what principal components leave, and is never above: if it began with the variance of the images, or
-    could go back there, an encoder that says nothing would be worth as much as at first any other. A forward pass reads
-    `variance` and writes `latest`; `advance` comes between steps. Buffers are the same on every rank.
+    It begins with that of the images, so that the guide is not drowned by an image's nats in the first steps, and
+    follows the errors down. A forward pass reads `variance` and writes `latest`; `advance` comes between steps. Buffers
+    are the same on every rank.
     """
 
     variance: Tensor
     """(C, H, W), on the scale of the likelihood."""
-    most: Tensor
-    """(C, H, W): that of the start."""
     latest: Tensor
     """(C, H, W): mean squared error of the last global batch, summed up from its parts."""
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
         """image_shape: (C, H, W)."""
         super().__init__()
-        for name in ("variance", "most", "latest"):
+        for name in ("variance", "latest"):
             self.register_buffer(name, torch.zeros(image_shape))
 
     def start(self, error_CHW: Tensor) -> None:
         """With these mean squared errors."""
-        self.most.copy_(error_CHW.clamp(min=_LEAST_VARIANCE))
-        self.variance.copy_(self.most)
+        self.variance.copy_(error_CHW.clamp(min=_LEAST_VARIANCE))
 
     def nll(self, target: Tensor, mean: Tensor) -> Tensor:
         """-log N(target; mean, variance) summed over pixels, without its constant: (B, C, H, W) twice -> (B,), nats."""
         return ((target - mean).square() / self.variance + self.variance.log()).flatten(1).sum(1) / 2
+
+    @staticmethod
+    def fitted_nll(error_NP: Tensor) -> float:
+        """The mean of `nll` with the variances that fit these errors best, but for what does not depend on them; nats.
+
+        error_NP: of N images, P pixels.
+        """
+        return float(error_NP.square().mean(0).clamp(min=_LEAST_VARIANCE).log().sum()) / 2
 
     @torch.no_grad()
     def keep(self, target: Tensor, mean: Tensor, reduction: Reduction) -> None:
@@ -146,6 +152,6 @@ class FittedVariance(nn.Module):
     @torch.no_grad()
     def advance(self) -> None:
         """Between two steps."""
-        moved = (_MOMENTUM * self.variance + (1 - _MOMENTUM) * self.latest).minimum(self.most)
+        moved = _MOMENTUM * self.variance + (1 - _MOMENTUM) * self.latest
         self.variance.copy_(torch.where(self.latest > 0, moved.clamp(min=_LEAST_VARIANCE), self.variance))
         self.latest.zero_()

@@ -92,7 +92,7 @@ class ImageScale(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def look(self, images: Tensor) -> None:
-        """Takes what PixelRange does not tell from the first training images (M, C, H, W), after `fit`: here nothing."""
+        """After `fit`, takes from the first training images (M, C, H, W) what PixelRange does not tell: here nothing."""
 
     def seen(self, scaled: Tensor) -> Tensor:
         """Scale of the likelihood -> what the encoder sees, any number of images: here the same."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from hpcauxvae.models import MODELS, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
@@ -208,7 +208,7 @@ class TrainConfig:
         if self.resume == "auto" and (kept := _saved(self.out, "objective")) in OBJECTIVES:
             return dataclasses.replace(self, objective=kept), None
         choice = choose()
-        return dataclasses.replace(self, objective=choice.objective), choice
+        return dataclasses.replace(self, objective=cast(Any, choice.objective)), choice
 
     def with_epochs(self, steps: int) -> "TrainConfig":
         """With a number of epochs, of so many steps each."""
