@@ -138,7 +138,10 @@ def test_what_an_image_has_to_explain_is_in_nats_of_the_variance_that_fits() -> 
     pca = PCA(3, svd_solver="full").fit(rows)
     drawn = [np.broadcast_to(rows.mean(0), rows.shape), pca.inverse_transform(pca.transform(rows))]
     mean, components = (
-        -Normal(torch.tensor(x), torch.tensor(((rows - x) ** 2).mean(0) ** 0.5)).log_prob(torch.tensor(rows)).sum(1).mean()
+        -Normal(torch.tensor(x), torch.tensor(((rows - x) ** 2).mean(0) ** 0.5))
+        .log_prob(torch.tensor(rows))
+        .sum(1)
+        .mean()
         for x in drawn
     )
     assert made.nats.item() == pytest.approx((mean - components).item(), rel=1e-6) and made.nats.item() > 50
