@@ -92,7 +92,7 @@ class ImageScale(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def look(self, images: Tensor) -> None:
-        """After `fit`: takes from the first training images (M, C, H, W) what PixelRange does not tell. Here nothing."""
+        """After `fit`: takes from the first training images, (M, C, H, W), what PixelRange does not tell."""
 
     def seen(self, scaled: Tensor) -> Tensor:
         """Scale of the likelihood -> what the encoder sees, any number of images: here the same."""
