@@ -142,6 +142,7 @@ def run_session(config: SearchConfig, pool: Pool, mark: str) -> int:
     lock = RunLock(config.out)
     lock.acquire()
     try:
+        config = config.decided()
         logbook = open_logbook(config)
         space = config.space()
         strategy = strategy_of(config, space, logbook)

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.data.choice import choose
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.train.config import AUTO, TrainConfig
 from hpcauxvae.types import InputError, Interval
 from hpo.logbook import SETTINGS
 from hpo.problem import (
@@ -41,8 +43,8 @@ class SearchConfig:
     """Which model to train, by name, or a model of your own as my_package.my_module:MyVAE."""
     aux: str = ""
     """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
-    objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
-    """Training objective by name; the space lies around its constants."""
+    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "paper", "reference"] = "auto"
+    """Training objective by name; the space lies around its constants. auto: what the images ask for."""
     epochs: int = 20
     """Passes over the training split of a trial that is not stopped."""
     seed: int = 0
@@ -112,6 +114,16 @@ class SearchConfig:
     def train_config(self) -> TrainConfig:
         """A trial as it would be without the search. Raises InputError where a fixed setting is wrong."""
         return TrainConfig(**self.train_fields())
+
+    def decided(self) -> "SearchConfig":
+        """With an objective by name, printed where it is chosen; a search that goes on keeps its own."""
+        if self.objective != AUTO:
+            return self
+        if self.resume and (self.out / SETTINGS).exists():
+            return dataclasses.replace(self, objective=SearchConfig.load(self.out).objective)
+        choice = choose(open_set(self.data), self.train_config().split_seed)
+        print(choice, flush=True)
+        return dataclasses.replace(self, objective=cast(Any, choice.objective))
 
     def space(self) -> Space:
         """The axes of the search. Raises InputError where they are wrong."""

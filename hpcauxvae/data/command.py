@@ -1,5 +1,6 @@
 """`python -m hpcauxvae data check FILE`: does the file keep the format? Also writes the public data sets in it."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,15 @@ import numpy as np
 import tyro
 
 from hpcauxvae.data import cars3d, dsprites
-from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.choice import choose
+from hpcauxvae.data.hdf5 import ImageSet, open_set, split, validate
 from hpcauxvae.data.remarks import remarks
 from hpcauxvae.runtime.command_line import parse
+
+_GUIDES = 5
+"""Factors that the command which is proposed names: half of the latents are left for what nobody measured."""
+_BATCH, _SPLIT = 64, 10
+"""Samples of a step by default, and the fewest that can be split into parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +27,7 @@ class Check:
     """Checks a data set against docs/data-format.md and says what it holds; exit code 2 if anything is wrong.
 
     Warns of what the format allows but hardly anybody means: copies of images, hot pixels, sentinels among the labels.
+    Ends with the objective that suits the pixels, and the command to train with.
     """
 
     file: Path
@@ -82,6 +90,20 @@ def _shown(value: float) -> str:
     return f"{value:.15g}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
+def advise(image_set: ImageSet) -> str:
+    """The objective that suits the pixels, and the command that trains with it, in two lines.
+
+    The factors that can guide a latent are the first five that are plain numbers.
+    """
+    guides = [factor.name for factor in image_set.factors if factor.kind in ("continuous", "ordinal")][:_GUIDES]
+    words = ["hpcauxvae", "train", str(image_set.path)]
+    words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]
+    if (few := len(split(len(image_set), 0)[0]) if len(image_set) >= _SPLIT else 0) < _BATCH:
+        words += ["--batch-size", str(max(2, few // 2))]
+    words += ["--out", f"runs/{image_set.path.stem}"]
+    return f"{choose(image_set)}\n{shlex.join(words)}"
+
+
 def describe(image_set: ImageSet) -> str:
     """Size, factors and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
@@ -101,5 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     good = action.run()
     if good is None:
         return 2
-    print(describe(open_set(good)))
+    image_set = open_set(good)
+    print(describe(image_set))
+    print(advise(image_set))
     return 0

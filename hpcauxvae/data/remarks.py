@@ -45,25 +45,23 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     yield from about_labels(image_set)
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
-    yield from about_units(pixels)
     yield from about_copies(pixels.digest, split_seed)
     yield from _about_near_copies(image_set, pixels.digest)
 
 
 def about_units(pixels: Pixels) -> Iterator[str]:
-    """A sentence on pixels that are no counts, if they are not, or that are whole numbers and look like pictures."""
+    """A sentence on pixels that objective tuned is not made for: no counts, or pictures in whole numbers."""
     peak, whole = bounds(pixels)[1], bool(pixels.whole.all())
     share = np.mean(pixels.high == peak)
     if whole and peak in (1, 255) and share >= _SATURATED:
         yield (
             f"images: whole numbers from 0 to {peak:g}, the peak of {share:.0%} of the images, look like pictures; "
-            "objective tuned, the default, is made for counts: use --objective bernoulli for pictures "
-            "(docs/data-format.md)"
+            "objective tuned is made for counts: use --objective bernoulli for pictures (docs/data-format.md)"
         )
     elif not whole and peak < _SMALL_PEAK:
         yield (
-            f"images: the pixels are no counts and at most {peak:g}, but objective tuned, the default, is made for "
-            "counts; store the images in counts, or use --objective bernoulli for values from 0 to a maximum "
+            f"images: the pixels are no counts and at most {peak:g}, but objective tuned is made for counts; store the "
+            "images in counts, or use --objective bernoulli for values from 0 to a maximum, gaussian for others "
             "(docs/data-format.md)"
         )
 

@@ -32,6 +32,9 @@ _SOME, _MOST = 0.25, 0.75
 """Shares of the nats that functions of the factors explain where it begins to weigh more, and does by the whole."""
 _TELLING = 4
 """Samples for each function of the factors, without which nothing is said of what they explain."""
+_PULL = 1 / 3
+"""Nats for each training sample, by which the prior holds a guided latent at its factor: where the constraint weighs
+hundreds of times as much, guided latents are thrown about with the residual ones."""
 _ASKED = 5.0
 """Weight of what is asked for and not read, in nats."""
 _EVERY = 4
@@ -155,7 +158,8 @@ class AuxVAE(BetaVAE):
         return super().largest_norm(norm) if self.independence is None else self.independence.norms.twice(norm)
 
     def advance(self, progress: float) -> None:
-        """As Model: the guide comes into place until `guide` of the training is done."""
+        """As BetaVAE, and the guide comes into place until `guide` of the training is done."""
+        super().advance(progress)
         if self.objective.guide:
             self.guided.fill_(min(1.0, progress / self.objective.guide))
         if self.independence is not None:
@@ -183,7 +187,7 @@ class AuxVAE(BetaVAE):
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
             share = min(1.0, max(0.0, (self._told(images, u_ND) - _SOME) / (_MOST - _SOME)))
-            self.unit.fill_(_NOTHING_ELSE**share * float(self.nats))
+            self.unit.fill_(_NOTHING_ELSE**share * min(float(self.nats), self._most_nats()))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.rows_ND is not None:
@@ -195,6 +199,10 @@ class AuxVAE(BetaVAE):
             logvar_Z = images.new_zeros(self.latents)
             logvar_Z[: len(self.columns)] = self._first_variance().log()
             self.encoder.start_at(logvar_Z)
+
+    def _most_nats(self) -> float:
+        """The unit of independence at most: pixels of a field err together, and their nats are counted too often."""
+        return _PULL * self.n_train if self.objective.likelihood == "fitted" else math.inf
 
     def _told(self, images: Tensor, u_ND: Tensor) -> float:
         """The share of the nats that functions of the factors explain; 0 where too few samples tell."""

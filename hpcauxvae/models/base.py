@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from hpcauxvae.models.fields import FieldScale
 from hpcauxvae.models.likelihoods import ImageScale, PixelRange
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.runtime.devices import InFloat64, from_float64, in_float64
@@ -37,7 +38,7 @@ class Model(nn.Module):
         super().__init__()
         self.objective, self.image_shape, self.latents = objective, image_shape, latents
         self.network, self.columns, self.n_train = network, list(columns), n_train
-        self.scale = ImageScale(objective.scale)
+        self.scale = FieldScale(image_shape) if objective.scale == "standard" else ImageScale(objective.scale)
 
     @property
     def noise_size(self) -> int:
@@ -61,6 +62,7 @@ class Model(nn.Module):
         where not measured. pixels: of all training images. Raises InputError as ImageScale.fit.
         """
         self.scale.fit(*pixels)
+        self.scale.look(images)
 
     def reach(self) -> tuple[float, float]:
         """The lowest and the highest pixel, in linear data units, that training sees as it is and `decode` can give."""

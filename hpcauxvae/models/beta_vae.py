@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hpcauxvae.models.base import Model
+from hpcauxvae.models.fields import FittedVariance
 from hpcauxvae.models.likelihoods import (
     PixelRange,
     bernoulli_nll,
@@ -44,6 +45,7 @@ class BetaVAE(Model):
         super().__init__(objective, **sizes)
         self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
         self.decoder = DECODERS[self.network](self.image_shape, self.latents)
+        self.variance = FittedVariance(self.image_shape) if objective.likelihood == "fitted" else None
         self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
 
     def _seen_shape(self) -> tuple[int, int, int]:
@@ -65,6 +67,13 @@ class BetaVAE(Model):
             for part, own in zip(images.split(_PIECE), scaled.split(_PIECE), strict=True):  # the memory of a piece
                 own.copy_(self.scale(part))
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
+        if self.variance is not None:
+            self.variance.start(self.scale(images[: self.taken(len(images))]).var(0, correction=0))
+
+    def advance(self, progress: float) -> None:
+        """As Model: the variance of the likelihood follows the errors."""
+        if self.variance is not None:
+            self.variance.advance()
 
     def taken(self, most: int) -> int:
         """How many of some images `explainable` looks at."""
@@ -77,6 +86,20 @@ class BetaVAE(Model):
 
         images: (N, C, H, W), of which the first few hundred are taken.
         """
+        scaled, drawn = self._by_components(images, functions_NP)
+        reduction, nats = Reduction(len(scaled)), []
+        for rows in drawn:
+            if self.variance is not None:
+                nats.append(self.variance.fitted_nll(in_float64(scaled.flatten(1)) - rows))
+                continue
+            output = rows.to(scaled).view_as(scaled)
+            output = output.clamp(_DARKEST, 1 - _DARKEST).logit() if self.objective.sigmoid else output
+            nats.append(float(reduction.mean(self._nll(scaled, output, reduction))))
+        return nats[0] - nats[1]
+
+    def _by_components(self, images: Tensor, functions_NP: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The first of these images on the scale of the likelihood; as rows in float64, (N, P), their mean and what
+        principal components, as many as latents, draw of them, or functions."""
         scaled = self.scale(images[: self.taken(len(images))])
         rows_NP = in_float64(scaled.flatten(1))
         mean_P = rows_NP.mean(0)
@@ -87,13 +110,7 @@ class BetaVAE(Model):
             given = in_float64(functions_NP[: len(scaled)])
             basis_NZ, spread_Z, _ = torch.linalg.svd(given - given.mean(0), full_matrices=False)
             basis_NZ = basis_NZ[:, spread_Z > 1e-6 * spread_Z[0]]
-        drawn = [mean_P.expand_as(rows_NP), mean_P + basis_NZ @ (basis_NZ.T @ centred_NP)]
-        reduction, nats = Reduction(len(scaled)), []
-        for rows in drawn:
-            output = rows.to(scaled).view_as(scaled)
-            output = output.clamp(_DARKEST, 1 - _DARKEST).logit() if self.objective.sigmoid else output
-            nats.append(float(reduction.mean(self._nll(scaled, output, reduction))))
-        return nats[0] - nats[1]
+        return scaled, [mean_P.expand_as(rows_NP), mean_P + basis_NZ @ (basis_NZ.T @ centred_NP)]
 
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
         """As Model: q(z|x) of (2)."""
@@ -109,7 +126,10 @@ class BetaVAE(Model):
         posterior = self._encode_scaled(scaled, self.factors(batch))
         noise = noise_BZ[:, : self.latents * self.objective.draws].split(self.latents, 1)
         draws = [posterior.sample(draw_BZ) for draw_BZ in noise]
-        nll_B = torch.stack([self._nll(scaled, self.decoder(z_BZ), reduction) for z_BZ in draws]).mean(0)
+        outputs = [self.decoder(z_BZ) for z_BZ in draws]
+        nll_B = torch.stack([self._nll(scaled, output, reduction) for output in outputs]).mean(0)
+        if self.variance is not None and self.training:
+            self.variance.keep(scaled, self._squashed(outputs[0]), reduction)
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
             "reconstruction": self.per_pixel * reduction.mean(nll_B),
@@ -128,6 +148,9 @@ class BetaVAE(Model):
                 return bernoulli_nll(scaled, output)
             case "optimal":
                 return optimal_gaussian_nll(scaled, self._squashed(output), reduction)
+            case "fitted":
+                assert self.variance is not None
+                return self.variance.nll(scaled, self._squashed(output))
             case "log10-mse":
                 return log10_mse(scaled, self._squashed(output))
             case "gaussian":
@@ -138,10 +161,11 @@ class BetaVAE(Model):
 
     def _seen(self, scaled: Tensor, dimmest: float = 0.0) -> Tensor:
         """What the encoder is given of images on the scale of the likelihood. dimmest: least peak to divide by."""
+        shown = self.scale.seen(scaled)
         if not self.objective.peak_channel:
-            return scaled
+            return shown
         peak = scaled.amax((1, 2, 3), keepdim=True)
-        return torch.cat([scaled / peak.clamp_min(max(dimmest, torch.finfo(peak.dtype).tiny)), scaled], 1)
+        return torch.cat([scaled / peak.clamp_min(max(dimmest, torch.finfo(peak.dtype).tiny)), shown], 1)
 
     def _labels(self, u_BD: Tensor | None) -> Tensor | None:
         """What the encoder sees beside the image."""

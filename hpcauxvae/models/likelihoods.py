@@ -91,6 +91,13 @@ class ImageScale(nn.Module):
             self.limits = self.limits.new_empty(limits.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def look(self, images: Tensor) -> None:
+        """After `fit`: takes from the first training images, (M, C, H, W), what PixelRange does not tell."""
+
+    def seen(self, scaled: Tensor) -> Tensor:
+        """Scale of the likelihood -> what the encoder sees, any number of images: here the same."""
+        return scaled
+
     def clipped(self, images: Tensor) -> Tensor:
         """The images as the scale takes them: pixels beyond its limits count as these. Linear data units, any shape."""
         return images.clamp(*self.limits)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from hpcauxvae.types import InputError
 
-Scale = Literal["linear", "range", "anscombe"]
-Likelihood = Literal["gaussian", "optimal", "bernoulli", "log10-mse"]
+Scale = Literal["linear", "range", "anscombe", "standard"]
+Likelihood = Literal["gaussian", "fitted", "optimal", "bernoulli", "log10-mse"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,8 @@ BERNOULLI = dataclasses.replace(
     TUNED, scale="linear", likelihood="bernoulli", sigma=1.0, peak_channel=False, sigmoid=True
 )
 """As TUNED, for pictures whose pixels lie between black and white: Cars3D, dSprites."""
+GAUSSIAN = dataclasses.replace(TUNED, scale="standard", likelihood="fitted", sigma=1.0, peak_channel=False)
+"""As TUNED, for real-valued fields and images of any sign: standardised pixels, a fitted variance."""
 FIXED: dict[str, Any] = {"dependence_tolerance": None, "momentum": 0.0, "guide": 0.0}
 """What a weight of independence that is given brings along in place of an objective's own values."""
 PAPER = dataclasses.replace(
@@ -130,7 +132,7 @@ REFERENCE = dataclasses.replace(
     prior_variance=1.0,
 )  # fmt: skip
 """What the public code of Ganguli et al. (2024) computes and sets; it differs from their text in nearly every line."""
-OBJECTIVES = {"tuned": TUNED, "bernoulli": BERNOULLI, "paper": PAPER, "reference": REFERENCE}
+OBJECTIVES = {"tuned": TUNED, "bernoulli": BERNOULLI, "gaussian": GAUSSIAN, "paper": PAPER, "reference": REFERENCE}
 OVERRIDES = (
     "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "degree", "momentum", "dependence_tolerance", "guide",
     "sigma", "learning_rate", "batch_size",

@@ -6,14 +6,20 @@ import dataclasses
 import inspect
 import json
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from hpcauxvae.models import MODELS, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
 from hpcauxvae.types import InputError
 
+if TYPE_CHECKING:
+    from hpcauxvae.data.choice import Choice
+
+AUTO = "auto"
+"""The objective that is yet to be chosen (data/choice.py)."""
 _STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
 """Of a training that is not told how many epochs."""
 _LEAST = {"latents": 1, "epochs": 0, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
@@ -66,8 +72,9 @@ class TrainConfig:
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
-    objective: Literal["tuned", "bernoulli", "paper", "reference"] = "tuned"
-    """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py)."""
+    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "paper", "reference"] = "auto"
+    """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py). auto looks at the images: tuned
+    for counts, bernoulli for pictures, gaussian for real-valued fields; the run keeps the name."""
     network: Literal["conv", "mlp", "resnet"] = "conv"
     """Encoder and decoder: convolutions (those of Table 3 at 33 x 33) for sides of 8 to 512 pixels or one row of 8 to
     8192, the same with residual blocks for large images, or fully connected layers for any size (docs/scaling.md)."""
@@ -167,13 +174,18 @@ class TrainConfig:
                 f"lambda2 = {given['lambda2']} with dependence_tolerance = {given['dependence_tolerance']}; allowed: "
                 "one of the two, a weight of independence or the tolerance that decides it"
             )
-        return dataclasses.replace(OBJECTIVES[self.objective], **(FIXED if "lambda2" in given else {}) | given)
+        return dataclasses.replace(self._named, **(FIXED if "lambda2" in given else {}) | given)
+
+    @property
+    def _named(self) -> Objective:
+        """Before it is chosen the default of most data stands for it, so that the other options can be checked."""
+        return OBJECTIVES["tuned" if self.objective == AUTO else self.objective]
 
     @property
     def scaled_learning_rate(self) -> float:
         """The (peak) learning rate for this batch size."""
         objective = self.resolved_objective
-        growth = objective.batch_size / OBJECTIVES[self.objective].batch_size
+        growth = objective.batch_size / self._named.batch_size
         return objective.learning_rate * {"none": 1.0, "sqrt": growth**0.5, "linear": growth}[self.lr_scaling]
 
     def refuse_used(self) -> None:
@@ -188,6 +200,15 @@ class TrainConfig:
     def as_planned(self) -> "TrainConfig":
         """With as many epochs as the run in `out` was last started for, if there is one."""
         return dataclasses.replace(self, epochs=planned_epochs(self.out, self.epochs))
+
+    def decided(self, choose: "Callable[[], Choice]") -> "tuple[TrainConfig, Choice | None]":
+        """With an objective by name, and the choice where one was made: a run that goes on keeps its own."""
+        if self.objective != AUTO:
+            return self, None
+        if self.resume == "auto" and (kept := _saved(self.out, "objective")) in OBJECTIVES:
+            return dataclasses.replace(self, objective=kept), None
+        choice = choose()
+        return dataclasses.replace(self, objective=cast(Any, choice.objective)), choice
 
     def with_epochs(self, steps: int) -> "TrainConfig":
         """With a number of epochs, of so many steps each."""
@@ -255,6 +276,12 @@ class TrainConfig:
 
 def planned_epochs(folder: Path, otherwise: int) -> int:
     """How many epochs a run was last started for; what is given where its folder does not tell."""
+    kept = _saved(folder, "epochs")
+    return kept if isinstance(kept, int) else otherwise
+
+
+def _saved(folder: Path, field: str) -> Any:
+    """A field of the run in a folder; None where there is none that tells."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads((folder / "config.json").read_text())["epochs"])
-    return otherwise
+        return json.loads((folder / "config.json").read_text())[field]
+    return None

@@ -34,6 +34,8 @@ class Loop:
         data = on_each_rank(lambda: open_set(config.data), processes)
         self.trainer = trainer = on_each_rank(lambda: Trainer(config, processes, data), processes)
         self.config = config = trainer.config
+        if trainer.choice is not None and processes.world.rank == 0:
+            print(trainer.choice, flush=True)
         watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
         between = (config.keep_every or 0) * trainer.steps_per_epoch

@@ -111,9 +111,8 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
             fate = f"which objective {config.objective} cannot draw (docs/data-format.md)"
         elif bound == 0:
             fate += (
-                f": objective {config.objective} is made for counts; store the images with a constant added, so that "
-                "none is below 0, and use --objective bernoulli if they are no counts, as anomalies are "
-                "(docs/data-format.md)"
+                f": objective {config.objective} is made for counts; --objective gaussian takes pixels of any sign, as "
+                "anomalies and images without their sky have them (docs/data-format.md)"
             )
         words.append(f"{share} {what} are {side} {bound:g}{',' if model.objective.sigmoid else ''} {fate}")
     return words
@@ -126,7 +125,7 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
-            "least 0, so add a constant to all"
+            "least 0; --objective gaussian takes pixels of any sign"
         )
     u_ND = samples.factors[train.to(samples.device)][:, columns]
     size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))

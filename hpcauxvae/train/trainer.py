@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
+from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.metrics.codes import Codes
@@ -56,6 +57,7 @@ class Trainer:
     """A run, seen from one of its processes."""
 
     def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
+        config, self.choice = config.decided(lambda: choose(data, config.split_seed))
         self.objective = config.resolved_objective
         self.processes = processes
         self.world = processes.world

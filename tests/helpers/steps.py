@@ -18,6 +18,7 @@ CASES = {
     "tolerance 8": {"objective": "tuned", "batch_size": 8, "dependence_tolerance": 0.05, "guide": 0.01},
     "paper 11": {"objective": "paper", "batch_size": 11},
     "lambda2 9": {"objective": "tuned", "batch_size": 9, "lambda2": 1000.0, "guide": 0.01, "network": "mlp"},
+    "gaussian 8": {"objective": "gaussian", "batch_size": 8, "draws": 2, "accumulate": 2},
     "optimal 11": {"objective": "paper", "batch_size": 11, "likelihood": "optimal", "draws": 2},
     "reference 11": {"objective": "reference", "batch_size": 11},
     "idvae 8": {"objective": "paper", "batch_size": 8, "model": "idvae", "network": "mlp"},

@@ -52,7 +52,7 @@ def test_a_weight_of_independence_takes_the_place_of_the_tolerance() -> None:
 
 def of_an_earlier_version(objective: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """config.json of a run that had no tolerance, and constants of its own."""
-    saved = TrainConfig(data=Path("x.h5"), aux="a", lambda2=1000.0).to_json()
+    saved = TrainConfig(data=Path("x.h5"), aux="a", objective="tuned", lambda2=1000.0).to_json()
     had = {name: value for name, value in saved.pop("resolved_objective").items() if name not in FIXED}
     saved = {name: value for name, value in saved.items() if name not in FIXED} | {"lambda2": None}
     saved |= {"ramp": None, "momentum": None, "symmetries": ""} | fields

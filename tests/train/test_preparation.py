@@ -104,7 +104,7 @@ def test_what_is_no_counts_is_drawn_with_its_own_flux(
 ) -> None:
     images = images_of(path) + np.float32(0.25)
     change(path, images=images * (peak / images.max()))
-    assert alone(config(path, tmp_path / "run", epochs=1)) == 0
+    assert alone(config(path, tmp_path / "run", epochs=1, objective="tuned")) == 0
     assert ("are no counts and at most" in capsys.readouterr().err) == warned
     scale = load_run(tmp_path / "run").model.scale
     shares = torch.tensor([0.0, 0.1, 0.5, 1.0])
@@ -127,19 +127,17 @@ def test_fields_below_0_are_told_what_suits_them(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(path, images=images_of(path) - 50)
-    prepared(config(path, tmp_path / "run"))
-    remedy = (
-        "store the images with a constant added, so that none is below 0, and use --objective bernoulli if they are "
-    )
-    assert capsys.readouterr().err.count(f"objective tuned is made for counts; {remedy}no counts") == 2
-    with pytest.raises(InputError, match="at least 0, so add a constant to all"):
+    prepared(config(path, tmp_path / "run", objective="tuned"))
+    remedy = "--objective gaussian takes pixels of any sign"
+    assert capsys.readouterr().err.count(f"objective tuned is made for counts; {remedy}") == 2
+    with pytest.raises(InputError, match=f"at least 0; {remedy}"):
         prepared(config(path, tmp_path / "run", objective="bernoulli"))
 
 
 def test_a_peak_without_digits_is_refused_before_the_first_step(path: Path, tmp_path: Path) -> None:
     change(path, images=images_of(path) * 1e-10)
     with pytest.raises(InputError, match=r"blobs\.h5: images: the brightest training pixel is .*e-08, too small"):
-        alone(config(path, tmp_path / "run"))
+        alone(config(path, tmp_path / "run", objective="tuned"))
     assert not (tmp_path / "run" / "last.safetensors").exists()
 
 

@@ -1,0 +1,105 @@
+"""Which objective suits a set: counts, pictures and fields of every kind, and no odd pixel that decides."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpcauxvae.data.choice import choose, judge, pixels_of
+from hpcauxvae.data.command import main
+from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.models.objectives import OBJECTIVES
+from hpcauxvae.types import Factor
+
+N = 200
+RNG = np.random.default_rng(0)
+Y, X = np.mgrid[-1:1:16j, -1:1:16j]
+BLOBS = RNG.uniform(30, 300, (N, 1, 1, 1)) * np.exp(-(X**2 + Y**2) / RNG.uniform(0.1, 0.5, (N, 1, 1, 1)))
+"""Expected counts of light on a dark ground."""
+WAVES = np.sin(3 * X + RNG.uniform(0, 6, (N, 1, 1, 1))) + 0.1 * RNG.normal(size=(N, 1, 16, 16))
+SCANS = (255 * BLOBS / BLOBS.max((1, 2, 3), keepdims=True)).round()
+
+SETS: dict[str, tuple[Any, str, str]] = {
+    "counts": (RNG.poisson(BLOBS), "tuned", ""),
+    "bright counts": (RNG.poisson(400 * BLOBS), "tuned", ""),
+    "counts less a known bias of no whole number": (RNG.poisson(BLOBS + 40) + 0.3, "tuned", ""),
+    "expected counts": (BLOBS, "tuned", "gaussian"),
+    "counts of which a sky was taken away": (RNG.poisson(BLOBS + 40) - 40, "gaussian", ""),
+    "a scanner's bytes": (SCANS.astype(np.uint8), "bernoulli", ""),
+    "the same as floating point": (SCANS, "bernoulli", ""),
+    "bytes that are never white": ((SCANS * 0.7).astype(np.uint8), "bernoulli", "tuned"),
+    "counts in bytes": (RNG.poisson(BLOBS / 2).clip(0, 255).astype(np.uint8), "tuned", "bernoulli"),
+    "black and white": ((BLOBS > 50).astype(np.uint8), "bernoulli", ""),
+    "pictures from 0 to 1": (SCANS / 255, "bernoulli", ""),
+    "shares from .4 to .9": (0.65 + 0.2 * WAVES / abs(WAVES).max(), "bernoulli", "gaussian"),
+    "kelvin": (285 + 15 * Y + 2 * WAVES, "gaussian", ""),
+    "anomalies": (2 * WAVES, "gaussian", ""),
+    "all below 0": (WAVES - 9, "gaussian", ""),
+    "a small physical unit": (1e-4 * (WAVES + 3), "gaussian", ""),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_suits_a_set(name: str) -> None:
+    images, objective, otherwise = SETS[name]
+    found = judge(pixels_of(images if images.dtype == np.uint8 else images.astype(np.float32)))
+    assert (found.objective, f"--objective {otherwise} if" in found.otherwise) == (objective, bool(otherwise)), found
+    assert bool(found.otherwise) == bool(otherwise) == ("not certain" in str(found))
+    assert {objective, otherwise} <= {*OBJECTIVES, ""}
+
+
+@pytest.mark.parametrize("odd", [-9999.0, -1.0, 0.5, 1e8, 1e30])
+@pytest.mark.parametrize("name", [name for name in SETS if SETS[name][0].dtype != np.uint8])
+def test_one_odd_pixel_decides_nothing(name: str, odd: float) -> None:
+    images, objective, _ = SETS[name]
+    images = images.astype(np.float32)
+    images[7, 0, 3, 3] = odd
+    assert judge(pixels_of(images)).objective == objective
+
+
+def test_the_line_says_why() -> None:
+    images = np.zeros((50, 1, 8, 8), np.float32)
+    images[:, 0, 2:4, 2:4] = np.linspace(30000, 41233, 50).round()[:, None, None]
+    assert str(judge(pixels_of(images))) == "images: whole numbers from 0 to 41,233 -> --objective tuned (counts)"
+    said = str(judge(pixels_of((WAVES - 1).astype(np.float32))))
+    share = f"{100 * np.mean(WAVES < 1):.0f} % of the pixels below 0"
+    assert said.startswith("images: values from -2.") and said.endswith(
+        f"{share} -> --objective gaussian (real-valued)"
+    )
+
+
+def test_the_training_images_decide(tmp_path: Path) -> None:
+    """Of a set that is half counts and half anomalies by its parts."""
+    images = RNG.poisson(BLOBS).astype(np.float32)
+    images[np.concatenate(split(N, 5)[1:])] -= 100
+    write(tmp_path / "set.h5", images, np.arange(float(N))[:, None], [Factor("a", "", 0, N)], {})
+    data = open_set(tmp_path / "set.h5")
+    assert choose(data, 5).objective == "tuned"
+    assert choose(data, 6).objective == "gaussian"
+
+
+KINDS = ("continuous", "periodic", "ordinal", "categorical")
+
+
+@pytest.mark.parametrize(("n", "kinds", "rest"), [
+    (N, KINDS, "--aux 'f 0,f 2' --out runs/set"),
+    (80, ("continuous",) * 7, "--aux 'f 0,f 1,f 2,f 3,f 4' --batch-size 28 --out runs/set"),
+    (N, ("categorical",), "--model beta-vae --out runs/set"),
+])  # fmt: skip
+def test_check_ends_with_the_command_that_trains(
+    n: int, kinds: tuple[Any, ...], rest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, values = tmp_path / "set.h5", np.tile(np.arange(float(n))[:, None], len(kinds))
+    factors = [Factor(f"f {number}", "", 0, n, kind) for number, kind in enumerate(kinds)]
+    write(path, WAVES[:n].astype(np.float32), values, factors, {})
+    assert main(["check", str(path)]) == 0
+    line, command = capsys.readouterr().out.splitlines()[-2:]
+    assert line == str(choose(open_set(path))) and "-> --objective gaussian" in line
+    assert command == f"hpcauxvae train {path} {rest}"
+
+
+def test_images_too_narrow_to_have_neighbours() -> None:
+    assert not pixels_of(np.full((20, 1, 8, 2), 40, np.float32) + RNG.poisson(9, (20, 1, 8, 2))).poisson
+    assert math.isfinite(pixels_of(np.zeros((20, 1, 8, 8), np.float32)).low)
