@@ -39,6 +39,8 @@ class Batch(NamedTuple):
 
 Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Transform: TypeAlias = Literal["linear", "log10"]
+TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 
 
 class Factor(NamedTuple):
@@ -53,13 +55,38 @@ class Factor(NamedTuple):
     kind: Kind = "continuous"
     """ordinal: a few values in order; periodic: both ends of the range are the same; categorical: without order."""
 
+    transform: Transform = "linear"
+    """log10: the range is scaled by its logarithm, for what is positive and spans decades; low > 0."""
+
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Physical units to the range [0, 1] that models see."""
+        if self.transform == "log10":
+            return self._log10(values / self.low) / self._log10(self.high / self.low)
         return (values - self.low) / (self.high - self.low)
 
     def unscale(self, values: np.ndarray) -> np.ndarray:
         """[0, 1] to physical units."""
+        if self.transform == "log10":
+            ratio: np.ndarray = self.low * (self.high / self.low) ** values
+            return ratio
         return self.low + values * (self.high - self.low)
+
+    @staticmethod
+    def _log10(values: np.ndarray | float) -> np.ndarray:
+        import numpy as np  # command lines that only need the names of this module do not wait for it
+
+        return np.asarray(np.log10(values))
+
+    @property
+    def span(self) -> tuple[float, str]:
+        """What 1 is on the scale from 0 to 1, and its unit: the range's width, or how many dex (decades) it spans."""
+        if self.transform == "log10":
+            return float(self._log10(self.high / self.low)), "dex"
+        return self.high - self.low, self.unit
+
+    def record(self) -> list[str | float]:
+        """As runs keep it: the fields, `transform` only where it is not linear."""
+        return list(self if self.transform != "linear" else self[:-1])
 
 
 class Reduction(NamedTuple):

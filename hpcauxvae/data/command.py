@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -11,8 +11,10 @@ import numpy as np
 import tyro
 
 from hpcauxvae.data import cars3d, dsprites
+from hpcauxvae.data.beside import PARTS
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import ImageSet, open_set, split, validate
+from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
 from hpcauxvae.runtime.command_line import parse
 
@@ -112,9 +114,32 @@ def describe(image_set: ImageSet) -> str:
         kind = "" if f.kind == "continuous" else f", {f.kind}"
         missing = np.count_nonzero(np.isnan(column))
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
-        lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + gaps)
+        scale = ", scaled by its logarithm" if f.transform == "log10" else ""
+        lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+    lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(image_set.images).__name__}"])
+
+
+def _beside(data: ImageSet) -> Iterator[str]:
+    """What is there beside images and factors, and that there are no factors."""
+    if not data.factors:
+        yield "no factors: encode takes it, and train as --model beta-vae, for training alone"
+    if isinstance(data.images, Filled):
+        share = count_missing(data.images) / int(np.prod(data.images.shape))
+        yield f"missing pixels: {share:.3%} of all"
+    if data.weights is not None:
+        yield f"weights: inverse variances {'x'.join(map(str, data.weights.shape))} (N x C x H x W)"
+    if data.factor_errors is not None:
+        known = np.count_nonzero(~np.isnan(data.factor_errors))
+        yield f"factor_errors: {known} of {data.factor_errors.size} are known"
+    if data.id is not None:
+        yield f"id: {data.id[0]!s}, …, {data.id[-1]!s}"
+    if data.group is not None:
+        sizes = np.unique(data.group, return_counts=True)[1]
+        yield f"group: {len(sizes)} groups of {sizes.min()} to {sizes.max()} samples"
+    if data.split is not None:
+        yield "split: " + ", ".join(f"{np.count_nonzero(data.split == part)} {part}" for part in PARTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

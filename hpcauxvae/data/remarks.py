@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hpcauxvae.data.beside import ignored
 from hpcauxvae.data.hdf5 import ImageSet, split
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.stored import images_in
@@ -39,6 +40,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
 
     split_seed: of the split whose parts may share images. Reads all images once.
     """
+    yield from ignored(image_set.path)
     found = stuck(image_set.images)
     pixels = look_at(image_set.images, without=found)
     yield from about_layout(image_set.shape)
@@ -70,7 +72,7 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
     """Sentences on columns of labels in which a number seems to mean "not measured", or whose range is far too wide."""
     for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
         low, high = np.nanmin(column), np.nanmax(column)
-        if 0 < (share := (high - low) / (factor.high - factor.low)) < _NARROW:
+        if 0 < (share := float(np.ptp(factor.scale(np.array([low, high]))))) < _NARROW:
             yield (
                 f"factors, {factor.name}: declared {factor.low:g} to {factor.high:g}, but its values, {low:g} to "
                 f"{high:g}, take {share:.1g} of that range, which is scaled to 0 to 1: so little hardly guides a "
@@ -131,7 +133,7 @@ def _about_missing_pixels(pixels: Pixels) -> Iterator[str]:
         yield (
             f"images: {lowest:.15g}, the lowest pixel of {count} images, lies far "
             f"below the others ({rest[0]:g} or more); where it stands for a pixel that was not measured, it must be "
-            "filled, for the format has no missing pixels"
+            'filled, or be NaN with missing_pixels = "nan" (docs/data-format.md)'
         )
 
 
@@ -158,6 +160,8 @@ def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
 
 def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[str]:
     """A sentence on images that have all labels of another and nearly its pixels, or those of its mirror image."""
+    if not image_set.factors:
+        return
     _, first, of_N = np.unique(image_set.values, axis=0, return_index=True, return_inverse=True)
     other_N, last = first[of_N.reshape(-1)], len(digest_N) - 1
     again = np.flatnonzero(digest_N != digest_N[other_N])

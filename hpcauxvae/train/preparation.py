@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
 from hpcauxvae.data.remarks import about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
@@ -42,6 +43,8 @@ def prepare(
     parts = split(len(data), config.split_seed)
     lacking = on_each_rank(lambda: _about_parts(data, parts, data.column(config.aux_names)), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
+    missing = _gather(np.array([on_each_rank(lambda: count_missing(data.images, own), processes)]), processes).sum()
+    lacking += on_each_rank(lambda: about_beside(data, config, int(missing)), processes)
     fixed = on_each_rank(lambda: stuck(data.images), processes)
     seen = gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
     found, far = _range_of(seen, parts[0], fixed, data.shape)
@@ -83,9 +86,10 @@ _TAKEN = {
 def about_kinds(factors: Sequence[Factor]) -> list[str]:
     """What is done with auxiliary variables that are no plain numbers."""
     return [
-        f"{name} is {kind}, and is taken as a number from {f'{low:g} to {high:g} {unit}'.strip()}: {_TAKEN[kind]}"
-        for name, unit, low, high, kind in factors
-        if kind in _TAKEN
+        f"{f.name} is {f.kind}, and is taken as a number from {f'{f.low:g} to {f.high:g} {f.unit}'.strip()}: "
+        f"{_TAKEN[f.kind]}"
+        for f in factors
+        if f.kind in _TAKEN
     ]
 
 
@@ -168,6 +172,24 @@ def _about_outliers(found: PixelRange, far: np.ndarray, seen: Pixels, path: Path
         f"{found.brightest:g}: sample {', '.join(map(str, far[:3]))}{more}, {seen.low[far].min():g} to "
         f"{seen.high[far].max():g}; pixels beyond the others' count as the nearest of these"
     ]
+
+
+def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]:
+    """Sentences on what a data set holds beside images and factors, and a training does not use.
+
+    missing: how many pixels are. Raises InputError where any is, and the objective takes it for a value.
+    """
+    words = []
+    if missing:
+        raise InputError(
+            f"{data.path}: images: {missing} pixels are missing, which objective {config.objective} cannot leave out; "
+            "allowed: images without missing pixels"
+        )
+    if data.weights is not None:
+        words.append(f"{data.path}: weights are not used by objective {config.objective}: its noise is its own")
+    if data.factor_errors is not None:
+        words.append(f"{data.path}: factor_errors are not used by training: labels count as exact")
+    return words
 
 
 def _about_parts(data: ImageSet, parts: Sequence[np.ndarray], columns: Sequence[int]) -> list[str]:

@@ -96,7 +96,7 @@ def build_model(config: TrainConfig, state: dict[str, Any]) -> Model:
 def check_factors(data: ImageSet, run: Run) -> None:
     """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
     for number, trained in enumerate(run.state["factors"]):
-        found = list(data.factors[number]) if number < len(data.factors) else None
+        found = data.factors[number].record() if number < len(data.factors) else None
         if found != trained:
             raise InputError(f"{data.path}: factor {number} is {found}; allowed: that of {run.folder}, {trained}")
     if len(data.factors) > len(run.state["factors"]):

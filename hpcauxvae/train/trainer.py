@@ -77,7 +77,7 @@ class Trainer:
             "image_shape": list(data.shape),
             "columns": self.columns,
             "n_train": len(self.train_index),
-            "factors": [list(factor) for factor in data.factors],
+            "factors": [factor.record() for factor in data.factors],
             "fingerprint": data.fingerprint,
         }
         self.model = build_model(config, self.about)
