@@ -39,6 +39,8 @@ class Batch(NamedTuple):
 
 Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+By: TypeAlias = Literal["auto", "random", "group", "blocks", "given"]
+"""How samples are split into training, validation and test (data/splits.py)."""
 Transform: TypeAlias = Literal["linear", "log10"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 

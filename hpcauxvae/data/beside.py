@@ -92,6 +92,17 @@ def _put_names(file: h5py.File, name: str, given: Any, n: int) -> None:
     file.create_dataset(name, data=stored, dtype=h5py.string_dtype() if texts else values.dtype)
 
 
+def put_ids(file: h5py.File, ids: Any) -> None:
+    """Writes the ids of samples, if there are any, into a file of what was made of them."""
+    if ids is not None:
+        _put_names(file, "id", ids, len(ids))
+
+
+def ids_bytes(ids: np.ndarray | None) -> int:
+    """Room for these."""
+    return 0 if ids is None else len(ids) * (32 + ids.dtype.itemsize)
+
+
 def layout_errors(file: h5py.File) -> Iterator[str]:
     """What of this in a file is of another type or shape than it must be."""
     images, missing = file["images"], plain(file.attrs.get(MISSING))

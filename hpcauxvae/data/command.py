@@ -1,5 +1,6 @@
 """`python -m hpcauxvae data check FILE`: does the file keep the format? Also writes the public data sets in it."""
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,13 @@ import numpy as np
 import tyro
 
 from hpcauxvae.data import cars3d, dsprites
-from hpcauxvae.data.beside import PARTS
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import ImageSet, open_set, split, validate
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
+from hpcauxvae.data.splits import described
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.types import InputError
 
 _GUIDES = 5
 """Factors that the command which is proposed names: half of the latents are left for what nobody measured."""
@@ -138,8 +140,8 @@ def _beside(data: ImageSet) -> Iterator[str]:
     if data.group is not None:
         sizes = np.unique(data.group, return_counts=True)[1]
         yield f"group: {len(sizes)} groups of {sizes.min()} to {sizes.max()} samples"
-    if data.split is not None:
-        yield "split: " + ", ".join(f"{np.count_nonzero(data.split == part)} {part}" for part in PARTS)
+    with contextlib.suppress(InputError):  # too few, of which training tells
+        yield described(data, 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

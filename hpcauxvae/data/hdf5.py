@@ -299,14 +299,19 @@ def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draws labels, and the split would sort by them. The last n // 10 of that order are the test set, 2 n // 10 before
     them validation, the rest training. Raises InputError if a part would be empty.
     """
-    stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_SPLIT))
-    order = np.argsort(stream.random_raw(n), kind="stable")
+    samples = order(n, seed)
     n_validation, n_test = (n * share // sum(_SPLIT) for share in _SPLIT[1:])
     n_train = n - n_validation - n_test
     if min(n_train, n_validation, n_test) < 1:
         parts = (n_train, n_validation, n_test)
         raise InputError(f"{n} samples split {_SPLIT} leave a part empty {parts}; allowed: 10 or more samples")
-    return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
+    return samples[:n_train], samples[n_train : n_train + n_validation], samples[n_train + n_validation :]
+
+
+def order(n: int, seed: int) -> np.ndarray:
+    """0 to n - 1 in the order of the draws that `split` names, (n,) int64."""
+    stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_SPLIT))
+    return np.argsort(stream.random_raw(n), kind="stable")
 
 
 def _read_provenance(attributes: h5py.AttributeManager) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """What the format allows and an owner should know: hot pixels, copies of images, numbers that mean "not measured"."""
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from hpcauxvae.data.beside import ignored
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
+from hpcauxvae.data.splits import Parts, parts
 from hpcauxvae.data.stored import images_in
-from hpcauxvae.types import Factor
+from hpcauxvae.types import Factor, InputError
 
 _FAR = {"any": 5.0, "nines": 1.0, "nines, repeated": 0.25}
 """Ranges of all other values between them and a value that was hardly measured: 99, -999, … stand for no value more
@@ -38,7 +40,7 @@ _SENTINELS = 2
 def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     """Sentences, each on a field: peaks and labels far outside the rest, images that are there more than once.
 
-    split_seed: of the split whose parts may share images. Reads all images once.
+    split_seed: of the split whose parts may share images; that is by what the file has. Reads all images once.
     """
     yield from ignored(image_set.path)
     found = stuck(image_set.images)
@@ -47,7 +49,10 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     yield from about_labels(image_set)
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
-    yield from about_copies(pixels.digest, split_seed)
+    found_parts = None
+    with contextlib.suppress(InputError):  # too few to be split
+        found_parts = parts(image_set, split_seed)
+    yield from about_copies(pixels.digest, found_parts, split_seed)
     yield from _about_near_copies(image_set, pixels.digest)
 
 
@@ -137,18 +142,18 @@ def _about_missing_pixels(pixels: Pixels) -> Iterator[str]:
         )
 
 
-def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
+def about_copies(digest_N: np.ndarray, of_split: Parts | None, split_seed: int) -> Iterator[str]:
     """A sentence on images that are there more than once, and on the parts of the split that share them, if any are.
 
-    digest_N: as pixels.Pixels has it, of every image of a set in its order.
+    digest_N: as pixels.Pixels has it, of every image of a set in its order; of_split: the parts, where there are any.
     """
     distinct, first, of_N = np.unique(digest_N, return_index=True, return_inverse=True)
     if len(distinct) == len(digest_N):
         return
     copies = np.setdiff1d(np.arange(len(digest_N)), first)
     told = f"{len(copies)} of {len(digest_N)} are copies of others (sample {copies[0]} of {first[of_N[copies[0]]]}, …)"
-    if len(digest_N) >= 10:  # fewer cannot be split
-        train, validation, test = split(len(digest_N), split_seed)
+    if of_split is not None:
+        train, validation, test = of_split
         shared = [seen_in(digest_N[part], digest_N[train]) for part in (validation, test)]
         if any(shared):
             told += (

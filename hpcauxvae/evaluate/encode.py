@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import hpcauxvae
+from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
 from hpcauxvae.data.pixels import Pixels, look_at, stuck
 from hpcauxvae.evaluate.command import EncodeConfig
@@ -154,9 +155,10 @@ class Encoder:
         """Copies all chunks into the file, then removes their folder."""
         rows = len(self.data)
         first = checkpoint.read(self._path(0))[0].values()
-        n_bytes = rows * sum(values[0].nbytes for values in first)
+        n_bytes = rows * sum(values[0].nbytes for values in first) + ids_bytes(self.data.id)
         with whole_file(self.config.out, n_bytes) as part, reopen(part) as file:
             file.attrs.update(self.about)
+            put_ids(file, self.data.id)
             for chunk in self.chunks:
                 for name, values in checkpoint.read(self._path(chunk))[0].items():
                     stored = file.require_dataset(name, (rows, *values.shape[1:]), values.numpy().dtype)

@@ -50,7 +50,7 @@ class Generator:
     def typical(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of no image: what is typical of the training data
         (data/angles.py); and 0, the mean of the prior."""
-        train = hdf5.split(len(self.data), self.run.config.split_seed)[0]
+        train = self.run.parts(self.data)[0]
         kinds = [factor.kind for factor in self.factors]
         middle_D = typical(self.data.values[np.sort(train)][:, self.columns], self.angles, kinds)
         return middle_D, np.zeros(self.run.config.latents - len(self.factors))

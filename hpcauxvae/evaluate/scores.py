@@ -15,7 +15,8 @@ import numpy as np
 
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
-from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
+from hpcauxvae.data.beside import ids_bytes, put_ids
+from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
@@ -97,12 +98,13 @@ class Evaluator:
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
+        self.parts = self.run.parts(self.data)
         self.data, seen = looked_at(self.data)
         self.seen = {"test": seen}
         if self.fresh is not None:
             self.fresh, self.seen["fresh"] = looked_at(self.fresh)
             warn_if_unlike(self.fresh, self.run, self.data)
-        self.copies = copies(seen, self.seen.get("fresh"), self.run.config.split_seed)
+        self.copies = copies(seen, self.seen.get("fresh"), self.parts, self.run.config.split_seed)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
@@ -116,7 +118,7 @@ class Evaluator:
 
     def sets(self) -> Iterator[Scored]:
         """The test split and, where given, the fresh set."""
-        yield self._score_set("test", self.data, split(len(self.data), self.run.config.split_seed)[2])
+        yield self._score_set("test", self.data, self.parts[2])
         if self.fresh is not None:
             yield self._score_set("fresh", self.fresh, np.arange(len(self.fresh)))
 
@@ -144,7 +146,7 @@ class Evaluator:
     def reader(self) -> Reader | None:
         """Of the factors of an image; trained on the first call unless it lies beside the data set."""
         folder = self.config.out or self.config.run
-        return reader_of(self.data, self.run.config.split_seed, folder, self.device)
+        return reader_of(self.data, self.run.config.split_seed, folder, self.device, self.run.split)
 
     def counterfactuals(self, scored: Scored) -> control.Counterfactuals | None:
         """Images of a set with the factors of others; None where they are not wanted, or cannot be asked for."""
@@ -214,8 +216,7 @@ class Evaluator:
     @cached_property
     def baselines(self) -> Baselines:
         """The plain methods, fitted when they are first asked for."""
-        train_index = split(len(self.data), self.run.config.split_seed)[0]
-        return Baselines(self.data, train_index, self.run.config.latents)
+        return Baselines(self.data, self.parts[0], self.run.config.latents)
 
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
         """The pictures of a set of samples, into a folder."""
@@ -330,14 +331,16 @@ def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:
 
 
 def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:
-    """Means, log-variances, factors and image scores of a set in the order of the data, with each sample's number.
+    """Means, log-variances, factors and image scores of a set in the order of the data, with their numbers and ids.
 
     An older file is replaced in one step. Raises InputError where the disk does not take it.
     """
     content = {"index": scored.index_N, "mean": scored.mean_NZ, "logvar": scored.logvar_NZ} | per_image
     content["factors"] = scored.data.values[scored.index_N]
-    n_bytes = sum(values.nbytes for values in content.values())
+    ids = None if scored.data.id is None else scored.data.id[scored.index_N]
+    n_bytes = sum(values.nbytes for values in content.values()) + ids_bytes(ids)
     with whole_file(path, n_bytes, replace=True) as part, reopen(part) as file:
+        put_ids(file, ids)
         for name, values in content.items():
             file[name] = values
         file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]

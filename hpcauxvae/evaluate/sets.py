@@ -7,9 +7,10 @@ from itertools import chain
 
 import numpy as np
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
+from hpcauxvae.data.splits import Parts
 from hpcauxvae.data.stored import Clipped
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import InputError
@@ -20,15 +21,15 @@ _BULK, _FAR, _FAR_OF_FEW = 20, 1.25, 2.0
 """So many times beyond the peaks of training images is far, for the median of `_BULK` images or more, and of fewer."""
 
 
-def copies(seen: Pixels, fresh: Pixels | None, split_seed: int) -> dict[str, list[str]]:
+def copies(seen: Pixels, fresh: Pixels | None, parts: Parts, split_seed: int) -> dict[str, list[str]]:
     """By the name of a set what is to be told of its images that were trained on.
 
-    seen: of all images of the run's data set; fresh: of the other set.
+    seen: of all images of the run's data set, which has these parts; fresh: of the other set.
     """
-    train, _, test = split(len(seen.digest), split_seed)
+    train, _, test = parts
     trained, told = seen.digest[train], dict[str, list[str]]()
     if seen_in(seen.digest[test], trained):
-        told["test"] = list(about_copies(seen.digest, split_seed))
+        told["test"] = list(about_copies(seen.digest, parts, split_seed))
     if fresh is not None and (count := seen_in(fresh.digest, trained)):
         found = f"images: {count} of {len(fresh.digest)} fresh images are training images, too"
         told["fresh"] = [f"{found}: their scores count what was learned by heart"]
@@ -65,7 +66,7 @@ def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[i
     Told by the median peak of these rows, or of the set, beside the peaks of training images. trained: the data set of
     the run. Reads some hundred images of each set.
     """
-    train = np.sort(split(len(trained), run.config.split_seed)[0])
+    train = np.sort(run.parts(trained)[0])
     fixed, own = stuck(trained.images), np.arange(len(data)) if rows is None else np.array(rows)
     known, new = (
         look_at(images, of[np.unique(np.linspace(0, len(of) - 1, _SPREAD).astype(int))], without=fixed)

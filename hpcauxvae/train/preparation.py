@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
 from hpcauxvae.data.remarks import about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
+from hpcauxvae.data.splits import parts
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
@@ -40,14 +41,14 @@ def prepare(
     not suit the objective.
     """
     data, world = samples.data, processes.world
-    parts = split(len(data), config.split_seed)
-    lacking = on_each_rank(lambda: _about_parts(data, parts, data.column(config.aux_names)), processes)
+    found_parts = parts(data, config.split_seed, config.split)
+    lacking = on_each_rank(lambda: _about_parts(data, found_parts, data.column(config.aux_names)), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
     missing = _gather(np.array([on_each_rank(lambda: count_missing(data.images, own), processes)]), processes).sum()
     lacking += on_each_rank(lambda: about_beside(data, config, int(missing)), processes)
     fixed = on_each_rank(lambda: stuck(data.images), processes)
     seen = gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
-    found, far = _range_of(seen, parts[0], fixed, data.shape)
+    found, far = _range_of(seen, found_parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
     if processes.group is not None:
         for buffer in model.buffers():  # unlike machines round unlike
@@ -57,7 +58,7 @@ def prepare(
         about_layout(data.shape),
         about_labels(data),
         about_places(fixed, seen, data.shape),
-        about_copies(seen.digest, config.split_seed),
+        about_copies(seen.digest, found_parts, config.split_seed),
     )
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
@@ -66,7 +67,7 @@ def prepare(
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
     words += about_length(model, config.epochs * (model.n_train // model.objective.batch_size))
     low, high = model.reach()
-    for name, part in zip(("training", "validation"), parts, strict=False):
+    for name, part in zip(("training", "validation"), found_parts, strict=False):
         outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
         mine = outside[slice_of(len(outside), world.rank, world.world_size)]
         counts = np.array([on_each_rank(lambda mine=mine: beyond(data.images, mine, low, high, fixed), processes)])  # type: ignore[misc]
@@ -125,7 +126,7 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
 def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
     data = samples.data
     columns = data.column(config.aux_names)
-    train = torch.from_numpy(split(len(data), config.split_seed)[0])
+    train = torch.from_numpy(parts(data, config.split_seed, config.split)[0])
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "

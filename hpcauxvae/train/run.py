@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.data.splits import Parts, parts
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.train.checkpoint import LAST, read
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.types import InputError
+from hpcauxvae.types import By, InputError
 
 _BATCH = 512
 
@@ -30,7 +31,7 @@ class Run:
     """In evaluation mode, on the CPU at first."""
     state: dict[str, Any]
     """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
-    and what a resumed run needs besides."""
+    split, and what a resumed run needs besides."""
 
     def __repr__(self) -> str:
         """In three lines: what was trained on what, how far, and what can be asked of it."""
@@ -42,6 +43,15 @@ class Run:
             f"  trained on {state['n_train']} images of {size} of {config.data}; {config.latents} latents, {guided}\n"
             "  .encode(images, factors) gives means and log-variances, .decode(z) images, .model is the torch module"
         )
+
+    def parts(self, data: ImageSet) -> Parts:
+        """Training, validation and test indices of the run's data set, as it was split in training."""
+        return parts(data, self.config.split_seed, self.split)
+
+    @property
+    def split(self) -> By:
+        """How the data set was split: what `auto` came to."""
+        return cast(By, self.state.get("split", "random"))
 
     @property
     def at_once(self) -> int:

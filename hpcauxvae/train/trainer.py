@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
+from hpcauxvae.data.splits import parts, resolved
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.models.networks import images_at_once
@@ -64,7 +65,7 @@ class Trainer:
         self.dtype = getattr(torch, config.dtype)
         self.columns = data.column(config.aux_names)
         self.kinds = [data.factors[column].kind for column in self.columns]
-        self.train_index, self.validation_index, _ = (torch.from_numpy(i) for i in split(len(data), config.split_seed))
+        self.train_index, self.validation_index, _ = map(torch.from_numpy, parts(data, config.split_seed, config.split))
         self.batch_size = self.objective.batch_size
         self.steps_per_epoch = len(self.train_index) // self.batch_size
         if self.steps_per_epoch == 0:
@@ -79,6 +80,7 @@ class Trainer:
             "n_train": len(self.train_index),
             "factors": [factor.record() for factor in data.factors],
             "fingerprint": data.fingerprint,
+            "split": resolved(data, config.split),
         }
         self.model = build_model(config, self.about)
         place(self.model, processes.device)
@@ -364,6 +366,8 @@ class Trainer:
         self.cycles = longer(path, state["cycles"], state["epoch"], self.config)
         if state["fingerprint"] != self.about["fingerprint"]:
             raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
+        if (by := state.get("split", "random")) != self.about["split"]:
+            raise InputError(f"{path}: was trained with split = {by}, now {self.about['split']}; allowed: the same")
         weights = {f"model.{name}": name for name in self.model.state_dict()}
         slots = {
             f"optimizer.{name}.{slot}": (parameter, slot)

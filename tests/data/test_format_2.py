@@ -175,7 +175,7 @@ def test_check_describes_it(path: Path, capfd: pytest.CaptureFixture[str]) -> No
         "factor_errors: 60 of 60 are known",
         "id: galaxy 0, …, galaxy 19",
         "group: 5 groups of 4 to 4 samples",
-        "split: 14 train, 4 validation, 2 test",
+        "split as the file says: 14 training, 4 validation, 2 test samples",
     ):
         assert f"  {line}" in out
 

@@ -230,8 +230,13 @@ def test_recipes_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     fits = pytest.importorskip("astropy.io.fits")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    first, stamps, cube = recipes()
+    first, more, stamps, cube = recipes()
     exec(first, names)
+    columns = names["columns"]
+    exec(more, names)
+    assert np.flatnonzero(open_set("more.h5").images.weights_at(slice(None)) == 0).tolist() == [3 * 33 * 33]
+    assert validate("more.h5") == [] and validate("plain.h5") == []
+    names["columns"] = columns
     assert validate("mine.h5") == [] and len(open_set("mine.h5")) == 100
     Path("mine.h5").unlink()
     Path("stamps").mkdir()
