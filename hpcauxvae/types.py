@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
-if TYPE_CHECKING:  # torch takes a second to import, and simulation does without it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # torch takes a second to import, and simulation does without it
     import numpy as np
     from torch import Tensor
     from torch.distributed import ProcessGroup
@@ -35,6 +38,28 @@ class Batch(NamedTuple):
     """(B, F) in [0, 1]; NaN where not measured."""
     index: Tensor  # type: ignore[assignment]  # tuple has a method of this name
     """(B,) int64, each sample's number in the whole data set."""
+    weights: Tensor | None = None
+    """(B, C, H, W) or broadcastable: inverse variance of each pixel; 0 where it is missing, and so is the image there.
+    1 elsewhere where only that is known; None where nothing is."""
+
+    def each(self, do: Callable[[Tensor], Tensor]) -> Batch:
+        """With something done to each tensor that is there."""
+        return Batch(*(None if part is None else do(part) for part in self))  # type: ignore[arg-type]
+
+    def tensors(self) -> list[Tensor]:
+        """Those that are there."""
+        return [part for part in self if part is not None]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over the pixels that are not missing, (B, C, H, W) -> (B,)."""
+        if self.weights is None:
+            return values.mean((1, 2, 3))
+        known = (self.weights > 0).expand_as(values)
+        return values.where(known, 0).sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1)
+
+    def shown(self) -> Tensor:
+        """The images as an encoder is given them, (B, C, H, W): NaN where a pixel is missing."""
+        return self.images if self.weights is None else self.images.where(self.weights > 0, float("nan"))
 
 
 Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]

@@ -13,17 +13,17 @@ import tyro
 
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.hdf5 import ImageSet, open_set, split, validate
+from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
-from hpcauxvae.data.splits import described
+from hpcauxvae.data.splits import described, parts
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.types import InputError
 
 _GUIDES = 5
 """Factors that the command which is proposed names: half of the latents are left for what nobody measured."""
-_BATCH, _SPLIT = 64, 10
-"""Samples of a step by default, and the fewest that can be split into parts."""
+_BATCH = 64
+"""Samples of a step by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,10 @@ def advise(image_set: ImageSet) -> str:
     guides = [factor.name for factor in image_set.factors if factor.kind in ("continuous", "ordinal")][:_GUIDES]
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]
-    if (few := len(split(len(image_set), 0)[0]) if len(image_set) >= _SPLIT else 0) < _BATCH:
+    few = 0
+    with contextlib.suppress(InputError):  # too few to be split
+        few = len(parts(image_set, 0)[0])
+    if few < _BATCH:
         words += ["--batch-size", str(max(2, few // 2))]
     words += ["--out", f"runs/{image_set.path.stem}"]
     return f"{choose(image_set)}\n{shlex.join(words)}"

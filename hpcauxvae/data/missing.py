@@ -37,6 +37,12 @@ class Filled:
         found = np.isnan(part) if self.nan else np.zeros((1,) * part.ndim, bool)
         return found if self.weights is None else found | (rows_of(self.weights, index) == 0)
 
+    def zeroed(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The images of these rows with 0 for a missing pixel, and their weights as `weights_at` gives them."""
+        part, weights = np.array(self.raw[index]), self.weights_at(index)
+        np.copyto(part, 0, where=np.broadcast_to(weights == 0, part.shape))
+        return part, weights
+
     def weights_at(self, index: Any) -> np.ndarray:
         """Inverse variances of the pixels of these rows, float32, 0 where missing; 1 elsewhere where none are known.
 
@@ -46,6 +52,17 @@ class Filled:
             return np.asarray(rows_of(self.weights, index), np.float32)
         known = ~self.missing(index, np.asarray(self.raw[index]))
         return known.astype(np.float32) if self.weights is None else np.where(known, rows_of(self.weights, index), 0)
+
+
+def scored_by(images: Filled, index: Any) -> np.ndarray:
+    """What the scores of these rows weigh pixels by: their weights, or which are known where there are none."""
+    return images.weights_at(index) if images.weights is not None else images.weights_at(index) > 0
+
+
+def shown(images: Any, index: Any) -> np.ndarray:
+    """The images of these rows as an encoder is given them: NaN where a pixel is missing."""
+    part = images[index]
+    return np.where(images.weights_at(index) > 0, part, np.float32(np.nan)) if isinstance(images, Filled) else part
 
 
 def count_missing(images: Any, samples: range | None = None) -> int:

@@ -22,9 +22,10 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
+from hpcauxvae.data.missing import Filled, scored_by, shown
 from hpcauxvae.data.pixels import Pixels, look_at, stuck
 from hpcauxvae.evaluate.command import EncodeConfig
-from hpcauxvae.evaluate.sets import warn_if_unlike, without_outliers
+from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, without_outliers
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.agreed_requests import Requests
@@ -56,6 +57,7 @@ class Encoder:
         run = load_run(config.run, name)
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
+        refuse_missing(data, run)
         self.run, self.model = run, run.model
         place(self.model, processes.device)
         known = {factor.name for factor in data.factors}
@@ -140,12 +142,15 @@ class Encoder:
         images = np.array(self.data.images[first : first + self.size])
         with torch.no_grad():
             labels_BD = None if self.labels_ND is None else self._tensor(self.labels_ND[first : first + self.size])
-            posterior = self.model.encode(self._tensor(images), labels_BD)
+            seen = shown(self.data.images, slice(first, first + self.size))
+            posterior = self.model.encode(self._tensor(seen), labels_BD)
             codes = dict(zip(("mean", "logvar"), posterior, strict=True))
             if self.config.image_scores:
+                known = self.data.images
+                weights = scored_by(known, slice(first, first + self.size)) if isinstance(known, Filled) else None
                 decoded = self.model.decode(posterior.mean).float().cpu().numpy()
-                values = image_values(images, decoded, float(self.model.maximum))
-                codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse")}
+                values = image_values(images, decoded, float(self.model.maximum), weights=weights)
+                codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse", "chi2") if name in values}
         checkpoint.write(self._path(chunk), codes, self.identity())
 
     def _tensor(self, values: np.ndarray) -> Tensor:

@@ -17,13 +17,14 @@ import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
+from hpcauxvae.data.missing import Filled, scored_by
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
-from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, same_samples, warn_if_unlike
+from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -76,6 +77,13 @@ class Scored:
     noiseless: np.ndarray | Later | None
     """(M, C, H, W), where there is such a file."""
 
+    def weights(self) -> Later | None:
+        """Of the M images, as Filled has them; None where none is missing and no noise is known."""
+        found = self.data.images
+        if not isinstance(found, Filled):
+            return None
+        return Later(lambda rows: scored_by(found, rows), self.index_N[: len(self.originals)], self.data.shape)
+
     def sampled(self, seed: int) -> np.ndarray:
         """Codes z drawn from the posteriors, (N, Z)."""
         noise_NZ = np.random.default_rng(seed).standard_normal(self.mean_NZ.shape)
@@ -110,6 +118,7 @@ class Evaluator:
         fresh = open_set(path)
         check_pixels(fresh)
         check_factors(fresh, self.run)
+        refuse_missing(fresh, self.run)
         if fresh.shape != self.data.shape:
             raise InputError(f"{path}: images of {fresh.shape}; allowed: those of {self.data.path}, {self.data.shape}")
         if fresh.fingerprint == self.data.fingerprint:
@@ -163,7 +172,8 @@ class Evaluator:
         """
         maximum, factors = float(self.model.maximum), scored.data.factors
         aux, guided = scored.data.column(self.aux), scored.data.column(self._guiding())
-        images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once)
+        weights = scored.weights()
+        images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once, weights)
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         block: dict[str, Any] = {
             "data": str(scored.data.path),
@@ -177,7 +187,7 @@ class Evaluator:
                 "off": (np.flatnonzero(off_Z) + 1).tolist(),
             },
             "images": images.means,
-            "baselines": self.baselines.images(scored.originals, maximum),
+            "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
         per_image = dict(images.per_image)
         if aux and _measured(scored, aux, "without it no code is scored") == aux:
@@ -190,7 +200,7 @@ class Evaluator:
                     of_factor["regressor"] = plain[name]
                 block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
-            ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once)
+            ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once, weights)
             block["noiseless"] = ceiling.means
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
         if asked is not None:

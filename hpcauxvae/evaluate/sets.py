@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
 from hpcauxvae.data.splits import Parts
@@ -57,7 +58,19 @@ def without_outliers(data: ImageSet, found: Stuck, seen: Pixels, speaks: bool = 
             print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
     low, high = bounds(seen)
     limits = (low, found.highest(low, high, data.shape)) if found else (low, high)
+    if isinstance(data.images, Filled):
+        clipped = Clipped(data.images.raw, *limits)
+        return dataclasses.replace(data, images=Filled(clipped, data.images.weights, data.images.nan))
     return dataclasses.replace(data, images=Clipped(data.images, *limits))
+
+
+def refuse_missing(data: ImageSet, run: Run, rows: range | None = None) -> None:
+    """Raises InputError where pixels of these rows are missing, and the run's objective takes them for values."""
+    if not run.config.resolved_objective.leaves_out and (missing := count_missing(data.images, rows)):
+        raise InputError(
+            f"{data.path}: images: {missing} pixels are missing, which objective {run.config.objective} of "
+            f"{run.folder} cannot leave out; allowed: images without missing pixels"
+        )
 
 
 def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[int] | None = None) -> None:

@@ -72,9 +72,10 @@ class TrainConfig:
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
-    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "paper", "reference"] = "auto"
+    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
     """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py). auto looks at the images: tuned
-    for counts, bernoulli for pictures, gaussian for real-valued fields; the run keeps the name."""
+    for counts, bernoulli for pictures, gaussian for real-valued fields, weighted where the file has weights; the run
+    keeps the name."""
     network: Literal["conv", "mlp", "resnet"] = "conv"
     """Encoder and decoder: convolutions (those of Table 3 at 33 x 33) for sides of 8 to 512 pixels or one row of 8 to
     8192, the same with residual blocks for large images, or fully connected layers for any size (docs/scaling.md)."""

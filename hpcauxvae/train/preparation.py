@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
@@ -135,9 +136,21 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
     u_ND = samples.factors[train.to(samples.device)][:, columns]
     size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))
     try:
-        model.prepare(samples.batch(train[:size]).images, u_ND, found)
+        first = samples.batch(train[:size])
+        if first.weights is not None:
+            model.take(first.weights)
+        model.prepare(filled(first.images, first.weights), u_ND, found)
     except InputError as error:
         raise InputError(f"{data.path}: {error}") from error
+
+
+def filled(images: Tensor, weights: Tensor | None) -> Tensor:
+    """Images (M, C, H, W) with the mean of a pixel where it is missing; of a channel where it always is."""
+    if weights is None or (known := (weights > 0).expand_as(images)).all():
+        return images
+    count, sums = known.sum(0), images.where(known, 0).sum(0)
+    of_channel = sums.sum((1, 2), keepdim=True) / count.sum((1, 2), keepdim=True).clamp(min=1)
+    return images.where(known, torch.where(count > 0, sums / count.clamp(min=1), of_channel))
 
 
 def _range_of(
@@ -180,13 +193,15 @@ def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]
 
     missing: how many pixels are. Raises InputError where any is, and the objective takes it for a value.
     """
-    words = []
-    if missing:
+    words, objective = [], config.resolved_objective
+    if missing and not objective.leaves_out:
         raise InputError(
             f"{data.path}: images: {missing} pixels are missing, which objective {config.objective} cannot leave out; "
-            "allowed: images without missing pixels"
+            "allowed: objective weighted, or gaussian without weights"
         )
-    if data.weights is not None:
+    if data.weights is None and objective.likelihood == "weighted":
+        raise InputError(f"{data.path}: has no weights; allowed with objective {config.objective}: a file with them")
+    if data.weights is not None and objective.likelihood != "weighted":
         words.append(f"{data.path}: weights are not used by objective {config.objective}: its noise is its own")
     if data.factor_errors is not None:
         words.append(f"{data.path}: factor_errors are not used by training: labels count as exact")

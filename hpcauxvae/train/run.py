@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.data.missing import shown
 from hpcauxvae.data.splits import Parts, parts
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
@@ -69,7 +70,7 @@ class Run:
         rows = np.arange(len(images)) if index_N is None else index_N
         size = self.at_once
         parts = [
-            self.model.encode(self._tensor(images[rows[i : i + size]]), self._tensor(u_ND[i : i + size]))
+            self.model.encode(self._tensor(shown(images, rows[i : i + size])), self._tensor(u_ND[i : i + size]))
             for i in range(0, len(rows), size)
         ]
         mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))

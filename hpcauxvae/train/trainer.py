@@ -222,8 +222,8 @@ class Trainer:
         terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
         self.model.eval()  # a batch of one has no statistics of its own
         bad = []
-        for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
-            given = Batch(*sample), noise_1Z, Reduction(1)
+        for row, number in enumerate(batch.index):
+            given = batch.each(lambda x, row=row: x[row : row + 1]), noise_BZ[row : row + 1], Reduction(1)  # type: ignore[misc]
             whole = self.model.overrides("forward")
             own = self.model.forward(*given) if whole else self.model.sample_terms(*given)[0]
             if not all(value.isfinite() for value in own.values()):
@@ -302,15 +302,15 @@ class Trainer:
             terms = self.model.forward(batch, noise_BZ, reduction)  # not compiled
         else:
             terms, posterior = self.model.sample_terms(batch, noise_BZ, reduction)
-        codes = self.model.encode(batch.images, self.model.factors(batch))
+        codes = self.model.encode(batch.shown(), self.model.factors(batch))
         error = (self.model.decode(codes.mean) - self.model.scale.clipped(batch.images)) / self.model.maximum
-        terms["mse"] = reduction.mean(error.square().mean((1, 2, 3)))
-        return terms, _Piece(batch._replace(images=batch.images[:0]), noise_BZ, posterior, codes)
+        terms["mse"] = reduction.mean(batch.mean(error.square()))
+        return terms, _Piece(batch._replace(images=batch.images[:0], weights=None), noise_BZ, posterior, codes)
 
     def _validate_codes(self, pieces: list[_Piece], n: int) -> LossTerms:
         """The terms of the codes of all pieces together, of n samples on all ranks."""
         batches, noise, posteriors, _ = zip(*pieces, strict=True)
-        batch = Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
+        batch = Batch(*map(torch.cat, zip(*(piece[:3] for piece in batches), strict=True)))
         posterior = Posterior(*(torch.cat(tensors) for tensors in zip(*posteriors, strict=True)))
         return self.model.batch_terms(batch, posterior, torch.cat(noise), self._over(n))
 
