@@ -28,8 +28,8 @@ CASES = {
 
 # Of images with missing pixels.
 HOLED = {
-    "weighted 11": {"objective": "weighted", "batch_size": 11, "guide": 0.01},
-    "gaussian 8": {"objective": "gaussian", "batch_size": 8, "guide": 0.01},
+    "weighted 11": {"objective": "weighted", "batch_size": 11, "guide": 0.01, "network": "mlp"},
+    "gaussian 8": {"objective": "gaussian", "batch_size": 8, "guide": 0.01, "network": "mlp"},
 }
 
 

@@ -1,6 +1,5 @@
 """Trainings with the noise of each pixel and missing pixels: the same on any number of ranks, whatever lies there."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -30,7 +29,7 @@ def holed(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def holed_file(once: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def holed_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return holed(tmp_path_factory.mktemp("holed") / "holed.h5")
 
 
