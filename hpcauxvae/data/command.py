@@ -14,6 +14,7 @@ import tyro
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
 from hpcauxvae.data.splits import described, parts
@@ -84,6 +85,7 @@ class Cars3D:
 
 Action = (
     Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[DSprites, tyro.conf.subcommand("dsprites")]
     | Annotated[Cars3D, tyro.conf.subcommand("cars3d")]
 )
