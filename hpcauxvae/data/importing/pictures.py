@@ -10,6 +10,8 @@ from hpcauxvae.data.importing.members import reading, required
 from hpcauxvae.types import InputError
 
 _MOST_COLOURS = 4
+_PLAIN = {"P": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "1": "L"}
+"""What Pillow is asked to make of palettes and of what printers and cameras use."""
 
 
 class Picture(NamedTuple):
@@ -58,14 +60,19 @@ def fits_image(file: Path | BinaryIO, extension: str, source: str) -> Picture:
 
 def picture(file: Path | BinaryIO, extension: str, source: str) -> Picture:
     """PNG, JPEG and TIFF: grey or colours; an alpha channel that is the same everywhere is left out."""
-    import skimage.io
+    import tifffile
+    from PIL import Image
 
     if extension:
         raise InputError(f"{source}: extension {extension}; only FITS files have extensions")
+    is_tiff = source.lower().endswith((".tif", ".tiff"))
     with reading(Path(source), "a picture", SyntaxError):
-        pixels = np.asarray(skimage.io.imread(file))
-    has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4) and not source.lower().endswith((".tif", ".tiff"))
-    if has_alpha and np.ptp(pixels[..., -1]) == 0:
+        if is_tiff:
+            pixels = tifffile.imread(file)
+        else:
+            with Image.open(file) as opened:
+                pixels = np.asarray(opened.convert(_PLAIN.get(opened.mode, opened.mode)))
+    if not is_tiff and pixels.ndim == 3 and pixels.shape[2] in (2, 4) and np.ptp(pixels[..., -1]) == 0:
         pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :-1]
     return Picture(pixels, layout_of(pixels.shape, colours_last=True))
 

@@ -59,9 +59,9 @@ class Plan:
         return {
             "images": lists.hexdigest(),
             "rows": self.n,
+            "size": None if recipe.size is None else list(recipe.size),
             "shape": list(recipe.shape),
             "dtype": str(recipe.dtype),
-            "size": None if recipe.size is None else list(recipe.size),
             "fill": recipe.fill,
             "north_up": recipe.north_up,
             "files": stamps,
@@ -143,12 +143,13 @@ def _ids(table: Members, options: Import) -> tuple[str, tuple[str, ...] | None]:
 def _rows(table: Members, options: Import, images: str, ids: tuple[str, ...] | None) -> int:
     """How many rows the catalogue has."""
     named = [name for name in options.columns.split(",") if name]
-    first = images.split(",")[0]
+    text = images.split(",")[0]
+    first = text.removeprefix(f"{table.path}:")
     if ids is not None:
         n = len(ids)
     elif named:
         n = table[named[0]].shape[0]
-    elif first in table:
+    elif first in table or first != text:
         member = table[first]
         whole = len(options.layout) == len(member.shape) and "N" in options.layout
         n = member.shape[options.layout.index("N") if whole else 0]

@@ -79,8 +79,12 @@ class Stack:
 Source = Files | Stack
 
 
-@lru_cache(maxsize=4)
 def _opened(path: Path) -> Members:
+    return _opened_as(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _opened_as(path: Path, changed: int) -> Members:
     return open_members(path)
 
 

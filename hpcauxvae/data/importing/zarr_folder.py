@@ -10,7 +10,7 @@ from hpcauxvae.data.importing.members import Member, Members, decoded, reading, 
 
 def members(path: Path) -> Members:
     """The arrays with at least one axis, also in groups (`group/name`)."""
-    zarr = required("zarr", path, "Zarr arrays", "zarr")
+    zarr = required("zarr", path, "Zarr arrays", "'hpcauxvae[import]'")
     with reading(path, "Zarr", KeyError, zarr.errors.BaseZarrError):
         opened = zarr.open(str(path), mode="r")
         found = {path.stem: opened} if isinstance(opened, zarr.Array) else dict(_arrays(opened))
