@@ -78,7 +78,6 @@ def test_a_pixel_that_does_not_fit_the_type_of_the_first(tmp_path: Path, value: 
         ),
         ({"id": IDS.astype(float)}, (), r"id: '1\.2376\d+e\+18' in row 0 is not exact; allowed: text, or all digits"),
         ({"kind": ["spiral"] * N}, ("--columns", "kind"), r"kind: 'spiral' in row 0 is no number; allowed: numbers"),
-        ({"radius": np.ones(N)}, (), r"no column of numbers that vary; has id, file, radius"),
         ({"radius": np.ones(N)}, ("--columns", "radius"), r"factors, radius: constant \(1\.0\); a factor must vary"),
         ({"radius": [""] * N}, ("--columns", "radius"), r"radius: no row has a value"),
         (
@@ -125,8 +124,6 @@ def test_options_and_columns(tmp_path: Path, columns: dict, options: tuple[str, 
 def test_catalogues_that_are_empty_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "cat.csv").write_text("id,file,radius\n")
     refused(tmp_path / "cat.csv", r"cat\.csv: no rows below a header line")
-    (tmp_path / "cat.csv").write_text("id,file,radius\n1,a.fits,2\n")
-    refused(tmp_path / "cat.csv", r"cat\.csv: 1 rows; allowed: 2 or more")
     pytest.importorskip("astropy.table").Table({"id": [], "file": []}).write(tmp_path / "t.fits")
     refused(tmp_path / "t.fits", r"t\.fits: the table has no rows")
     refused(tmp_path / "none.csv", r"none\.csv: no such file")
@@ -145,7 +142,14 @@ def test_arrays(tmp_path: Path) -> None:
     refused(path, r"--images: .*: last has the shape \(12, 9, 8, 3\); allowed: --layout", "--images", "last")
     refused(path, r"--layout NHW: .*: image has the shape \(12, 3, 9, 8\)", "--images", "image", "--layout", "NHW")
     refused(path, r"--columns cube: .*has the shape", "--images", "image", "--columns", "radius,cube")
-    refused(path, r"--columns short: .*short has 5 rows; allowed: 12", "--images", "image", "--columns", "radius,short")
+    refused(
+        path,
+        r"--columns short: .*short has the shape \(5,\); allowed: 12 values",
+        "--images",
+        "image",
+        "--columns",
+        "radius,short",
+    )
     table = write_csv(tmp_path / "cat.csv", object=IDS[:9], radius=RADIUS[:9])
     refused(table, r"all\.h5: cube has 12 samples, but .*cat\.csv 9 rows; allowed: as many", "--images", f"{path}:cube")
     table = write_csv(tmp_path / "cat.csv", object=IDS + 1, radius=RADIUS)

@@ -34,7 +34,7 @@ def start(path: Path, out: str, processes: int = 2) -> subprocess.Popen:
 
 def killed_at(process: subprocess.Popen, parts: Path, n_bytes: int) -> None:
     """Kills it without a warning when its journals, and those before, have grown to so many bytes."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while sum(path.stat().st_size for path in parts.glob(f"*{SUFFIX}")) < n_bytes:
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.002)
@@ -89,12 +89,12 @@ def test_another_import_does_not_go_on_with_it(tmp_path: Path, monkeypatch: pyte
     interrupted(path, monkeypatch)
     again = ["import", str(path), str(tmp_path / "out.h5")]
     with pytest.raises(
-        InputError, match=r"left by an unfinished import with size = None, now \[5, 5\]; allowed: the same"
+        InputError, match=r"left by an unfinished import with size = None, now '5,5'; allowed: the same"
     ):
         main([*again, "--size", "5,5"])
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(InputError, match=r"left by an unfinished import with images = "):
+    with pytest.raises(InputError, match=r"left by an unfinished import with lists = "):
         main(again)
     path.write_text("\n".join(lines) + "\n")
     assert main(again) == 0

@@ -12,8 +12,8 @@ from hpcauxvae.data.stored import open_file, plain
 from hpcauxvae.types import InputError
 
 
-def members(path: Path) -> Members:
-    """The data sets with at least one axis."""
+def members(path: Path, letters: bool = False) -> Members:
+    """The data sets with at least one axis. letters: text may be stored letter by letter, as netCDF does."""
     file = open_file(path)
     if "format_version" in file.attrs:
         file.close()
@@ -29,10 +29,12 @@ def members(path: Path) -> Members:
 
     file.visititems(visit)
     tables = {name for name, stored in found.items() if isinstance(stored, h5py.Dataset) and stored.dtype.names}
-    return Members(path, [name for name in found if name not in tables], lambda name: _member(path, name, found))
+    return Members(
+        path, [name for name in found if name not in tables], lambda name: _member(path, name, found, letters)
+    )
 
 
-def _member(path: Path, name: str, found: dict[str, Any]) -> Member:
+def _member(path: Path, name: str, found: dict[str, Any], letters: bool) -> Member:
     whole = found[name]
     stored = whole if isinstance(whole, h5py.Dataset) else found[name.rpartition("/")[0]]
     attributes = {key: plain(value) for key, value in stored.attrs.items()} if stored is whole else {}
@@ -49,8 +51,7 @@ def _member(path: Path, name: str, found: dict[str, Any]) -> Member:
         return decoded(values, stored.attrs) if stored is whole else values
 
     unit = attributes.get("units", attributes.get("unit", ""))
-    letters = stored.ndim == 2 and dtype == np.dtype("S1")  # how netCDF writes text
-    if letters:
+    if letters and stored.ndim == 2 and dtype == np.dtype("S1"):
         lines = read(np.arange(len(stored)), 0)
         return table_member(np.array(["".join(map(str, line)).rstrip("\0 ") for line in lines]))
     return Member(stored.shape, read, unit if isinstance(unit, str) else "", stored.ndim == 1)

@@ -1,5 +1,6 @@
 """What a file holds by name: columns, and arrays of images, read by sample."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,9 @@ _OF_DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, TypeEr
 def reading(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
     """Makes an InputError of what a library says of a damaged file: the usual errors, and these."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged file, more is said below
+            yield
     except _OF_DAMAGE + errors as error:
         raise InputError(f"{path}: cannot be read as {kind}: {' '.join(str(error).split())}") from error
 

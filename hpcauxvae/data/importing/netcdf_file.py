@@ -14,7 +14,7 @@ def members(path: Path) -> Members:
     """The variables with at least one axis; missing values are NaN, and packed values unpacked."""
     with open(path, "rb") as file:
         if file.read(3) != b"CDF":
-            return hdf5_file.members(path)
+            return hdf5_file.members(path, letters=True)
     from scipy.io import netcdf_file
 
     with reading(path, "NetCDF", IndexError, KeyError, AssertionError):

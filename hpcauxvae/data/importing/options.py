@@ -45,14 +45,20 @@ class Import:
     """Units, NAME=UNIT, with commas; those of the columns if not given."""
     kind: str = ""
     """NAME=periodic, ordinal, categorical or continuous, with commas; continuous if not given."""
+    errors: str = ""
+    """Columns of the standard deviations of quantities, NAME=COLUMN, with commas."""
     log: str = ""
     """Positive quantities to be scaled by their logarithm, with commas."""
+    group: str = ""
+    """The column of groups, such as galaxies seen several times: a group is kept in one part of the split."""
+    split: str = ""
+    """The column that says train, validation or test, where the parts shall be these."""
     size: str = ""
     """H,W: images are cut, or filled up, to this size about their middle."""
     fill: float | None = None
     """What stands in pixels that --size adds; they are missing if not given, 0 in pictures of whole numbers."""
-    dtype: Literal["", "float32", "uint8"] = ""
-    """Type of the pixels; uint8 if the first image has it, else float32."""
+    dtype: Literal["", "float32", "float16", "uint8", "uint16"] = ""
+    """Type of the pixels; that of the first image if it is one of these, else float32."""
     north_up: bool = False
     """Turns images by quarters, and mirrors them, so that north is up and east to the left, by their coordinates."""
     matched: bool = False

@@ -1,7 +1,7 @@
 """What `data import` is to make: which rows, which quantities, where each image lies."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 
 import hpcauxvae
-from hpcauxvae.data.given import labels
-from hpcauxvae.data.hdf5 import Provenance, check_values
+from hpcauxvae.data.hdf5 import Provenance
 from hpcauxvae.data.importing import PICTURES, kind_of, parted
+from hpcauxvae.data.importing.columns import beside_of, factors_of
 from hpcauxvae.data.importing.members import Member, Members, open_members
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.importing.recipe import Recipe
 from hpcauxvae.data.importing.sources import Files, Finder, Place, checked_layout
 from hpcauxvae.data.tables import exact
-from hpcauxvae.types import KINDS, Factor, InputError
+from hpcauxvae.types import Factor, InputError
 
 _IDS = ("id", "object_id", "objid", "source_id")
-_LOW = 0.05
-"""Part of its range below which a heavy-tailed column has half of its values."""
 _MAPS = ("weights", "noise", "mask", "good")
 _UNIVERSE = (
     ("image.flux", {"weights": "image.ivar", "good": "image.mask"}),
@@ -39,11 +37,12 @@ class Plan:
     out: Path
     recipe: Recipe
     n: int
-    ids: tuple[str, ...] | None
     factors: tuple[Factor, ...]
     values: np.ndarray
     """(N, F) float64 in physical units."""
     provenance: Provenance
+    beside: dict[str, Any]
+    """What else the file holds, by the names of beside.Beside."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -57,15 +56,12 @@ class Plan:
             str(s.path): [s.path.stat().st_size, s.path.stat().st_mtime_ns] for s in sources if not isinstance(s, Files)
         }
         return {
-            "images": lists.hexdigest(),
+            **{key: str(value) for key, value in self.provenance.items()},
+            "lists": lists.hexdigest(),
             "rows": self.n,
-            "size": None if recipe.size is None else list(recipe.size),
             "shape": list(recipe.shape),
             "dtype": str(recipe.dtype),
-            "fill": recipe.fill,
-            "north_up": recipe.north_up,
             "files": stamps,
-            **{key: str(value) for key, value in self.provenance.items()},
         }
 
 
@@ -96,11 +92,16 @@ def plan_of(options: Import) -> Plan:
         fill=options.fill,
         north_up=options.north_up,
     ).known(options.dtype)
-    factors, values = _factors(table, options, n, kept, {id_column, *images.split(",")})
-    provenance = _provenance(options, table, images, maps, recipe)
-    ids = None if ids is None else tuple(ids[row] for row in kept)
+    factors, values = factors_of(table, options, n, kept, {id_column, *images.split(",")})
+    beside: dict[str, Any] = {"id": None if ids is None else np.array(ids)[kept]}
     return Plan(
-        out=options.out, recipe=recipe, n=len(kept), ids=ids, factors=factors, values=values, provenance=provenance
+        out=options.out,
+        recipe=recipe,
+        n=len(kept),
+        factors=factors,
+        values=values,
+        provenance=_provenance(options, table, images, maps, recipe),
+        beside=beside | beside_of(table, options, n, kept, [factor.name for factor in factors]),
     )
 
 
@@ -162,8 +163,8 @@ def _rows(table: Members, options: Import, images: str, ids: tuple[str, ...] | N
                 f"{table.path}: columns of {sorted(lengths)} rows; allowed: --columns, or --id, to say which"
             )
         n = lengths.pop() if lengths else 0
-    if n < 2:
-        raise InputError(f"{table.path}: {n} rows; allowed: 2 or more")
+    if n < 1:
+        raise InputError(f"{table.path}: no rows; allowed: at least one")
     return n
 
 
@@ -199,8 +200,8 @@ def _kept(table: Members, n: int, places: dict[str, list[Place]], matched: bool)
             )
         lost |= place.missing
     kept = np.flatnonzero(~lost)
-    if len(kept) < 2:
-        raise InputError(f"{table.path}: {len(kept)} of {n} rows have an image; allowed: 2 or more")
+    if len(kept) == 0:
+        raise InputError(f"{table.path}: none of {n} rows has an image; allowed: at least one that has")
     if len(kept) < n:
         print(f"{n - len(kept)} of {n} rows have no image and are left out")
     return kept
@@ -216,99 +217,6 @@ def _size(text: str) -> tuple[int, int] | None:
     except ValueError:
         raise InputError(f"--size {text}: allowed is H,W, whole numbers from 1 on") from None
     return height, width
-
-
-def _by_name(option: str, text: str, names: Iterable[str]) -> dict[str, str]:
-    """`NAME=VALUE,NAME=VALUE`. Raises InputError where a name is none of these."""
-    found = {}
-    for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
-        if name not in names or not equals:
-            raise InputError(f"--{option} {part}: allowed is NAME=VALUE, NAME one of {', '.join(names)}")
-        found[name] = value
-    return found
-
-
-def _factors(
-    table: Members, options: Import, n: int, kept: np.ndarray, others: set[str]
-) -> tuple[tuple[Factor, ...], np.ndarray]:
-    """The measured quantities and their values (N, F)."""
-    columns = _named_columns(table, options, n, kept) if options.columns else _all_columns(table, n, kept, others)
-    if not columns:
-        raise InputError(f"{table.path}: no column of numbers that vary; has {', '.join(table.names)}")
-    units = _by_name("unit", options.unit, columns)
-    kinds = _by_name("kind", options.kind, columns)
-    ranges = _by_name("range", options.range, columns)
-    factors = []
-    for name, values in columns.items():
-        if np.isnan(values).all():
-            raise InputError(f"{table.path}: {name}: no row has a value; allowed: a column with some")
-        if kinds.get(name, KINDS[0]) not in KINDS:
-            raise InputError(f"--kind {name}={kinds[name]}: allowed: {', '.join(KINDS)}")
-        low, high = _range(name, ranges.get(name, ""), values)
-        unit = units.get(name, table[name].unit)
-        factors.append(Factor(name, unit, low, high, kinds.get(name, KINDS[0])))  # type: ignore[arg-type]
-        measured = values[~np.isnan(values)]
-        if measured.min() > 0 and np.median(measured) - measured.min() < _LOW * np.ptp(measured):
-            print(f"{name}: half of the values lie in the lowest {_LOW:.0%} of their range, {low:g} to {high:g}")
-    values = np.stack(list(columns.values()), axis=1)
-    check_values(values, tuple(factors), str(table.path))
-    return tuple(factors), values
-
-
-def _range(name: str, text: str, values: np.ndarray) -> tuple[float, float]:
-    if not text:
-        return float(np.nanmin(values)), float(np.nanmax(values))
-    low, _, high = text.partition(":")
-    try:
-        found = float(low), float(high)
-        if not (np.isfinite(found).all() and found[0] < found[1]):
-            raise ValueError(text)
-    except ValueError:
-        raise InputError(f"--range {name}={text}: allowed is NAME=LOW:HIGH, LOW < HIGH, both finite") from None
-    return found
-
-
-def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, np.ndarray]:
-    names = options.columns.split(",")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--columns {options.columns}: {name} is there more than once")
-        if not table[name].is_column:
-            raise InputError(
-                f"--columns {name}: {table.path}: {name} has the shape {table[name].shape}; allowed: a value a row"
-            )
-        if table[name].shape[0] != n:
-            raise InputError(f"--columns {name}: {table.path}: {name} has {table[name].shape[0]} rows; allowed: {n}")
-    found = {name: labels(table[name].whole(), f"{table.path}: {name}") for name in names}
-    for name, values in found.items():
-        if np.isinf(values).any():
-            row = int(np.flatnonzero(np.isinf(values))[0])
-            raise InputError(
-                f"{table.path}: {name}: {values[row]} in row {row}; allowed: finite, empty where not measured"
-            )
-    return {name: values[kept] for name, values in found.items()}
-
-
-def _all_columns(table: Members, n: int, kept: np.ndarray, others: set[str]) -> dict[str, np.ndarray]:
-    """All columns of numbers that vary; the others are named in a line."""
-    found, left = {}, []
-    for name in table.names:
-        if name in others or table.names.count(name) > 1 or not table[name].is_column or table[name].shape[0] != n:
-            continue
-        try:
-            values = labels(table[name].whole(), name)[kept]
-        except InputError:
-            left.append(f"{name} (no numbers)")
-            continue
-        measured = values[~np.isnan(values)]
-        if "," in name or len(measured) == 0 or np.ptp(measured) == 0 or not np.isfinite(measured).all():
-            left.append(f"{name} ({'constant' if len(measured) else 'empty'})")
-        else:
-            found[name] = values
-    if left:
-        print(f"columns left out: {', '.join(left)}")
-    return found
 
 
 def _provenance(

@@ -12,13 +12,14 @@ import numpy as np
 from hpcauxvae.data.given import pixels
 from hpcauxvae.data.importing.pictures import turns
 from hpcauxvae.data.importing.sources import Item, Source
+from hpcauxvae.data.rules import PIXELS
 from hpcauxvae.types import InputError
 
 Sources = tuple[Source, ...]
 """The channels of each follow those of the one before."""
 
 _FLOAT = np.dtype(np.float32)
-_KEPT = (np.dtype(np.uint8),)
+_KEPT = tuple(np.dtype(dtype) for dtype in PIXELS[2])
 """Types that are stored as they are; others become float32."""
 
 
@@ -45,8 +46,6 @@ class Recipe:
     dtype: np.dtype = _FLOAT
     shape: tuple[int, int, int] = (0, 0, 0)
     """(C, H, W) of every image; of the first, before it is known."""
-    may_miss: bool = False
-    """Whether the set may have missing pixels."""
 
     @property
     def has_weights(self) -> bool:
@@ -60,7 +59,8 @@ class Recipe:
     def known(self, dtype: str = "") -> "Recipe":
         """This, with type and shape of the first image. Raises InputError where it cannot be read."""
         first, _ = next(self._samples(range(1)))
-        kept = first.dtype if first.dtype in _KEPT and not (self.mask or self.good) else _FLOAT
+        holes = (self.mask or self.good) and not self.has_weights
+        kept = first.dtype if first.dtype in _KEPT and not holes else _FLOAT
         height, width = self.size or first.shape[1:]
         return replace(self, dtype=np.dtype(dtype or kept), shape=(len(first), height, width))
 
@@ -68,15 +68,11 @@ class Recipe:
         """The images of these samples, then their weights, little-endian, and how many pixels are missing."""
         images = np.empty((len(samples), *self.shape), self.dtype.newbyteorder("<"))
         weights = np.empty((len(samples), *self.shape), "<f4") if self.has_weights else None
-        missing = 0
         for row, (image, weight) in enumerate(self._samples(samples, shaped=True)):
             images[row] = image
             if weights is not None:
                 weights[row] = weight
-                missing += int(np.count_nonzero(weights[row] == 0))
-            elif image.dtype.kind == "f":
-                missing += int(np.count_nonzero(np.isnan(image)))
-        return images.tobytes() + (b"" if weights is None else weights.tobytes()), missing
+        return images.tobytes() + (b"" if weights is None else weights.tobytes()), holes_in(images, weights)
 
     def parts(self, data: bytes, n: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Images and weights of a block of n samples."""
@@ -145,7 +141,7 @@ class Recipe:
             lost = lost if bad is None else lost | bad
         weight = self._weight(inverse, noise, lost, places) if self.has_weights else None
         if weight is not None:
-            image = np.where(lost, 0, image)
+            image = np.where(weight == 0, 0, image)
         elif lost.any():
             self._check_missing(lost, where)
             image = np.where(lost, np.nan, image)
@@ -163,9 +159,6 @@ class Recipe:
             )
 
     def _check_missing(self, lost: np.ndarray, where: str) -> None:
-        if not self.may_miss:
-            at = ", ".join(map(str, np.argwhere(lost)[0]))
-            raise InputError(f"{where}: pixel ({at}) is missing ({np.count_nonzero(lost)} are); allowed: finite pixels")
         if self.dtype.kind != "f":
             raise InputError(
                 f"{where}: {np.count_nonzero(lost)} pixels are missing; {self.dtype} has none: --dtype float32"
@@ -195,7 +188,7 @@ class Recipe:
         if self.size:
             fill = self.fill
             if fill is None:
-                fill = np.nan if self.dtype.kind == "f" and self.may_miss and not self.has_weights else 0
+                fill = np.nan if self.dtype.kind == "f" and not self.has_weights else 0
             image = _sized(image, self.size, fill)
         if image.dtype == self.dtype:
             found = image
@@ -216,6 +209,13 @@ class Recipe:
         if self.dtype.kind == "u" and not np.array_equal(found, image):
             raise InputError(f"{where}: pixels do not fit into {self.dtype}; allowed: --dtype float32")
         return found
+
+
+def holes_in(images: np.ndarray, weights: np.ndarray | None) -> int:
+    """How many pixels are missing: have no weight, or are NaN."""
+    if weights is not None:
+        return int(np.count_nonzero(weights == 0))
+    return int(np.count_nonzero(np.isnan(images))) if images.dtype.kind == "f" else 0
 
 
 def _turned(image: Any, turn: tuple[bool, int] | None) -> Any:

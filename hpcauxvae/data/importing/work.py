@@ -19,7 +19,7 @@ import numpy as np
 from hpcauxvae.data import journal
 from hpcauxvae.data.hdf5 import create, refuse_existing
 from hpcauxvae.data.importing.plan import Plan
-from hpcauxvae.data.importing.recipe import Recipe
+from hpcauxvae.data.importing.recipe import Recipe, holes_in
 from hpcauxvae.data.journal import SUFFIX, Journal, Reader, Rows, Stored
 from hpcauxvae.runtime.files import attempt, refuse_unwritable, write_json
 from hpcauxvae.runtime.lock import RunLock
@@ -53,9 +53,11 @@ def make(plan: Plan, processes: int | None = None) -> None:
         began, missing = time.monotonic(), np.setdiff1d(np.arange(rows.chunks), done.chunk)
         if len(done.chunk):
             print(f"{plan.out}: an earlier start made {rows.count(_runs(done.chunk))} of {plan.n} images")
-        _read(plan, parts, rows, missing, min(processes or _cores(), len(missing)))
-        _say(plan, rows.count(_runs(missing)), time.monotonic() - began)
-        _store(plan, parts, rows)
+        holes = _holes(plan, parts, rows, done) + _read(
+            plan, parts, rows, missing, min(processes or _cores(), len(missing))
+        )
+        _say(plan, rows.count(_runs(missing)), time.monotonic() - began, holes)
+        _store(plan, parts, rows, holes)
         shutil.rmtree(parts, ignore_errors=True)
     except Refused:
         shutil.rmtree(parts, ignore_errors=True)
@@ -84,11 +86,12 @@ def _record(plan: Plan, parts: Path) -> None:
         write_json(record, identity)
         return
     found = json.loads(record.read_text())
-    for name, value in identity.items():
-        if found.get(name) != value:
+    for name in identity | found:
+        old, new = found.get(name), identity.get(name)
+        if old != new:
             raise InputError(
-                f"{parts}: left by an unfinished import with {name} = {found.get(name)!r:.99}, now {value!r:.99}; "
-                "allowed: the same again, or remove the folder"
+                f"{parts}: left by an unfinished import with {name} = {old!r:.99}, now {new!r:.99}; allowed: the same "
+                "again, or remove the folder"
             )
 
 
@@ -99,20 +102,33 @@ def _found(parts: Path, rows: Rows) -> Stored:
     return journal.distinct([empty, *(journal.scan(path, number, rows) for number, path in enumerate(paths))])
 
 
-def _read(plan: Plan, parts: Path, rows: Rows, missing: np.ndarray, processes: int) -> None:
-    """Makes these blocks."""
+def _holes(plan: Plan, parts: Path, rows: Rows, done: Stored) -> int:
+    """How many pixels are missing in these blocks."""
+    count, paths = 0, sorted(parts.glob(f"*{SUFFIX}"))
+    with contextlib.closing(Reader(paths, rows)) as reader:
+        for record in zip(*(column.tolist() for column in done), strict=True):
+            images, weights = plan.recipe.parts(reader.read(*record), len(rows.of(record[0])))
+            count += holes_in(images, weights)
+    return count
+
+
+def _read(plan: Plan, parts: Path, rows: Rows, missing: np.ndarray, processes: int) -> int:
+    """Makes these blocks; how many pixels are missing in them."""
+    holes = 0
     first = len(list(parts.glob(f"*{SUFFIX}")))
     names = [parts / f"{first + number:06d}{SUFFIX}" for number in range(processes)]
     done = plan.n - rows.count(_runs(missing))
     with Progress(plan.n, "image", title="import", done=done, every_s=_LINE_EVERY_S) as progress:
-        for made in _alone(plan, rows, missing, names) if processes <= 1 else _together(plan, rows, missing, names):
-            progress.advance(made)
+        for chunk, lost in (_alone if processes <= 1 else _together)(plan, rows, missing, names):
+            progress.advance(len(rows.of(chunk)))
+            holes += lost
             if progress.is_due():
                 progress.say(f"{progress.rate * plan.recipe.row_bytes / 1e6:.1f} MB/s")
+    return holes
 
 
-def _alone(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> Iterator[int]:
-    """Yields how many images a block has, for each."""
+def _alone(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> Iterator[tuple[int, int]]:
+    """Yields each block that is made, and how many of its pixels are missing."""
     for path in names:
         with contextlib.closing(Journal(path)) as own:
             for chunk in missing.tolist():
@@ -120,10 +136,10 @@ def _alone(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> It
                 if data is None:
                     raise Refused(problem or "")
                 own.append(chunk, data[0])
-                yield len(rows.of(chunk))
+                yield chunk, data[1]
 
 
-def _together(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> Iterator[int]:
+def _together(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> Iterator[tuple[int, int]]:
     """The same by a process for each name, all of which end with this one."""
     context = multiprocessing.get_context("spawn")  # libraries that read have threads
     pipes, workers = [], []
@@ -143,7 +159,7 @@ def _together(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) ->
             worker.join()
 
 
-def _deal(pipes: list[Connection], rows: Rows, missing: np.ndarray) -> Iterator[int]:
+def _deal(pipes: list[Connection], rows: Rows, missing: np.ndarray) -> Iterator[tuple[int, int]]:
     """Runs of blocks to the processes as they ask for them."""
     left, waiting = missing, list(pipes)
     while waiting:
@@ -155,7 +171,7 @@ def _deal(pipes: list[Connection], rows: Rows, missing: np.ndarray) -> Iterator[
                 raise InputError("a process that read images ended unasked, perhaps for lack of memory") from None
             match kind:
                 case "made":
-                    yield len(rows.of(value))
+                    yield value
                 case "refused":
                     raise Refused(value)
                 case "failed":
@@ -187,17 +203,20 @@ def _work(pipe: Connection, recipe: Recipe, rows: Rows, path: Path) -> None:
                 if problem:
                     pipe.send(("failed", problem))
                     return
-                pipe.send(("made", chunk))
+                pipe.send(("made", (chunk, data[1])))
             if not chunks:
                 return
 
 
-def _say(plan: Plan, made: int, seconds: float) -> None:
+def _say(plan: Plan, made: int, seconds: float, holes: int) -> None:
     rate = made * plan.recipe.row_bytes / 1e6 / max(seconds, 1e-9)
     print(f"{made} images read in {seconds:.0f} s ({made / max(seconds, 1e-9):.0f} images/s, {rate:.1f} MB/s)")
+    if holes:
+        share = holes / (plan.n * int(np.prod(plan.recipe.shape)))
+        print(f"missing pixels: {holes}, {share:.2%} of all")
 
 
-def _store(plan: Plan, parts: Path, rows: Rows) -> None:
+def _store(plan: Plan, parts: Path, rows: Rows, holes: int) -> None:
     """Copies the blocks into the set, in the folder of parts, and moves it to its place."""
     found = _found(parts, rows)
     paths = sorted(parts.glob(f"*{SUFFIX}"))
@@ -206,11 +225,18 @@ def _store(plan: Plan, parts: Path, rows: Rows) -> None:
     made = parts / plan.out.name
     made.unlink(missing_ok=True)
     shape = (plan.n, *plan.recipe.shape)
-    new = create(made, shape, plan.factors, plan.provenance, plan.recipe.dtype)
+    more = plan.beside | {"weights": shape} if plan.recipe.has_weights else dict(plan.beside)
+    if holes and not plan.recipe.has_weights:
+        more["missing_pixels"] = "nan"
+    new = create(made, shape, plan.factors, plan.provenance, plan.recipe.dtype, **more)
     with contextlib.closing(Reader(paths, rows)) as reader, new as (images, values):
-        values[:] = plan.values
+        if values is not None:
+            values[:] = plan.values
         for record in zip(*(column.tolist() for column in found), strict=True):
             span = rows.of(record[0])
-            images[span.start : span.stop], _ = plan.recipe.parts(reader.read(*record), len(span))
+            block, weights = plan.recipe.parts(reader.read(*record), len(span))
+            images[span.start : span.stop] = block
+            if weights is not None:
+                images.file["weights"][span.start : span.stop] = weights
     refuse_existing(plan.out)
     made.rename(plan.out)
