@@ -66,7 +66,7 @@ $(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc
 	@echo "Installing into .venv: some 2 GB, several minutes without a word"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[simulate,hpo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[simulate,import,hpo,dev]'
 	touch $@
 
 clean:

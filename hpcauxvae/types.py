@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
-if TYPE_CHECKING:  # torch takes a second to import, and simulation does without it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # torch takes a second to import, and simulation does without it
     import numpy as np
     from torch import Tensor
     from torch.distributed import ProcessGroup
@@ -35,10 +38,36 @@ class Batch(NamedTuple):
     """(B, F) in [0, 1]; NaN where not measured."""
     index: Tensor  # type: ignore[assignment]  # tuple has a method of this name
     """(B,) int64, each sample's number in the whole data set."""
+    weights: Tensor | None = None
+    """(B, C, H, W) or broadcastable: inverse variance of each pixel; 0 where it is missing, and so is the image there.
+    1 elsewhere where only that is known; None where nothing is."""
+
+    def each(self, do: Callable[[Tensor], Tensor]) -> Batch:
+        """With something done to each tensor that is there."""
+        return Batch(*(None if part is None else do(part) for part in self))  # type: ignore[arg-type]
+
+    def tensors(self) -> list[Tensor]:
+        """Those that are there."""
+        return [part for part in self if part is not None]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over the pixels that are not missing, (B, C, H, W) -> (B,)."""
+        if self.weights is None:
+            return values.mean((1, 2, 3))
+        known = (self.weights > 0).expand_as(values)
+        return values.where(known, 0).sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1)
+
+    def shown(self) -> Tensor:
+        """The images as an encoder is given them, (B, C, H, W): NaN where a pixel is missing."""
+        return self.images if self.weights is None else self.images.where(self.weights > 0, float("nan"))
 
 
 Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+By: TypeAlias = Literal["auto", "random", "group", "blocks", "given"]
+"""How samples are split into training, validation and test (data/splits.py)."""
+Transform: TypeAlias = Literal["linear", "log10"]
+TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 
 
 class Factor(NamedTuple):
@@ -53,13 +82,38 @@ class Factor(NamedTuple):
     kind: Kind = "continuous"
     """ordinal: a few values in order; periodic: both ends of the range are the same; categorical: without order."""
 
+    transform: Transform = "linear"
+    """log10: the range is scaled by its logarithm, for what is positive and spans decades; low > 0."""
+
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Physical units to the range [0, 1] that models see."""
+        if self.transform == "log10":
+            return self._log10(values / self.low) / self._log10(self.high / self.low)
         return (values - self.low) / (self.high - self.low)
 
     def unscale(self, values: np.ndarray) -> np.ndarray:
         """[0, 1] to physical units."""
+        if self.transform == "log10":
+            ratio: np.ndarray = self.low * (self.high / self.low) ** values
+            return ratio
         return self.low + values * (self.high - self.low)
+
+    @staticmethod
+    def _log10(values: np.ndarray | float) -> np.ndarray:
+        import numpy as np  # command lines that only need the names of this module do not wait for it
+
+        return np.asarray(np.log10(values))
+
+    @property
+    def span(self) -> tuple[float, str]:
+        """What 1 is on the scale from 0 to 1, and its unit: the range's width, or how many dex (decades) it spans."""
+        if self.transform == "log10":
+            return float(self._log10(self.high / self.low)), "dex"
+        return self.high - self.low, self.unit
+
+    def record(self) -> list[str | float]:
+        """As runs keep it: the fields, `transform` only where it is not linear."""
+        return list(self if self.transform != "linear" else self[:-1])
 
 
 class Reduction(NamedTuple):

@@ -43,7 +43,7 @@ class SearchConfig:
     """Which model to train, by name, or a model of your own as my_package.my_module:MyVAE."""
     aux: str = ""
     """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
-    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "paper", "reference"] = "auto"
+    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
     """Training objective by name; the space lies around its constants. auto: what the images ask for."""
     epochs: int = 20
     """Passes over the training split of a trial that is not stopped."""

@@ -3,14 +3,18 @@
 Shape suffixes: N images, P pixels.
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import Filled
 from hpcauxvae.data.pixels import bounds, look_at, stuck
+from hpcauxvae.data.splits import parts
 from hpcauxvae.data.stored import images_in
+from hpcauxvae.types import InputError
 
 _IMAGES, _BYTES, _FEWEST = 1000, 32 << 20, 20
 """Images that are looked at, and bytes of them in float32; but so many images in any case."""
@@ -69,10 +73,17 @@ def choose(data: ImageSet, split_seed: int = 0) -> Choice:
     Reads a thousand images, evenly spread, or 32 MiB of them. What a file says of its noise would be asked for here,
     before any pixel is.
     """
-    rows = split(len(data), split_seed)[0] if len(data) >= 10 else np.arange(len(data))  # fewer cannot be split
+    if data.weights is not None:
+        return Choice("weighted", "the file has the noise of each pixel", "weights are used")
+    rows = np.arange(len(data))
+    with contextlib.suppress(InputError):  # too few to be split
+        rows = parts(data, split_seed)[0]
     most = max(_FEWEST, min(_IMAGES, images_in(_BYTES, data.shape)))
     chosen = np.sort(rows)[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))]
-    return judge(pixels_of(np.asarray(data.images[chosen])))
+    choice = judge(pixels_of(np.asarray(data.images[chosen])))
+    if isinstance(data.images, Filled) and choice.objective != "gaussian":
+        return Choice("gaussian", f"{choice.what}, and pixels may be missing", "which only this leaves out")
+    return choice
 
 
 def pixels_of(images: NDArray[Any]) -> Pixels:

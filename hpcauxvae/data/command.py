@@ -1,8 +1,9 @@
 """`python -m hpcauxvae data check FILE`: does the file keep the format? Also writes the public data sets in it."""
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -12,14 +13,18 @@ import tyro
 
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.hdf5 import ImageSet, open_set, split, validate
+from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.importing.options import Import
+from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
+from hpcauxvae.data.splits import described, parts
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.types import InputError
 
 _GUIDES = 5
 """Factors that the command which is proposed names: half of the latents are left for what nobody measured."""
-_BATCH, _SPLIT = 64, 10
-"""Samples of a step by default, and the fewest that can be split into parts."""
+_BATCH = 64
+"""Samples of a step by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,7 @@ class Cars3D:
 
 Action = (
     Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[DSprites, tyro.conf.subcommand("dsprites")]
     | Annotated[Cars3D, tyro.conf.subcommand("cars3d")]
 )
@@ -98,7 +104,10 @@ def advise(image_set: ImageSet) -> str:
     guides = [factor.name for factor in image_set.factors if factor.kind in ("continuous", "ordinal")][:_GUIDES]
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]
-    if (few := len(split(len(image_set), 0)[0]) if len(image_set) >= _SPLIT else 0) < _BATCH:
+    few = 0
+    with contextlib.suppress(InputError):  # too few to be split
+        few = len(parts(image_set, 0)[0])
+    if few < _BATCH:
         words += ["--batch-size", str(max(2, few // 2))]
     words += ["--out", f"runs/{image_set.path.stem}"]
     return f"{choose(image_set)}\n{shlex.join(words)}"
@@ -112,9 +121,32 @@ def describe(image_set: ImageSet) -> str:
         kind = "" if f.kind == "continuous" else f", {f.kind}"
         missing = np.count_nonzero(np.isnan(column))
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
-        lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + gaps)
+        scale = ", scaled by its logarithm" if f.transform == "log10" else ""
+        lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+    lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(image_set.images).__name__}"])
+
+
+def _beside(data: ImageSet) -> Iterator[str]:
+    """What is there beside images and factors, and that there are no factors."""
+    if not data.factors:
+        yield "no factors: encode takes it, and train as --model beta-vae, for training alone"
+    if isinstance(data.images, Filled):
+        share = count_missing(data.images) / int(np.prod(data.images.shape))
+        yield f"missing pixels: {share:.3%} of all"
+    if data.weights is not None:
+        yield f"weights: inverse variances {'x'.join(map(str, data.weights.shape))} (N x C x H x W)"
+    if data.factor_errors is not None:
+        known = np.count_nonzero(~np.isnan(data.factor_errors))
+        yield f"factor_errors: {known} of {data.factor_errors.size} are known"
+    if data.id is not None:
+        yield f"id: {data.id[0]!s}, …, {data.id[-1]!s}"
+    if data.group is not None:
+        sizes = np.unique(data.group, return_counts=True)[1]
+        yield f"group: {len(sizes)} groups of {sizes.min()} to {sizes.max()} samples"
+    with contextlib.suppress(InputError):  # too few, of which training tells
+        yield described(data, 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

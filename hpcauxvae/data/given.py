@@ -36,10 +36,13 @@ class Pixels(h5py.Dataset):
     """A data set `images` that takes what `pixels` takes."""
 
     def __setitem__(self, rows: Any, images: Any) -> None:
-        super().__setitem__(rows, pixels(images, self.file.filename, self.dtype))
+        super().__setitem__(rows, self._taken(images))
 
     def write_direct(self, source: Any, *selections: Any, **named: Any) -> None:
-        super().write_direct(pixels(source, self.file.filename, self.dtype), *selections, **named)
+        super().write_direct(self._taken(source), *selections, **named)
+
+    def _taken(self, images: Any) -> np.ndarray:
+        return pixels(images, self.file.filename, self.dtype, missing="missing_pixels" in self.file.attrs)
 
 
 def _array(values: Any, source: str) -> np.ma.MaskedArray:
@@ -95,26 +98,35 @@ def _number(value: Any, at: tuple[np.intp, ...], source: str) -> float:
     raise InputError(f"{source}: {value!r:.99}{f' in {where}' if at else ''} {reason}")
 
 
-def pixels(images: Any, source: object, dtype: np.dtype | None = None) -> np.ndarray:
-    """Images of any shape, of numbers; those for a data set of uint8 are whole and from 0 to 255.
+def pixels(images: Any, source: object, dtype: np.dtype | None = None, missing: bool = False) -> np.ndarray:
+    """Images of any shape, of numbers; those for a data set of whole numbers are whole and fit into its type.
 
-    Raises InputError where they are not, where pixels are masked, and where float32 would round whole numbers or holds
-    none of the pixels.
+    missing: whether masked pixels become NaN. Raises InputError where they are not, where pixels are masked otherwise,
+    and where float32, or float16, would round whole numbers or holds none of the pixels.
     """
     given = _array(images, f"{source}: images")
     if given.dtype.kind not in "biuf":
         raise InputError(f"{source}: images: type {given.dtype}; allowed: real numbers")
+    if np.ma.is_masked(given) and missing and (given.dtype.kind == "f" or given.dtype.itemsize <= 2):
+        given = np.ma.asarray(np.ma.filled(given.astype(np.result_type(given.dtype, np.float32)), np.nan))
     if np.ma.is_masked(given):
         at = tuple(int(axis[0]) for axis in np.nonzero(np.ma.getmaskarray(given)))
         raise InputError(
-            f"{source}: images: {np.ma.count_masked(given)} pixels are masked, the first at {at}: the format has no "
-            "missing pixels; allowed: fill them, or leave their images out"
+            f"{source}: images: {np.ma.count_masked(given)} pixels are masked, the first at {at}; allowed: fill them, "
+            'leave their images out, or store floating point with missing_pixels="nan"'
         )
     plain = np.asarray(given.data)
-    if dtype == np.uint8 and plain.dtype.kind not in "b" and plain.dtype != np.uint8:
-        bad = (plain < 0) | (plain > 255) | (plain != np.floor(plain))
+    if dtype is not None and dtype.kind == "u" and plain.dtype.kind not in "b" and plain.dtype != dtype:
+        most = np.iinfo(dtype).max
+        bad = ~((plain >= 0) & (plain <= most)) | (plain != np.floor(plain))
         if bad.any():
-            raise InputError(f"{source}: images: pixel {plain[bad][0]} in uint8; allowed: whole numbers from 0 to 255")
+            raise InputError(
+                f"{source}: images: pixel {plain[bad][0]} in {dtype}; allowed: whole numbers from 0 to {most}"
+            )
+    if dtype == np.float16 and plain.dtype != np.float16:
+        bad = np.abs(plain) > np.finfo(np.float16).max
+        if bad.any():
+            raise InputError(f"{source}: images: pixel {plain[bad][0]} in float16; allowed: up to 65504")
     if plain.dtype.kind in "iu" and plain.dtype.itemsize > 2:
         with np.errstate(invalid="ignore"):
             bad = plain.astype(np.float32).astype(plain.dtype) != plain

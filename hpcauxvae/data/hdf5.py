@@ -16,20 +16,17 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcauxvae.data import beside, rules
+from hpcauxvae.data.beside import Beside
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.given import Labels, Pixels, check_factors, check_order, labels, pixels, put
-from hpcauxvae.data.shards import lost_parts
-from hpcauxvae.data.stored import Clipped, StoredImages, in_pieces, open_file, plain, read_rows
+from hpcauxvae.data.missing import Filled, pixel_errors
+from hpcauxvae.data.stored import Clipped, StoredImages, open_file, plain, read_rows
 from hpcauxvae.runtime.files import whole
-from hpcauxvae.types import KINDS, Factor, InputError
+from hpcauxvae.types import Factor, InputError
 
-FORMAT_VERSION = 1
 Provenance = Mapping[str, str | int | float]
 
-_FIELDS = {"name": "texts", "unit": "texts", "low": "numbers", "high": "numbers", "kind": "texts"}
-"""The fields of Factor, each an attribute; a file may leave out `kind`."""
-_PIXELS = (np.dtype(np.float32), np.dtype(np.uint8))
-"""Types of pixels."""
 _HEADERS_BYTES = 1 << 16  # enough for names, attributes and alignment
 _SPLIT = (7, 2, 1)
 """Shares of training, validation and test; also the name of the stream that splits a set."""
@@ -45,11 +42,23 @@ class ImageSet:
     """What was measured: the columns of `values`."""
     values: np.ndarray
     """(N, F) float64 in physical units; NaN where not measured."""
-    images: np.ndarray | StoredImages | Clipped
-    """(N, C, H, W) float32 or uint8, linear data units: a read-only memory map where the layout allows, else read by
-    h5py."""
+    images: np.ndarray | StoredImages | Clipped | Filled
+    """(N, C, H, W) float32, uint8, uint16 or float16, linear data units: a read-only memory map where the layout
+    allows, else read by h5py; `Filled` where pixels may be missing."""
     provenance: dict[str, str | int | float]
     """Where the data come from: simulator, version, seed, command, parameters."""
+    weights: np.ndarray | StoredImages | None = None
+    """(N or 1, C, H or 1, W or 1) float32, inverse variances of the pixels as the file has them; 0 where missing."""
+    nan_is_missing: bool = False
+    """Whether NaN stands for a missing pixel."""
+    factor_errors: np.ndarray | None = None
+    """(N, F), standard deviations of the labels, in the factors' units; NaN where not known."""
+    id: np.ndarray | None = None
+    """(N,) texts or whole numbers: the samples' names in a catalogue."""
+    group: np.ndarray | None = None
+    """(N,) texts or whole numbers: samples of a group belong into one part of the split."""
+    split: np.ndarray | None = None
+    """(N,) the texts train, validation and test: the parts as the file has them."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -62,6 +71,8 @@ class ImageSet:
 
     def scaled(self) -> np.ndarray:
         """(N, F) float64: each factor's recorded range mapped to [0, 1]; NaN where not measured."""
+        if not self.factors:
+            return self.values
         return np.stack([f.scale(column) for f, column in zip(self.factors, self.values.T, strict=True)], axis=1)
 
     def column(self, names: Sequence[str]) -> list[int]:
@@ -71,6 +82,8 @@ class ImageSet:
         """
         known = [factor.name for factor in self.factors]
         for name in names:
+            if not known:
+                raise InputError(f"{self.path}: factor {name!r} is unknown: the file has no factors")
             if name not in known:
                 raise InputError(f"{self.path}: factor {name!r} is unknown; known are {', '.join(known)}")
             if list(names).count(name) > 1:
@@ -80,10 +93,15 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """A cheap hash of the content: shape, factors, all factor values and 64 images spread over the set."""
-        digest = hashlib.sha256(repr((self.images.shape, [tuple(factor) for factor in self.factors])).encode())
+        digest = hashlib.sha256(repr((self.images.shape, [tuple(f.record()) for f in self.factors])).encode())
         digest.update(self.values.tobytes())
         for sample in np.linspace(0, len(self) - 1, 64).astype(int):
             digest.update(self.images[int(sample)].tobytes())
+            if isinstance(self.images, Filled):
+                digest.update(self.images.weights_at(int(sample)).tobytes())
+        for name in ("factor_errors", "id", "group", "split"):
+            if (values := getattr(self, name)) is not None:
+                digest.update(name.encode() + values.tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -94,25 +112,36 @@ def open_set(path: str | Path) -> ImageSet:
     """
     path = Path(path)
     with open_file(path) as file:
-        _refuse(path, _layout_errors(file))
+        _refuse(path, rules.layout_errors(file))
         factors, values = _read_factors(file)
         provenance = _read_provenance(file.attrs)
-        offset, shape = _map_offset(file, file["images"]), file["images"].shape
-        dtype = file["images"].dtype.newbyteorder("=")
-    _refuse(path, _value_errors(values, factors))
-    if offset is None:
-        images: np.ndarray | StoredImages = StoredImages(path, shape, dtype)
-    else:
-        images = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-    return ImageSet(path=path, factors=factors, values=values, images=images, provenance=provenance)
+        images: Any = _lie(file, "images")
+        weights = None
+        more = beside.read(file) if rules.version_of(file) > 1 else {}
+        if rules.version_of(file) > 1 and "weights" in file:
+            weights = _lie(file, "weights")
+    _refuse(path, _faults(values, factors, more))
+    if weights is not None or more.get("nan_is_missing"):
+        images = Filled(images, weights, more["nan_is_missing"])
+    return ImageSet(
+        path=path, factors=factors, values=values, images=images, provenance=provenance, weights=weights, **more
+    )
+
+
+def _faults(values: np.ndarray, factors: tuple[Factor, ...], more: dict[str, Any]) -> Iterator[str]:
+    yield from rules.value_errors(values, factors)
+    yield from beside.value_errors(more, [factor.name for factor in factors])
 
 
 def check_pixels(image_set: ImageSet, samples: slice = slice(None), mark: Callable[[], None] = lambda: None) -> None:
-    """Raises InputError, naming the first sample, if any pixel is NaN or infinite, or cannot be read.
+    """Raises InputError, naming the first sample, if a pixel that is not missing is NaN or infinite, or cannot be read.
 
-    Reads these images, in parts, and calls `mark` after each.
+    So it does for weights below 0, and for images of which every pixel is missing. Reads these images, in parts, and
+    calls `mark` after each.
     """
-    _refuse(image_set.path, _pixel_errors(image_set.images, range(*samples.indices(len(image_set))), mark))
+    images = image_set.images.raw if isinstance(image_set.images, Filled) else image_set.images
+    rows = range(*samples.indices(len(image_set)))
+    _refuse(image_set.path, pixel_errors(images, rows, image_set.weights, image_set.nan_is_missing, mark))
 
 
 def validate(path: str | Path) -> list[str]:
@@ -121,10 +150,14 @@ def validate(path: str | Path) -> list[str]:
     errors: list[str] = []
     try:
         with open_file(path) as file:
-            errors += (f"{path}: {error}" for error in _layout_errors(file))
+            errors += (f"{path}: {error}" for error in rules.layout_errors(file))
             if not errors:
                 factors, values = _read_factors(file)
-                for found in (_value_errors(values, factors), _pixel_errors(file["images"]), checksum_errors(file)):
+                more = beside.read(file) if rules.version_of(file) > 1 else {}
+                weights = file["weights"] if more and "weights" in file else None
+                everything = range(len(file["images"]))
+                of_pixels = pixel_errors(file["images"], everything, weights, more.get("nan_is_missing", False))
+                for found in (_faults(values, factors, more), of_pixels, checksum_errors(file)):
                     errors += (f"{path}: {error}" for error in found)
     except InputError as error:
         errors.append(str(error))
@@ -138,26 +171,46 @@ def create(
     factors: Sequence[Factor],
     provenance: Provenance,
     dtype: DTypeLike = np.float32,
-) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    **more: Any,
+) -> Iterator[tuple[h5py.Dataset, Any]]:
     """A new file to be filled: yields the data sets `images` of `shape` (N, C, H, W) and `factors` (N, F).
 
-    dtype: of the images, float32 or uint8.
+    dtype: of the images, float32, uint8, uint16 or float16; more: the fields of Beside. Without factors the second data
+    set is None.
     They take masked labels, as NaN, and refuse what they would round or cut off (given.py), by `[...] =` and
     `write_direct`; other ways to the file, such as `.file["factors"]`, are h5py's own, which drops masks.
     The file stands under a temporary name until the block ends without an exception; then its factors are checked, it
     is forced to disk and renamed, so that no reader ever sees half of it. What is never written reads as NaN, or 0 in
-    uint8.
-    Raises InputError if `path` exists, the factors break a rule of the format, or the disk does not take the file.
+    whole numbers.
+    Raises InputError if `path` exists, the factors or what is beside break a rule of the format, or the disk does not
+    take the file.
     """
     check_factors(factors, path)
-    pixel = np.dtype(dtype)
-    n_bytes = int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8
-    with whole_file(path, n_bytes) as part, reopen(part) as file:
-        values = begin(file, shape[0], factors, provenance)
+    given, pixel = Beside(**more), np.dtype(dtype)
+    n_bytes = int(np.prod(shape)) * pixel.itemsize + shape[0] * len(factors) * 8 + given.n_bytes()
+    with whole_file(path, n_bytes) as part, _told_of(path, part), reopen(part) as file:
+        if factors:
+            values = begin(file, shape[0], factors, provenance)
+        else:
+            put(provenance, file.attrs)
+        if given.is_there() or not factors or str(pixel) not in rules.PIXELS[1]:
+            file.attrs["format_version"] = 2
         fill = np.nan if pixel.kind == "f" else 0
         images = file.create_dataset("images", shape, pixel.newbyteorder("<"), fillvalue=fill)
-        yield Pixels(images.id), Labels(values.id)
-        _refuse(path, [*_layout_errors(file), *_value_errors(values[:], tuple(factors))])
+        given.put(file, shape, [factor.unit for factor in factors])
+        yield Pixels(images.id), Labels(values.id) if factors else None
+        _refuse(path, rules.layout_errors(file))
+        read = beside.read(file) if rules.version_of(file) > 1 else {}
+        _refuse(path, _faults(_read_factors(file)[1], tuple(factors), read))
+
+
+@contextmanager
+def _told_of(path: str | Path, part: Path) -> Iterator[None]:
+    """Names the file by the name that it shall have."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(part), str(path)), reported=error.reported) from error
 
 
 @contextmanager
@@ -184,37 +237,50 @@ def reopen(part: Path, **driver: Any) -> h5py.File:
 
 def begin(file: h5py.File, n: int, factors: Sequence[Factor], provenance: Provenance) -> h5py.Dataset:
     """Writes everything of a set but `images`; returns its data set `factors` (n, F), to be filled."""
-    file.attrs["format_version"] = FORMAT_VERSION
+    logarithmic = any(factor.transform != "linear" for factor in factors)
+    file.attrs["format_version"] = 2 if logarithmic else 1
     put(provenance, file.attrs)
     values = file.create_dataset("factors", (n, len(factors)), "<f8", fillvalue=np.nan)
-    for field, kind in _FIELDS.items():
+    for field, kind in rules.FIELDS.items():
+        if field == "transform" and not logarithmic:
+            continue
         dtype = h5py.string_dtype() if kind == "texts" else np.float64
         values.attrs[field] = np.array([getattr(factor, field) for factor in factors], dtype)
     return values
 
 
 def write(
-    path: str | Path, images: np.ndarray, factors: np.ndarray, factor_list: Sequence[Factor], provenance: Provenance
+    path: str | Path,
+    images: np.ndarray,
+    factors: np.ndarray | None,
+    factor_list: Sequence[Factor],
+    provenance: Provenance,
+    **more: Any,
 ) -> None:
     """Writes a whole set that fits in memory: `images` (N, C, H, W), `factors` (N, F) in the units of `factor_list`.
 
-    Images of type uint8 are stored as such, all others as float32. Masked labels become NaN.
-    Raises InputError if `path` exists, a shape is wrong, the values break a rule of the format or are no numbers, or
-    pixels are masked.
+    more: the fields of Beside. Without factors these are None and an empty list. Images of type uint8, uint16 and
+    float16 are stored as such, all others as float32. Masked labels become NaN, and so do masked pixels with
+    `missing_pixels="nan"`. Raises InputError if `path` exists, a shape is wrong, the values break a rule of the format
+    or are no numbers, or pixels are masked otherwise.
     """
     check_factors(factor_list, path)
     check_order(factors, [factor.name for factor in factor_list], path)
-    images = pixels(images, path)
-    factors = labels(factors, f"{path}: factors", [factor.unit for factor in factor_list])
+    given = Beside(**more)
+    images = pixels(images, path, missing=given.missing_pixels is not None)
     if images.ndim != 4:
         raise InputError(f"{path}: images: shape {images.shape} is not (N, C, H, W)")
-    if factors.shape != (len(images), len(factor_list)):
-        raise InputError(f"{path}: factors: shape {factors.shape} is not (N, F) = {(len(images), len(factor_list))}")
-    _refuse(path, _pixel_errors(images))
-    dtype = np.uint8 if images.dtype == np.uint8 else np.float32
-    with create(path, images.shape, factor_list, provenance, dtype) as (stored_images, stored_factors):
+    values = np.empty((len(images), 0)) if factors is None and not factor_list else factors
+    values = labels(values, f"{path}: factors", [factor.unit for factor in factor_list])
+    if values.shape != (len(images), len(factor_list)):
+        raise InputError(f"{path}: factors: shape {values.shape} is not (N, F) = {(len(images), len(factor_list))}")
+    dtype = images.dtype if str(images.dtype) in rules.PIXELS[2] else np.dtype(np.float32)
+    with create(path, images.shape, factor_list, provenance, dtype, **more) as (stored_images, stored_factors):
+        weights = stored_images.file.get("weights")
+        _refuse(path, pixel_errors(images, range(len(images)), weights, given.missing_pixels is not None))
         stored_images[:] = images
-        stored_factors[:] = factors
+        if stored_factors is not None:
+            stored_factors[:] = values
 
 
 def refuse_existing(path: Path) -> None:
@@ -233,14 +299,19 @@ def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draws labels, and the split would sort by them. The last n // 10 of that order are the test set, 2 n // 10 before
     them validation, the rest training. Raises InputError if a part would be empty.
     """
-    stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_SPLIT))
-    order = np.argsort(stream.random_raw(n), kind="stable")
+    samples = order(n, seed)
     n_validation, n_test = (n * share // sum(_SPLIT) for share in _SPLIT[1:])
     n_train = n - n_validation - n_test
     if min(n_train, n_validation, n_test) < 1:
         parts = (n_train, n_validation, n_test)
         raise InputError(f"{n} samples split {_SPLIT} leave a part empty {parts}; allowed: 10 or more samples")
-    return order[:n_train], order[n_train : n_train + n_validation], order[n_train + n_validation :]
+    return samples[:n_train], samples[n_train : n_train + n_validation], samples[n_train + n_validation :]
+
+
+def order(n: int, seed: int) -> np.ndarray:
+    """0 to n - 1 in the order of the draws that `split` names, (n,) int64."""
+    stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_SPLIT))
+    return np.argsort(stream.random_raw(n), kind="stable")
 
 
 def _read_provenance(attributes: h5py.AttributeManager) -> dict[str, Any]:
@@ -250,124 +321,46 @@ def _read_provenance(attributes: h5py.AttributeManager) -> dict[str, Any]:
             found[plain(name)] = plain(attributes[name])
         except TypeError:
             found[plain(name)] = "of a type that h5py cannot read"
-    found.pop("format_version", None)
+    for name in ("format_version", beside.MISSING):
+        found.pop(name, None)
     return found
 
 
 def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
-    values = file["factors"]
-    kinds = values.attrs.get("kind", ["continuous"] * values.shape[1])
-    columns = zip(*(values.attrs[field] for field in ("name", "unit", "low", "high")), kinds, strict=True)
-    factors = tuple(Factor(plain(n), plain(u), float(low), float(high), plain(k)) for n, u, low, high, k in columns)
-    return factors, read_rows(values, slice(None))
+    if "factors" not in file:
+        return (), np.empty((len(file["images"]), 0))
+    values, attributes = file["factors"], dict(file["factors"].attrs)
+    if rules.version_of(file) < 2:
+        attributes.pop("transform", None)
+    columns = []
+    for number in range(values.shape[1]):
+        fields = {field: plain(attributes[field][number]) for field in rules.FIELDS if field in attributes}
+        columns.append(Factor(**fields | {field: float(fields[field]) for field in ("low", "high")}))
+    return tuple(columns), read_rows(values, slice(None))
 
 
-def _map_offset(file: h5py.File, images: h5py.Dataset) -> int | None:
-    """Where in the file the images lie, or None where they are not one plain block of it, or in a file it links to."""
-    if images.file.filename != file.filename:
-        return None
-    if images.chunks is not None or images.is_virtual or not images.dtype.isnative:
-        return None
-    offset: int | None = images.id.get_offset()
-    return offset
-
-
-def _layout_errors(file: h5py.File) -> Iterator[str]:
-    """What keeps the file from being read at all."""
-    version = file.attrs.get("format_version")
-    if version != FORMAT_VERSION:
-        yield f"attribute format_version: {version} is not {FORMAT_VERSION}, which this version of hpcauxvae reads"
-        return
-    for name, axes, dtypes in (("images", "(N, C, H, W)", _PIXELS), ("factors", "(N, F)", (np.dtype(np.float64),))):
-        stored = file.get(name)
-        if not isinstance(stored, h5py.Dataset):
-            link = file.get(name, getlink=True)
-            where = f" in {link.filename}, to which it links" if isinstance(link, h5py.ExternalLink) else ""
-            yield f"{name}: missing{where}; needs a data set {axes}"
-            return
-        if stored.ndim != axes.count(",") + 1 or 0 in stored.shape:
-            yield f"{name}: shape {stored.shape} is not {axes} with every size at least 1"
-            return
-        if stored.dtype.newbyteorder("=") not in dtypes:
-            yield f"{name}: type {stored.dtype} is not {' or '.join(map(str, dtypes))}"
-        for lost in lost_parts(stored):
-            yield f"{name}{',' if lost.startswith('shard ') else ':'} {lost}"
-    n, n_factors = file["factors"].shape
-    if len(file["images"]) != n:
-        yield f"images: {len(file['images'])} samples, but factors has {n}"
-    if n < 2:
-        yield f"images: {n} samples; at least 2 are needed"
-    yield from _attribute_errors(file["factors"].attrs, n_factors)
-
-
-def _attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator[str]:
-    """Faults in the names, units and ranges of the factors."""
-    for field, kind in _FIELDS.items():
-        if field == "kind" and field not in attributes:
-            continue
-        found, letters = np.asarray(attributes.get(field)), "OS" if kind == "texts" else "iuf"
-        if found.shape != (n_factors,) or found.dtype.kind not in letters:
-            yield f"factors, attribute {field}: {found} is not a list of {n_factors} {kind}"
-            return
-    names = [plain(name) for name in attributes["name"]]
-    for name, kind in zip(names, map(plain, attributes.get("kind", ())), strict=False):
-        if kind not in KINDS:
-            yield f"factors, {name}: kind {kind!r} is not allowed; {', '.join(KINDS)}"
-    for name, low, high in zip(names, attributes["low"], attributes["high"], strict=True):
-        if not name or "," in name or names.count(name) > 1:
-            yield f"factors, attribute name: {name!r} is not allowed; each needs its own name, without a comma"
-        if not (np.isfinite([low, high]).all() and low < high):
-            yield f"factors, {name}: range {low} to {high} is not allowed; low < high, both finite"
+def _lie(file: h5py.File, name: str) -> np.ndarray | StoredImages:
+    """Images or weights as a memory map, or read by h5py where they are not one plain block of the file."""
+    stored = file[name]
+    dtype, offset = stored.dtype.newbyteorder("="), None
+    alone = stored.file.filename == file.filename  # not in a file that this one links to
+    if alone and stored.chunks is None and not stored.is_virtual and stored.dtype.isnative:
+        offset = stored.id.get_offset()
+    path = Path(file.filename)
+    if offset is None:
+        return StoredImages(path, stored.shape, dtype, name)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=stored.shape)
 
 
 def check_values(values: np.ndarray, factors: tuple[Factor, ...], source: str) -> None:
     """Raises InputError where values (N, F) break a rule of the format: they could be drawn, but not stored."""
-    _refuse(source, _value_errors(values, factors))
+    _refuse(source, rules.value_errors(values, factors))
 
 
 def _refuse(source: str | Path, errors: Iterable[str]) -> None:
     """Raises InputError for the first of these errors, where there is any."""
     for error in errors:
         raise InputError(f"{source}: {error}")
-
-
-def _value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[str]:
-    """Faults in the factors' values (N, F). NaN is allowed: not measured."""
-    for factor, column in zip(factors, values.T, strict=True):
-        allowed = f"{factor.low} to {factor.high} {factor.unit}".strip()
-        outside = np.flatnonzero((column < factor.low) | (column > factor.high))
-        if len(outside):
-            yield (
-                f"factors, {factor.name}: {column[outside[0]]} of sample {outside[0]} is outside its range {allowed}"
-                f" ({len(outside)} such values)"
-            )
-        measured = column[~np.isnan(column)]
-        if len(measured) == 0:
-            yield f"factors, {factor.name}: no sample has a value"
-        elif len(measured) > 1 and np.ptp(measured) == 0:
-            yield f"factors, {factor.name}: constant ({measured[0]}); a factor must vary"
-
-
-def _pixel_errors(
-    images: np.ndarray | StoredImages | Clipped | h5py.Dataset,
-    samples: range | None = None,
-    mark: Callable[[], None] = lambda: None,
-) -> Iterator[str]:
-    """NaN and infinite pixels of these samples, or of all: the first one, and how many samples have any."""
-    samples = range(len(images)) if samples is None else samples
-    first, count = "", 0
-    for rows, part in in_pieces(images, samples):
-        with np.errstate(over="ignore"):
-            bad = np.argwhere(~np.isfinite(part if part.dtype.itemsize <= 4 else part.astype(np.float32)))
-        if len(bad):
-            sample, channel, row, column = bad[0]
-            first = (
-                first or f"{part[tuple(bad[0])]} in sample {rows[sample]}, channel {channel}, pixel ({row}, {column})"
-            )
-            count += len(np.unique(bad[:, 0]))
-        mark()
-    if first:
-        yield f"images: {first} is not finite ({count} of {len(samples)} samples have such pixels)"
 
 
 def _reserve(part: Path, n_bytes: int) -> None:

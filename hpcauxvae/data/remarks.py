@@ -1,13 +1,16 @@
 """What the format allows and an owner should know: hot pixels, copies of images, numbers that mean "not measured"."""
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.beside import ignored
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
+from hpcauxvae.data.splits import Parts, parts
 from hpcauxvae.data.stored import images_in
-from hpcauxvae.types import Factor
+from hpcauxvae.types import Factor, InputError
 
 _FAR = {"any": 5.0, "nines": 1.0, "nines, repeated": 0.25}
 """Ranges of all other values between them and a value that was hardly measured: 99, -999, … stand for no value more
@@ -37,15 +40,19 @@ _SENTINELS = 2
 def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     """Sentences, each on a field: peaks and labels far outside the rest, images that are there more than once.
 
-    split_seed: of the split whose parts may share images. Reads all images once.
+    split_seed: of the split whose parts may share images; that is by what the file has. Reads all images once.
     """
+    yield from ignored(image_set.path)
     found = stuck(image_set.images)
     pixels = look_at(image_set.images, without=found)
     yield from about_layout(image_set.shape)
     yield from about_labels(image_set)
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
-    yield from about_copies(pixels.digest, split_seed)
+    found_parts = None
+    with contextlib.suppress(InputError):  # too few to be split
+        found_parts = parts(image_set, split_seed)
+    yield from about_copies(pixels.digest, found_parts, split_seed)
     yield from _about_near_copies(image_set, pixels.digest)
 
 
@@ -70,7 +77,7 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
     """Sentences on columns of labels in which a number seems to mean "not measured", or whose range is far too wide."""
     for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
         low, high = np.nanmin(column), np.nanmax(column)
-        if 0 < (share := (high - low) / (factor.high - factor.low)) < _NARROW:
+        if 0 < (share := float(np.ptp(factor.scale(np.array([low, high]))))) < _NARROW:
             yield (
                 f"factors, {factor.name}: declared {factor.low:g} to {factor.high:g}, but its values, {low:g} to "
                 f"{high:g}, take {share:.1g} of that range, which is scaled to 0 to 1: so little hardly guides a "
@@ -131,22 +138,22 @@ def _about_missing_pixels(pixels: Pixels) -> Iterator[str]:
         yield (
             f"images: {lowest:.15g}, the lowest pixel of {count} images, lies far "
             f"below the others ({rest[0]:g} or more); where it stands for a pixel that was not measured, it must be "
-            "filled, for the format has no missing pixels"
+            'filled, or be NaN with missing_pixels = "nan" (docs/data-format.md)'
         )
 
 
-def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
+def about_copies(digest_N: np.ndarray, of_split: Parts | None, split_seed: int) -> Iterator[str]:
     """A sentence on images that are there more than once, and on the parts of the split that share them, if any are.
 
-    digest_N: as pixels.Pixels has it, of every image of a set in its order.
+    digest_N: as pixels.Pixels has it, of every image of a set in its order; of_split: the parts, where there are any.
     """
     distinct, first, of_N = np.unique(digest_N, return_index=True, return_inverse=True)
     if len(distinct) == len(digest_N):
         return
     copies = np.setdiff1d(np.arange(len(digest_N)), first)
     told = f"{len(copies)} of {len(digest_N)} are copies of others (sample {copies[0]} of {first[of_N[copies[0]]]}, …)"
-    if len(digest_N) >= 10:  # fewer cannot be split
-        train, validation, test = split(len(digest_N), split_seed)
+    if of_split is not None:
+        train, validation, test = of_split
         shared = [seen_in(digest_N[part], digest_N[train]) for part in (validation, test)]
         if any(shared):
             told += (
@@ -158,6 +165,8 @@ def about_copies(digest_N: np.ndarray, split_seed: int) -> Iterator[str]:
 
 def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[str]:
     """A sentence on images that have all labels of another and nearly its pixels, or those of its mirror image."""
+    if not image_set.factors:
+        return
     _, first, of_N = np.unique(image_set.values, axis=0, return_index=True, return_inverse=True)
     other_N, last = first[of_N.reshape(-1)], len(digest_N) - 1
     again = np.flatnonzero(digest_N != digest_N[other_N])

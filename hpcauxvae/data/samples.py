@@ -7,17 +7,20 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import Filled
 from hpcauxvae.runtime.devices import float64_device, free_memory
 from hpcauxvae.types import Batch
 
 _BLOCK_BYTES = 4 << 20  # of images fetched at once
 _READ_AHEAD = 4  # blocks
+_Read: TypeAlias = tuple[Tensor, Tensor | None]
 _COORDINATES = 1 << 16  # more than any model has latents
 
 
@@ -31,8 +34,11 @@ class Samples:
         self._pinned = free_memory(device) is not None
         self._image_bytes = int(np.prod(data.shape)) * data.images.dtype.itemsize
         self.images: Tensor | None = None
+        self.weights: Tensor | None = None
         self._mapped: Tensor | None = None
-        if in_memory:
+        if in_memory and isinstance(data.images, Filled):
+            self.images, self.weights = (torch.from_numpy(part).to(device) for part in data.images.zeroed(slice(None)))
+        elif in_memory:
             self.images = torch.from_numpy(np.array(data.images[:])).to(device)
         elif isinstance(data.images, np.ndarray):
             with warnings.catch_warnings():
@@ -62,30 +68,46 @@ class Samples:
             finally:
                 reader.shutdown(cancel_futures=True)
 
-    def _steps(self, index_SB: Tensor, images: Tensor | None) -> Iterator[Batch]:
-        whole = self._batch(index_SB.flatten(), images)
-        yield from map(Batch, *(part.unflatten(0, index_SB.shape) for part in whole))  # B may be 0
+    def _steps(self, index_SB: Tensor, read: _Read | None) -> Iterator[Batch]:
+        whole = self._batch(index_SB.flatten(), read).each(lambda part: part.unflatten(0, index_SB.shape))
+        for step in range(len(index_SB)):  # B may be 0
+            yield whole.each(lambda part, step=step: part[step])  # type: ignore[misc]
 
-    def _batch(self, index_B: Tensor, images: Tensor | None) -> Batch:
+    def _batch(self, index_B: Tensor, read: _Read | None) -> Batch:
         index_B = index_B.to(self.device, non_blocking=True)
-        if images is None:
+        if read is None:
             assert self.images is not None
-            images = self.images[index_B]
-        return Batch(images.to(self.device, non_blocking=True).to(self.dtype), self.factors[index_B], index_B)
+            shared = self.weights is not None and len(self.weights) == 1
+            read = self.images[index_B], self.weights if self.weights is None or shared else self.weights[index_B]
+        images, weights = (part if part is None else self._there(part) for part in read)
+        if weights is not None:
+            weights = weights.expand(len(index_B), *weights.shape[1:])
+        assert images is not None
+        return Batch(images, self.factors[index_B], index_B, weights)
 
-    def _read(self, index_B: Tensor) -> Tensor:
-        """From the file, into memory from which an accelerator copies by itself."""
-        if self._mapped is not None:
-            images = self._mapped.index_select(0, index_B)
+    def _there(self, part: Tensor) -> Tensor:
+        return part.to(self.device, non_blocking=True).to(self.dtype)
+
+    def _read(self, index_B: Tensor) -> _Read:
+        """Images and weights from the file, into memory from which an accelerator copies by itself."""
+        images, weights = self.data.images, None
+        if isinstance(images, Filled):
+            found, weights = map(torch.from_numpy, images.zeroed(index_B.numpy()))
+        elif self._mapped is not None:
+            found = self._mapped.index_select(0, index_B)
         else:
-            images = torch.from_numpy(self.data.images[index_B.numpy()])
-        return images.pin_memory() if self._pinned else images
+            found = torch.from_numpy(images[index_B.numpy()])
+        if not self._pinned:
+            return found, weights
+        return found.pin_memory(), None if weights is None else weights.pin_memory()
 
 
 def fits_in_memory(data: ImageSet, device: torch.device, processes_here: int) -> bool:
     """Whether the images take at most half of an accelerator's free memory, or, where it has none of its own, a quarter
     of this machine's for all processes."""
     size = int(np.prod(data.images.shape)) * data.images.dtype.itemsize
+    if isinstance(data.images, Filled):
+        size += 4 * int(np.prod(data.images.shape if data.weights is None else data.weights.shape))
     if (free := free_memory(device)) is not None:
         return size <= free // 2
     return size * processes_here <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

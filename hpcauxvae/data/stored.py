@@ -90,18 +90,27 @@ def in_pieces(
     for start in range(0, len(samples), step):
         piece = samples[start : start + step]
         rows = slice(piece.start, piece.stop) if isinstance(piece, range) else piece
-        yield piece, read_rows(images, rows) if isinstance(images, h5py.Dataset) else np.asarray(images[rows])
+        yield piece, rows_of(images, rows)
+
+
+def rows_of(stored: Any, index: Any) -> np.ndarray:
+    """These rows (..., C, H, W) of images or weights; of weights that are those of every image, the only row."""
+    if len(stored) == 1 and not isinstance(index, int | np.integer):
+        index = slice(0, 1)
+    elif len(stored) == 1:
+        index = 0
+    return read_rows(stored, index) if isinstance(stored, h5py.Dataset) else np.asarray(stored[index])
 
 
 class StoredImages:
-    """(N, C, H, W) read through h5py, for files whose images are chunked, compressed or virtual.
+    """(N, C, H, W) read through h5py, for files whose images, or weights, are chunked, compressed or virtual.
 
     Takes an index, a slice or an array of indices in any order; raises InputError where the file is damaged there. It
     is opened by the process that reads, so an object made before a fork serves the children too.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.path = path
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, name: str = "images") -> None:
+        self.path, self.name = path, name
         self.shape = shape
         self.dtype = dtype
         self._opened_by = 0
@@ -113,7 +122,7 @@ class StoredImages:
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         if self._file is None or self._opened_by != os.getpid():
             self._file, self._opened_by = open_file(self.path), os.getpid()
-        stored = self._file["images"]
+        stored = self._file[self.name]
         if isinstance(index, int | np.integer | slice):
             return read_rows(stored, index)
         wanted = np.arange(len(self))[np.asarray(index)]

@@ -52,17 +52,18 @@ class Baselines:
             found[factor.name] = {name: reading[name] for name in ("r", "error")}
         return found
 
-    def images(self, originals: Any, maximum: float) -> dict[str, Any]:
+    def images(self, originals: Any, maximum: float, weights: Any = None) -> dict[str, Any]:
         """SSIM and MSE of the mean training image and of PCA, by name, on the first of these images (N, C, H, W).
 
-        originals: read in pieces of bytes.
+        originals: read in pieces of bytes, and weights, as in `image_values`, with them.
         """
         found: dict[str, list[dict[str, NDArray]]] = {name: [] for name in PLAIN}
-        for _, part in in_pieces(originals, range(min(IMAGES, len(originals)))):
+        for rows, part in in_pieces(originals, range(min(IMAGES, len(originals)))):
+            own = None if weights is None else weights[rows.start : rows.stop]
             scores_NK = self.components.scores(part.reshape(len(part), -1).astype(np.float32))
             for name, components in zip(PLAIN, (0, self.latents), strict=True):
                 drawn = self.components.draw(scores_NK, components).reshape(part.shape)
-                found[name].append(image_values(part, drawn, maximum))
+                found[name].append(image_values(part, drawn, maximum, weights=own))
         return {name: means_of(parts).means for name, parts in found.items()}
 
 

@@ -59,7 +59,8 @@ class EncodeConfig:
     data: Path
     """HDF5 file of labelled images (docs/data-format.md), of the shape that the run was trained on."""
     out: Path
-    """HDF5 file to make: mean and logvar (N, Z), and ssim and mse (N,), in the order of the data. Must not exist."""
+    """HDF5 file to make: mean and logvar (N, Z), ssim and mse (N,), and id (N,) where the data
+    have it, in the order of the data. Must not exist."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights of the run."""
     image_scores: bool = True

@@ -151,7 +151,7 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     network = reader.network
     block["unlike"] = unlike(reader.known_KF, network.features(made.reconstruction), network.features(made.asked))
     block["effectiveness"] = {
-        factor.name: {name: next(scores) for name, scores in found.items()} | {"unit": factor.unit}
+        factor.name: {name: next(scores) for name, scores in found.items()} | {"unit": factor.span[1]}
         for factor in factors
     }
     return block

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 import hpcauxvae
+from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, whole_file
+from hpcauxvae.data.missing import Filled, scored_by, shown
 from hpcauxvae.data.pixels import Pixels, look_at, stuck
 from hpcauxvae.evaluate.command import EncodeConfig
-from hpcauxvae.evaluate.sets import warn_if_unlike, without_outliers
+from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, without_outliers
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.agreed_requests import Requests
@@ -55,6 +57,7 @@ class Encoder:
         run = load_run(config.run, name)
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
+        refuse_missing(data, run)
         self.run, self.model = run, run.model
         place(self.model, processes.device)
         self.labels_ND = self._labels()
@@ -150,12 +153,15 @@ class Encoder:
         images = np.array(self.data.images[first : first + self.size])
         with torch.no_grad():
             labels_BD = None if self.labels_ND is None else self._tensor(self.labels_ND[first : first + self.size])
-            posterior = self.model.encode(self._tensor(images), labels_BD)
+            seen = shown(self.data.images, slice(first, first + self.size))
+            posterior = self.model.encode(self._tensor(seen), labels_BD)
             codes = dict(zip(("mean", "logvar"), posterior, strict=True))
             if self.config.image_scores:
+                known = self.data.images
+                weights = scored_by(known, slice(first, first + self.size)) if isinstance(known, Filled) else None
                 decoded = self.model.decode(posterior.mean).float().cpu().numpy()
-                values = image_values(images, decoded, float(self.model.maximum))
-                codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse")}
+                values = image_values(images, decoded, float(self.model.maximum), weights=weights)
+                codes |= {name: torch.from_numpy(values[name]) for name in ("ssim", "mse", "chi2") if name in values}
         checkpoint.write(self._path(chunk), codes, self.identity())
 
     def _tensor(self, values: np.ndarray) -> Tensor:
@@ -165,9 +171,10 @@ class Encoder:
         """Copies all chunks into the file, then removes their folder."""
         rows = len(self.data)
         first = checkpoint.read(self._path(0))[0].values()
-        n_bytes = rows * sum(values[0].nbytes for values in first)
+        n_bytes = rows * sum(values[0].nbytes for values in first) + ids_bytes(self.data.id)
         with whole_file(self.config.out, n_bytes) as part, reopen(part) as file:
             file.attrs.update(self.about)
+            put_ids(file, self.data.id)
             for chunk in self.chunks:
                 for name, values in checkpoint.read(self._path(chunk))[0].items():
                     stored = file.require_dataset(name, (rows, *values.shape[1:]), values.numpy().dtype)

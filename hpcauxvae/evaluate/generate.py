@@ -17,7 +17,7 @@ from hpcauxvae.data import hdf5
 from hpcauxvae.data.angles import angles, partner, typical
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.evaluate.sets import warn_if_unlike
+from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.types import Factor, InputError
@@ -50,7 +50,7 @@ class Generator:
     def typical(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of no image: what is typical of the training data
         (data/angles.py); and 0, the mean of the prior."""
-        train = hdf5.split(len(self.data), self.run.config.split_seed)[0]
+        train = self.run.parts(self.data)[0]
         kinds = [factor.kind for factor in self.factors]
         middle_D = typical(self.data.values[np.sort(train)][:, self.columns], self.angles, kinds)
         return middle_D, np.zeros(self.run.config.latents - len(self.factors))
@@ -70,11 +70,12 @@ class Generator:
                 f"allowed: a number below that, and images of {self.data.shape}"
             )
         hdf5.check_pixels(source, slice(int(number), int(number) + 1))
+        refuse_missing(source, self.run, range(int(number), int(number) + 1))
         warn_if_unlike(source, self.run, self.data, [int(number)])
         labels = {f[:2]: value for f, value in zip(source.factors, source.values[int(number)], strict=True)}
         own_D = np.array([labels.get(f[:2], np.nan) for f in self.factors])  # by name and unit
         scaled_D = np.array([f.scale(value) for f, value in zip(self.factors, own_D, strict=True)])
-        code_Z = self.run.encode(source.images[int(number)][None], scaled_D[None])[0][0]
+        code_Z = self.run.encode(source.images, scaled_D[None], np.array([int(number)]))[0][0]
         of_code_D = np.array([f.unscale(z) for f, z in zip(self.factors, code_Z, strict=False)])
         return np.where(np.isnan(own_D), of_code_D, own_D), code_Z[len(self.factors) :]
 

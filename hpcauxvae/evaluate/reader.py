@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.splits import parts
 from hpcauxvae.data.stored import images_in, in_pieces
 from hpcauxvae.metrics.codes import columns_of
 from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.train import checkpoint
-from hpcauxvae.types import InputError, Kind
+from hpcauxvae.types import By, InputError, Kind
 
 READ = ("continuous", "ordinal", "periodic")
 """Kinds of factors that are read. Numbers stand for them, but not for the classes of a categorical factor."""
@@ -141,13 +142,13 @@ class Reader(NamedTuple):
         return np.stack(factors, 1)
 
 
-def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.device) -> Reader | None:
+def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.device, by: By = "auto") -> Reader | None:
     """The reader of a data set: from the file beside it, or in `folder`; else it is trained, and kept there.
 
-    folder: where it is kept if the folder of the data cannot be written. None where too few training images are there.
-    Raises InputError where no folder takes the file.
+    folder: where it is kept if the folder of the data cannot be written; by: how the set is split. None where too few
+    training images are there. Raises InputError where no folder takes the file.
     """
-    train, validation, _ = split(len(data), split_seed)
+    train, validation, _ = parts(data, split_seed, by)
     columns = [number for number, factor in enumerate(data.factors) if factor.kind in READ]
     kinds = [data.factors[column].kind for column in columns]
     if len(train) < FEWEST or not columns:
@@ -156,7 +157,7 @@ def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.devic
         "reader": _VERSION,
         "fingerprint": data.fingerprint,
         "trained_on": hashlib.sha256(np.sort(train).astype("<i8").tobytes()).hexdigest()[:16],
-        "factors": [list(data.factors[column]) for column in columns],
+        "factors": [data.factors[column].record() for column in columns],
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -15,14 +15,16 @@ import numpy as np
 
 import hpcauxvae
 from hpcauxvae.data.angles import angles, partner
-from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, split, whole_file
+from hpcauxvae.data.beside import ids_bytes, put_ids
+from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
+from hpcauxvae.data.missing import Filled, scored_by
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
-from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, same_objects, same_samples, warn_if_unlike
+from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -75,6 +77,13 @@ class Scored:
     noiseless: np.ndarray | Later | None
     """(M, C, H, W), where there is such a file."""
 
+    def weights(self) -> Later | None:
+        """Of the M images, as Filled has them; None where none is missing and no noise is known."""
+        found = self.data.images
+        if not isinstance(found, Filled):
+            return None
+        return Later(lambda rows: scored_by(found, rows), self.index_N[: len(self.originals)], self.data.shape)
+
     def sampled(self, seed: int) -> np.ndarray:
         """Codes z drawn from the posteriors, (N, Z)."""
         noise_NZ = np.random.default_rng(seed).standard_normal(self.mean_NZ.shape)
@@ -97,19 +106,19 @@ class Evaluator:
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
+        self.parts = self.run.parts(self.data)
         self.data, seen = looked_at(self.data)
         self.seen = {"test": seen}
         if self.fresh is not None:
             self.fresh, self.seen["fresh"] = looked_at(self.fresh)
             warn_if_unlike(self.fresh, self.run, self.data)
-        self.copies = copies(seen, self.seen.get("fresh"), self.run.config.split_seed)
-        if self.fresh is not None and "fresh" not in self.copies:
-            self.copies["fresh"] = same_objects(self.data, self.fresh, self.run.config.split_seed)
+        self.copies = copies(self.data, self.fresh, self.seen, self.parts, self.run.config.split_seed)
 
     def _open_fresh(self, path: Path) -> ImageSet:
         fresh = open_set(path)
         check_pixels(fresh)
         check_factors(fresh, self.run)
+        refuse_missing(fresh, self.run)
         if fresh.shape != self.data.shape:
             raise InputError(f"{path}: images of {fresh.shape}; allowed: those of {self.data.path}, {self.data.shape}")
         if fresh.fingerprint == self.data.fingerprint:
@@ -118,7 +127,7 @@ class Evaluator:
 
     def sets(self) -> Iterator[Scored]:
         """The test split and, where given, the fresh set."""
-        yield self._score_set("test", self.data, split(len(self.data), self.run.config.split_seed)[2])
+        yield self._score_set("test", self.data, self.parts[2])
         if self.fresh is not None:
             yield self._score_set("fresh", self.fresh, np.arange(len(self.fresh)))
 
@@ -146,7 +155,7 @@ class Evaluator:
     def reader(self) -> Reader | None:
         """Of the factors of an image; trained on the first call unless it lies beside the data set."""
         folder = self.config.out or self.config.run
-        return reader_of(self.data, self.run.config.split_seed, folder, self.device)
+        return reader_of(self.data, self.run.config.split_seed, folder, self.device, self.run.split)
 
     def counterfactuals(self, scored: Scored) -> control.Counterfactuals | None:
         """Images of a set with the factors of others; None where they are not wanted, or cannot be asked for."""
@@ -163,7 +172,8 @@ class Evaluator:
         """
         maximum, factors = float(self.model.maximum), scored.data.factors
         aux, guided = scored.data.column(self.aux), scored.data.column(self._guiding())
-        images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once)
+        weights = scored.weights()
+        images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once, weights)
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         block: dict[str, Any] = {
             "data": str(scored.data.path),
@@ -177,7 +187,7 @@ class Evaluator:
                 "off": (np.flatnonzero(off_Z) + 1).tolist(),
             },
             "images": images.means,
-            "baselines": self.baselines.images(scored.originals, maximum),
+            "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
         per_image = dict(images.per_image)
         if aux and _measured(scored, aux, "without it no code is scored") == aux:
@@ -190,7 +200,7 @@ class Evaluator:
                     of_factor["regressor"] = plain[name]
                 block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
-            ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once)
+            ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once, weights)
             block["noiseless"] = ceiling.means
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
         if asked is not None:
@@ -216,8 +226,7 @@ class Evaluator:
     @cached_property
     def baselines(self) -> Baselines:
         """The plain methods, fitted when they are first asked for."""
-        train_index = split(len(self.data), self.run.config.split_seed)[0]
-        return Baselines(self.data, train_index, self.run.config.latents)
+        return Baselines(self.data, self.parts[0], self.run.config.latents)
 
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
         """The pictures of a set of samples, into a folder."""
@@ -332,14 +341,16 @@ def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:
 
 
 def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:
-    """Means, log-variances, factors and image scores of a set in the order of the data, with each sample's number.
+    """Means, log-variances, factors and image scores of a set in the order of the data, with their numbers and ids.
 
     An older file is replaced in one step. Raises InputError where the disk does not take it.
     """
     content = {"index": scored.index_N, "mean": scored.mean_NZ, "logvar": scored.logvar_NZ} | per_image
     content["factors"] = scored.data.values[scored.index_N]
-    n_bytes = sum(values.nbytes for values in content.values())
+    ids = None if scored.data.id is None else scored.data.id[scored.index_N]
+    n_bytes = sum(values.nbytes for values in content.values()) + ids_bytes(ids)
     with whole_file(path, n_bytes, replace=True) as part, reopen(part) as file:
+        put_ids(file, ids)
         for name, values in content.items():
             file[name] = values
         file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, sobol_indices
 
-from hpcauxvae.data.hdf5 import split
 from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.intervals import Score
@@ -75,7 +74,7 @@ def inputs_of(generator: Generator, seed: int) -> list[Input]:
     """Each factor as the training data have it (an angle by its cosine and sine together), and each other latent by its
     own marginal among codes drawn for test images: the indices are those of independent inputs."""
     data, run, d = generator.data, generator.run, len(generator.factors)
-    train, _, test = (np.sort(part) for part in split(len(data), run.config.split_seed))
+    train, _, test = (np.sort(part) for part in run.parts(data))
     values_ND = data.values[train][:, generator.columns]
     of_angles = {column for pair in generator.angles for column in pair}
     found = [

@@ -7,9 +7,11 @@ from itertools import chain
 
 import numpy as np
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
+from hpcauxvae.data.splits import Parts
 from hpcauxvae.data.stored import Clipped
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import InputError
@@ -23,27 +25,30 @@ _BULK, _FAR, _FAR_OF_FEW = 20, 1.25, 2.0
 """So many times beyond the peaks of training images is far, for the median of `_BULK` images or more, and of fewer."""
 
 
-def copies(seen: Pixels, fresh: Pixels | None, split_seed: int) -> dict[str, list[str]]:
-    """By the name of a set what is to be told of its images that were trained on.
+def copies(
+    data: ImageSet, fresh: ImageSet | None, seen: dict[str, Pixels], parts: Parts, split_seed: int
+) -> dict[str, list[str]]:
+    """By the name of a set what is to be told of its images, or objects, that were trained on.
 
-    seen: of all images of the run's data set; fresh: of the other set.
+    data: of the run, which has these parts; fresh: the other set; seen: of all images of both.
     """
-    train, _, test = split(len(seen.digest), split_seed)
-    trained, told = seen.digest[train], dict[str, list[str]]()
-    if seen_in(seen.digest[test], trained):
-        told["test"] = list(about_copies(seen.digest, split_seed))
-    if fresh is not None and (count := seen_in(fresh.digest, trained)):
-        found = f"images: {count} of {len(fresh.digest)} fresh images are training images, too"
-        told["fresh"] = [f"{found}: {_BY_HEART}"]
+    train, _, test = parts
+    digest, told = seen["test"].digest, dict[str, list[str]]()
+    if seen_in(digest[test], digest[train]):
+        told["test"] = list(about_copies(digest, parts, split_seed))
+    if fresh is not None:
+        count = seen_in(seen["fresh"].digest, digest[train])
+        found = f"images: {count} of {len(fresh)} fresh images are training images, too"
+        told["fresh"] = [f"{found}: {_BY_HEART}"] if count else same_objects(data, fresh, parts)
     return told
 
 
-def same_objects(data: ImageSet, fresh: ImageSet, split_seed: int) -> list[str]:
+def same_objects(data: ImageSet, fresh: ImageSet, parts: Parts) -> list[str]:
     """A sentence on fresh samples with all labels of training samples, as other noise of the same objects has.
 
-    None where labels repeat in the training part too, as those of a grid do.
+    Empty where labels repeat in the training part too, as those of a grid do.
     """
-    train = split(len(data), split_seed)[0]
+    train = parts[0]
     known = {labels.tobytes() for labels in data.values[train]}
     count = sum(labels.tobytes() in known for labels in fresh.values)
     if len(known) < _MOST * len(train) or count < _MOST * len(fresh):
@@ -72,7 +77,19 @@ def without_outliers(data: ImageSet, found: Stuck, seen: Pixels, speaks: bool = 
             print(f"warning: {data.path}: {line}", file=sys.stderr, flush=True)
     low, high = bounds(seen)
     limits = (low, found.highest(low, high, data.shape)) if found else (low, high)
+    if isinstance(data.images, Filled):
+        clipped = Clipped(data.images.raw, *limits)
+        return dataclasses.replace(data, images=Filled(clipped, data.images.weights, data.images.nan))
     return dataclasses.replace(data, images=Clipped(data.images, *limits))
+
+
+def refuse_missing(data: ImageSet, run: Run, rows: range | None = None) -> None:
+    """Raises InputError where pixels of these rows are missing, and the run's objective takes them for values."""
+    if not run.config.resolved_objective.leaves_out and (missing := count_missing(data.images, rows)):
+        raise InputError(
+            f"{data.path}: images: {missing} pixels are missing, which objective {run.config.objective} of "
+            f"{run.folder} cannot leave out; allowed: images without missing pixels"
+        )
 
 
 def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[int] | None = None) -> None:
@@ -81,7 +98,7 @@ def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[i
     Told by the median peak of these rows, or of the set, beside the peaks of training images. trained: the data set of
     the run. Reads some hundred images of each set.
     """
-    train = np.sort(split(len(trained), run.config.split_seed)[0])
+    train = np.sort(run.parts(trained)[0])
     fixed, own = stuck(trained.images), np.arange(len(data)) if rows is None else np.array(rows)
     known, new = (
         look_at(images, of[np.unique(np.linspace(0, len(of) - 1, _SPREAD).astype(int))], without=fixed)

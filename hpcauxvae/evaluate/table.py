@@ -30,7 +30,7 @@ def _codes(block: Block) -> Iterator[str]:
 
 def _images(block: Block) -> Iterator[str]:
     ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
-    for name in ("ssim", "mse"):
+    for name in [name for name in ("ssim", "mse", "chi2") if name in block["images"]]:
         if math.isnan(block["images"][name]["value"]):
             yield f"{name:27}not for sides under {WINDOW} pixels"
             continue

@@ -38,17 +38,19 @@ def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
     """What z_N tells of the factor u_N, both on the scale on which the factor's range is [0, 1]; u is NaN if unknown.
 
     `r`: signed correlation (of a periodic factor that of directions, Fisher and Lee 1983). `slope`: of z on u; 1 is
-    right, and an estimate that is uncertain has r^2. `error`: root of the mean squared difference, in `unit`.
+    right, and an estimate that is uncertain has r^2. `error`: root of the mean squared difference, in `unit`, which is
+    dex (decades) for a factor with a logarithmic range.
     `error_fitted`: the same after the linear fit of u on z, which mends sign, scale and offset. `offset`: the mean
     difference z - u, and `spread` the standard deviation of u, 0 where all values are equal, both in the factor's unit.
     A periodic factor has neither slope nor fit, and its differences go the shorter way round; the error of a
     categorical one is the share of samples for which z is nearer to another class. Rows are in random order.
     """
     known = ~np.isnan(u_N)
-    u_N, z_N, width = u_N[known].astype(np.float64), z_N[known].astype(np.float64), factor.high - factor.low
+    u_N, z_N = u_N[known].astype(np.float64), z_N[known].astype(np.float64)
+    width, unit = factor.span
     turns = factor.kind == "periodic"
     found: dict[str, Any] = {
-        "unit": factor.unit,
+        "unit": unit,
         "offset": _score(lambda _, d: width * float(d.mean()), u_N, _differences(u_N, z_N, turns), (-np.inf, np.inf)),
         "spread": width * float(u_N.std()) if np.ptp(u_N) else 0.0,
     }

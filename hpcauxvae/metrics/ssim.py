@@ -24,21 +24,25 @@ class ImageScores(NamedTuple):
 
     means: dict[str, Score]
     per_image: dict[str, Array]
-    """`ssim`, `ssim_range_1`, `mse`: (N,) each."""
+    """`ssim`, `ssim_range_1`, `mse`, and `chi2` where the noise is known: (N,) each."""
 
 
 def score_images(
-    originals_NCHW: Any, reconstructions_NCHW: Any, train_max: float, at_once: int | None = None
+    originals_NCHW: Any, reconstructions_NCHW: Any, train_max: float, at_once: int | None = None, weights: Any = None
 ) -> ImageScores:
     """Compare images in linear data units: the values of `image_values` and their means.
 
     Passing noiseless images as reconstructions gives the ceiling. at_once: how many images are asked for at once, by a
-    slice; all if not given.
+    slice; all if not given. weights: as in `image_values`, asked for like the images.
     """
     n = len(originals_NCHW)
     pieces = (slice(start, start + (at_once or n)) for start in range(0, n, at_once or n or 1))
+    given = ((r, None if weights is None else weights[r]) for r in pieces)
     return means_of(
-        [image_values(originals_NCHW[r], reconstructions_NCHW[r], train_max, first=r.start) for r in pieces]
+        [
+            image_values(originals_NCHW[r], reconstructions_NCHW[r], train_max, first=r.start, weights=w)
+            for r, w in given
+        ]
     )
 
 
@@ -57,7 +61,11 @@ def means_of(parts: Sequence[dict[str, Array]]) -> ImageScores:
 
 
 def image_values(
-    originals_NCHW: NDArray, reconstructions_NCHW: NDArray, train_max: float, first: int = 0
+    originals_NCHW: NDArray,
+    reconstructions_NCHW: NDArray,
+    train_max: float,
+    first: int = 0,
+    weights: NDArray | None = None,
 ) -> dict[str, Array]:
     """(N,) of each score, of images divided by `train_max`, the maximum of the training images.
 
@@ -66,6 +74,10 @@ def image_values(
     leaves it out. `ssim_range_1`: with the data range 1, at which stamps fainter than the brightest look alike whatever
     they show. Both are NaN where a side has fewer pixels than the window. `mse`: mean over pixels and channels of the
     squared difference. first: the number of the first image.
+
+    weights: (N, C, H, W) or broadcastable, inverse variances of the pixels in data units, 0 where one is missing: such
+    pixels take no part, and `ssim` is over windows about the others; and there is `chi2`, the mean over pixels of the
+    squared difference in units of its variance. Weights of type bool say which pixels are there, and no more.
     """
     if originals_NCHW.shape != reconstructions_NCHW.shape or originals_NCHW.ndim != 4:
         shapes = f"{originals_NCHW.shape} and {reconstructions_NCHW.shape}"
@@ -74,6 +86,10 @@ def image_values(
         raise InputError(f"images: train_max is {train_max}, allowed are numbers above 0")
     n, *shape = originals_NCHW.shape
     per_image = {name: np.full(n, np.nan) for name in ("ssim", "ssim_range_1", "mse")}
+    if weights is not None:
+        weights = np.broadcast_to(weights, originals_NCHW.shape)
+        if weights.dtype != bool:
+            per_image["chi2"] = np.full(n, np.nan)
     at_once = max(1, _BYTES // (8 * math.prod(shape)))
     for start in range(0, n, at_once):
         piece = slice(start, start + at_once)
@@ -82,23 +98,42 @@ def image_values(
         if not whole.all():
             number = first + start + int(np.argmin(whole))
             raise InputError(f"images: number {number} has NaN or infinite pixels, expected finite numbers")
+        known = None if weights is None or weights[piece].all() else weights[piece] > 0
         if min(shape[1:]) >= WINDOW:
-            own = np.ptp(a, (1, 2, 3))
-            per_image["ssim"][piece], per_image["ssim_range_1"][piece] = _similarity(a, b, [own, np.ones(len(a))])
-        per_image["mse"][piece] = np.square(a - b).mean((1, 2, 3))
+            ranges = [np.ptp(a, (1, 2, 3)), np.ones(len(a))]
+            per_image["ssim"][piece], per_image["ssim_range_1"][piece] = _similarity(a, b, ranges, known)
+        of_known: Any = True if known is None else known
+        square = np.square(a - b)
+        per_image["mse"][piece] = square.mean((1, 2, 3), where=of_known)
+        if "chi2" in per_image and weights is not None:
+            in_variances = square * (weights[piece].astype(np.float64) * train_max**2)
+            per_image["chi2"][piece] = in_variances.mean((1, 2, 3), where=of_known)
     return per_image
 
 
-def _similarity(a_NCHW: Array, b_NCHW: Array, ranges: list[Array]) -> list[Array]:
+def _similarity(a_NCHW: Array, b_NCHW: Array, ranges: list[Array], known: NDArray | None = None) -> list[Array]:
     """Eq. (13) of Wang et al. (2004) of each window that lies in the image, its means over the windows and channels:
-    (N,) for each data range (N,), NaN where that is 0."""
+    (N,) for each data range (N,), NaN where that is 0.
+
+    known: the pixels that take part; then windows are those about such a pixel, with another beside it.
+    """
     from scipy.ndimage import uniform_filter  # a fifth of a second, which training does without
 
-    half, pixels = WINDOW // 2, WINDOW**2
+    half = WINDOW // 2
+    inner = slice(None), slice(None), slice(half, -half), slice(half, -half)
+    pixels: Any = WINDOW**2
+    windows: Any = True
+    if known is not None:
+        pixels = np.rint(uniform_filter(known.astype(np.float64), (1, 1, WINDOW, WINDOW))[inner] * WINDOW**2)
+        windows = known[inner] & (pixels > 1)
+        pixels = np.maximum(pixels, 2)
 
     def mean(values_NCHW: Array) -> Array:
-        over: Array = uniform_filter(values_NCHW, (1, 1, WINDOW, WINDOW))
-        return over[:, :, half:-half, half:-half]
+        if known is None:
+            over: Array = uniform_filter(values_NCHW, (1, 1, WINDOW, WINDOW))
+            return over[inner]
+        seen = uniform_filter(np.where(known, values_NCHW, 0), (1, 1, WINDOW, WINDOW))
+        return np.asarray(seen[inner] * WINDOW**2 / pixels)
 
     mean_a, mean_b = mean(a_NCHW), mean(b_NCHW)
     product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
@@ -110,5 +145,5 @@ def _similarity(a_NCHW: Array, b_NCHW: Array, ranges: list[Array]) -> list[Array
     for range_N in ranges:
         c1, c2 = ((k * np.where(range_N > 0, range_N, np.nan)[:, None, None, None]) ** 2 for k in (0.01, 0.03))
         above, below = (2 * product + c1) * (2 * covariance + c2), (squares + c1) * (variances + c2)
-        found.append((above / below).mean((1, 2, 3)))
+        found.append((above / below).mean((1, 2, 3), where=windows))
     return found

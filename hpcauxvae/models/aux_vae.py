@@ -244,7 +244,9 @@ class AuxVAE(BetaVAE):
         terms, posterior = super().sample_terms(batch, noise_BZ, reduction)
         if self.training and self.rows_ND is not None:
             some, over = reduction.every(_EVERY)
-            asked_B = self._asked(self.rows_ND, Posterior(*(code[some] for code in posterior)), noise_BZ[some])
+            known = self._known(batch)
+            codes = Posterior(*(code[some] for code in posterior))
+            asked_B = self._asked(self.rows_ND, codes, noise_BZ[some], None if known is None else known[some])
             terms["asked"] = self.guided**2 * _ASKED * over.mean(asked_B)
         return terms, posterior
 
@@ -269,13 +271,14 @@ class AuxVAE(BetaVAE):
             intra, inter = regularizer(u_BD, mean_BZ, variance_BZ, degree=objective.degree, group=group)
         return {"intra": strength * objective.lambda1 * intra, "inter": strength * objective.lambda2 * inter}
 
-    def _asked(self, rows_ND: Tensor, posterior: Posterior, noise_BZ: Tensor) -> Tensor:
+    def _asked(self, rows_ND: Tensor, posterior: Posterior, noise_BZ: Tensor, known: Tensor | None = None) -> Tensor:
         """How far what the encoder reads in images that are asked for is from what it reads in real ones: (B,), nats.
 
         The residual latents of each sample are decoded with the factors of another, and the image is encoded again. Of
         a real image with u_j the encoder reads a u_j + b in the mean, with an error s, over earlier batches; so it must
         here, and what counts is by how many s it is farther away than the usual image is. No gradient reaches the
         encoder that reads: it learns from real images alone, and cannot agree with the decoder on signs of its own.
+        known: the pixels that it is shown, those of the sample.
         """
         assert self.independence is not None
         d, draw_BZ = len(self.columns), noise_BZ[:, : self.latents]
@@ -283,7 +286,7 @@ class AuxVAE(BetaVAE):
         u_BD = rows_ND[row_B].to(draw_BZ.dtype)
         guided_BD = u_BD + self.prior_variance**0.5 * draw_BZ[:, :d]
         z_BZ = torch.cat([guided_BD, posterior.sample(draw_BZ)[:, d:]], 1)
-        seen = self._seen(self._squashed(self.decoder(z_BZ)), dimmest=_DIMMEST)
+        seen = self._seen(self._squashed(self.decoder(z_BZ)), dimmest=_DIMMEST, known=known)
         frozen = {name: weights.detach() for name, weights in self.encoder.named_parameters()}
         read_BD = torch.func.functional_call(self.encoder, frozen, (seen,))[:, :d]
         b_D, a_D, square_D = (from_float64(x, u_BD.device) for x in self.independence.pairs.reading())

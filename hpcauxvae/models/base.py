@@ -64,6 +64,12 @@ class Model(nn.Module):
         self.scale.fit(*pixels)
         self.scale.look(images)
 
+    def take(self, weights: Tensor) -> None:
+        """Told of the weights (M, C, H, W) of the first training images before `prepare`, where there are any.
+
+        As those of a Batch. Here nothing.
+        """
+
     def reach(self) -> tuple[float, float]:
         """The lowest and the highest pixel, in linear data units, that training sees as it is and `decode` can give."""
         low, high = float(self.scale.limits[0].min()), float(self.scale.limits[1].max())

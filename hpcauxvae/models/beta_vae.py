@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hpcauxvae.models.base import Model
-from hpcauxvae.models.fields import FittedVariance
+from hpcauxvae.models.fields import FieldScale, FittedVariance
 from hpcauxvae.models.likelihoods import (
     PixelRange,
     bernoulli_nll,
@@ -18,6 +18,7 @@ from hpcauxvae.models.likelihoods import (
 )
 from hpcauxvae.models.networks import DECODERS, ENCODERS
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.models.weighted import KnownNoise
 from hpcauxvae.runtime.devices import in_float64
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Reduction, Searched
 
@@ -46,6 +47,7 @@ class BetaVAE(Model):
         self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
         self.decoder = DECODERS[self.network](self.image_shape, self.latents)
         self.variance = FittedVariance(self.image_shape) if objective.likelihood == "fitted" else None
+        self.noise = KnownNoise(self.image_shape) if objective.likelihood == "weighted" else None
         self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
 
     def _seen_shape(self) -> tuple[int, int, int]:
@@ -69,11 +71,21 @@ class BetaVAE(Model):
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
         if self.variance is not None:
             self.variance.start(self.scale(images[: self.taken(len(images))]).var(0, correction=0))
+        if self.noise is not None:
+            scaled, (_, drawn_NP) = self._by_components(images)
+            self.noise.start(scaled, drawn_NP.to(scaled).view_as(scaled), *self._noise_of(None))
 
     def advance(self, progress: float) -> None:
         """As Model: the variance of the likelihood follows the errors."""
         if self.variance is not None:
             self.variance.advance()
+        if self.noise is not None:
+            self.noise.advance()
+
+    def take(self, weights: Tensor) -> None:
+        """As Model: the noise of what has no weights of its own."""
+        if self.noise is not None:
+            self.noise.usual.copy_(weights.mean(0))
 
     def taken(self, most: int) -> int:
         """How many of some images `explainable` looks at."""
@@ -114,7 +126,11 @@ class BetaVAE(Model):
 
     def encode(self, images: Tensor, u_BD: Tensor | None = None) -> Posterior:
         """As Model: q(z|x) of (2)."""
-        return self._encode_scaled(self.scale(images), u_BD)
+        known = None
+        if self.objective.leaves_out:
+            known = ~images.isnan()
+            images = images.where(known, 0)
+        return self._encode_scaled(self.scale(images), u_BD, known)
 
     def decode(self, z_BZ: Tensor) -> Tensor:
         """As Model: the mean of p(x|z)."""
@@ -123,13 +139,16 @@ class BetaVAE(Model):
     def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
         """As Model: -log p(x|z) and beta times the KL, eq. (2) and (4)."""
         scaled = self.scale(batch.images)
-        posterior = self._encode_scaled(scaled, self.factors(batch))
+        known = self._known(batch)
+        posterior = self._encode_scaled(scaled, self.factors(batch), known)
         noise = noise_BZ[:, : self.latents * self.objective.draws].split(self.latents, 1)
         draws = [posterior.sample(draw_BZ) for draw_BZ in noise]
         outputs = [self.decoder(z_BZ) for z_BZ in draws]
-        nll_B = torch.stack([self._nll(scaled, output, reduction) for output in outputs]).mean(0)
+        nll_B = torch.stack([self._nll(scaled, output, reduction, batch.weights) for output in outputs]).mean(0)
         if self.variance is not None and self.training:
-            self.variance.keep(scaled, self._squashed(outputs[0]), reduction)
+            self.variance.keep(scaled, self._squashed(outputs[0]), reduction, known)
+        if self.noise is not None and self.training:
+            self.noise.keep(scaled, self._squashed(outputs[0]), *self._noise_of(batch.weights), reduction)
         kl_B = gaussian_kl(posterior, *self.prior(batch))
         return {
             "reconstruction": self.per_pixel * reduction.mean(nll_B),
@@ -141,8 +160,20 @@ class BetaVAE(Model):
         mean_BZ = batch.images.new_zeros(len(batch.images), self.latents)
         return mean_BZ, torch.ones_like(mean_BZ)
 
-    def _nll(self, scaled: Tensor, output: Tensor, reduction: Reduction) -> Tensor:
-        """-log p(x|z) of the decoder's output before any squashing, (B,)."""
+    def _known(self, batch: Batch) -> Tensor | None:
+        """Which pixels take part, (B, C, H, W); None where all do."""
+        if batch.weights is None or not self.objective.leaves_out:
+            return None
+        return (batch.weights > 0).expand_as(batch.images)
+
+    def _noise_of(self, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Inverse variances and 0 on the scale of the likelihood; without weights those that are usual."""
+        assert self.noise is not None and isinstance(self.scale, FieldScale)
+        usual = self.noise.usual[None] if weights is None else weights
+        return usual * self.scale.spread * self.scale.spread, -self.scale.centre / self.scale.spread
+
+    def _nll(self, scaled: Tensor, output: Tensor, reduction: Reduction, weights: Tensor | None = None) -> Tensor:
+        """-log p(x|z) of the decoder's output before any squashing, (B,). weights: as those of a Batch."""
         match self.objective.likelihood:
             case "bernoulli":
                 return bernoulli_nll(scaled, output)
@@ -150,18 +181,26 @@ class BetaVAE(Model):
                 return optimal_gaussian_nll(scaled, self._squashed(output), reduction)
             case "fitted":
                 assert self.variance is not None
-                return self.variance.nll(scaled, self._squashed(output))
+                known = None if weights is None else (weights > 0).expand_as(scaled)
+                return self.variance.nll(scaled, self._squashed(output), known)
+            case "weighted":
+                assert self.noise is not None
+                return self.noise.nll(scaled, self._squashed(output), *self._noise_of(weights))
             case "log10-mse":
                 return log10_mse(scaled, self._squashed(output))
             case "gaussian":
                 return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
 
-    def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None) -> Posterior:
-        return Posterior(*self.encoder(self._seen(scaled), self._labels(u_BD)).chunk(2, 1))
+    def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None, known: Tensor | None = None) -> Posterior:
+        return Posterior(*self.encoder(self._seen(scaled, known=known), self._labels(u_BD)).chunk(2, 1))
 
-    def _seen(self, scaled: Tensor, dimmest: float = 0.0) -> Tensor:
-        """What the encoder is given of images on the scale of the likelihood. dimmest: least peak to divide by."""
+    def _seen(self, scaled: Tensor, dimmest: float = 0.0, known: Tensor | None = None) -> Tensor:
+        """What the encoder is given of images on the scale of the likelihood. dimmest: least peak to divide by.
+
+        known: which pixels are not missing; these are 0.
+        """
         shown = self.scale.seen(scaled)
+        shown = shown if known is None else shown.where(known, 0)
         if not self.objective.peak_channel:
             return shown
         peak = scaled.amax((1, 2, 3), keepdim=True)

@@ -129,9 +129,13 @@ class FittedVariance(nn.Module):
         """With these mean squared errors."""
         self.variance.copy_(error_CHW.clamp(min=_LEAST_VARIANCE))
 
-    def nll(self, target: Tensor, mean: Tensor) -> Tensor:
-        """-log N(target; mean, variance) summed over pixels, without its constant: (B, C, H, W) twice -> (B,), nats."""
-        return ((target - mean).square() / self.variance + self.variance.log()).flatten(1).sum(1) / 2
+    def nll(self, target: Tensor, mean: Tensor, known: Tensor | None = None) -> Tensor:
+        """-log N(target; mean, variance) summed over pixels, without its constant: (B, C, H, W) twice -> (B,), nats.
+
+        known: which pixels are not missing, (B, C, H, W) or broadcastable; all if not given.
+        """
+        nats = (target - mean).square() / self.variance + self.variance.log()
+        return (nats if known is None else nats.where(known, 0)).flatten(1).sum(1) / 2
 
     @staticmethod
     def fitted_nll(error_NP: Tensor) -> float:
@@ -142,9 +146,13 @@ class FittedVariance(nn.Module):
         return float(error_NP.square().mean(0).clamp(min=_LEAST_VARIANCE).log().sum()) / 2
 
     @torch.no_grad()
-    def keep(self, target: Tensor, mean: Tensor, reduction: Reduction) -> None:
-        """The errors that `advance` will add, of a global batch or a part of it."""
-        error_CHW = (target - mean).square().sum(0) / reduction.n
+    def keep(self, target: Tensor, mean: Tensor, reduction: Reduction, known: Tensor | None = None) -> None:
+        """The errors that `advance` will add, of a global batch or a part of it.
+
+        known: as in `nll`; a missing pixel counts as being as far off as the others are.
+        """
+        square = (target - mean).square()
+        error_CHW = (square if known is None else square.where(known, self.variance)).sum(0) / reduction.n
         if reduction.group is not None:
             dist.all_reduce(error_CHW, group=reduction.group)
         self.latest += error_CHW

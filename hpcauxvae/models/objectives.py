@@ -13,7 +13,7 @@ from typing import Any, Literal
 from hpcauxvae.types import InputError
 
 Scale = Literal["linear", "range", "anscombe", "standard"]
-Likelihood = Literal["gaussian", "fitted", "optimal", "bernoulli", "log10-mse"]
+Likelihood = Literal["gaussian", "fitted", "weighted", "optimal", "bernoulli", "log10-mse"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,9 @@ class Objective:
     at 1 (`range`); or their Anscombe transform over its own maximum."""
     likelihood: Likelihood = "gaussian"
     """Of a pixel on that scale: Gaussian of standard deviation `sigma`; Gaussian of the deviation that fits the global
-    batch best (Rybkin et al. 2021); Bernoulli, for pixels in [0, 1]. Each is summed over pixels: its weight is 1. With
-    `log10-mse`, squared decades (see `log10_mse`), both this sum and the KL are divided by the number of pixels."""
+    batch best (Rybkin et al. 2021), or each pixel (`fitted`), or of the noise that the file gives (`weighted`);
+    Bernoulli, for pixels in [0, 1]. Each is summed over pixels: its weight is 1. With `log10-mse`, squared decades (see
+    `log10_mse`), both this sum and the KL are divided by the number of pixels."""
     sigma: float = 0.01
     """Standard deviation of the Gaussian likelihood of a pixel, on that scale; read by `gaussian` only."""
     peak_channel: bool = True
@@ -78,6 +79,11 @@ class Objective:
     batch_size: int = 64
     """Samples of a step, over all processes together."""
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether missing pixels take no part."""
+        return self.likelihood in ("fitted", "weighted")
+
     def __post_init__(self) -> None:
         for name in ("sigma", "learning_rate"):
             _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
@@ -90,6 +96,8 @@ class Objective:
         _require("draws", self.draws, self.draws >= 1, "at least 1")
         if self.likelihood == "bernoulli" and not (self.sigmoid and self.scale == "linear"):
             raise InputError("likelihood = bernoulli; allowed: with scale = linear and sigmoid = True")
+        if self.likelihood == "weighted" and self.scale != "standard":
+            raise InputError("likelihood = weighted; allowed: with scale = standard, as objective weighted has it")
         if self.likelihood == "log10-mse" and not (self.sigmoid and self.scale in ("linear", "range")):
             raise InputError("likelihood = log10-mse; allowed: with scale = linear or range and sigmoid = True")
         if self.correlate == "authors":
@@ -119,6 +127,8 @@ BERNOULLI = dataclasses.replace(
 """As TUNED, for pictures whose pixels lie between black and white: Cars3D, dSprites."""
 GAUSSIAN = dataclasses.replace(TUNED, scale="standard", likelihood="fitted", sigma=1.0, peak_channel=False)
 """As TUNED, for real-valued fields and images of any sign: standardised pixels, a fitted variance."""
+WEIGHTED = dataclasses.replace(GAUSSIAN, likelihood="weighted")
+"""As GAUSSIAN, for images whose file has the noise of each pixel (models/weighted.py)."""
 FIXED: dict[str, Any] = {"dependence_tolerance": None, "momentum": 0.0, "guide": 0.0}
 """What a weight of independence that is given brings along in place of an objective's own values."""
 PAPER = dataclasses.replace(
@@ -132,7 +142,10 @@ REFERENCE = dataclasses.replace(
     prior_variance=1.0,
 )  # fmt: skip
 """What the public code of Ganguli et al. (2024) computes and sets; it differs from their text in nearly every line."""
-OBJECTIVES = {"tuned": TUNED, "bernoulli": BERNOULLI, "gaussian": GAUSSIAN, "paper": PAPER, "reference": REFERENCE}
+OBJECTIVES = {
+    "tuned": TUNED, "bernoulli": BERNOULLI, "gaussian": GAUSSIAN, "weighted": WEIGHTED, "paper": PAPER,
+    "reference": REFERENCE,
+}  # fmt: skip
 OVERRIDES = (
     "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "degree", "momentum", "dependence_tolerance", "guide",
     "sigma", "learning_rate", "batch_size",

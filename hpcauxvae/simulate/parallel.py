@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpcauxvae.data import journal
 from hpcauxvae.data.hdf5 import refuse_existing
+from hpcauxvae.data.journal import SUFFIX, Journal, Stored
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
-from hpcauxvae.simulate import journal
 from hpcauxvae.simulate.dealer import Dealer
-from hpcauxvae.simulate.journal import SUFFIX, Journal, Stored
 from hpcauxvae.simulate.plan import Missing, Plan, intervals
 from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.simulate.stamps import Painter, painter_of

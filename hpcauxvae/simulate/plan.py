@@ -13,11 +13,11 @@ import scipy
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set
+from hpcauxvae.data.journal import SUFFIX, Rows
 from hpcauxvae.data.tables import read_columns
 from hpcauxvae.runtime.files import whole, write_json
 from hpcauxvae.simulate import designs
 from hpcauxvae.simulate.config import CHUNK, SimulateConfig
-from hpcauxvae.simulate.journal import SUFFIX, Rows
 from hpcauxvae.simulate.scene import Scene
 from hpcauxvae.types import Factor, InputError
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcauxvae.data.checksums import create_checksums
 from hpcauxvae.data.hdf5 import Provenance, begin, reopen, whole_file
-from hpcauxvae.simulate.journal import Reader, Stored
+from hpcauxvae.data.journal import Reader, Stored
 from hpcauxvae.simulate.plan import Plan
 from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import Factor, InputError

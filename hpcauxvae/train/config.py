@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from hpcauxvae.models import MODELS, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
-from hpcauxvae.types import InputError
+from hpcauxvae.types import By, InputError
 
 if TYPE_CHECKING:
     from hpcauxvae.data.choice import Choice
@@ -28,7 +28,7 @@ _GONE = "ramp", "symmetries"
 """Fields of earlier versions, which did nothing where they were 0 or empty."""
 # A run may go on with other values of these.
 _NOT_DECISIVE = (
-    "data", "out", "device", "resume", "max_minutes", "checkpoint_minutes", "timeout_minutes",
+    "data", "out", "device", "resume", "split", "max_minutes", "checkpoint_minutes", "timeout_minutes",
     "keep_last", "keep_every", "accumulate", "channels_last", "compile", "cuda_graph", "in_memory", "bucket_mb",
 )  # fmt: skip
 
@@ -72,9 +72,10 @@ class TrainConfig:
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
-    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "paper", "reference"] = "auto"
+    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
     """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py). auto looks at the images: tuned
-    for counts, bernoulli for pictures, gaussian for real-valued fields; the run keeps the name."""
+    for counts, bernoulli for pictures, gaussian for real-valued fields, weighted where the file has weights; the run
+    keeps the name."""
     network: Literal["conv", "mlp", "resnet"] = "conv"
     """Encoder and decoder: convolutions (those of Table 3 at 33 x 33) for sides of 8 to 512 pixels or one row of 8 to
     8192, the same with residual blocks for large images, or fully connected layers for any size (docs/scaling.md)."""
@@ -88,6 +89,9 @@ class TrainConfig:
     """Seed of the initial weights, the order of the samples and the noise."""
     split_seed: int = 0
     """Seed of the 7:2:1 split into training, validation and test."""
+    split: By = "auto"
+    """random: each sample by itself; group: the file's groups stay together; blocks: 20 blocks of neighbours, for
+    series; given: the file's own parts. auto: given or group where the file has parts or groups, else random."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     dtype: Literal["float32", "float64"] = "float32"

@@ -83,7 +83,7 @@ class Accumulated:
         if self.model.overrides("batch_terms"):
             terms, derivatives = self._batch_terms(batch, noise_BZ, reduction, parts)
         for number, part in enumerate(parts, 1):
-            own = Batch(*(tensor[part] for tensor in batch))
+            own = batch.each(lambda tensor, part=part: tensor[part])  # type: ignore[misc]
             pull = None if derivatives is None else Posterior(*(tensor[part] for tensor in derivatives))
             with self._alone() if number < len(parts) else contextlib.nullcontext():
                 for name, value in self.at_once.backward(
@@ -97,9 +97,9 @@ class Accumulated:
         self, batch: Batch, noise_BZ: Tensor, reduction: Reduction, parts: list[slice]
     ) -> tuple[LossTerms, Posterior]:
         """Those of the whole batch, and their derivatives with respect to its codes."""
-        u_BD = self.model.factors(batch)
+        u_BD, images = self.model.factors(batch), batch.shown()
         with torch.no_grad(), self.at_once.autocast(batch):
-            posteriors = [self.model.encode(batch.images[part], u_BD[part]) for part in parts]
+            posteriors = [self.model.encode(images[part], u_BD[part]) for part in parts]
         codes = Posterior(*(torch.cat(tensors).requires_grad_() for tensors in zip(*posteriors, strict=True)))
         terms = self.model.batch_terms(batch, codes, noise_BZ, reduction)
         if terms:
@@ -154,8 +154,8 @@ class Graphed:
             torch.cuda.current_stream().wait_stream(self.stream)
             return terms
         if self.inputs is None:
-            self.inputs = Batch(*(tensor.clone() for tensor in batch)), noise_BZ.clone()
-        for kept, given in zip((*self.inputs[0], self.inputs[1]), (*batch, noise_BZ), strict=True):
+            self.inputs = batch.each(Tensor.clone), noise_BZ.clone()
+        for kept, given in zip((*self.inputs[0].tensors(), self.inputs[1]), (*batch.tensors(), noise_BZ), strict=True):
             kept.copy_(given)
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from hpcauxvae.data.hdf5 import check_pixels, open_set
+from hpcauxvae.data.splits import described
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.devices import peak_memory
@@ -36,6 +37,8 @@ class Loop:
         self.config = config = trainer.config
         if trainer.choice is not None and processes.world.rank == 0:
             print(trainer.choice, flush=True)
+        if processes.world.rank == 0 and (trainer.about["split"] != "random" or data.group is not None):
+            print(described(data, config.split_seed, config.split), flush=True)
         watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
         between = (config.keep_every or 0) * trainer.steps_per_epoch

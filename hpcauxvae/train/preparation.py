@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
 from hpcauxvae.data.remarks import about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
+from hpcauxvae.data.splits import parts
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
@@ -39,12 +42,14 @@ def prepare(
     not suit the objective.
     """
     data, world = samples.data, processes.world
-    parts = split(len(data), config.split_seed)
-    lacking = on_each_rank(lambda: _about_parts(data, parts, data.column(config.aux_names)), processes)
+    found_parts = parts(data, config.split_seed, config.split)
+    lacking = on_each_rank(lambda: _about_parts(data, found_parts, data.column(config.aux_names)), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
+    missing = _gather(np.array([on_each_rank(lambda: count_missing(data.images, own), processes)]), processes).sum()
+    lacking += on_each_rank(lambda: about_beside(data, config, int(missing)), processes)
     fixed = on_each_rank(lambda: stuck(data.images), processes)
     seen = gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
-    found, far = _range_of(seen, parts[0], fixed, data.shape)
+    found, far = _range_of(seen, found_parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
     if processes.group is not None:
         for buffer in model.buffers():  # unlike machines round unlike
@@ -54,7 +59,7 @@ def prepare(
         about_layout(data.shape),
         about_labels(data),
         about_places(fixed, seen, data.shape),
-        about_copies(seen.digest, config.split_seed),
+        about_copies(seen.digest, found_parts, config.split_seed),
     )
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
@@ -63,7 +68,7 @@ def prepare(
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
     words += about_length(model, config.epochs * (model.n_train // model.objective.batch_size))
     low, high = model.reach()
-    for name, part in zip(("training", "validation"), parts, strict=False):
+    for name, part in zip(("training", "validation"), found_parts, strict=False):
         outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
         mine = outside[slice_of(len(outside), world.rank, world.world_size)]
         counts = np.array([on_each_rank(lambda mine=mine: beyond(data.images, mine, low, high, fixed), processes)])  # type: ignore[misc]
@@ -83,9 +88,10 @@ _TAKEN = {
 def about_kinds(factors: Sequence[Factor]) -> list[str]:
     """What is done with auxiliary variables that are no plain numbers."""
     return [
-        f"{name} is {kind}, and is taken as a number from {f'{low:g} to {high:g} {unit}'.strip()}: {_TAKEN[kind]}"
-        for name, unit, low, high, kind in factors
-        if kind in _TAKEN
+        f"{f.name} is {f.kind}, and is taken as a number from {f'{f.low:g} to {f.high:g} {f.unit}'.strip()}: "
+        f"{_TAKEN[f.kind]}"
+        for f in factors
+        if f.kind in _TAKEN
     ]
 
 
@@ -121,7 +127,7 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
 def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
     data = samples.data
     columns = data.column(config.aux_names)
-    train = torch.from_numpy(split(len(data), config.split_seed)[0])
+    train = torch.from_numpy(parts(data, config.split_seed, config.split)[0])
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
@@ -130,9 +136,21 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
     u_ND = samples.factors[train.to(samples.device)][:, columns]
     size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))
     try:
-        model.prepare(samples.batch(train[:size]).images, u_ND, found)
+        first = samples.batch(train[:size])
+        if first.weights is not None:
+            model.take(first.weights)
+        model.prepare(filled(first.images, first.weights), u_ND, found)
     except InputError as error:
         raise InputError(f"{data.path}: {error}") from error
+
+
+def filled(images: Tensor, weights: Tensor | None) -> Tensor:
+    """Images (M, C, H, W) with the mean of a pixel where it is missing; of a channel where it always is."""
+    if weights is None or (known := (weights > 0).expand_as(images)).all():
+        return images
+    count, sums = known.sum(0), images.where(known, 0).sum(0)
+    of_channel = sums.sum((1, 2), keepdim=True) / count.sum((1, 2), keepdim=True).clamp(min=1)
+    return images.where(known, torch.where(count > 0, sums / count.clamp(min=1), of_channel))
 
 
 def _range_of(
@@ -168,6 +186,26 @@ def _about_outliers(found: PixelRange, far: np.ndarray, seen: Pixels, path: Path
         f"{found.brightest:g}: sample {', '.join(map(str, far[:3]))}{more}, {seen.low[far].min():g} to "
         f"{seen.high[far].max():g}; pixels beyond the others' count as the nearest of these"
     ]
+
+
+def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]:
+    """Sentences on what a data set holds beside images and factors, and a training does not use.
+
+    missing: how many pixels are. Raises InputError where any is, and the objective takes it for a value.
+    """
+    words, objective = [], config.resolved_objective
+    if missing and not objective.leaves_out:
+        raise InputError(
+            f"{data.path}: images: {missing} pixels are missing, which objective {config.objective} cannot leave out; "
+            "allowed: objective weighted, or gaussian without weights"
+        )
+    if data.weights is None and objective.likelihood == "weighted":
+        raise InputError(f"{data.path}: has no weights; allowed with objective {config.objective}: a file with them")
+    if data.weights is not None and objective.likelihood != "weighted":
+        words.append(f"{data.path}: weights are not used by objective {config.objective}: its noise is its own")
+    if data.factor_errors is not None:
+        words.append(f"{data.path}: factor_errors are not used by training: labels count as exact")
+    return words
 
 
 def _about_parts(data: ImageSet, parts: Sequence[np.ndarray], columns: Sequence[int]) -> list[str]:

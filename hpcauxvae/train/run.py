@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.data.missing import shown
+from hpcauxvae.data.splits import Parts, parts
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.train.checkpoint import LAST, read
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.types import InputError
+from hpcauxvae.types import By, InputError
 
 _BATCH = 512
 _OF_ANOTHER = "the run is of another; read it with that, or train it again"
@@ -31,7 +33,7 @@ class Run:
     """In evaluation mode, on the CPU at first."""
     state: dict[str, Any]
     """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
-    and what a resumed run needs besides."""
+    split, and what a resumed run needs besides."""
 
     def __repr__(self) -> str:
         """In three lines: what was trained on what, how far, and what can be asked of it."""
@@ -43,6 +45,15 @@ class Run:
             f"  trained on {state['n_train']} images of {size} of {config.data}; {config.latents} latents, {guided}\n"
             "  .encode(images, factors) gives means and log-variances, .decode(z) images, .model is the torch module"
         )
+
+    def parts(self, data: ImageSet) -> Parts:
+        """Training, validation and test indices of the run's data set, as it was split in training."""
+        return parts(data, self.config.split_seed, self.split)
+
+    @property
+    def split(self) -> By:
+        """How the data set was split: what `auto` came to."""
+        return cast(By, self.state.get("split", "random"))
 
     @property
     def at_once(self) -> int:
@@ -60,7 +71,7 @@ class Run:
         rows = np.arange(len(images)) if index_N is None else index_N
         size = self.at_once
         parts = [
-            self.model.encode(self._tensor(images[rows[i : i + size]]), self._tensor(u_ND[i : i + size]))
+            self.model.encode(self._tensor(shown(images, rows[i : i + size])), self._tensor(u_ND[i : i + size]))
             for i in range(0, len(rows), size)
         ]
         mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
@@ -94,19 +105,22 @@ def build_model(config: TrainConfig, state: dict[str, Any]) -> Model:
     return model.to(getattr(torch, config.dtype))
 
 
-def load_weights(model: Model, weights: dict[str, Tensor]) -> None:
-    """Puts weights with the names of the model's into it. Raises InputError where shapes are not its own."""
+def load_weights(model: Model, weights: dict[str, Tensor], source: str = "") -> None:
+    """Puts weights with the names of the model's into it. Raises InputError where shapes are not its own.
+
+    source: what the message begins with.
+    """
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         said = str(error).splitlines()[-1].strip().rstrip(".")  # of torch, a line for each tensor
-        raise InputError(f"{said}, that of this version of hpcauxvae: {_OF_ANOTHER}") from error
+        raise InputError(f"{source}{said}, that of this version of hpcauxvae: {_OF_ANOTHER}") from error
 
 
 def check_factors(data: ImageSet, run: Run) -> None:
     """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
     for number, trained in enumerate(run.state["factors"]):
-        found = list(data.factors[number]) if number < len(data.factors) else None
+        found = data.factors[number].record() if number < len(data.factors) else None
         if found != trained:
             raise InputError(f"{data.path}: factor {number} is {found}; allowed: that of {run.folder}, {trained}")
     if len(data.factors) > len(run.state["factors"]):

@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.hdf5 import ImageSet, split
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
+from hpcauxvae.data.splits import parts, resolved
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.models.networks import images_at_once
@@ -64,7 +65,7 @@ class Trainer:
         self.dtype = getattr(torch, config.dtype)
         self.columns = data.column(config.aux_names)
         self.kinds = [data.factors[column].kind for column in self.columns]
-        self.train_index, self.validation_index, _ = (torch.from_numpy(i) for i in split(len(data), config.split_seed))
+        self.train_index, self.validation_index, _ = map(torch.from_numpy, parts(data, config.split_seed, config.split))
         self.batch_size = self.objective.batch_size
         self.steps_per_epoch = len(self.train_index) // self.batch_size
         if self.steps_per_epoch == 0:
@@ -77,8 +78,9 @@ class Trainer:
             "image_shape": list(data.shape),
             "columns": self.columns,
             "n_train": len(self.train_index),
-            "factors": [list(factor) for factor in data.factors],
+            "factors": [factor.record() for factor in data.factors],
             "fingerprint": data.fingerprint,
+            "split": resolved(data, config.split),
         }
         self.model = build_model(config, self.about)
         place(self.model, processes.device)
@@ -220,8 +222,8 @@ class Trainer:
         terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
         self.model.eval()  # a batch of one has no statistics of its own
         bad = []
-        for number, noise_1Z, *sample in zip(batch.index, noise_BZ.split(1), *(x.split(1) for x in batch), strict=True):
-            given = Batch(*sample), noise_1Z, Reduction(1)
+        for row, number in enumerate(batch.index):
+            given = batch.each(lambda x, row=row: x[row : row + 1]), noise_BZ[row : row + 1], Reduction(1)  # type: ignore[misc]
             whole = self.model.overrides("forward")
             own = self.model.forward(*given) if whole else self.model.sample_terms(*given)[0]
             if not all(value.isfinite() for value in own.values()):
@@ -300,15 +302,15 @@ class Trainer:
             terms = self.model.forward(batch, noise_BZ, reduction)  # not compiled
         else:
             terms, posterior = self.model.sample_terms(batch, noise_BZ, reduction)
-        codes = self.model.encode(batch.images, self.model.factors(batch))
+        codes = self.model.encode(batch.shown(), self.model.factors(batch))
         error = (self.model.decode(codes.mean) - self.model.scale.clipped(batch.images)) / self.model.maximum
-        terms["mse"] = reduction.mean(error.square().mean((1, 2, 3)))
-        return terms, _Piece(batch._replace(images=batch.images[:0]), noise_BZ, posterior, codes)
+        terms["mse"] = reduction.mean(batch.mean(error.square()))
+        return terms, _Piece(batch._replace(images=batch.images[:0], weights=None), noise_BZ, posterior, codes)
 
     def _validate_codes(self, pieces: list[_Piece], n: int) -> LossTerms:
         """The terms of the codes of all pieces together, of n samples on all ranks."""
         batches, noise, posteriors, _ = zip(*pieces, strict=True)
-        batch = Batch(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
+        batch = Batch(*map(torch.cat, zip(*(piece[:3] for piece in batches), strict=True)))
         posterior = Posterior(*(torch.cat(tensors) for tensors in zip(*posteriors, strict=True)))
         return self.model.batch_terms(batch, posterior, torch.cat(noise), self._over(n))
 
@@ -364,6 +366,8 @@ class Trainer:
         self.cycles = longer(path, state["cycles"], state["epoch"], self.config)
         if state["fingerprint"] != self.about["fingerprint"]:
             raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
+        if (by := state.get("split", "random")) != self.about["split"]:
+            raise InputError(f"{path}: was trained with split = {by}, now {self.about['split']}; allowed: the same")
         weights = {f"model.{name}": name for name in self.model.state_dict()}
         slots = {
             f"optimizer.{name}.{slot}": (parameter, slot)
@@ -375,10 +379,7 @@ class Trainer:
         }
         for name in sorted(tensors.keys() ^ (weights.keys() | slots.keys())):
             raise InputError(f"{path}: tensor {name} is {'unknown' if name in tensors else 'missing'}")
-        try:
-            load_weights(self.model, {name: tensors[stored] for stored, name in weights.items()})
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+        load_weights(self.model, {name: tensors[stored] for stored, name in weights.items()}, f"{path}: ")
         for stored, (parameter, slot) in slots.items():
             # With the strides of the weights: the fused step goes through memory, whatever a tensor's shape says.
             like = torch.zeros((), device=parameter.device) if slot == "step" else torch.empty_like(parameter)

@@ -84,7 +84,7 @@ def test_masked_pixels_are_refused(tmp_path: Path, store: Store) -> None:
     mask = np.zeros(SHAPE, bool)
     mask[3, 1, 2, 0] = mask[3, 1, 2, 4] = True
     with pytest.raises(
-        InputError, match=r"images: 2 pixels are masked, the first at \(3, 1, 2, 0\): the format has no"
+        InputError, match=r"images: 2 pixels are masked, the first at \(3, 1, 2, 0\); allowed: fill them"
     ):
         store(tmp_path / "set.h5", np.ma.array(images, mask=mask), values)
     store(tmp_path / "set.h5", np.ma.array(images, mask=False), values)

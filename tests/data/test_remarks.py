@@ -133,7 +133,8 @@ def test_a_number_that_stands_for_a_missing_pixel(tmp_path: Path) -> None:
     low = min(pixels[share:].min(initial=np.inf), pixels.max((1, 2, 3)).min())
     assert told(tmp_path / "set.h5", pixels) == [
         f"images: -9999, the lowest pixel of {share} images, lies far below the others ({low:g} or more); where it "
-        "stands for a pixel that was not measured, it must be filled, for the format has no missing pixels"
+        "stands for a pixel that was not measured, it must be filled, or be NaN with missing_pixels = "
+        '"nan" (docs/data-format.md)'
     ]
 
 

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from helpers.simulations import hashes, here, launcher
+from hpcauxvae.data.journal import Rows, scan
 from hpcauxvae.simulate.config import CHUNK
-from hpcauxvae.simulate.journal import Rows, scan
 
 
 def ranks_of(launcher_pid: int) -> list[int]:

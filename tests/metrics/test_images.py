@@ -49,6 +49,35 @@ def test_many_images_are_compared_piece_by_piece() -> None:
         image_values(a, b, 400.0, first=1000)
 
 
+def test_missing_pixels_take_no_part() -> None:
+    """Each window written out from its known pixels; and what lies in the others changes nothing."""
+    rng = np.random.default_rng(6)
+    a, b = stamps(3, 0)[..., :12, :11].astype(float), stamps(3, 1)[..., :12, :11].astype(float)
+    weights = rng.uniform(0.5, 2, a.shape)
+    weights[rng.random(a.shape) < 0.3] = 0
+    known, got = weights > 0, image_values(a, b, 400.0, weights=weights)
+    for i in range(3):
+        x, y, there = a[i, 0] / 400, b[i, 0] / 400, known[i, 0]
+        c1, c2, values = (0.01 * np.ptp(x)) ** 2, (0.03 * np.ptp(x)) ** 2, []
+        for row, column in zip(*np.nonzero(there[3:-3, 3:-3]), strict=True):
+            window = slice(row, row + 7), slice(column, column + 7)
+            p, q = x[window][there[window]], y[window][there[window]]
+            cov = np.cov(p, q)
+            luminance = (2 * p.mean() * q.mean() + c1) / (p.mean() ** 2 + q.mean() ** 2 + c1)
+            values.append(luminance * (2 * cov[0, 1] + c2) / (cov[0, 0] + cov[1, 1] + c2))
+        assert got["ssim"][i] == pytest.approx(np.mean(values), rel=1e-9)
+        assert got["mse"][i] == pytest.approx(np.mean((x - y)[there] ** 2), rel=1e-12)
+        assert got["chi2"][i] == pytest.approx(np.mean((weights[i] * (a[i] - b[i]) ** 2)[known[i]]), rel=1e-12)
+    b[~known] = 1e4
+    for name, values_N in image_values(a, b, 400.0, weights=weights).items():
+        np.testing.assert_array_equal(values_N, got[name])
+    mask = image_values(a, b, 400.0, weights=known)
+    assert "chi2" not in mask
+    np.testing.assert_array_equal(mask["ssim"], got["ssim"])
+    whole = score_images(a, b, 400.0, 2, np.ones(a.shape))
+    np.testing.assert_allclose(whole.per_image["ssim"], score_images(a, b, 400.0).per_image["ssim"], rtol=1e-12)
+
+
 def test_ssim_from_its_formula() -> None:
     """Wang et al. (2004), written out for one window with sample covariances: images of 7 x 7 pixels."""
     rng = np.random.default_rng(2)

@@ -119,7 +119,7 @@ def test_the_variance_follows_the_errors_of_earlier_steps(name: str) -> None:
     z = made.encode(images[:6], given.factors).sample(draws[:, :3])
     error = (made.scale(images[:6]) - made.decoder(z)).square().mean(0)
     for part in (slice(4), slice(4, 6)):
-        made.sample_terms(Batch(*(x[part] for x in given)), draws[part], Reduction(6).after(part.start or 0))
+        made.sample_terms(given.each(lambda x, part=part: x[part]), draws[part], Reduction(6).after(part.start or 0))
     assert torch.equal(made.variance.variance, start), "the step has that of earlier ones"
     made.advance(0.1)
     torch.testing.assert_close(made.variance.variance, 0.99 * start + 0.01 * error)

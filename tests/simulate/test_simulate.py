@@ -17,8 +17,8 @@ from hpcauxvae.data.hdf5 import open_set, validate, write
 from hpcauxvae.types import Factor
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
+from hpcauxvae.data.journal import Rows  # noqa: E402
 from hpcauxvae.simulate import designs, parallel  # noqa: E402
-from hpcauxvae.simulate.journal import Rows  # noqa: E402
 from hpcauxvae.simulate.plan import intervals  # noqa: E402
 from hpcauxvae.simulate.ranks import Ranks  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402

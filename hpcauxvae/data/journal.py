@@ -1,7 +1,7 @@
 """Finished chunks on their way into the set: each rank appends its own to a file, so nothing is written twice.
 
 A record is a header (magic, chunk, CRC of the data, CRC of the header) and the chunk's stamps. A chunk that a kill, a
-full disk or a crash of the machine cut short, or whose bits changed, fails its checksum and counts as not drawn.
+full disk or a crash of the machine cut short, or whose bits changed, fails its checksum and counts as not made.
 """
 
 import contextlib
@@ -143,7 +143,7 @@ class Reader:
             descriptor = self._open[file] = os.open(self._paths[file], os.O_RDONLY)
         data = os.pread(descriptor, self._rows.bytes_of(chunk), offset)
         if zlib.crc32(data) != crc:
-            raise InputError(f"{self._paths[file]}: chunk {chunk} is damaged; start again to draw it anew")
+            raise InputError(f"{self._paths[file]}: chunk {chunk} is damaged; start again to make it anew")
         return data
 
     def close(self) -> None:

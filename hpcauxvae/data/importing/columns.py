@@ -1,0 +1,150 @@
+"""The columns of a catalogue as the quantities of a set, and what stands beside them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from hpcauxvae.data.beside import value_errors
+from hpcauxvae.data.given import labels
+from hpcauxvae.data.hdf5 import check_values
+from hpcauxvae.data.importing.members import Members
+from hpcauxvae.data.importing.options import Import
+from hpcauxvae.types import KINDS, TRANSFORMS, Factor, InputError
+
+_LOW = 0.05
+"""Part of its range below which a heavy-tailed column has half of its values."""
+
+
+def _by_name(option: str, text: str, names: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE,NAME=VALUE`. Raises InputError where a name is none of these."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if name not in names or not equals:
+            raise InputError(f"--{option} {part}: allowed is NAME=VALUE, NAME one of {', '.join(names)}")
+        found[name] = value
+    return found
+
+
+def factors_of(
+    table: Members, options: Import, n: int, kept: np.ndarray, others: set[str]
+) -> tuple[tuple[Factor, ...], np.ndarray]:
+    """The measured quantities and their values (N, F), of the rows that are kept.
+
+    others: columns that are none by themselves. Raises InputError naming file, column, row and value.
+    """
+    others = others | {options.group, options.split, *_by_name("errors", options.errors, table.names).values()}
+    columns = _named_columns(table, options, n, kept) if options.columns else _all_columns(table, n, kept, others)
+    if columns and len(kept) < 2:
+        raise InputError(f"{table.path}: {len(kept)} rows; allowed: 2 or more where there are quantities")
+    if not columns:
+        print(f"{table.path}: no column of numbers that vary: a set without labels")
+        return (), np.empty((len(kept), 0))
+    units = _by_name("unit", options.unit, columns)
+    kinds = _by_name("kind", options.kind, columns)
+    ranges = _by_name("range", options.range, columns)
+    logarithmic = [name for name in options.log.split(",") if name]
+    for name in logarithmic:
+        if name not in columns:
+            raise InputError(f"--log {name}: allowed: {', '.join(columns)}")
+    factors = []
+    for name, values in columns.items():
+        if np.isnan(values).all():
+            raise InputError(f"{table.path}: {name}: no row has a value; allowed: a column with some")
+        if kinds.get(name, KINDS[0]) not in KINDS:
+            raise InputError(f"--kind {name}={kinds[name]}: allowed: {', '.join(KINDS)}")
+        low, high = _range(name, ranges.get(name, ""), values)
+        transform = TRANSFORMS[name in logarithmic]
+        if name in logarithmic and low <= 0:
+            raise InputError(f"--log {name}: from {low:g} on; allowed: quantities, and a --range, above 0")
+        kind = kinds.get(name, KINDS[0])
+        factors.append(Factor(name, units.get(name, table[name].unit), low, high, kind, transform))  # type: ignore[arg-type]
+        measured = values[~np.isnan(values)]
+        if not logarithmic and measured.min() > 0 and np.median(measured) - measured.min() < _LOW * np.ptp(measured):
+            span = f"{low:g} to {high:g}"
+            print(
+                f"{name}: half of the values lie in the lowest {_LOW:.0%} of {span}; --log {name} scales by logarithm"
+            )
+    values = np.stack(list(columns.values()), axis=1)
+    check_values(values, tuple(factors), str(table.path))
+    return tuple(factors), values
+
+
+def _range(name: str, text: str, values: np.ndarray) -> tuple[float, float]:
+    if not text:
+        return float(np.nanmin(values)), float(np.nanmax(values))
+    low, _, high = text.partition(":")
+    try:
+        found = float(low), float(high)
+        if not (np.isfinite(found).all() and found[0] < found[1]):
+            raise ValueError(text)
+    except ValueError:
+        raise InputError(f"--range {name}={text}: allowed is NAME=LOW:HIGH, LOW < HIGH, both finite") from None
+    return found
+
+
+def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, np.ndarray]:
+    names = options.columns.split(",")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--columns {options.columns}: {name} is there more than once")
+    found = {name: labels(_column(table, "columns", name, n), f"{table.path}: {name}") for name in names}
+    for name, values in found.items():
+        if np.isinf(values).any():
+            row = int(np.flatnonzero(np.isinf(values))[0])
+            raise InputError(
+                f"{table.path}: {name}: {values[row]} in row {row}; allowed: finite, empty where not measured"
+            )
+    return {name: values[kept] for name, values in found.items()}
+
+
+def _all_columns(table: Members, n: int, kept: np.ndarray, others: set[str]) -> dict[str, np.ndarray]:
+    """All columns of numbers that vary; the others are named in a line."""
+    found, left = {}, []
+    for name in table.names:
+        if name in others or table.names.count(name) > 1 or not table[name].is_column or table[name].shape[0] != n:
+            continue
+        try:
+            values = labels(table[name].whole(), name)[kept]
+        except InputError:
+            left.append(f"{name} (no numbers)")
+            continue
+        measured = values[~np.isnan(values)]
+        if "," in name or len(measured) == 0 or np.ptp(measured) == 0 or not np.isfinite(measured).all():
+            left.append(f"{name} ({'constant' if len(measured) else 'empty'})")
+        else:
+            found[name] = values
+    if left:
+        print(f"columns left out: {', '.join(left)}")
+    return found
+
+
+def beside_of(table: Members, options: Import, n: int, kept: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Groups, parts of the split, and errors of the quantities of these names, by the names of beside.Beside."""
+    found: dict[str, Any] = {}
+    for field in ("group", "split"):
+        if name := getattr(options, field):
+            column = np.ma.asarray(_column(table, field, name, n))[kept]
+            if np.ma.is_masked(column):
+                row = int(kept[np.flatnonzero(np.ma.getmaskarray(column))[0]])
+                raise InputError(f"{table.path}: {name} in row {row} is empty; allowed: a {field} in each row")
+            found[field] = column.data
+    if errors := _by_name("errors", options.errors, names):
+        columns = [
+            labels(_column(table, "errors", errors[name], n), f"{table.path}: {errors[name]}")[kept]
+            if name in errors
+            else np.full(len(kept), np.nan)
+            for name in names
+        ]
+        found["factor_errors"] = np.stack(columns, axis=1)
+    for error in value_errors(found, names):
+        raise InputError(f"{table.path}: {error}")
+    return found
+
+
+def _column(table: Members, option: str, name: str, n: int) -> Any:
+    member = table[name]
+    if not member.is_column or member.shape[0] != n:
+        raise InputError(f"--{option} {name}: {table.path}: {name} has the shape {member.shape}; allowed: {n} values")
+    return member.whole()

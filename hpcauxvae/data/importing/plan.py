@@ -1,0 +1,256 @@
+"""What `data import` is to make: which rows, which quantities, where each image lies."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hpcauxvae
+from hpcauxvae.data.hdf5 import Provenance
+from hpcauxvae.data.importing import PICTURES, kind_of, parted
+from hpcauxvae.data.importing.columns import beside_of, factors_of
+from hpcauxvae.data.importing.members import Member, Members, open_members
+from hpcauxvae.data.importing.options import Import
+from hpcauxvae.data.importing.recipe import Recipe
+from hpcauxvae.data.importing.sources import Files, Finder, Place, checked_layout
+from hpcauxvae.data.tables import exact
+from hpcauxvae.types import Factor, InputError
+
+_IDS = ("id", "object_id", "objid", "source_id")
+_MAPS = ("weights", "noise", "mask", "good")
+_UNIVERSE = (
+    ("image.flux", {"weights": "image.ivar", "good": "image.mask"}),
+    ("image_array", {"weights": "image_ivar", "good": "image_mask"}),
+)
+"""How the Multimodal Universe names images and what belongs to them, in Parquet and in HDF5."""
+_FLUX_OF = {"image.band": "image.flux", "image_band": "image_array"}
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that decides what the file will hold."""
+
+    out: Path
+    recipe: Recipe
+    n: int
+    factors: tuple[Factor, ...]
+    values: np.ndarray
+    """(N, F) float64 in physical units."""
+    provenance: Provenance
+    beside: dict[str, Any]
+    """What else the file holds, by the names of beside.Beside."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two starts must have in common to share what they read."""
+        recipe = self.recipe
+        sources = [source for group in ("images", *_MAPS) for source in getattr(recipe, group)]
+        lists = hashlib.sha256()
+        for source in sources:
+            lists.update("\n".join(source.paths).encode() if isinstance(source, Files) else source.rows.tobytes())
+        stamps = {
+            str(s.path): [s.path.stat().st_size, s.path.stat().st_mtime_ns] for s in sources if not isinstance(s, Files)
+        }
+        return {
+            **{key: str(value) for key, value in self.provenance.items()},
+            "lists": lists.hexdigest(),
+            "rows": self.n,
+            "shape": list(recipe.shape),
+            "dtype": str(recipe.dtype),
+            "files": stamps,
+        }
+
+
+def plan_of(options: Import) -> Plan:
+    """Raises InputError naming option or file, row, field, value and what is allowed."""
+    layout = checked_layout(options.layout)
+    table = open_members(options.source)
+    images, maps = _guessed(table, options)
+    id_column, ids = _ids(table, options)
+    n = _rows(table, options, images, ids)
+    finder = Finder(
+        table=table,
+        n=n,
+        ids=ids,
+        id_column=id_column,
+        folder=options.folder or (options.source if options.source.is_dir() else options.source.parent),
+        rows_of=_joining(table, n, ids, options.ids or id_column),
+    )
+    places = {"images": [finder.find("images", text, layout) for text in images.split(",")]}
+    for option, text in maps.items():
+        places[option] = [finder.find(option, part, layout, images.split(",")[0]) for part in text.split(",") if part]
+    kept = _kept(table, n, places, options.matched)
+    sources = {option: tuple(place.source(kept) for place in found) for option, found in places.items()}
+    recipe = Recipe(
+        **sources,  # type: ignore[arg-type]
+        layout=layout.replace("N", ""),
+        size=_size(options.size),
+        fill=options.fill,
+        north_up=options.north_up,
+    ).known(options.dtype)
+    factors, values = factors_of(table, options, n, kept, {id_column, *images.split(",")})
+    beside: dict[str, Any] = {"id": None if ids is None else np.array(ids)[kept]}
+    return Plan(
+        out=options.out,
+        recipe=recipe,
+        n=len(kept),
+        factors=factors,
+        values=values,
+        provenance=_provenance(options, table, images, maps, recipe),
+        beside=beside | beside_of(table, options, n, kept, [factor.name for factor in factors]),
+    )
+
+
+def _guessed(table: Members, options: Import) -> tuple[str, dict[str, str]]:
+    """Where the images are, and weights, noise, mask and good, as the user says, or as there is one choice."""
+    maps = {option: getattr(options, option) for option in _MAPS}
+    if options.images:
+        return options.images, maps
+    for name, fields in _UNIVERSE:
+        if name in table:
+            return name, maps | {option: name for option, name in fields.items() if name in table and not maps[option]}
+    arrays = [name for name in table.names if table.names.count(name) == 1 and not table[name].is_column]
+    if "image.bytes" in arrays or len(arrays) == 1:
+        return ("image.bytes" if "image.bytes" in arrays else arrays[0]), maps
+    files = [name for name in table.names if table.names.count(name) == 1 and _names_files(table[name])]
+    if not arrays and len(files) == 1:
+        return files[0], maps
+    choice = ", ".join(arrays or files or table.names)
+    raise InputError(
+        f"--images: not given, and not clear in {table.path}; has {choice}; allowed: one of them, or FILE:NAME"
+    )
+
+
+def _names_files(member: Member) -> bool:
+    """Whether a column's first cell is a name of an image."""
+    cell = member.read(np.arange(1), 0)[0] if member.is_column and member.shape[0] else None
+    text = cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
+    return kind_of(Path(parted(text)[0])) in PICTURES
+
+
+def _ids(table: Members, options: Import) -> tuple[str, tuple[str, ...] | None]:
+    column = options.id
+    if column is None:
+        column = next((name for name in table.names if name.lower() in _IDS and table.names.count(name) == 1), "")
+    if not column:
+        return "", None
+    return column, exact(np.ma.asarray(table[column].whole()), f"{table.path}: {column}")
+
+
+def _rows(table: Members, options: Import, images: str, ids: tuple[str, ...] | None) -> int:
+    """How many rows the catalogue has."""
+    named = [name for name in options.columns.split(",") if name]
+    text = images.split(",")[0]
+    first = text.removeprefix(f"{table.path}:")
+    if ids is not None:
+        n = len(ids)
+    elif named:
+        n = table[named[0]].shape[0]
+    elif first in table or first != text:
+        member = table[first]
+        whole = len(options.layout) == len(member.shape) and "N" in options.layout
+        n = member.shape[options.layout.index("N") if whole else 0]
+    else:
+        lengths = {
+            table[name].shape[0] for name in table.names if table.names.count(name) == 1 and table[name].is_column
+        }
+        if len(lengths) > 1:
+            raise InputError(
+                f"{table.path}: columns of {sorted(lengths)} rows; allowed: --columns, or --id, to say which"
+            )
+        n = lengths.pop() if lengths else 0
+    if n < 1:
+        raise InputError(f"{table.path}: no rows; allowed: at least one")
+    return n
+
+
+def _joining(
+    table: Members, n: int, ids: tuple[str, ...] | None, name: str
+) -> Callable[[Members, str, int], np.ndarray]:
+    """How rows of another file are found: by the ids in it, or by their order."""
+
+    def rows_of(file: Members, array: str, count: int) -> np.ndarray:
+        if ids is not None and name in file and file[name].shape[0] == count:
+            theirs = exact(np.ma.asarray(file[name].whole()), f"{file.path}: {name}")
+            row_of = {theirs_id: row for row, theirs_id in enumerate(theirs)}
+            return np.array([row_of.get(own, -1) for own in ids], np.int64)
+        if count != n:
+            raise InputError(
+                f"{file.path}: {array} has {count} samples, but {table.path} {n} rows; allowed: as many in the same "
+                "order, or ids in both (--id, --ids)"
+            )
+        return np.arange(n)
+
+    return rows_of
+
+
+def _kept(table: Members, n: int, places: dict[str, list[Place]], matched: bool) -> np.ndarray:
+    """The rows that have all that they need. Raises InputError where one has not, unless such are left out."""
+    lost = np.zeros(n, bool)
+    for place in (place for found in places.values() for place in found):
+        rows = np.flatnonzero(place.missing)
+        if len(rows) and not matched:
+            raise InputError(
+                f"{place.why(int(rows[0]))} ({len(rows)} of {n} rows are like that); allowed: all, or --matched, which "
+                "leaves such rows out"
+            )
+        lost |= place.missing
+    kept = np.flatnonzero(~lost)
+    if len(kept) == 0:
+        raise InputError(f"{table.path}: none of {n} rows has an image; allowed: at least one that has")
+    if len(kept) < n:
+        print(f"{n - len(kept)} of {n} rows have no image and are left out")
+    return kept
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    try:
+        height, width = (int(part) for part in text.split(","))
+        if min(height, width) < 1:
+            raise ValueError(text)
+    except ValueError:
+        raise InputError(f"--size {text}: allowed is H,W, whole numbers from 1 on") from None
+    return height, width
+
+
+def _provenance(
+    options: Import, table: Members, images: str, maps: dict[str, str], recipe: Recipe
+) -> dict[str, str | int | float]:
+    told: dict[str, str | int | float] = {"simulator": f"hpcauxvae {hpcauxvae.__version__}, data import"}
+    told |= {"source": str(options.source), "images": images, **{name: text for name, text in maps.items() if text}}
+    for name in ("layout", "size", "fill", "north_up", "matched"):
+        value = getattr(options, name)
+        if value not in ("", None, False):
+            told[name] = str(value)
+    for name in (name for name in ("image.band", "image_band") if name in table and images == _FLUX_OF[name]):
+        told["bands"] = _bands(table, name)
+    source, item = recipe.images[0], next(recipe.images[0].items(range(1)))
+    unit = str(item.header.get("BUNIT", "")) if item.header is not None else ""
+    if not isinstance(source, Files):
+        unit = open_members(source.path)[source.name].unit
+    if unit:
+        told["image_unit"] = unit
+    if item.header is not None or (not isinstance(source, Files) and kind_of(source.path) in (".fits", ".fit")):
+        told["image_origin"] = "lower"
+    return told
+
+
+def _bands(table: Members, name: str) -> str:
+    """The names of the bands. Raises InputError where they are not the same in every row."""
+    member, first = table[name], ""
+    for start in range(0, member.shape[0], _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, member.shape[0]))
+        for row, cells in zip(rows, member.read(rows, 0), strict=True):
+            bands = ",".join(
+                cell.decode() if isinstance(cell, bytes) else str(cell) for cell in np.ravel(cells).tolist()
+            )
+            first = first or bands
+            if bands != first:
+                raise InputError(f"{table.path}: {name} in row {row} is {bands}; allowed: {first}, as in row 0")
+    return first

@@ -1,0 +1,100 @@
+"""An import that is killed goes on: the file is whole or not there, and its bytes are always the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.foreign import catalogue, counts, write_csv
+from hpcauxvae.data.command import main
+from hpcauxvae.data.importing import work
+from hpcauxvae.data.journal import SUFFIX
+from hpcauxvae.types import InputError
+
+
+def tiny_stamps(folder: Path, n: int) -> Path:
+    """A catalogue of FITS files of 4 x 4 pixels."""
+    fits = pytest.importorskip("astropy.io.fits")
+    (folder / "stamps").mkdir()
+    for number in range(n):
+        fits.PrimaryHDU(np.full((4, 4), number, np.float32)).writeto(folder / "stamps" / f"{number}.fits")
+    names = [f"stamps/{number}.fits" for number in range(n)]
+    return write_csv(folder / "cat.csv", id=range(n), file=names, radius=np.linspace(0, 1, n))
+
+
+def start(path: Path, out: str, processes: int = 2) -> subprocess.Popen:
+    command = [sys.executable, "-m", "hpcauxvae", "data", "import", str(path), str(path.parent / out)]
+    return subprocess.Popen([*command, "--processes", str(processes)], stdout=subprocess.PIPE, text=True)
+
+
+def killed_at(process: subprocess.Popen, parts: Path, n_bytes: int) -> None:
+    """Kills it without a warning when its journals, and those before, have grown to so many bytes."""
+    until = time.monotonic() + 240
+    while sum(path.stat().st_size for path in parts.glob(f"*{SUFFIX}")) < n_bytes:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_killed_twice_and_the_same_bytes(tmp_path: Path) -> None:
+    path, out = tiny_stamps(tmp_path, 2000), tmp_path / "out.h5"
+    parts = tmp_path / "out.h5.parts"
+    for blocks in (1, 4):
+        killed_at(start(path, "out.h5"), parts, blocks * 256 * 64)
+        assert not out.exists() and parts.exists()
+    last = start(path, "out.h5")
+    said, _ = last.communicate(timeout=120)
+    assert last.returncode == 0 and "an earlier start made" in said
+    assert not parts.exists()
+    assert main(["import", str(path), str(tmp_path / "alone.h5"), "--processes", "1"]) == 0
+    assert out.read_bytes() == (tmp_path / "alone.h5").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["alone.h5", "cat.csv", "out.h5", "stamps"]
+
+
+def interrupted(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an import that was stopped when all images were read."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "_store", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(["import", str(path), str(path.parent / "out.h5"), "--processes", "1"])
+    return path.parent / "out.h5.parts"
+
+
+def test_a_damaged_block_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = catalogue(tmp_path, counts())
+    parts = interrupted(path, monkeypatch)
+    (journal,) = parts.glob(f"*{SUFFIX}")
+    data = bytearray(journal.read_bytes())
+    data[len(data) // 2] ^= 1
+    journal.write_bytes(data)
+    assert main(["import", str(path), str(tmp_path / "out.h5"), "--processes", "1"]) == 0
+    assert main(["import", str(path), str(tmp_path / "other.h5"), "--processes", "1"]) == 0
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "other.h5").read_bytes()
+
+
+def test_another_import_does_not_go_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = catalogue(tmp_path, counts())
+    interrupted(path, monkeypatch)
+    again = ["import", str(path), str(tmp_path / "out.h5")]
+    with pytest.raises(
+        InputError, match=r"left by an unfinished import with size = None, now '5,5'; allowed: the same"
+    ):
+        main([*again, "--size", "5,5"])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(InputError, match=r"left by an unfinished import with lists = "):
+        main(again)
+    path.write_text("\n".join(lines) + "\n")
+    assert main(again) == 0

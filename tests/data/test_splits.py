@@ -1,0 +1,95 @@
+"""Splits by groups, blocks and the file's own parts: what belongs together stays together, in fair shares."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcauxvae.data.command import main
+from hpcauxvae.data.hdf5 import ImageSet, open_set, split, write
+from hpcauxvae.data.splits import described, parts, resolved
+from hpcauxvae.types import Factor, InputError
+
+N = 600
+
+
+def made(path: Path, **more: Any) -> ImageSet:
+    rng = np.random.default_rng(2)
+    images, values = rng.normal(size=(N, 1, 3, 3)), rng.random((N, 1))
+    write(path, images, values, [Factor("a", "", 0, 1)], {}, **more)
+    return open_set(path)
+
+
+def assert_parts(found: tuple[np.ndarray, ...]) -> None:
+    """Every sample is in one of them."""
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.arange(N))
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_groups_stay_together(tmp_path: Path, names: bool) -> None:
+    """Of 1 to 9 samples, anywhere in the file."""
+    rng = np.random.default_rng(4)
+    group = rng.permutation(np.repeat(np.arange(N), rng.integers(1, 10, N))[:N])
+    data = made(tmp_path / "set.h5", group=[f"object {n}" for n in group] if names else group)
+    for seed in range(5):
+        found = parts(data, seed)
+        assert_parts(found)
+        own = [set(group[part]) for part in found]
+        assert not (own[0] & own[1] or own[0] & own[2] or own[1] & own[2])
+        np.testing.assert_allclose([len(part) / N for part in found], [0.7, 0.2, 0.1], atol=0.02)
+    assert not np.array_equal(np.sort(parts(data, 0)[2]), np.sort(parts(data, 1)[2]))
+    assert any(np.diff(parts(data, 0)[0]) < 0), "in random order within a part"
+
+
+def test_blocks_are_of_neighbours(tmp_path: Path) -> None:
+    data = made(tmp_path / "set.h5")
+    for seed in range(3):
+        found = parts(data, seed, "blocks")
+        assert_parts(found)
+        assert [len(part) for part in found] == [420, 120, 60]
+        for part in found:
+            starts = np.sort(part)[np.diff(np.sort(part), prepend=-9) > 1]
+            assert (starts % 30 == 0).all(), "each run of neighbours begins with a block"
+
+
+def test_the_files_own_parts(tmp_path: Path) -> None:
+    own = np.array(["train", "validation", "test"])[np.random.default_rng(0).integers(0, 3, N)]
+    data = made(tmp_path / "set.h5", split=own, group=np.arange(N) // 2)
+    found = parts(data, 7)
+    for name, part in zip(("train", "validation", "test"), found, strict=True):
+        np.testing.assert_array_equal(np.sort(part), np.flatnonzero(own == name))
+    assert described(data, 7).startswith("split as the file says: ")
+
+
+def test_random_is_the_split_of_version_1(tmp_path: Path) -> None:
+    data = made(tmp_path / "set.h5")
+    for by in ("auto", "random"):
+        for one, other in zip(parts(data, 3, by), split(N, 3), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_what_auto_comes_to_and_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    grouped = made(tmp_path / "grouped.h5", group=np.arange(N) // 6)
+    assert resolved(grouped, "auto") == "group" and resolved(made(tmp_path / "plain.h5"), "auto") == "random"
+    line = "split by 100 groups, each in one part (seed 0): 420 training, 120 validation, 60 test samples"
+    assert described(grouped, 0) == line
+    assert described(grouped, 1, "blocks").startswith("split by 20 blocks of neighbours (seed 1): 420 training")
+    assert described(grouped, 0, "random").endswith("samples (the file has groups, which are torn apart)")
+    assert main(["check", str(grouped.path)]) == 0
+    assert f"  {line}\n" in capfd.readouterr().out
+
+
+def test_what_cannot_be_split(tmp_path: Path) -> None:
+    data = made(tmp_path / "set.h5", group=np.minimum(np.arange(N), 1))
+    with pytest.raises(
+        InputError, match=r"set\.h5: --split group \(seed 0\) leaves no \w+ samples; allowed: more group"
+    ):
+        parts(data, 0)
+    with pytest.raises(InputError, match="--split given: the file has no data set split; allowed: random, blocks"):
+        parts(data, 0, "given")
+    with h5py.File(data.path, "r+") as file:
+        file["split"] = ["train"] * 500 + ["test"] * 100
+    with pytest.raises(InputError, match="leaves no validation samples; allowed: samples of each part"):
+        parts(open_set(data.path), 0)
