@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.splits import parts
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import evaluate
 from hpcauxvae.evaluate.sets import check_noiseless
@@ -33,8 +34,11 @@ _STARTED = "started.json"
 _SCORES = (("codes", "lds"), ("codes", "lds_d"), ("codes", "sap"), ("images", "ssim"), ("images", "mse"))
 
 
-def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
-    """Prints the front, the choice, and the command that trains it for so many epochs; returns the choice."""
+def show(search: SearchConfig, rows: list[Row], epochs: int | None) -> tuple[Row, int]:
+    """Prints the front, the choice, and the command that trains it for so many epochs; returns the choice and these.
+
+    epochs: as many as a training takes by itself if not given.
+    """
     best, papers = chosen(rows), papers_choice(rows)
     if best is None:
         raise InputError(f"{search.out}: no trial finished yet")
@@ -42,13 +46,17 @@ def show(search: SearchConfig, rows: list[Row], epochs: int) -> Row:
         print(f"{'chosen' if row is best else 'front '} {row}")
     assert papers is not None
     print(f"paper's rule, for comparison: {papers}")
-    chosen_run = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs, "resume": "auto"}
-    print(f"python -m hpcauxvae.train {shlex.join(TrainConfig(**chosen_run).arguments())}")
-    return best
+    fields = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs or 0, "resume": "auto"}
+    run = TrainConfig(**fields)
+    if not epochs:
+        train = parts(open_set(search.data), run.split_seed, run.split)[0]
+        run = run.with_epochs(max(1, len(train) // run.resolved_objective.batch_size))
+    print(f"python -m hpcauxvae.train {shlex.join(run.arguments())}")
+    return best, run.epochs
 
 
 def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, Any]:
-    """Trains and evaluates; what is done already stays. Returns what best/scores.json holds."""
+    """Trains for config.epochs and evaluates; what is done stays. Returns what best/scores.json holds."""
     claim = {"trial": best.trial, "point": best.point, "epochs": config.epochs}
     folder = (config.search / CLAIM).parent
     check_claim(folder, claim)

@@ -7,7 +7,6 @@ there.
 import dataclasses
 from pathlib import Path
 
-from hpcauxvae.paper.experiments import GALAXY_EPOCHS
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.types import InputError
 from hpo.logbook import Logbook
@@ -24,8 +23,8 @@ class BestConfig:
     """Train the chosen configuration fully, into best/ in that folder, and evaluate it on the test split."""
     seeds: int = 5
     """Trainings, with seeds 1, 2, ... (trials have the seed of the search)."""
-    epochs: int = GALAXY_EPOCHS
-    """Passes over the training split of each."""
+    epochs: int | None = None
+    """Passes over the training split of each; as many as `hpcauxvae train` takes by itself if not given."""
     workers: int | None = None
     """Trainings at a time, as in the search."""
     processes: int = 1
@@ -56,9 +55,9 @@ def best(argv: list[str]) -> int:
     search = SearchConfig.load(config.search)
     from hpo.best import lines, retrain, show
 
-    row = show(search, Logbook(config.search).rows, config.epochs)
+    row, epochs = show(search, Logbook(config.search).rows, config.epochs)
     if config.retrain:
-        print(lines(retrain(config, search, row)))
+        print(lines(retrain(dataclasses.replace(config, epochs=epochs), search, row)))
         print(f"written: {config.search}/best/scores.json, and the runs in {config.search}/best/trials/")
     return 0
 

@@ -165,7 +165,7 @@ def test_the_command_shown_is_that_of_the_retraining(search, data, capsys):
     moved.symlink_to(data)
     saved = json.loads((search / SETTINGS).read_text())
     (search / SETTINGS).write_text(json.dumps(saved | {"settings": saved["settings"] | {"data": str(moved)}}))
-    for given, epochs in (([], "30"), (["--epochs", "7"], "7")):
+    for given, epochs in (([], "500"), (["--epochs", "7"], "7")):  # 6,000 steps would be 1,500 epochs of 4
         assert main(["best", str(search), *given]) == 0
         words = shlex.split(next(line for line in capsys.readouterr().out.splitlines() if line.startswith("python")))
         assert words[:4] == ["python", "-m", "hpcauxvae.train", str(moved)]
