@@ -281,3 +281,24 @@ def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
             InputError, match=rf"t{kind}: .*{module}.* need it: pip install {install}".replace("[", r"\[")
         ):
             main(["import", str(tmp_path / f"t{kind}"), str(tmp_path / "out.h5")])
+
+
+def test_pictures_with_alpha_and_palettes(tmp_path: Path) -> None:
+    """An alpha channel that says nothing is left out; one that does is a channel; a palette is looked up."""
+    from PIL import Image
+
+    images = pictures(4)
+    for name, image in zip(IDS, images, strict=True):
+        last = np.moveaxis(image, 0, -1).copy()
+        Image.fromarray(last).save(tmp_path / f"{name}.alpha.png")
+        last[..., 3] = 255
+        Image.fromarray(last).save(tmp_path / f"{name}.opaque.png")
+        indexed = Image.fromarray(image[0] % 4)
+        indexed.putpalette([7, 8, 9, 10, 20, 30, 255, 0, 1, 2, 3, 4])
+        indexed.save(tmp_path / f"{name}.palette.png")
+    path = write_csv(tmp_path / "cat.csv", id=IDS, radius=RADIUS)
+    palette = np.array([[7, 8, 9], [10, 20, 30], [255, 0, 1], [2, 3, 4]], np.uint8)
+    looked_up = np.moveaxis(palette[images[:, 0] % 4], -1, 1)
+    for kind, expected in (("alpha", images), ("opaque", images[:, :3]), ("palette", looked_up)):
+        assert_holds(made(path, "--images", f"{tmp_path}/{{id}}.{kind}.png"), expected, radius=RADIUS)
+        (tmp_path / "out.h5").unlink()

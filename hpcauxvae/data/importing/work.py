@@ -123,7 +123,7 @@ def _read(plan: Plan, parts: Path, rows: Rows, missing: np.ndarray, processes: i
             progress.advance(len(rows.of(chunk)))
             holes += lost
             if progress.is_due():
-                progress.say(f"{progress.rate * plan.recipe.row_bytes / 1e6:.1f} MB/s")
+                progress.say(f"{progress.rate * plan.recipe.row_bytes / 1e6:.3g} MB/s")
     return holes
 
 
@@ -210,7 +210,7 @@ def _work(pipe: Connection, recipe: Recipe, rows: Rows, path: Path) -> None:
 
 def _say(plan: Plan, made: int, seconds: float, holes: int) -> None:
     rate = made * plan.recipe.row_bytes / 1e6 / max(seconds, 1e-9)
-    print(f"{made} images read in {seconds:.0f} s ({made / max(seconds, 1e-9):.0f} images/s, {rate:.1f} MB/s)")
+    print(f"{made} images read in {seconds:.0f} s ({made / max(seconds, 1e-9):.0f} images/s, {rate:.3g} MB/s)")
     if holes:
         share = holes / (plan.n * int(np.prod(plan.recipe.shape)))
         print(f"missing pixels: {holes}, {share:.2%} of all")
