@@ -110,7 +110,7 @@ class FittedVariance(nn.Module):
     """The variance of a Gaussian likelihood, one for each pixel, from the errors of earlier batches.
 
     It begins with that of the images, so that an image has few nats in the first steps, and follows the errors down. A
-    forward pass reads `variance` and writes `latest`; `advance` comes between steps. Buffers are the same on every rank.
+    forward pass reads `variance` and writes `latest`; `advance` comes between steps. Every rank has the same buffers.
     """
 
     variance: Tensor
