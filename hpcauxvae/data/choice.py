@@ -87,7 +87,9 @@ def choose(data: ImageSet, split_seed: int = 0) -> Choice:
 
 
 def pixels_of(images: NDArray[Any]) -> Pixels:
-    """Of images (N, C, H, W), linear data units."""
+    """Of images (N, C, H, W), linear data units; a missing pixel, NaN, counts as the median."""
+    if np.isnan(images).any():
+        images = np.where(np.isnan(images), np.nanquantile(images, 0.5, method="lower"), images)
     fixed = stuck(images)
     seen = look_at(images, without=fixed)
     low, high = bounds(seen)

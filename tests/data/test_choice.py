@@ -50,7 +50,7 @@ def test_what_suits_a_set(name: str) -> None:
     assert {objective, otherwise} <= {*OBJECTIVES, ""}
 
 
-@pytest.mark.parametrize("odd", [-9999.0, -1.0, 0.5, 1e8, 1e30])
+@pytest.mark.parametrize("odd", [-9999.0, -1.0, 0.5, 1e8, 1e30, np.nan])
 @pytest.mark.parametrize("name", [name for name in SETS if SETS[name][0].dtype != np.uint8])
 def test_one_odd_pixel_decides_nothing(name: str, odd: float) -> None:
     images, objective, _ = SETS[name]
