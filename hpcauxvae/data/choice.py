@@ -80,7 +80,8 @@ def choose(data: ImageSet, split_seed: int = 0) -> Choice:
         rows = parts(data, split_seed)[0]
     most = max(_FEWEST, min(_IMAGES, images_in(_BYTES, data.shape)))
     chosen = np.sort(rows)[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))]
-    choice = judge(pixels_of(np.asarray(data.images[chosen])))
+    with np.errstate(invalid="ignore"):  # pixels that are not finite are refused later, by name
+        choice = judge(pixels_of(np.asarray(data.images[chosen])))
     if isinstance(data.images, Filled) and choice.objective != "gaussian":
         return Choice("gaussian", f"{choice.what}, and pixels may be missing", "which only this leaves out")
     return choice

@@ -165,7 +165,7 @@ class Encoder:
         checkpoint.write(self._path(chunk), codes, self.identity())
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.processes.device, self.dtype)
+        return torch.tensor(values).to(self.processes.device, self.dtype)
 
     def merge(self, watch: Watchdog) -> None:
         """Copies all chunks into the file, then removes their folder."""

@@ -28,7 +28,7 @@ def test_a_run_keeps_groups_together_and_remembers(tmp_path: Path, capsys: pytes
         tmp_path / "set.h5", group=group, id=ids, factor_errors=np.full((160, 3), 0.01), weights=np.ones((1, 1, 1, 1))
     )
     run = tmp_path / "run"
-    alone(config(path, run, epochs=1))
+    alone(config(path, run, epochs=1, objective="tuned"))
     told = capsys.readouterr()
     assert "split by 40 groups, each in one part (seed 0): 112 training, 32 validation, 16 test samples" in told.out
     assert "factor_errors are not used by training" in told.err and "weights are not used by objective" in told.err
@@ -36,7 +36,7 @@ def test_a_run_keeps_groups_together_and_remembers(tmp_path: Path, capsys: pytes
     assert load_run(run).split == "group"
     assert not (set(group[train]) & set(group[test]) or set(group[train]) & set(group[validation]))
     with pytest.raises(InputError, match="was trained with split = group, now random; allowed: the same"):
-        alone(config(path, run, epochs=2, split="random", resume="auto"))
+        alone(config(path, run, epochs=2, split="random", resume="auto", objective="tuned"))
     assert encode([str(run), str(path), str(tmp_path / "codes.h5"), "--device", "cpu"]) == 0
     with h5py.File(tmp_path / "codes.h5") as file:
         assert [name.decode() for name in file["id"]] == ids
@@ -60,5 +60,5 @@ def test_missing_pixels_are_refused(tmp_path: Path) -> None:
     weights[3, 0, 5, 5] = 0
     path = holding(tmp_path / "set.h5", weights=weights)
     with pytest.raises(InputError, match=r"set\.h5: images: 1 pixels are missing, which objective tuned cannot leave"):
-        alone(config(path, tmp_path / "run", epochs=1))
+        alone(config(path, tmp_path / "run", epochs=1, objective="tuned"))
     assert not (tmp_path / "run" / "config.json").exists()
