@@ -55,12 +55,12 @@ class Independence(nn.Module):
         assert objective.dependence_tolerance is not None
         self.d, self.degree, self.lambda1 = d, objective.degree, objective.lambda1
         self.step = 0
-        momenta = objective.momentum, _MEASURE
-        self.pairs = Past(d, latents, degree=objective.degree, momenta=momenta)
+        self.pairs = Past(d, latents, degree=objective.degree, momenta=(objective.momentum,))
         self.constraint = Constraint(max(objective.dependence_tolerance, _FINEST / math.sqrt(n_train)))
         self.joint = JointFeatures(d, latents - d) if latents > d else None
         self.norms = UsualNorm()
         if self.joint is not None:
+            momenta = objective.momentum, _MEASURE
             self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
 
     def forward(self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None) -> LossTerms:
@@ -70,7 +70,7 @@ class Independence(nn.Module):
 
     def _terms(self, u_BD: Tensor, mean_BZ: Tensor, var_BZ: Tensor, group: dist.ProcessGroup | None) -> LossTerms:
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
-        intra, inter = dependence(batch.correlation(), self._slopes())
+        intra, inter = dependence(batch.correlation(), self.pairs.slopes())
         terms = {"intra": self.lambda1 * intra}
         if self.training:
             weight = self.constraint.weight()
@@ -82,12 +82,6 @@ class Independence(nn.Module):
             terms["joint"] = _JOINT * weight * (self.together.slopes() * together.correlation()).mean()
             self.together.keep(together)
         return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}
-
-    def _slopes(self) -> Tensor:
-        """(D, K, Z, K): of the guided latents by the first memory, which follows them while they come into place; of
-        the others by the long one, whose noise is a third: r = .02 with a factor counts in LDS."""
-        guided, others = self.pairs.slopes(), self.pairs.slopes(memory=1)
-        return torch.cat([guided[:, :, : self.d], others[:, :, self.d :]], 2)
 
     def advance(self, counts: bool) -> None:
         """Between two steps. counts: whether the guide is far enough in place for the base of the weight to move."""

@@ -166,22 +166,6 @@ def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None
     assert validated["intra"].item() == pytest.approx(whole[0], rel=1e-6)
 
 
-def test_a_free_latent_is_judged_by_the_long_memory_and_a_guided_one_by_the_short() -> None:
-    """r = .03 is below the noise of the short one, 1/sqrt(1216), and 3.4 times that of the long one; and a guided
-    latent that has changed its side 30 batches ago is on it."""
-    independence = model("aux-vae").independence.train()
-    generator = torch.Generator().manual_seed(3)
-    for step in range(500):
-        u_BD, free_B = (torch.rand(64, n, generator=generator, dtype=torch.float64) for n in (2, 1))
-        side = 1 if step < 470 else -1
-        z_BZ = torch.stack([u_BD[:, 0], u_BD[:, 1] + side * u_BD[:, 0], free_B[:, 0] + 0.03 * u_BD[:, 0]], 1)
-        independence._terms(u_BD, z_BZ, torch.full_like(z_BZ, 1e-6), None)
-        independence.advance(counts=True)
-    slopes_DZ = independence._slopes()[:, 0, :, 0]
-    assert slopes_DZ[0, 2] > 0.9 and independence.pairs.slopes()[0, 0, 2, 0] < 0.9
-    assert slopes_DZ[0, 1] < -0.9 and independence.pairs.slopes(memory=1)[0, 0, 1, 0] > 0
-
-
 def test_what_is_asked_for_is_read_as_in_real_images() -> None:
     """Rows, codes, image and reading one by one; the line and its scatter by numpy over the batch before.
 
