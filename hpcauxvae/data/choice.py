@@ -70,8 +70,8 @@ class Choice(NamedTuple):
 def choose(data: ImageSet, split_seed: int = 0, by: By = "auto") -> Choice:
     """What `--objective auto` takes for a set: decided by its training images, the same on every machine.
 
-    by: how the set is split. Reads a thousand images, evenly spread, or 32 MiB of them; none where the file has weights,
-    which decide.
+    by: how the set is split. Reads a thousand images, evenly spread, or 32 MiB of them; none where the file has
+    weights, which decide.
     """
     if data.weights is not None:
         return Choice("weighted", "the file has the noise of each pixel", "weights are used")

@@ -126,7 +126,7 @@ def test_a_version_in_a_list_of_one(path: Path, version: int) -> None:
     assert (open_set(path).weights is None) == (version == 1)
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = np.array([version, version])
-    with pytest.raises(InputError, match="attribute format_version: .* is not 1 or 2"):
+    with pytest.raises(InputError, match=r"attribute format_version: .* is not 1 or 2"):
         open_set(path)
 
 
