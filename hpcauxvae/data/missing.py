@@ -49,7 +49,7 @@ class Filled:
         (..., C, H, W) or broadcastable.
         """
         if self.weights is not None and not self.nan:
-            return np.asarray(rows_of(self.weights, index), np.float32)
+            return np.array(rows_of(self.weights, index), np.float32)
         known = ~self.missing(index, np.asarray(self.raw[index]))
         return known.astype(np.float32) if self.weights is None else np.where(known, rows_of(self.weights, index), 0)
 

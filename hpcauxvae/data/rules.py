@@ -21,18 +21,19 @@ PIXELS = {1: ("float32", "uint8"), 2: ("float32", "uint8", "uint16", "float16")}
 
 
 def version_of(file: h5py.File) -> int:
-    """Of a file in order."""
-    return int(file.attrs["format_version"])
+    """The version, also where it stands in a list of one number, as some programs write it; 0 for anything else."""
+    found = np.ravel(file.attrs.get("format_version", ()))
+    return int(found[0]) if len(found) == 1 and found[0] in VERSIONS else 0
 
 
 def layout_errors(file: h5py.File) -> Iterator[str]:
     """What keeps the file from being read at all."""
-    version = file.attrs.get("format_version")
-    if version not in VERSIONS:
-        allowed = " or ".join(map(str, VERSIONS))
-        yield f"attribute format_version: {version} is not {allowed}, which this version of hpcauxvae reads"
+    version = version_of(file)
+    if version == 0:
+        given, allowed = file.attrs.get("format_version"), " or ".join(map(str, VERSIONS))
+        yield f"attribute format_version: {given} is not {allowed}, which this version of hpcauxvae reads"
         return
-    needed = [("images", "(N, C, H, W)", PIXELS[int(version)]), ("factors", "(N, F)", ("float64",))]
+    needed = [("images", "(N, C, H, W)", PIXELS[version]), ("factors", "(N, F)", ("float64",))]
     if version > 1 and "factors" not in file:
         needed.pop()
     for name, axes, dtypes in needed:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data import dsprites
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import shown
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
@@ -67,7 +68,7 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     a_P = np.random.default_rng([seed, 2]).permutation(rows)[:most]
     b_P = np.roll(a_P, 1)
     images, u_a, u_b = np.array(data.images[a_P]), u_ND[a_P], u_ND[b_P]
-    code, logvar = run.encode(images, u_a)
+    code, logvar = run.encode(shown(data.images, a_P), u_a)
     reconstruction = run.decode(code)
     asked = run.decode(np.concatenate([u_b, code[:, d:]], 1))
     changed = run.encode(asked, u_b)[0]

@@ -276,7 +276,12 @@ def latent_name(column: int, aux_names: Sequence[str]) -> str:
 
 
 def short(factor: Factor, value: Any, places: int = 2) -> str:
-    """A value in the factor's unit, to a hundredth of its range (10 to the minus `places`) or finer."""
+    """A value in the factor's unit, to a hundredth of its range (10 to the minus `places`) or finer.
+
+    Of a logarithmic range the value has one figure more than `places`: to a hundredth of itself, or finer.
+    """
+    if factor.transform == "log10":
+        return f"{float(value):.{places + 1}g}"
     digits = places - int(np.floor(np.log10(factor.high - factor.low)))
     figures = digits + 1 + int(np.floor(np.log10(max(abs(factor.low), abs(factor.high)))))
     return f"{round(float(value), digits) + 0.0:.{max(6, figures)}g}"

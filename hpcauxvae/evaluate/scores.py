@@ -233,16 +233,14 @@ class Evaluator:
         data, guiding = scored.data, self._guiding()
         z_NZ = scored.sampled(self.config.seed)
         values_NF = data.values[scored.index_N]
-        pictures.factor_latent_scatter(
-            z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"].get("lds"),
-            folder / f"scatter-{scored.name}.png", reading=block.get("reading"),
-        )  # fmt: skip
-        pictures.correlation_map(
-            correlate(values_NF, [z_NZ]).values_SDZ[0],
-            [factor.name for factor in data.factors],
-            guiding,
-            folder / f"correlations-{scored.name}.png",
-        )
+        if names := [factor.name for factor in data.factors]:
+            pictures.factor_latent_scatter(
+                z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"].get("lds"),
+                folder / f"scatter-{scored.name}.png", reading=block.get("reading"),
+            )  # fmt: skip
+            correlation_SDZ = correlate(values_NF, [z_NZ]).values_SDZ
+            path = folder / f"correlations-{scored.name}.png"
+            pictures.correlation_map(correlation_SDZ[0], names, guiding, path)
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         pictures.reconstructions(
             pictures.upright(scored.originals[shown], data),

@@ -58,7 +58,7 @@ class Trainer:
     """A run, seen from one of its processes."""
 
     def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
-        config, self.choice = config.decided(lambda: choose(data, config.split_seed))
+        config, self.choice = config.decided(lambda: choose(data, config.split_seed, config.split))
         self.objective = config.resolved_objective
         self.processes = processes
         self.world = processes.world

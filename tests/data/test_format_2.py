@@ -115,6 +115,21 @@ def test_what_uses_nothing_new_is_of_version_1(tmp_path: Path) -> None:
         assert set(file) == {"images", "factors"}
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_version_in_a_list_of_one(path: Path, version: int) -> None:
+    """As MATLAB and R write numbers."""
+    data = open_set(path)
+    with h5py.File(path, "r+") as file:
+        file["images"][4] = 1
+        file.attrs["format_version"] = np.array([[version]])
+    assert validate(path) == [] and len(open_set(path)) == len(data)
+    assert (open_set(path).weights is None) == (version == 1)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = np.array([version, version])
+    with pytest.raises(InputError, match=r"attribute format_version: .* is not 1 or 2"):
+        open_set(path)
+
+
 def test_version_1_with_more_is_told_of(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 1

@@ -8,9 +8,9 @@ import pytest
 
 from helpers.foreign import FLUX, IDS, RADIUS, H, N, W, catalogue, counts, pictures, write_csv, write_stamps
 from hpcauxvae.data.command import main
-from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.hdf5 import ImageSet, open_set, validate, write
 from hpcauxvae.data.importing import work
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 NOISE = np.random.default_rng(8).uniform(0.5, 3, (N, 1, H, W)).astype(np.float32)
 BAD = np.random.default_rng(9).random((N, 1, H, W)) < 0.1
@@ -230,3 +230,11 @@ def test_holes_are_counted_after_a_restart(tmp_path: Path, monkeypatch: pytest.M
             main(["import", str(path), str(tmp_path / "out.h5"), "--processes", "1"])
     made(path)
     np.testing.assert_array_equal(stored("images", tmp_path), images)
+
+
+def test_missing_pixels_of_a_set_stay_missing(tmp_path: Path) -> None:
+    """A set of this package as the source."""
+    holes = np.where(BAD, np.float32(np.nan), counts())
+    write(tmp_path / "set.h5", holes, RADIUS[:, None], [Factor("radius", "", 0, 100)], {}, missing_pixels="nan")
+    made(tmp_path / "set.h5")
+    np.testing.assert_array_equal(stored("images", tmp_path), holes)

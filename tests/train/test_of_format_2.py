@@ -6,9 +6,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.data.samples import fits_in_memory
 from hpcauxvae.evaluate.command import encode
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
@@ -62,3 +64,25 @@ def test_missing_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"set\.h5: images: 1 pixels are missing, which objective tuned cannot leave"):
         alone(config(path, tmp_path / "run", epochs=1, objective="tuned"))
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_the_objective_is_that_of_the_images_that_are_trained_on(tmp_path: Path) -> None:
+    """Counts in the training part of the file, and nowhere else."""
+    data = open_set(blobs(tmp_path / "plain.h5"))
+    images, split = np.array(data.images), ["train"] * 112 + ["validation"] * 32 + ["test"] * 16
+    images[112:] -= 50.5
+    write(tmp_path / "set.h5", images, data.values, FACTORS, {}, split=split)
+    for by, objective in (("auto", "tuned"), ("random", "gaussian")):
+        alone(config(tmp_path / "set.h5", tmp_path / by, epochs=1, split=by))
+        assert load_run(tmp_path / by).config.objective == objective
+
+
+def test_weights_count_in_memory_as_they_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that all images share are kept once, but not where each image has missing pixels of its own."""
+    room = (160 * 33 * 33 * 4) * 4 * 3 // 2  # a quarter of it: one and a half times the images
+    monkeypatch.setattr("os.sysconf", lambda name: room if name == "SC_PHYS_PAGES" else 1)
+    for missing, fits in ((None, True), ("nan", False)):
+        path = tmp_path / f"{missing}.h5"
+        holding(path, weights=np.ones((1, 1, 33, 33)), missing_pixels=missing)
+        path.with_name("plain.h5").unlink()
+        assert fits_in_memory(open_set(path), torch.device("cpu"), 1) is fits

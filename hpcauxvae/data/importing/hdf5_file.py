@@ -8,6 +8,7 @@ import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.importing.members import Member, Members, decoded, table_member, taken
+from hpcauxvae.data.missing import shown
 from hpcauxvae.data.stored import open_file, plain
 from hpcauxvae.types import InputError
 
@@ -65,6 +66,6 @@ def _of_a_set(path: Path) -> Members:
     def get(name: str) -> Member:
         if name in units:
             return table_member(made.values[:, made.column([name])[0]], units[name])
-        return Member(made.images.shape, lambda rows, axis: made.images[rows], is_column=False)
+        return Member(made.images.shape, lambda rows, axis: shown(made.images, rows), is_column=False)
 
     return Members(path, [*units, *(["images"] if "images" not in units else [])], get)
