@@ -328,7 +328,7 @@ def _stamp(ax: Axes, image_CHW: NDArray, norm: Normalize, colours: str = STAMPS)
     if image_CHW.shape[1] == 1:
         _lines(ax, image_CHW[:, 0], norm)
     elif len(image_CHW) == 3:
-        ax.imshow(np.clip(np.nan_to_num(np.moveaxis(image_CHW, 0, -1), nan=norm.vmax) / norm.vmax, 0, 1))
+        ax.imshow(np.clip(np.nan_to_num(np.moveaxis(image_CHW, 0, -1) / norm.vmax, nan=1.0), 0, 1))
     else:
         ax.imshow(image_CHW[0], cmap=colours, norm=norm)
 
