@@ -4,6 +4,7 @@ N samples, F factors.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +22,37 @@ def angles(values_NF: NDArray) -> list[tuple[int, int]]:
     Not all may lie along an axis: so do the columns of 0 and 1 of two classes, which are no angle.
     """
     pairs = []
-    for one in range(values_NF.shape[1]):
-        for other in range(one + 1, values_NF.shape[1]):
-            both_N2 = values_NF[:, [one, other]]
-            both_N2 = both_N2[np.isfinite(both_N2).all(1)]
-            oblique = (np.abs(both_N2).min(1) > _APART).any()
-            directions = np.unique(np.round(np.arctan2(*both_N2.T) / _APART))
-            of_angle = (np.abs(np.square(both_N2).sum(1) - 1) < _TOLERANCE).all()
-            if of_angle and oblique and len(directions) >= _FEWEST:
-                pairs.append((one, other))
+    small_F = ~(np.abs(values_NF) > 1 + _TOLERANCE).any(0)
+    for one, other in combinations(np.flatnonzero(small_F).tolist(), 2):
+        both_N2 = values_NF[:, [one, other]]
+        both_N2 = both_N2[np.isfinite(both_N2).all(1)]
+        oblique = (np.abs(both_N2).min(1) > _APART).any()
+        directions = np.unique(np.round(np.arctan2(*both_N2.T) / _APART))
+        of_angle = (np.abs(np.square(both_N2).sum(1) - 1) < _TOLERANCE).all()
+        if of_angle and oblique and len(directions) >= _FEWEST:
+            pairs.append((one, other))
     return pairs
+
+
+def themselves(values_NF: NDArray) -> dict[int, tuple[int, int]]:
+    """Columns that are the angle itself of a pair that `angles` finds, in degrees or radians, with that pair.
+
+    A half or a quarter of a turn may be a whole one of the angle, as of what looks the same then. Either of the pair
+    may be the cosine.
+    """
+    found = {}
+    for one, other in angles(values_NF):
+        turns_N = np.exp(1j * np.arctan2(values_NF[:, other], values_NF[:, one]))
+        for column in set(range(values_NF.shape[1])) - {one, other}:
+            angle_N = values_NF[:, column]
+            known = np.isfinite(angle_N) & np.isfinite(turns_N)
+            if np.count_nonzero(known) < _FEWEST:
+                continue
+            units = (times * unit for unit in (np.pi / 180, 1.0) for times in (1, 2, 4))
+            for of_N in (np.exp(1j * unit * angle_N[known]) for unit in units):
+                if min(np.abs(of_N - turns_N[known]).max(), np.abs(1j * of_N.conj() - turns_N[known]).max()) < _APART:
+                    found[column] = (one, other)
+    return found
 
 
 def partner(values_N: NDArray, side: float) -> NDArray[np.float64]:

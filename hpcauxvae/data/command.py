@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from hpcauxvae.data import cars3d, dsprites
+from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
 from hpcauxvae.data.importing.options import Import
@@ -99,9 +100,11 @@ def _shown(value: float) -> str:
 def advise(image_set: ImageSet) -> str:
     """The objective that suits the pixels, and the command that trains with it, in two lines.
 
-    The factors that can guide a latent are the first five that are plain numbers.
+    The factors that can guide a latent are the first five that are plain numbers, and no angle beside its cosine.
     """
-    guides = [factor.name for factor in image_set.factors if factor.kind in ("continuous", "ordinal")][:_GUIDES]
+    turns = themselves(image_set.values)
+    plain = [f.name for n, f in enumerate(image_set.factors) if f.kind in ("continuous", "ordinal") and n not in turns]
+    guides = plain[:_GUIDES]
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]
     few = 0
@@ -125,7 +128,8 @@ def describe(image_set: ImageSet) -> str:
         lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
     lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
-    return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(image_set.images).__name__}"])
+    stored = getattr(image_set.images, "raw", image_set.images)  # raw: where pixels may be missing
+    return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(stored).__name__}"])
 
 
 def _beside(data: ImageSet) -> Iterator[str]:

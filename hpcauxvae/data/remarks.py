@@ -1,10 +1,11 @@
 """What the format allows and an owner should know: hot pixels, copies of images, numbers that mean "not measured"."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.beside import ignored
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
@@ -47,6 +48,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     pixels = look_at(image_set.images, without=found)
     yield from about_layout(image_set.shape)
     yield from about_labels(image_set)
+    yield from about_angles(image_set, range(len(image_set.factors)))
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
     found_parts = None
@@ -84,6 +86,17 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
                 "latent; declare the range of the values"
             )
         yield from _about_sentinels(factor, column)
+
+
+def about_angles(image_set: ImageSet, columns: Iterable[int]) -> Iterator[str]:
+    """Sentences on those of these columns that are an angle whose cosine and sine are there too."""
+    names = [factor.name for factor in image_set.factors]
+    for column, (one, other) in themselves(image_set.values).items():
+        if column in columns and image_set.factors[column].kind in ("continuous", "ordinal"):
+            yield (
+                f"factors, {names[column]}: the angle of which {names[one]} and {names[other]} are cosine and sine; it "
+                "jumps where a turn is full, which no network can learn: guide with these two, and declare it periodic"
+            )
 
 
 def about_layout(shape: tuple[int, int, int]) -> Iterator[str]:

@@ -37,8 +37,8 @@ class Samples:
         self.weights: Tensor | None = None
         self._mapped: Tensor | None = None
         if in_memory and isinstance(data.images, Filled):
-            images, weights = data.images.zeroed(slice(None))
-            self.images, self.weights = (torch.from_numpy(np.array(part)).to(device) for part in (images, weights))
+            held = (np.require(part, requirements="W") for part in data.images.zeroed(slice(None)))
+            self.images, self.weights = (torch.from_numpy(part).to(device) for part in held)
         elif in_memory:
             self.images = torch.from_numpy(np.array(data.images[:])).to(device)
         elif isinstance(data.images, np.ndarray):

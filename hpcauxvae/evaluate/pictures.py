@@ -30,6 +30,8 @@ INK, GREY, PALE, MAROON, BLUE = "#22262b", "#8b9198", "#c9cdd2", "#7d1f33", "#2f
 STAMPS, RESIDUALS, CORRELATIONS = "magma", "RdBu_r", "Reds"
 SOFTENING = 0.005
 """Where the asinh scale turns from linear to logarithmic, as a fraction of the largest value."""
+FAR = 0.5
+"""Of the largest value: where all lie above it, the scale does not begin at 0."""
 MOST_POINTS = 2000
 ROUND = [1, 2, 5, 10]
 """Steps between ticks, times a power of ten."""
@@ -72,9 +74,10 @@ def reconstructions(
     names: tuple[str, str] = ("original", "reconstruction"),
     title: str = "",
 ) -> None:
-    """Each original over its reconstruction over the difference, a column for each sample; rows share their scale."""
+    """Originals, blank where NaN, over reconstructions over the difference, a column each; rows share their scale."""
     n = len(originals_NCHW)
-    residuals_NHW = (originals_NCHW.astype(np.float64) - reconstructions_NCHW).mean(1)
+    known_NCHW = np.ma.masked_invalid(originals_NCHW.astype(np.float64))
+    residuals_NHW = (known_NCHW - reconstructions_NCHW).mean(1).filled(np.nan)
     norm, residual_norm = _stretch(originals_NCHW), _symmetric(residuals_NHW)
     with mpl.rc_context(STYLE):
         figure, axes = sheet(3, n, 0.92 * n + 1.9, 3 * 0.96 + 0.1)
@@ -162,7 +165,7 @@ def traversal(
         save(figure, path)
 
 
-def _strip(ax: Axes, images_VCHW: NDArray, norm: AsinhNorm, labels: Sequence[str], head: str) -> None:
+def _strip(ax: Axes, images_VCHW: NDArray, norm: Normalize, labels: Sequence[str], head: str) -> None:
     """Images side by side with labels above, as one image: an axes for each would cost most of a picture's time."""
     count, channels, height, width = images_VCHW.shape
     gap, size = -(-width // 12), min(fit(label, 7.5, 0.84) for label in labels)
@@ -312,34 +315,37 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(part, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.08)
 
 
-def _stretch(images: NDArray) -> AsinhNorm:
-    top = float(images.max())
+def _stretch(images: NDArray) -> Normalize:
+    """Linear for what stays far from 0, as temperatures in kelvin do; NaN, where a pixel is missing, does not count."""
+    low, top = float(np.nanmin(images)), float(np.nanmax(images))
+    if 0 < FAR * top < low < top:
+        return Normalize(low, top)
     top = top if top > 0 else 1.0
-    return AsinhNorm(SOFTENING * top, vmin=min(0.0, float(images.min())), vmax=top)
+    return AsinhNorm(SOFTENING * top, vmin=min(0.0, low), vmax=top)
 
 
 def _symmetric(residuals: NDArray) -> AsinhNorm:
-    top = float(np.abs(residuals).max()) or 1.0
+    top = float(np.nanmax(np.abs(residuals))) or 1.0
     return AsinhNorm(0.1 * top, vmin=-top, vmax=top)
 
 
-def _stamp(ax: Axes, image_CHW: NDArray, norm: AsinhNorm, colours: str = STAMPS) -> None:
+def _stamp(ax: Axes, image_CHW: NDArray, norm: Normalize, colours: str = STAMPS) -> None:
     if image_CHW.shape[1] == 1:
         _lines(ax, image_CHW[:, 0], norm)
     elif len(image_CHW) == 3:
-        ax.imshow(np.clip(np.moveaxis(image_CHW, 0, -1) / norm.vmax, 0, 1))
+        ax.imshow(np.clip(np.nan_to_num(np.moveaxis(image_CHW, 0, -1) / norm.vmax, nan=1.0), 0, 1))
     else:
         ax.imshow(image_CHW[0], cmap=colours, norm=norm)
 
 
-def _lines(ax: Axes, rows_CW: NDArray, norm: AsinhNorm) -> None:
+def _lines(ax: Axes, rows_CW: NDArray, norm: Normalize) -> None:
     """Rows of pixels, from the lowest to the highest value of the scale, which is linear here."""
     ax.set_prop_cycle(color=[MAROON, BLUE, GREY, INK, PALE])
     ax.plot(rows_CW.T, linewidth=0.6)
     ax.set(xlim=(-0.5, rows_CW.shape[1] - 0.5), ylim=(norm.vmin, norm.vmax))
 
 
-def _values(figure: Figure, axes: NDArray, image_CHW: NDArray, norm: AsinhNorm, colours: str, unit: str) -> None:
+def _values(figure: Figure, axes: NDArray, image_CHW: NDArray, norm: Normalize, colours: str, unit: str) -> None:
     """What tells values of such images: a colour bar, or numbers beside the first of axes with lines."""
     if image_CHW.shape[1] > 1 and len(image_CHW) != 3:
         _colour_bar(figure, axes, norm, colours, unit)

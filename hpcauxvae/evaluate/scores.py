@@ -18,6 +18,7 @@ from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
 from hpcauxvae.data.missing import Filled, scored_by
+from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
@@ -243,7 +244,7 @@ class Evaluator:
             pictures.correlation_map(correlation_SDZ[0], names, guiding, path)
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         pictures.reconstructions(
-            pictures.upright(scored.originals[shown], data),
+            pictures.upright(with_holes(data.images, scored.index_N[shown]), data),
             pictures.upright(scored.reconstructions[shown], data),
             folder / f"reconstructions-{scored.name}.png",
             unit=pictures.image_unit(data),

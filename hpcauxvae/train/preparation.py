@@ -17,7 +17,7 @@ from torch import Tensor
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
-from hpcauxvae.data.remarks import about_copies, about_labels, about_layout, about_places, about_units
+from hpcauxvae.data.remarks import about_angles, about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
 from hpcauxvae.metrics.codes import FEWEST
@@ -58,6 +58,7 @@ def prepare(
     remarks = (
         about_layout(data.shape),
         about_labels(data),
+        about_angles(data, data.column(config.aux_names)),
         about_places(fixed, seen, data.shape),
         about_copies(seen.digest, found_parts, config.split_seed),
     )

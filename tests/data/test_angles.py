@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcauxvae.data.angles import angles, partner, typical
+from hpcauxvae.data.angles import angles, partner, themselves, typical
 
 TURN = np.random.default_rng(0).uniform(0, 2 * np.pi, 200)
 
@@ -40,6 +40,19 @@ def test_columns_of_two_classes_are_no_angle_but_thirds_of_a_turn_are() -> None:
     assert angles(np.stack([np.cos(dense), np.sin(dense)], 1)) == [(0, 1)]
     constant = np.array([0.6, 0.8]) + 1e-4 * np.random.default_rng(0).uniform(-1, 1, (200, 2))
     assert angles(constant) == []
+
+
+@pytest.mark.parametrize(("unit", "times"), [(180 / np.pi, 1), (180 / np.pi, 2), (1, 1), (-1, 1)])
+def test_the_angle_itself_is_found_by_its_values(unit: float, times: int) -> None:
+    values = np.column_stack([columns(), np.round(TURN / times * unit, 3)])
+    assert themselves(values) == ({4: (1, 3)} if unit > 0 else {})
+    assert themselves(values[:, [3, 0, 4, 1]]) == ({2: (0, 3)} if unit > 0 else {})
+    values[3, 4], values[4, 1] = np.nan, np.nan
+    assert themselves(values) == ({4: (1, 3)} if unit > 0 else {})
+    values[5, 4] += unit
+    assert themselves(values) == {}
+    values[:100, 4], values[100:, 1] = np.nan, np.nan
+    assert themselves(values) == {}
 
 
 def test_the_partner_of_a_cosine_is_its_sine_on_the_side_that_is_asked_for() -> None:

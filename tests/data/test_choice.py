@@ -100,6 +100,21 @@ def test_check_ends_with_the_command_that_trains(
     assert command == f"hpcauxvae train {path} {rest}"
 
 
+def test_an_angle_does_not_guide_beside_its_cosine_and_sine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    degrees = np.linspace(0, 359, N)
+    turns = np.radians(degrees)
+    factors = [Factor("turn", "deg", 0, 360), Factor("c", "", -1, 1), Factor("s", "", -1, 1)]
+    path = tmp_path / "set.h5"
+    for kind in ("continuous", "periodic"):
+        path.unlink(missing_ok=True)
+        factors[0] = factors[0]._replace(kind=kind)
+        write(path, WAVES.astype(np.float32), np.stack([degrees, np.cos(turns), np.sin(turns)], 1), factors, {})
+        assert main(["check", str(path)]) == 0
+        told = capfd.readouterr()
+        assert told.out.splitlines()[-1] == f"hpcauxvae train {path} --aux c,s --out runs/set"
+        assert ("factors, turn: the angle of which c and s are cosine and sine" in told.err) == (kind == "continuous")
+
+
 def test_images_too_narrow_to_have_neighbours() -> None:
     assert not pixels_of(np.full((20, 1, 8, 2), 40, np.float32) + RNG.poisson(9, (20, 1, 8, 2))).poisson
     assert math.isfinite(pixels_of(np.zeros((20, 1, 8, 8), np.float32)).low)

@@ -8,10 +8,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from helpers.set_files import FACTORS, SHAPE, F, N, assert_refused, content
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import check_pixels, create, open_set, validate, write
+from hpcauxvae.data.samples import Samples
 from hpcauxvae.types import Factor, InputError
 
 LOGARITHMIC = (FACTORS[0]._replace(transform="log10"), *FACTORS[1:])
@@ -81,6 +83,15 @@ def test_the_value_of_a_pixel_without_weight_is_not_seen(path: Path, value: floa
     after = open_set(path)
     np.testing.assert_array_equal(before.images[:], after.images[:])
     assert before.fingerprint == after.fingerprint and validate(path) == []
+
+
+def test_weights_in_memory_are_not_the_file_s(tmp_path: Path) -> None:
+    """Memory that is mapped for reading alone must not be a tensor's."""
+    write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=np.ones(SHAPE))
+    data = open_set(tmp_path / "set.h5")
+    samples = Samples(data, torch.device("cpu"), torch.float32, in_memory=True)
+    assert data.weights is not None and samples.weights is not None
+    assert not np.shares_memory(samples.weights.numpy(), data.weights)
 
 
 @pytest.mark.parametrize("shape", [(N, 2, 1, 1), (1, 2, 4, 5), (1, 2, 4, 1), (1, 2, 1, 5), (1, 2, 1, 1)])

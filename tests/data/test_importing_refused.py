@@ -37,8 +37,9 @@ def test_a_missing_file_of_a_thousand(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "cat.csv", file=[f"stamps/{n}.npy" for n in range(1000)], radius=np.linspace(0, 1, 1000)
     )
-    where = rf"cat\.csv: file in row 777: {tmp_path}/stamps/777\.npy: no such file \(1 of 1000 rows are like that\)"
-    refused(path, f"{where}; allowed: all, or --matched")
+    where = rf"cat\.csv: file in row 777: {tmp_path}/stamps/777\.npy: no such file; --folder says "
+    refused(path, rf"{where}where files lie \(1 of 1000 rows are like that\); allowed: all, or --matched")
+    refused(path, "9.npy: no such file; a pattern starts where you are", "--images", "{file}x/9.npy", "--id", "radius")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,11 @@ def test_a_pixel_that_does_not_fit_the_type_of_the_first(tmp_path: Path, value: 
         ({}, ("--size", "3"), "--size 3: allowed is H,W, whole numbers from 1 on"),
         ({}, ("--size", "3,0"), "--size 3,0: allowed is H,W"),
         ({}, ("--images", "stamps/x.h5:image"), r"--images stamps/x.h5:image: no column of .*cat\.csv and no file"),
-        ({}, ("--images", "radius"), r"cat\.csv: radius in row 0: .*/0\.2: no such file \(12 of 12 rows"),
+        (
+            {},
+            ("--images", "radius"),
+            r"cat\.csv: radius in row 0: .*/0\.2: no such file; --folder says .* \(12 of 12 rows",
+        ),
         ({}, ("--images", "file[SCI]"), r"\.npy: extension SCI; only FITS files have extensions"),
         ({"file": ["stamps/a.doc"] * N}, ("--images", "file"), r"cat\.csv: file in row 0: .*a\.doc: no such file"),
         (

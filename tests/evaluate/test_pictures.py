@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
@@ -114,6 +114,20 @@ def test_reconstructions_stand_over_their_difference(figures: list[Figure], tmp_
     low, high = drawn[8].get_clim()
     assert low == -high
     assert texts(figures[0]).count("counts") == 2
+
+
+def test_missing_pixels_are_left_blank_and_kelvin_fill_the_scale(figures: list[Figure], tmp_path: Path) -> None:
+    kelvin = images(4, scale=5) + 270
+    kelvin[:, :, :8, :8] = np.nan
+    for channels in (1, 3):
+        stack = np.repeat(kelvin, channels, 1)
+        pictures.reconstructions(stack, np.nan_to_num(stack, nan=-1e3), tmp_path / "x.png")
+    drawn = [ax.images[0] for ax in figures[0].axes if ax.images]
+    assert drawn[0].get_clim() == (np.nanmin(kelvin), np.nanmax(kelvin)) and type(drawn[0].norm) is Normalize
+    for image in (drawn[0], drawn[8]):
+        assert np.array_equal(np.ma.getmaskarray(image.get_array()), np.isnan(kelvin[0, 0]))
+    assert np.isfinite(drawn[8].get_clim()).all()
+    assert np.asarray(figures[1].axes[0].images[0].get_array())[0, 0] == pytest.approx(1)  # white
 
 
 @pytest.mark.parametrize("stack", [images(2, channels=3, scale=0.3), np.zeros((2, 1, 9, 9)), -images(2)])

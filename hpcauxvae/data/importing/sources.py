@@ -171,7 +171,10 @@ class Finder:
 
         def why(row: int) -> str:
             where = f"{self.table.path}: {column} in row {row}"
-            return f"{where}: {paths[row]}: no such file" if paths[row] else f"{where} names no file"
+            if not paths[row]:
+                return f"{where} names no file"
+            lie = "a pattern starts where you are" if "{" in column else "--folder says where files lie"
+            return f"{where}: {paths[row]}: no such file; {lie}"
 
         def source(rows: np.ndarray) -> Files:
             found = Files(tuple(paths[row] for row in rows), rows, extension)
