@@ -108,8 +108,8 @@ def fits_in_memory(data: ImageSet, device: torch.device, processes_here: int) ->
     of this machine's for all processes."""
     size = int(np.prod(data.images.shape)) * data.images.dtype.itemsize
     if isinstance(data.images, Filled):
-        whole = data.weights is None or data.nan_is_missing  # then each image has its own
-        size += 4 * int(np.prod(data.images.shape if whole else data.weights.shape))
+        shared = None if data.nan_is_missing else data.weights  # else each image has its own
+        size += 4 * int(np.prod(data.images.shape if shared is None else shared.shape))
     if (free := free_memory(device)) is not None:
         return size <= free // 2
     return size * processes_here <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

@@ -1,5 +1,6 @@
-"""Text in pictures: its size, its minus signs, and names that users give, which may look like mathematics."""
+"""Text in pictures: its size, its minus signs, numbers along a scale, and names that may look like mathematics."""
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
@@ -13,6 +14,14 @@ def fit(text: str, size: float, inches: float) -> float:
 def minus(text: str) -> str:
     """With the sign that is as wide as a plus."""
     return text.replace("-", "−")
+
+
+def decades(low: float, high: float, linear_width: float) -> list[float]:
+    """0 and the powers of ten, of either sign, that an asinh scale holds apart; in place of none a round number."""
+    top = np.floor(np.log10(high) + 1e-9)
+    powers = [10.0**power for power in np.arange(top - 5, top + 1) if 10.0**power > 2 * linear_width]
+    powers = powers or [max(step * 10.0**top for step in (1, 2, 5) if step * 10.0**top <= high * (1 + 1e-9))]
+    return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
 
 
 def as_written(figure: Figure) -> None:

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.evaluate.lettering import as_written, fit, minus
+from hpcauxvae.evaluate.lettering import as_written, decades, fit, minus
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.lds import LdsScore
 from hpcauxvae.runtime.files import whole
@@ -378,16 +378,8 @@ def _colour_bar(figure: Figure, axes: NDArray, norm: Normalize, colours: str, la
     bar.set_label(label)
     if isinstance(norm, AsinhNorm):
         bar.minorticks_off()
-        ticks = _decades(*shades.get_clim(), norm.linear_width)
+        ticks = decades(*shades.get_clim(), norm.linear_width)
         bar.set_ticks(ticks, labels=[minus(f"{tick:g}") for tick in ticks])
-
-
-def _decades(low: float, high: float, linear_width: float) -> list[float]:
-    """0 and the powers of ten, of either sign, that an asinh scale holds apart; in place of none a round number."""
-    top = np.floor(np.log10(high) + 1e-9)
-    powers = [10.0**power for power in np.arange(top - 5, top + 1) if 10.0**power > 2 * linear_width]
-    powers = powers or [max(step * 10.0**top for step in (1, 2, 5) if step * 10.0**top <= high * (1 + 1e-9))]
-    return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
 
 
 def with_unit(factor: Factor) -> str:
