@@ -1,6 +1,5 @@
 """Chunks that cannot be read are named with file and rows, by the validator and by every reader."""
 
-import re
 from pathlib import Path
 
 import h5py
@@ -65,19 +64,15 @@ def test_damaged_factors_are_named(path: Path) -> None:
     assert len(validate(path)) == 1
 
 
-def test_a_damaged_header_is_one_line(path: Path) -> None:
-    """Of the bytes before the images one is turned over at a time: HDF5 has an exception of its own for each."""
-    good, said = path.read_bytes(), set()
-    with h5py.File(path) as file:
-        header = file["images"].id.get_offset()
-    for at in range(0, header, 5):
-        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-        try:
-            open_set(path)
-        except InputError as error:
-            said.add(re.sub(r"[\d(].*", "", str(error).partition("h5: ")[2]))
-        validate(path)
-    assert {"cannot be read as HDF5: ", "cannot be read, the file is damaged: Can't synchronously read data "} < said
+@pytest.mark.parametrize("mark", [b"\x89HDF", b"HEAP", b"TREE", b"SNOD"])
+def test_a_damaged_header_is_one_line(path: Path, mark: bytes) -> None:
+    """HDF5 has an exception of its own for each of its parts. Other damages of headers make it turn round for ever."""
+    good = path.read_bytes()
+    assert mark in good
+    path.write_bytes(good.replace(mark, b"?" + mark[1:]))
+    with pytest.raises(InputError, match=r"set\.h5: cannot be read( as HDF5|, the file is damaged): "):
+        open_set(path)
+    assert len(validate(path)) == 1
 
 
 def test_checksums_that_are_no_data_set(path: Path) -> None:
