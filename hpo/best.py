@@ -37,7 +37,7 @@ _SCORES = (("codes", "lds"), ("codes", "lds_d"), ("codes", "sap"), ("images", "s
 def show(search: SearchConfig, rows: list[Row], epochs: int | None) -> tuple[Row, int]:
     """Prints the front, the choice, and the command that trains it for so many epochs; returns the choice and these.
 
-    epochs: as many as a training takes by itself if not given.
+    epochs: as many as a training takes by itself if not given; 0 where the data set is gone, which would tell.
     """
     best, papers = chosen(rows), papers_choice(rows)
     if best is None:
@@ -48,7 +48,7 @@ def show(search: SearchConfig, rows: list[Row], epochs: int | None) -> tuple[Row
     print(f"paper's rule, for comparison: {papers}")
     fields = {**search.train_fields(), **best.point, "out": Path("runs/best"), "epochs": epochs or 0, "resume": "auto"}
     run = TrainConfig(**fields)
-    if not epochs:
+    if not epochs and search.data.exists():
         train = parts(open_set(search.data), run.split_seed, run.split)[0]
         run = run.with_epochs(max(1, len(train) // run.resolved_objective.batch_size))
     print(f"python -m hpcauxvae.train {shlex.join(run.arguments())}")

@@ -57,7 +57,7 @@ def best(argv: list[str]) -> int:
 
     row, epochs = show(search, Logbook(config.search).rows, config.epochs)
     if config.retrain:
-        print(lines(retrain(dataclasses.replace(config, epochs=epochs), search, row)))
+        print(lines(retrain(dataclasses.replace(config, epochs=epochs or None), search, row)))
         print(f"written: {config.search}/best/scores.json, and the runs in {config.search}/best/trials/")
     return 0
 

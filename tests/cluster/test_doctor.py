@@ -92,7 +92,7 @@ def test_a_module_taken_away_hides_no_other(module: str, error: str, gone: set[s
     [
         ("h5py", "HDF5", "pip install h5py"),
         ("skimage.io", "scikit-image", "pip install scikit-image"),
-        ("skimage.io", "commands", "pip install -e ."),
+        ("sklearn.ensemble", "commands", "pip install -e ."),
         ("safetensors.torch", "commands", "pip install -e ."),
         ("hpcauxvae.dependence._core", "native kernel", "pip install --force-reinstall --no-deps -e ."),
         ("mpi4py", "MPI", "pip install mpich mpi4py"),

@@ -115,8 +115,10 @@ def turning(folder: Path) -> generate.Generator:
     values = np.stack([np.cos(turn), size, np.sin(turn)], 1)
     write(folder / "turning.h5", rng.random((200, 1, 4, 4)), values, factors, {})
     run = SimpleNamespace(
+        folder=folder,
+        parts=lambda data: split(len(data), 0),
         model=SimpleNamespace(GUIDED=True),
-        state={"factors": [list(factor) for factor in factors]},
+        state={"factors": [factor.record() for factor in factors]},
         config=SimpleNamespace(aux_names=("s", "c", "size"), split_seed=0, latents=4),
         encode=lambda images, u_ND: (np.zeros((len(images), 4)), np.zeros((len(images), 4))),
     )

@@ -36,7 +36,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "fresh.h5", *blobs(1), FACTORS, {})
     alone(
         config(
-            folder / "clean.h5", folder / "run", aux="bright,wide", epochs=8, batch_size=60, latents=4, network="mlp"
+            folder / "clean.h5",
+            folder / "run",
+            aux="bright,wide",
+            epochs=8,
+            batch_size=60,
+            latents=4,
+            network="mlp",
+            objective="tuned",
         )
     )
     return folder / "run"

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers.trainings import blobs
+from hpcauxvae.data.hdf5 import split
 from hpcauxvae.evaluate import command
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator
@@ -29,7 +30,7 @@ def told(trained_N: NDArray, peak_N: NDArray, capsys: pytest.CaptureFixture[str]
     ]
     run: Any = SimpleNamespace(
         folder="run",
-        config=SimpleNamespace(split_seed=0),
+        parts=lambda data: split(len(data), 0),
         model=SimpleNamespace(maximum=np.quantile(trained_N, 0.95, method="lower") + zero),
     )
     warn_if_unlike(sets[1], run, sets[0])

@@ -165,7 +165,10 @@ def test_axes_are_read(text, parsed):
         ("beta=1:2:lin", "allowed: NAME=LOW:HIGH"),
         ("network=0:1", "LOW:HIGH:log of a number"),
         ("compile=0:1", "LOW:HIGH:log of a number"),
-        ("likelihood=gaussian,poisson", "'poisson'; allowed: gaussian, fitted, optimal, bernoulli, log10-mse"),
+        (
+            "likelihood=gaussian,poisson",
+            "'poisson'; allowed: gaussian, fitted, weighted, optimal",
+        ),
     ],
 )
 def test_wrong_axes_are_refused(text, message):

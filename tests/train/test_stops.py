@@ -232,12 +232,12 @@ import time
 from hpcauxvae.train import command as train
 from hpcauxvae.cli import run
 from hpcauxvae.data import hdf5
-real = hdf5._pixel_errors
-def slowly(images, samples, mark):
+real = hdf5.pixel_errors
+def slowly(images, samples, weights, missing, mark):
     for start in samples[::16]:
-        yield from real(images, range(start, min(start + 16, samples.stop)), mark)
+        yield from real(images, range(start, min(start + 16, samples.stop)), weights, missing, mark)
         time.sleep(2)
-hdf5._pixel_errors = slowly
+hdf5.pixel_errors = slowly
 run(train.main)
 """
 
