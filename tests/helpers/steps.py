@@ -87,6 +87,9 @@ def _record(data: Path, cases: dict[str, dict[str, Any]] = CASES) -> dict[str, n
         record[f"{case}/losses"] = np.array(losses)
         for name, parameter in trainer.model.named_parameters():
             record[f"{case}/{name} at the end"] = parameter.detach().numpy().copy()
+        for name, buffer in trainer.model.named_buffers():
+            if name.startswith(("noise.", "variance.")):  # what is fitted, also where a bound holds what comes of it
+                record[f"{case}/{name} at the end"] = buffer.numpy().copy()
         scores, codes = trainer.validate(lambda: False)
         record |= {f"{case}/validation/{name}": np.array(value) for name, value in scores.items()}
         for name in ("mean_NZ", "logvar_NZ", "aux_ND"):

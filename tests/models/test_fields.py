@@ -96,6 +96,21 @@ def test_the_likelihood_is_the_normal_distributions_without_its_constant() -> No
     torch.testing.assert_close(variance.nll(target, mean), expected - constant)
 
 
+def test_a_missing_pixel_of_a_field_takes_no_part() -> None:
+    """In the likelihood; and in the fitted variance it is as far off as the others are."""
+    variance = FittedVariance(SHAPE).double()
+    variance.start(torch.full(SHAPE, 0.5, dtype=torch.float64))
+    target, mean = fields(4), fields(5)[1:].requires_grad_()
+    known = torch.ones(4, *SHAPE, dtype=torch.bool)
+    known[1, 0, 2:] = False
+    found = variance.nll(target, mean, known)
+    left_out = Normal(mean, 0.5**0.5).log_prob(target) + np.log(2 * np.pi) / 2
+    np.testing.assert_allclose(found.detach(), -(left_out * known).sum((1, 2, 3)).detach(), rtol=1e-12)
+    variance.keep(target, mean.detach(), Reduction(4), known)
+    squares = (target - mean.detach()).square().where(known, 0.5).mean(0)
+    np.testing.assert_allclose(variance.latest, squares, rtol=1e-12)
+
+
 def test_the_variance_begins_with_that_of_the_images() -> None:
     images = fields()
     images[:, :, 4, 4] = 7.0  # says nothing
