@@ -1,6 +1,9 @@
 """Text in pictures: its size, its minus signs, numbers along a scale, and names that may look like mathematics."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
@@ -24,10 +27,19 @@ def decades(low: float, high: float, linear_width: float) -> list[float]:
     return [-power for power in reversed(powers) if low <= -power] + [0.0] + powers
 
 
+def _texts(artist: Artist) -> Iterator[Text]:
+    """What is drawn of it: an axis that is hidden would make its ticks only to be asked for them."""
+    if artist.get_visible():
+        if isinstance(artist, Text):
+            yield artist
+        for child in artist.get_children():
+            yield from _texts(child)
+
+
 def as_written(figure: Figure) -> None:
     """Lets text with dollars that is no mathematics, such as a unit of US$, stand as it is; else drawing would fail."""
     parser = MathTextParser("path")
-    for text in figure.findobj(Text):
+    for text in _texts(figure):
         written = text.get_text()
         if written.replace(r"\$", "").count("$") < 2:
             continue

@@ -35,6 +35,8 @@ FAR = 0.5
 MOST_POINTS = 2000
 ROUND = [1, 2, 5, 10]
 """Steps between ticks, times a power of ten."""
+_EDGE = 0.08
+"""Inches around a picture."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -302,7 +304,8 @@ def with_interval(score: Score) -> str:
 
 def sheet(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, NDArray]:
     """An empty figure, sizes in inches, and its axes (rows, columns); call it within `STYLE`."""
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    inner = _EDGE / width, _EDGE / height, 1 - 2 * _EDGE / width, 1 - 2 * _EDGE / height
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02, rect=inner)
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
@@ -312,7 +315,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a PNG, overwriting it in one step. Raises InputError where the disk does not take it."""
     as_written(figure)
     with whole(path) as part:
-        figure.savefig(part, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.08)
+        figure.savefig(part, format="png", facecolor="white")
 
 
 def _stretch(images: NDArray) -> Normalize:
