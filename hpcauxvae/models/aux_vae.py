@@ -224,14 +224,27 @@ class AuxVAE(BetaVAE):
         """(D,): of the prior about u_j, at the start of a training."""
         if not self.objective.guide:
             return torch.full_like(self.u_var, self.prior_variance)
-        return (self.u_var / (2 * _SAY * self.nats)).clamp(self.prior_variance, _FIRST_VARIANCE)
+        return self._telling_variance().clamp(max=_FIRST_VARIANCE).maximum(self.prior_variance * self._narrower())
 
-    def _variance(self) -> float | Tensor:
-        """Of the prior about u_j, at this point of the training; geometrically from the first to the last."""
+    def _narrower(self) -> Tensor:
+        """(D,): in which share of 1/n the prior ends; 1, but where few samples with much to explain would hardly hold a
+        latent at u_j."""
+        whole_D = torch.ones_like(self.u_var)
+        if not self.objective.guide or self.objective.prior_variance is not None:
+            return whole_D
+        share_D = self._telling_variance() / self.prior_variance
+        return torch.where(self.u_var > 0, share_D.clamp(max=1), whole_D)
+
+    def _telling_variance(self) -> Tensor:
+        """(D,): that by which a latent that tells nothing of u_j loses `_SAY` of the nats."""
+        return self.u_var / (2 * _SAY * self.nats)
+
+    def _variance(self) -> Tensor:
+        """(D,): of the prior about u_j, at this point of the training; geometrically from the first to the last."""
         if not (self.objective.guide and self.training):
-            return self.prior_variance
+            return self.prior_variance * self._narrower()
         first_D = self._first_variance()
-        return first_D * (self.prior_variance / first_D) ** self.guided
+        return first_D * (self.prior_variance / first_D * self._narrower()) ** self.guided
 
     def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
         """As BetaVAE, and in training what is asked for and not read."""
@@ -278,11 +291,11 @@ class AuxVAE(BetaVAE):
         d, draw_BZ = len(self.columns), noise_BZ[:, : self.latents]
         row_B = (torch.special.ndtr(noise_BZ[:, -1]) * len(rows_ND)).long().clamp(max=len(rows_ND) - 1)
         u_BD = rows_ND[row_B].to(draw_BZ.dtype)
-        guided_BD = u_BD + self.prior_variance**0.5 * draw_BZ[:, :d]
+        guided_BD = u_BD + self.prior_variance**0.5 * self._narrower().sqrt() * draw_BZ[:, :d]
         z_BZ = torch.cat([guided_BD, posterior.sample(draw_BZ)[:, d:]], 1)
         seen = self._seen(self._squashed(self.decoder(z_BZ)), dimmest=_DIMMEST, known=known)
         frozen = {name: weights.detach() for name, weights in self.encoder.named_parameters()}
         read_BD = torch.func.functional_call(self.encoder, frozen, (seen,))[:, :d]
         b_D, a_D, square_D = (from_float64(x, u_BD.device) for x in self.independence.pairs.reading())
-        distance_BD = (read_BD - a_D * u_BD - b_D).square() / square_D.clamp(min=self.prior_variance)
+        distance_BD = (read_BD - a_D * u_BD - b_D).square() / square_D.maximum(self.prior_variance * self._narrower())
         return (distance_BD.clamp(min=1).sqrt() - 1).sum(1)

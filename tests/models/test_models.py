@@ -144,6 +144,22 @@ def test_the_guide_comes_into_place_from_a_hundredth_of_the_nats_to_the_prior() 
     assert made.prior(batch())[1][0, 0].item() == pytest.approx(0.3), "at most"
 
 
+def test_few_samples_with_much_to_explain_hold_their_latents_by_a_hundredth_of_the_nats() -> None:
+    """50 samples would by 2 of 1,000 nats; where a variance of the prior is given, or no guide, it stays."""
+    made = model("aux-vae")
+    made.nats.fill_(1000.0)
+    made.u_var[1] = 0
+    narrow = made.u_var[0].item() / (2 * 0.01 * 1000)
+    assert narrow < 1 / 50 / 3
+    for progress in (0.0, 0.25, 0.5):
+        made.advance(progress)
+        assert made.prior(batch())[1][0, :2].tolist() == pytest.approx([narrow, 1 / 50]), "of one that varies, and not"
+    assert made.eval().prior(batch())[1][0, :2].tolist() == pytest.approx([narrow, 1 / 50])
+    for fields in ({"prior_variance": 1 / 50}, {"guide": 0.0}):
+        made.objective = dataclasses.replace(made.objective, **fields)
+        assert made.prior(batch())[1][0, 0].item() == pytest.approx(1 / 50)
+
+
 def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None:
     """Against the same terms without nats and before the guide: intra has the guide alone."""
     made, given = model("aux-vae"), batch()
