@@ -32,9 +32,6 @@ _SOME, _MOST = 0.25, 0.75
 """Shares of the nats that functions of the factors explain where it begins to weigh more, and does by the whole."""
 _TELLING = 4
 """Samples for each function of the factors, without which nothing is said of what they explain."""
-_PULL = 1 / 3
-"""Nats for each training sample, by which the prior holds a guided latent at its factor: where the constraint weighs
-hundreds of times as much, guided latents are thrown about with the residual ones."""
 _ASKED = 5.0
 """Weight of what is asked for and not read, in nats."""
 _EVERY = 4
@@ -181,7 +178,7 @@ class AuxVAE(BetaVAE):
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
             share = min(1.0, max(0.0, (self._told(images, u_ND) - _SOME) / (_MOST - _SOME)))
-            self.unit.fill_(_NOTHING_ELSE**share * min(float(self.nats), self._most_nats()))
+            self.unit.fill_(_NOTHING_ELSE**share * float(self.nats))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.rows_ND is not None:
@@ -193,10 +190,6 @@ class AuxVAE(BetaVAE):
             logvar_Z = images.new_zeros(self.latents)
             logvar_Z[: len(self.columns)] = self._first_variance().log()
             self.encoder.start_at(logvar_Z)
-
-    def _most_nats(self) -> float:
-        """The unit of independence at most: pixels of a field err together, and their nats are counted too often."""
-        return _PULL * self.n_train if self.objective.likelihood == "fitted" else math.inf
 
     def _told(self, images: Tensor, u_ND: Tensor) -> float:
         """The share of the nats that functions of the factors explain; 0 where too few samples tell."""
@@ -224,23 +217,18 @@ class AuxVAE(BetaVAE):
         """(D,): of the prior about u_j, at the start of a training."""
         if not self.objective.guide:
             return torch.full_like(self.u_var, self.prior_variance)
-        return self._telling_variance().clamp(max=_FIRST_VARIANCE).maximum(self.prior_variance * self._narrower())
+        telling_D = self.u_var / (2 * _SAY * self.nats)
+        return telling_D.clamp(max=_FIRST_VARIANCE).maximum(self.prior_variance * self._narrower())
 
     def _narrower(self) -> Tensor:
-        """(D,): in which share of 1/n the prior ends; 1, but where few samples with much to explain would hardly hold a
-        latent at u_j."""
-        whole_D = torch.ones_like(self.u_var)
+        """In which share of 1/n the prior about u_j ends: 1, but where 1/n would hold a latent at u_j by less than the
+        unit by which independence pushes. Shape (1,)."""
         if not self.objective.guide or self.objective.prior_variance is not None:
-            return whole_D
-        share_D = self._telling_variance() / self.prior_variance
-        return torch.where(self.u_var > 0, share_D.clamp(max=1), whole_D)
-
-    def _telling_variance(self) -> Tensor:
-        """(D,): that by which a latent that tells nothing of u_j loses `_SAY` of the nats."""
-        return self.u_var / (2 * _SAY * self.nats)
+            return torch.ones_like(self.unit)
+        return (1 / (self.unit * self.prior_variance)).clamp(max=1)
 
     def _variance(self) -> Tensor:
-        """(D,): of the prior about u_j, at this point of the training; geometrically from the first to the last."""
+        """(D,) or (1,): of the prior about u_j at this point of the training; geometrically from first to last."""
         if not (self.objective.guide and self.training):
             return self.prior_variance * self._narrower()
         first_D = self._first_variance()

@@ -144,17 +144,19 @@ def test_the_guide_comes_into_place_from_a_hundredth_of_the_nats_to_the_prior() 
     assert made.prior(batch())[1][0, 0].item() == pytest.approx(0.3), "at most"
 
 
-def test_few_samples_with_much_to_explain_hold_their_latents_by_a_hundredth_of_the_nats() -> None:
-    """50 samples would by 2 of 1,000 nats; where a variance of the prior is given, or no guide, it stays."""
+def test_few_samples_hold_their_latents_as_firmly_as_independence_pushes() -> None:
+    """50 samples by a prior of 1/50 where the unit is less; where that is given, or there is no guide, it stays."""
     made = model("aux-vae")
-    made.nats.fill_(1000.0)
-    made.u_var[1] = 0
-    narrow = made.u_var[0].item() / (2 * 0.01 * 1000)
-    assert narrow < 1 / 50 / 3
-    for progress in (0.0, 0.25, 0.5):
-        made.advance(progress)
-        assert made.prior(batch())[1][0, :2].tolist() == pytest.approx([narrow, 1 / 50]), "of one that varies, and not"
-    assert made.eval().prior(batch())[1][0, :2].tolist() == pytest.approx([narrow, 1 / 50])
+    made.nats.fill_(20.0)
+    for unit, variance in ((1000.0, 1 / 1000), (50.0, 1 / 50), (2.0, 1 / 50)):
+        made.unit.fill_(unit)
+        made.train().advance(0.5)
+        assert made.prior(batch())[1][0, :3].tolist() == pytest.approx([variance, variance, 1])
+        made.advance(0.25)
+        first = (made.u_var[0] / (2 * 0.01 * 20)).item()
+        assert made.prior(batch())[1][0, 0].item() == pytest.approx((first * variance) ** 0.5), "half the way"
+        assert made.eval().prior(batch())[1][0, 0].item() == pytest.approx(variance)
+    made.unit.fill_(1000.0)
     for fields in ({"prior_variance": 1 / 50}, {"guide": 0.0}):
         made.objective = dataclasses.replace(made.objective, **fields)
         assert made.prior(batch())[1][0, 0].item() == pytest.approx(1 / 50)
