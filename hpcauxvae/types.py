@@ -66,6 +66,16 @@ Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 By: TypeAlias = Literal["auto", "random", "group", "blocks", "given"]
 """How samples are split into training, validation and test (data/splits.py)."""
+
+
+class Fold(NamedTuple):
+    """One of the splits of a cross-validation."""
+
+    number: int
+    """From 0; its share of the samples is for test."""
+    of: int
+
+
 Transform: TypeAlias = Literal["linear", "log10"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 

@@ -14,7 +14,7 @@ from hpcauxvae.data.missing import Filled
 from hpcauxvae.data.pixels import bounds, look_at, stuck
 from hpcauxvae.data.splits import parts
 from hpcauxvae.data.stored import images_in
-from hpcauxvae.types import By, InputError
+from hpcauxvae.types import By, Fold, InputError
 
 _IMAGES, _BYTES, _FEWEST = 1000, 32 << 20, 20
 """Images that are looked at, and bytes of them in float32; but so many images in any case."""
@@ -67,17 +67,17 @@ class Choice(NamedTuple):
         return f"images: {self.what} -> --objective {self.objective} ({self.kind}){doubt}"
 
 
-def choose(data: ImageSet, split_seed: int = 0, by: By = "auto") -> Choice:
+def choose(data: ImageSet, split_seed: int = 0, by: By = "auto", fold: Fold | None = None) -> Choice:
     """What `--objective auto` takes for a set: decided by its training images, the same on every machine.
 
-    by: how the set is split. Reads a thousand images, evenly spread, or 32 MiB of them; none where the file has
+    by, fold: how the set is split. Reads a thousand images, evenly spread, or 32 MiB of them; none where the file has
     weights, which decide.
     """
     if data.weights is not None:
         return Choice("weighted", "the file has the noise of each pixel", "weights are used")
     rows = np.arange(len(data))
     with contextlib.suppress(InputError):  # too few to be split
-        rows = parts(data, split_seed, by)[0]
+        rows = parts(data, split_seed, by, fold)[0]
     most = max(_FEWEST, min(_IMAGES, images_in(_BYTES, data.shape)))
     chosen = np.sort(rows)[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))]
     with np.errstate(invalid="ignore"):  # pixels that are not finite are refused later, by name

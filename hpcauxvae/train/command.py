@@ -6,6 +6,7 @@ Exit codes: 0 finished, 75 stopped on request with a whole checkpoint, 2 bad inp
 import sys
 
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.splits import parts
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.config import TrainConfig
@@ -16,11 +17,16 @@ def main(argv: list[str] | None = None) -> int:
     world = find_world()
     config = parse(TrainConfig, argv, "hpcauxvae train", quiet=world.rank > 0)
     given = sys.argv[1:] if argv is None else argv
+    runs = config.runs()
     if config.resume == "auto" and not any(word.partition("=")[0] == "--epochs" for word in given):
-        config = config.as_planned()
-    if world.world_size == 1:
-        config.refuse_used()  # before torch is imported; several ranks agree on it later
-        open_set(config.data).column(config.aux_names)
-    from hpcauxvae.train.loop import run
+        runs = [run.as_planned() for run in runs]
+    if world.world_size == 1:  # before torch is imported; several ranks agree on it later
+        for run in runs:
+            run.refuse_used()
+        data = open_set(config.data)
+        data.column(config.aux_names)
+        if config.folds:
+            parts(data, *runs[0].how_split)
+    from hpcauxvae.train.loop import run as train
 
-    return run(config, world)
+    return train(runs, world)

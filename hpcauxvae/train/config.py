@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from hpcauxvae.models import MODELS, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
-from hpcauxvae.types import By, InputError
+from hpcauxvae.types import By, Fold, InputError
 
 if TYPE_CHECKING:
     from hpcauxvae.data.choice import Choice
@@ -22,7 +22,9 @@ AUTO = "auto"
 """The objective that is yet to be chosen (data/choice.py)."""
 _STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
 """Of a training that is not told how many epochs."""
-_LEAST = {"latents": 1, "epochs": 0, "seed": 0, "split_seed": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1}
+_LEAST = {
+    "latents": 1, "epochs": 0, "seed": 0, "split_seed": 0, "folds": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1
+}  # fmt: skip
 _MOST = {"seed": 2**64 - 1, "timeout_minutes": 60.0 * 24 * 365, "bucket_mb": 1e6}
 _GONE = "ramp", "symmetries"
 """Fields of earlier versions, which did nothing where they were 0 or empty."""
@@ -92,6 +94,11 @@ class TrainConfig:
     split: By = "auto"
     """random: each sample by itself; group: the file's groups stay together; blocks: 20 blocks of neighbours, for
     series; given: the file's own parts. auto: given or group where the file has parts or groups, else random."""
+    folds: int = 0
+    """Cross-validate: train so many runs, one after the other, into fold0, fold1, ... of `out`. Each tests another part
+    of the samples, groups and blocks kept whole, and `evaluate` pools their scores. 0: a single run."""
+    fold: int | None = None
+    """Of these folds train this one alone, from 0, into `out` itself: a job for each, with OUT/fold2."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -140,6 +147,7 @@ class TrainConfig:
         for name in ("timeout_minutes", "bucket_mb"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}; allowed: positive")
+        self._check_folds()
         if self.warmup_epochs is not None and not 0 < self.warmup_epochs < (self.epochs or math.inf):
             below = f" and below epochs = {self.epochs}" if self.epochs else ""
             raise InputError(f"warmup_epochs = {self.warmup_epochs}; allowed: above 0{below}")
@@ -163,6 +171,31 @@ class TrainConfig:
                 f"allowed: at most {self.latents} names"
             )
         self.resolved_objective  # noqa: B018  a wrong weight is reported now, not after the data are read
+
+    def _check_folds(self) -> None:
+        if self.folds == 1:
+            raise InputError("folds = 1; allowed: 2 or more, or 0 for a single run")
+        if self.fold is not None and not 0 <= self.fold < self.folds:
+            allowed = f"0 to {self.folds - 1}" if self.folds else "with --folds alone"
+            raise InputError(f"fold = {self.fold}; allowed: {allowed}")
+        if self.folds and self.split == "given":
+            raise InputError(f"folds = {self.folds} with split = given; allowed: split random, group or blocks")
+
+    @property
+    def own_fold(self) -> Fold | None:
+        """Which part of a cross-validation this run is; None for a single run."""
+        return None if self.fold is None else Fold(self.fold, self.folds)
+
+    @property
+    def how_split(self) -> tuple[int, By, Fold | None]:
+        """Seed, kind and fold, as data/splits.py takes them."""
+        return self.split_seed, self.split, self.own_fold
+
+    def runs(self) -> "list[TrainConfig]":
+        """The trainings that this asks for: itself, or those of its folds, each into a folder of its own."""
+        if not self.folds or self.fold is not None:
+            return [self]
+        return [dataclasses.replace(self, fold=k, out=fold_folder(self.out, k)) for k in range(self.folds)]
 
     @property
     def aux_names(self) -> tuple[str, ...]:
@@ -194,6 +227,11 @@ class TrainConfig:
 
     def refuse_used(self) -> None:
         """Raises InputError where `out` holds anything but a lock, and what it holds is not to be gone on with."""
+        if not self.folds and fold_folder(self.out, 0).is_dir():
+            raise InputError(f"{self.out}: holds the folds of a cross-validation; choose another folder, or --folds")
+        folder = self.out.parent
+        if self.fold is not None and self.out == fold_folder(folder, self.fold) and (folder / "config.json").exists():
+            raise InputError(f"{folder}: holds a single run; choose another folder for --folds")
         there = sorted(path.name for path in self.out.iterdir()) if self.out.is_dir() else []
         others = [name for name in there if name != "lock" and not name.startswith(".lock.")]
         if others and self.resume == "no":
@@ -276,6 +314,11 @@ class TrainConfig:
                     "in this version of hpcauxvae; train again or use the version that trained the run"
                 )
         return config
+
+
+def fold_folder(folder: Path, number: int) -> Path:
+    """Where a cross-validation into `folder` puts the run of a fold."""
+    return folder / f"fold{number}"
 
 
 def planned_epochs(folder: Path, otherwise: int) -> int:

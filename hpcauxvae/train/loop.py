@@ -1,7 +1,9 @@
 """The loop around the steps of a training: epochs, checkpoints, requests to stop, and what is told to the user."""
 
+import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,8 +39,8 @@ class Loop:
         self.config = config = trainer.config
         if trainer.choice is not None and processes.world.rank == 0:
             print(trainer.choice, flush=True)
-        if processes.world.rank == 0 and (trainer.about["split"] != "random" or data.group is not None):
-            print(described(data, config.split_seed, config.split), flush=True)
+        if processes.world.rank == 0 and (config.folds or trainer.about["split"] != "random" or data.group is not None):
+            print(described(data, *config.how_split), flush=True)
         watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
         between = (config.keep_every or 0) * trainer.steps_per_epoch
@@ -186,7 +188,8 @@ class Loop:
                 else ""
             )
             print(f"written: {out}: last.safetensors (epoch {trainer.epoch}){best}, metrics.jsonl, tensorboard/")
-            print(f"next: hpcauxvae evaluate {out}", flush=True)
+            if not self.config.folds:
+                print(f"next: hpcauxvae evaluate {out}", flush=True)
         else:
             late = reason == "time limit" and trainer.step == self.first
             reason += ", which passed before the first step of this start" if late else ""
@@ -225,12 +228,26 @@ def _claim(config: TrainConfig, lock: RunLock) -> None:
         raise
 
 
-def run(config: TrainConfig, world: World) -> int:
-    """`train` with the processes of `world`, started and parted from: an exit code."""
+def run(runs: Sequence[TrainConfig], world: World) -> int:
+    """`train` of each, until one is not finished, with the processes of `world`, started and parted from: an exit code.
+
+    The runs are one, or the folds of a cross-validation, which share the minutes that they may take.
+    """
+    began, code = time.monotonic(), FINISHED
     try:
         # The watchdog knows who is missing, torch only that somebody is: it waits a little longer.
-        patience = timedelta(minutes=1.25 * config.timeout_minutes)
-        return train(config, start(world, config.device, patience))
+        patience = timedelta(minutes=1.25 * runs[0].timeout_minutes)
+        processes = start(world, runs[0].device, patience)
+        for config in runs:
+            if config.max_minutes is not None and config is not runs[0]:
+                left = config.max_minutes - (time.monotonic() - began) / 60
+                config = dataclasses.replace(config, max_minutes=max(0.0, left))
+            code = train(config, processes)
+            if code != FINISHED:
+                return code
+        if len(runs) > 1 and world.rank == 0:
+            print(f"next: hpcauxvae evaluate {runs[0].out.parent}", flush=True)
+        return code
     except (Diverged, Apart) as error:
         if world.rank == 0 or isinstance(error, Apart):
             print(f"error: {error}", file=sys.stderr)

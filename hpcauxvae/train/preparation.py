@@ -42,7 +42,7 @@ def prepare(
     not suit the objective.
     """
     data, world = samples.data, processes.world
-    found_parts = parts(data, config.split_seed, config.split)
+    found_parts = parts(data, *config.how_split)
     lacking = on_each_rank(lambda: _about_parts(data, found_parts, data.column(config.aux_names)), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
     missing = _gather(np.array([on_each_rank(lambda: count_missing(data.images, own), processes)]), processes).sum()
@@ -128,7 +128,7 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
 def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
     data = samples.data
     columns = data.column(config.aux_names)
-    train = torch.from_numpy(parts(data, config.split_seed, config.split)[0])
+    train = torch.from_numpy(parts(data, *config.how_split)[0])
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "

@@ -48,7 +48,7 @@ class Run:
 
     def parts(self, data: ImageSet) -> Parts:
         """Training, validation and test indices of the run's data set, as it was split in training."""
-        return parts(data, self.config.split_seed, self.split)
+        return parts(data, self.config.split_seed, self.split, self.config.own_fold)
 
     @property
     def split(self) -> By:

@@ -58,14 +58,14 @@ class Trainer:
     """A run, seen from one of its processes."""
 
     def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
-        config, self.choice = config.decided(lambda: choose(data, config.split_seed, config.split))
+        config, self.choice = config.decided(lambda: choose(data, *config.how_split))
         self.objective = config.resolved_objective
         self.processes = processes
         self.world = processes.world
         self.dtype = getattr(torch, config.dtype)
         self.columns = data.column(config.aux_names)
         self.kinds = [data.factors[column].kind for column in self.columns]
-        self.train_index, self.validation_index, _ = map(torch.from_numpy, parts(data, config.split_seed, config.split))
+        self.train_index, self.validation_index, _ = map(torch.from_numpy, parts(data, *config.how_split))
         self.batch_size = self.objective.batch_size
         self.steps_per_epoch = len(self.train_index) // self.batch_size
         if self.steps_per_epoch == 0:

@@ -10,7 +10,7 @@ import pytest
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import ImageSet, open_set, split, write
 from hpcauxvae.data.splits import described, parts, resolved
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import Factor, Fold, InputError
 
 N = 600
 
@@ -93,3 +93,49 @@ def test_what_cannot_be_split(tmp_path: Path) -> None:
         file["split"] = ["train"] * 500 + ["test"] * 100
     with pytest.raises(InputError, match="leaves no validation samples; allowed: samples of each part"):
         parts(open_set(data.path), 0)
+
+
+@pytest.mark.parametrize(
+    ("by", "folds"),
+    [("random", 2), ("random", 7), ("random", 600), ("group", 5), ("group", 90), ("blocks", 3), ("blocks", 20)],
+)
+def test_folds_test_each_sample_once(tmp_path: Path, by: Any, folds: int) -> None:
+    """The others of a fold are 7 : 2, and no group or block is torn apart."""
+    rng = np.random.default_rng(5)
+    group = rng.permutation(np.repeat(np.arange(N), rng.integers(1, 10, N))[:N])
+    data = made(tmp_path / "set.h5", group=group)
+    together = {"random": np.arange(N), "group": group, "blocks": np.arange(N) // 30}[by]
+    tested = []
+    for number in range(min(folds, 20)):
+        found = parts(data, 3, by, Fold(number, folds))
+        assert_parts(found)
+        own = [set(together[part]) for part in found]
+        assert not (own[0] & own[1] or own[0] & own[2] or own[1] & own[2])
+        largest = np.bincount(together).max()
+        assert abs(len(found[2]) - N / folds) <= largest
+        assert abs(len(found[1]) - (N - len(found[2])) * 2 / 9) <= largest
+        tested.append(found[2])
+    counted = np.bincount(np.concatenate(tested), minlength=N)
+    assert counted.max() == 1 and (folds > 20 or counted.min() == 1)
+    assert not np.array_equal(np.sort(tested[0]), np.sort(parts(data, 4, by, Fold(0, folds))[2]))
+    if by == "random":
+        assert any(np.diff(found[0]) < 0), "in random order within a part"
+
+
+def test_what_cannot_be_folded(tmp_path: Path) -> None:
+    data = made(tmp_path / "set.h5", group=np.arange(N) % 5)
+    assert [len(part) for part in parts(data, 0, "auto", Fold(4, 5))] == [360, 120, 120]
+    with pytest.raises(InputError, match=r"set\.h5: folds = 6 for 5 groups; allowed: 2 or more, with one or more of"):
+        parts(data, 0, "auto", Fold(0, 6))
+    with pytest.raises(InputError, match="folds = 21 for 20 blocks"):
+        parts(data, 0, "blocks", Fold(0, 21))
+    three = made(tmp_path / "three.h5", group=np.arange(N) % 3)
+    with pytest.raises(InputError, match="folds = 2 for 3 groups"):
+        parts(three, 0, "auto", Fold(1, 2))  # one of its folds leaves a single group
+    assert len(parts(three, 0, "auto", Fold(1, 3))[1]) == 200
+    own = made(tmp_path / "own.h5", split=np.array(["train", "validation", "test"])[np.arange(N) % 3])
+    with pytest.raises(InputError, match=r"folds = 3 with the parts of the file .*; allowed: --split random"):
+        parts(own, 0, "auto", Fold(0, 3))
+    assert described(data, 0, "auto", Fold(1, 5)).startswith(
+        "split by 5 groups, each in one part (seed 0), fold 1 of 5"
+    )

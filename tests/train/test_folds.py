@@ -1,0 +1,129 @@
+"""Cross-validation: a training for each fold, the same whether they are made together or each by itself."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.forked import on_ranks
+from helpers.trainings import alone, assert_same, config
+from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
+from hpcauxvae.train.command import main
+from hpcauxvae.train.run import load_run
+from hpcauxvae.train.tracking import history
+from hpcauxvae.train.trainer import Trainer
+from hpcauxvae.types import InputError
+
+FOLDS = 3
+
+
+def words(data: Path, out: Path, *more: str) -> list[str]:
+    """A cross-validation as it is typed: 5 steps an epoch, two epochs."""
+    return [*config(data, out, network="mlp", folds=FOLDS).arguments(), *more]
+
+
+@pytest.fixture(scope="module")
+def folds(blobs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-validation, never disturbed."""
+    folder = tmp_path_factory.mktemp("folds") / "x"
+    assert main(words(blobs_file, folder)) == FINISHED
+    return folder
+
+
+def test_each_fold_is_a_run_with_its_own_test_part(folds, blobs_file):
+    runs, data = [load_run(folds / f"fold{number}") for number in range(FOLDS)], open_set(blobs_file)
+    parts = [run.parts(data) for run in runs]
+    np.testing.assert_array_equal(np.sort(np.concatenate([part[2] for part in parts])), np.arange(160))
+    for run, (train, validation, test) in zip(runs, parts, strict=True):
+        assert run.state["n_train"] == len(train)
+        assert len(np.unique(np.concatenate([train, validation, test]))) == 160
+    weights = [next(iter(run.model.parameters())).detach().numpy() for run in runs]
+    assert not np.array_equal(weights[0], weights[1])
+
+
+def test_a_fold_by_itself_is_the_same(folds, blobs_file, tmp_path):
+    """As a job of its own makes it."""
+    assert alone(config(blobs_file, tmp_path / "fold2", network="mlp", folds=FOLDS, fold=2)) == FINISHED
+    assert_same(folds / "fold2", tmp_path / "fold2")
+
+
+def test_folds_that_are_stopped_go_on(folds, blobs_file, tmp_path, capfd):
+    """In the second fold: the first stays as it is, the third is begun by the next start alone."""
+    real, seen = Trainer.train_step, []
+
+    def train_step(trainer, *arguments):
+        seen.append(trainer.config.fold)
+        if len(seen) == 13:
+            signal.raise_signal(signal.SIGTERM)
+        return real(trainer, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", train_step)
+        assert main(words(blobs_file, tmp_path / "x")) == MORE_TO_DO
+    assert set(seen) == {0, 1} and not (tmp_path / "x" / "fold2").exists()
+    saved = (tmp_path / "x" / "fold0" / "last.safetensors").stat().st_mtime_ns
+    capfd.readouterr()
+    again = words(blobs_file, tmp_path / "x", "--resume", "auto")
+    assert main(again) == FINISHED
+    assert "fold 1 of 3: " in (said := capfd.readouterr().out)
+    assert said.splitlines()[-1] == f"next: hpcauxvae evaluate {tmp_path / 'x'}" and said.count("next:") == 1
+    assert (tmp_path / "x" / "fold0" / "last.safetensors").stat().st_mtime_ns == saved
+    for number in range(FOLDS):
+        assert_same(folds / f"fold{number}", tmp_path / "x" / f"fold{number}")
+
+
+def test_the_folds_share_the_time(blobs_file, tmp_path):
+    """What is left of --max-minutes is that of the next fold."""
+    assert main(words(blobs_file, tmp_path / "x", "--max-minutes", "1000")) == FINISHED
+    given = [json.loads((tmp_path / "x" / f"fold{n}" / "config.json").read_text())["max_minutes"] for n in range(FOLDS)]
+    assert given[0] == 1000 > given[1] > given[2] > 990
+
+
+@pytest.mark.processes
+def test_folds_on_two_ranks_are_those_of_one(blobs_file, tmp_path):
+    one, two = (words(blobs_file, tmp_path / name, "--dtype", "float64") for name in ("one", "two"))
+    assert main(one) == FINISHED
+    assert on_ranks(2, main, two) == [FINISHED] * 2
+    for number in range(FOLDS):
+        expected, found = (history(tmp_path / name / f"fold{number}")[-1]["validation"] for name in ("one", "two"))
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_is_refused(folds, blobs_file, tmp_path):
+    for more, message in (
+        (["--folds", "1"], "folds = 1; allowed: 2 or more, or 0 for a single run"),
+        (["--folds", "161"], "folds = 161 for 160 samples; allowed"),
+        (["--folds", "3", "--split", "given"], "folds = 3 with split = given; allowed: split random, group or blocks"),
+        (["--folds", "3", "--fold", "3"], "fold = 3; allowed: 0 to 2"),
+        (["--fold", "0"], "fold = 0; allowed: with --folds alone"),
+    ):
+        with pytest.raises(InputError, match=message):
+            main([*config(blobs_file, tmp_path / "y").arguments(), *more])
+    data = open_set(blobs_file)
+    own = tmp_path / "own.h5"
+    write(
+        own,
+        data.images[:],
+        data.values,
+        data.factors,
+        {},
+        split=np.repeat(["train", "validation", "test"], [100, 40, 20]),
+    )
+    with pytest.raises(InputError, match="folds = 3 with the parts of the file"):
+        main(words(own, tmp_path / "y"))
+    assert not (tmp_path / "y").exists()
+
+
+def test_single_runs_and_folds_have_folders_of_their_own(folds, blobs_file, tmp_path):
+    with pytest.raises(InputError, match=r"fold0: holds .* already; choose another folder, or --resume auto"):
+        main(words(blobs_file, folds))
+    with pytest.raises(InputError, match="x: holds the folds of a cross-validation; choose another folder, or --folds"):
+        main(config(blobs_file, folds, network="mlp", resume="auto").arguments())
+    with pytest.raises(InputError, match="config folds = 3, now 4; allowed: the same"):
+        main([*words(blobs_file, folds, "--resume", "auto", "--folds", "4")])
+    run = folds / "fold0"
+    with pytest.raises(InputError, match=r"fold0: holds a single run; choose another folder for --folds"):
+        main(words(blobs_file, run, "--resume", "auto"))
