@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.stored import images_in, in_pieces
 from hpcauxvae.metrics.linear import Components, regressed
-from hpcauxvae.metrics.reading import read
 from hpcauxvae.metrics.ssim import image_values, means_of
 
 TRAINING = 2000
@@ -41,16 +40,11 @@ class Baselines:
         self._fitted_MK = self.components.scores(images_MP)[:, :COMPONENTS]
         self._scaled_MF = data.scaled()[chosen]
 
-    def regressors(self, data: ImageSet, index_N: NDArray, columns: Sequence[int]) -> dict[str, dict[str, Any]]:
-        """For each of these factors `r` and `error` (metrics/reading.py) of a ridge regression on components."""
+    def regressed(self, data: ImageSet, index_N: NDArray, columns: Sequence[int]) -> NDArray[np.float64]:
+        """What a ridge regression on components tells of these factors, scaled, (N, columns)."""
         scores_NK = np.concatenate([self.components.scores(part) for part in _pieces(data, index_N)])[:, :COMPONENTS]
-        scaled_NF, found = data.scaled()[index_N], {}
-        for column in columns:
-            factor = data.factors[column]
-            told_N = regressed(self._fitted_MK, self._scaled_MF[:, column], scores_NK, factor.kind)
-            reading = read(scaled_NF[:, column], told_N, factor)
-            found[factor.name] = {name: reading[name] for name in ("r", "error")}
-        return found
+        fitted = ((self._scaled_MF[:, column], data.factors[column].kind) for column in columns)
+        return np.stack([regressed(self._fitted_MK, u_M, scores_NK, kind) for u_M, kind in fitted], 1)
 
     def images(self, originals: Any, maximum: float, weights: Any = None) -> dict[str, Any]:
         """SSIM and MSE of the mean training image and of PCA, by name, on the first of these images (N, C, H, W).

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.config import fold_folder
 from hpcauxvae.types import InputError
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ class EvaluateConfig:
     """An evaluation."""
 
     run: Path
-    """Folder of a training run."""
+    """Folder of a training run, or of a cross-validation: then each fold is evaluated, and their scores are pooled."""
     data: Path | None = None
     """Where its data set lies now; the recorded path if not given."""
     fresh: Path | None = None
@@ -48,6 +49,11 @@ class EvaluateConfig:
             raise InputError(f"images = {self.images}; allowed: at least 2, an interval needs them")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed = {self.seed}; allowed: 0 to {2**32 - 1}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        return fields | {"noiseless": [str(path) for path in self.noiseless]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,18 +124,18 @@ class SensitivityConfig:
 
 def evaluate(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae evaluate`, also `python -m hpcauxvae.evaluate`."""
-    config = _of_a_run(EvaluateConfig, "evaluate", argv)
+    config = _of_a_run(EvaluateConfig, "evaluate", argv, folds=True)
     gc.collect()
     gc.disable()
-    from hpcauxvae.evaluate import scores
+    from hpcauxvae.evaluate import folds, scores
     from hpcauxvae.evaluate.table import table
 
     gc.freeze()  # modules stay: to look through them at every collection took a sixth of a small evaluation's time
     gc.enable()
-    print(table(scores.evaluate(config)["sets"]))
-    out = config.out or config.run
-    drawn = f" and the pictures in {out}/pictures/" if config.pictures else ""
-    print(f"written: {out}/metrics.json, codes-*.h5{drawn}")
+    out, of_folds = config.out or config.run, _holds_folds(config.run)
+    print(table((folds.evaluate if of_folds else scores.evaluate)(config)["sets"]))
+    drawn = f" and the pictures in {out}/{'fold*/' * of_folds}pictures/" if config.pictures else ""
+    print(f"written: {out}/metrics.json, {'fold*/' * of_folds}codes-*.h5{drawn}")
     return 0
 
 
@@ -159,9 +165,28 @@ def sensitivity(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _of_a_run(fields: type[T], name: str, argv: list[str] | None, *, append: bool = False, ranks: bool = False) -> T:
-    """The options of a command, which may run on several ranks. Raises InputError where the run is not there."""
+def _holds_folds(folder: Path) -> bool:
+    """Whether a folder holds the folds of a cross-validation."""
+    return fold_folder(folder, 0).is_dir()
+
+
+def _of_a_run(
+    fields: type[T],
+    name: str,
+    argv: list[str] | None,
+    *,
+    append: bool = False,
+    ranks: bool = False,
+    folds: bool = False,
+) -> T:
+    """The options of a command, which may run on several ranks. Raises InputError where the run is not there.
+
+    folds: it may be a cross-validation, too.
+    """
     config: Any = parse(fields, argv, f"hpcauxvae {name}", append=append)
     if not (ranks and find_world().world_size > 1) and not config.run.is_dir():  # several ranks agree on it later
         raise InputError(f"{config.run}: no such folder; allowed: that of a training run")
+    if not folds and _holds_folds(config.run):
+        one = fold_folder(config.run, 0)
+        raise InputError(f"{config.run}: holds a cross-validation; allowed: the run of one fold, such as {one}")
     return config

@@ -24,7 +24,7 @@ from hpcauxvae.metrics.codes import columns_of
 from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.train import checkpoint
-from hpcauxvae.types import By, InputError, Kind
+from hpcauxvae.types import By, Fold, InputError, Kind
 
 READ = ("continuous", "ordinal", "periodic")
 """Kinds of factors that are read. Numbers stand for them, but not for the classes of a categorical factor."""
@@ -142,13 +142,15 @@ class Reader(NamedTuple):
         return np.stack(factors, 1)
 
 
-def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.device, by: By = "auto") -> Reader | None:
+def reader_of(
+    data: ImageSet, split_seed: int, folder: Path, device: torch.device, by: By = "auto", fold: Fold | None = None
+) -> Reader | None:
     """The reader of a data set: from the file beside it, or in `folder`; else it is trained, and kept there.
 
-    folder: where it is kept if the folder of the data cannot be written; by: how the set is split. None where too few
-    training images are there. Raises InputError where no folder takes the file.
+    folder: where it is kept if the folder of the data cannot be written; by, fold: how the set is split. None where
+    too few training images are there. Raises InputError where no folder takes the file.
     """
-    train, validation, _ = parts(data, split_seed, by)
+    train, validation, _ = parts(data, split_seed, by, fold)
     columns = [number for number, factor in enumerate(data.factors) if factor.kind in READ]
     kinds = [data.factors[column].kind for column in columns]
     if len(train) < FEWEST or not columns:
@@ -162,7 +164,8 @@ def reader_of(data: ImageSet, split_seed: int, folder: Path, device: torch.devic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(data.shape, len(columns) + kinds.count("periodic")).to(device)
-    name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}.safetensors"
+    of = "" if fold is None else f"-fold{fold.number}of{fold.of}"
+    name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}{of}.safetensors"
     paths = [place / name for place in (data.path.parent, folder)]
     if not any(_load(network, path, identity) for path in paths):
         print(f"training a reader of the factors, once for {data.path}", file=sys.stderr, flush=True)

@@ -32,7 +32,7 @@ from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
 from hpcauxvae.metrics.joint import joint
 from hpcauxvae.metrics.objects import objects
 from hpcauxvae.metrics.random_features import random_features
-from hpcauxvae.metrics.reading import readings
+from hpcauxvae.metrics.reading import read, readings
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.launchers import find_world
@@ -156,7 +156,8 @@ class Evaluator:
     def reader(self) -> Reader | None:
         """Of the factors of an image; trained on the first call unless it lies beside the data set."""
         folder = self.config.out or self.config.run
-        return reader_of(self.data, self.run.config.split_seed, folder, self.device, self.run.split)
+        own = self.run.config
+        return reader_of(self.data, own.split_seed, folder, self.device, self.run.split, own.own_fold)
 
     def counterfactuals(self, scored: Scored) -> control.Counterfactuals | None:
         """Images of a set with the factors of others; None where they are not wanted, or cannot be asked for."""
@@ -169,6 +170,7 @@ class Evaluator:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The block of metrics.json for a set, and the image scores of each of its M images.
 
+        Beside these `regressed`, what a plain regressor says of the guided factors, (N, D) in their units.
         Without auxiliary factors there are no scores of codes.
         """
         maximum, factors = float(self.model.maximum), scored.data.factors
@@ -196,9 +198,12 @@ class Evaluator:
             block |= {"codes": score_codes(codes), "correlated": correlated(codes)}
             if guided:
                 block["reading"] = readings(codes, [factors[c] for c in guided])
-                plain = self.baselines.regressors(scored.data, scored.index_N, guided)
-                for name, of_factor in block["reading"].items():
-                    of_factor["regressor"] = plain[name]
+                told_ND = self.baselines.regressed(scored.data, scored.index_N, guided)
+                for c, told_N in zip(guided, told_ND.T, strict=True):
+                    plain = read(scored.data.scaled()[scored.index_N, c], told_N, factors[c])
+                    block["reading"][factors[c].name]["regressor"] = {key: plain[key] for key in ("r", "error")}
+                of_regressor = (factors[c].unscale(told_N) for c, told_N in zip(guided, told_ND.T, strict=True))
+                per_image["regressed"] = np.stack(list(of_regressor), 1)
                 block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
             ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once, weights)
@@ -364,11 +369,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     folder = out / "pictures"
     (folder if config.pictures else out).mkdir(parents=True, exist_ok=True)
     refuse_unwritable(out, "; --out names another folder")
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
-    settings["noiseless"] = [str(path) for path in config.noiseless]
     metrics: dict[str, Any] = {
         "hpcauxvae": hpcauxvae.__version__,
-        "settings": settings,
+        "settings": config.to_json(),
         "epoch": evaluator.training["epoch"],
         "epochs": evaluator.training["epochs"],
         "sets": {},

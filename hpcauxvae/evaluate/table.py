@@ -16,6 +16,10 @@ def table(sets: dict[str, Block]) -> str:
     lines = [f"{'score':28}{'value':>8}  {'95 % interval':24}{'ceiling':>9}{'of it':>8}  {'its interval':16}{'n':>9}"]
     for name, block in sets.items():
         lines.append(f"{name}: {block['data']}, at epoch {block['training']['epoch']} of {block['training']['epochs']}")
+        if folds := block.get("folds"):
+            pooled = f"images and readings are of all {block['samples']} together, other scores"
+            words = pooled if name == "test" else "all scores"
+            lines[-1] += f"; {folds} folds: {words} are means over the folds"
         for part in (_codes, _images, _reading, _joint, _control, _latents):
             lines += (f"  {line}" for line in part(block))
         lines += (f"  - {line}" for line in block["verdicts"])
@@ -57,7 +61,8 @@ def _joint(block: Block) -> Iterator[str]:
         explained = "".join(f"{of_factor[key]['value']:10.3f}" for key in ("means", "samples", "chance"))
         single, n = of_factor["single"], of_factor["means"]["n"]
         few = f"; R2 of {n} samples says nothing: {FEWEST} are needed" if n < FEWEST else ""
-        yield f"{name:22}{explained}{single['r']['value']:10.3f} (latent {single['latent']}){few}"
+        which = f" (latent {single['latent']})" if single["latent"] else ""  # the folds have no latent in common
+        yield f"{name:22}{explained}{single['r']['value']:10.3f}{which}{few}"
     if found := block.get("random_features"):
         yield f"{'functions of all':22}{found['rms']['value']:10.4f} rms correlation; by chance {found['floor']:.4f}"
 
@@ -88,7 +93,8 @@ def _control(block: Block) -> Iterator[str]:
 def _latents(block: Block) -> Iterator[str]:
     found = block["latents"]
     off = f"; off: {', '.join(map(str, found['off']))}" if found["off"] else ""
-    yield f"{'latents in use':22}{found['in_use']:4} of {found['of']}{off}"
+    most = f" to {found['most_in_use']}" if found.get("most_in_use", found["in_use"]) > found["in_use"] else ""
+    yield f"{'latents in use':22}{found['in_use']:4}{most} of {found['of']}{off}"
 
 
 def _cell(score: dict[str, Any] | None, form: str) -> str:

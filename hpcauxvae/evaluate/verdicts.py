@@ -217,7 +217,8 @@ def residual(block: Block) -> Iterator[str]:
     for name, of_factor in block.get("joint", {}).items():
         single, r, chance = of_factor["single"], of_factor["single"]["r"], of_factor["chance"]
         if abs(r["value"]) >= SINGLE and min(abs(r["low"]), abs(r["high"])) >= SINGLE / 2 and r["low"] * r["high"] > 0:
-            yield f"latent {single['latent']}, a residual one, holds {name} too (r = {r['value']:.2f})"
+            which = f"latent {single['latent']}" if single["latent"] else "in each fold another latent"
+            yield f"{which}, a residual one, holds {name} too (r = {r['value']:.2f})"
         means, samples = of_factor["means"], of_factor["samples"]
         if any(s["value"] >= JOINT and s["low"] > max(chance["high"], 0) for s in (means, samples)):
             yield (

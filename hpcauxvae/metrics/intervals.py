@@ -3,7 +3,7 @@
 Shape suffixes: G groups left out, S draws of z, D auxiliary factors, Z latents, N samples, R random repeats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -108,6 +108,19 @@ def parts_score(values_G: Array, n: int, limits: tuple[float, float]) -> Score:
     value = float(values_G.mean())
     half = float(values_G.std(ddof=1)) / np.sqrt(len(values_G)) * _student(len(values_G) - 1)
     return _limited(value, value - half, value + half, n, limits)
+
+
+def pooled_score(parts: Sequence[Score]) -> Score:
+    """The `mean_score` of all samples together, of that of each of these separate parts of them; NaN where none has
+    samples."""
+    parts = [part for part in parts if part["n"]]
+    if not parts:
+        return Score(value=np.nan, low=np.nan, high=np.nan, n=0)
+    n_G, value_G, high_G = (np.array([part[key] for part in parts]) for key in ("n", "value", "high"))
+    n, value = int(n_G.sum()), float(np.average(value_G, weights=n_G))
+    squares = ((high_G - value_G) / NORMAL_95) ** 2 * n_G * (n_G - 1) + n_G * (value_G - value) ** 2
+    half = NORMAL_95 * float(np.sqrt(squares.sum() / (n * (n - 1))))
+    return Score(value=value, low=value - half, high=value + half, n=n)
 
 
 def mean_score(values_N: Array) -> Score:

@@ -17,7 +17,7 @@ from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.paper.experiments import LABELS, Data, kind
 from hpcauxvae.paper.items import Item
-from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.config import TrainConfig, fold_folder
 from hpcauxvae.train.run import Run
 from hpcauxvae.train.tracking import LOG, history
 from hpcauxvae.types import InputError
@@ -145,6 +145,7 @@ def find(folder: Path, only: Collection[Path] | None = None) -> list[EvaluatedRu
     which a run is missing without a word would be another table.
     """
     folders = [path.parent for path in sorted(folder.glob(f"*/{METRICS}"))]
+    folders = [run for run in folders if not fold_folder(run, 0).is_dir()]  # a cross-validation is none of the paper's
     return [_read(run) for run in folders if only is None or run in only]
 
 

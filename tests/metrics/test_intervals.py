@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import correlate
-from hpcauxvae.metrics.intervals import correlation_score, mean_score, ratio_score
+from hpcauxvae.metrics.intervals import Score, correlation_score, mean_score, pooled_score, ratio_score
 from hpcauxvae.metrics.lds import linear_disentanglement
 from hpcauxvae.metrics.sap import predictability_gap
 
@@ -81,3 +81,13 @@ def test_mean_score_is_the_textbook_interval() -> None:
     score = mean_score(values)
     half = 1.959964 * np.sqrt(14 / 3 / 4)
     assert score == {"value": 3.0, "low": pytest.approx(3 - half), "high": pytest.approx(3 + half), "n": 4}
+
+
+def test_scores_of_parts_pooled_are_those_of_all_samples() -> None:
+    """Of unequal parts with other means and spreads; a part without samples counts for nothing."""
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(mean, spread, n) for mean, spread, n in ((0, 1, 5), (3, 0.1, 40), (-2, 2, 2))]
+    nothing = Score(value=np.nan, low=np.nan, high=np.nan, n=0)
+    found, expected = pooled_score([*map(mean_score, parts), nothing]), mean_score(np.concatenate(parts))
+    assert found == pytest.approx(expected)
+    assert np.isnan(pooled_score([nothing])["value"])
