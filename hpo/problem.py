@@ -27,8 +27,9 @@ Point = dict[str, Any]
 GRIDS: dict[str, Space] = {"paper": dict(PAPER_GRID)}
 """Grids by name."""
 
-SEARCH_SETS = ("data", "out", "model", "aux", "objective", "seed", "device", "resume", "max_minutes", "epochs")
+SEARCH_SETS = ("data", "out", "model", "aux", "objective", "split", "seed", "device", "resume", "max_minutes", "epochs")
 """Fields of TrainConfig that the search itself gives to each trial."""
+_OF_NO_TRIAL = ("folds", "fold")
 
 
 class Objectives(NamedTuple):
@@ -174,7 +175,7 @@ def check_field(name: str, text: str) -> None:
 
 def _settable() -> list[str]:
     """The fields of TrainConfig that the search may set."""
-    return sorted(set(TrainConfig.__dataclass_fields__) - set(SEARCH_SETS))
+    return sorted(set(TrainConfig.__dataclass_fields__) - {*SEARCH_SETS, *_OF_NO_TRIAL})
 
 
 def _is_number(value: Any) -> bool:

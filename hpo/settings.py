@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.train.config import AUTO, TrainConfig
-from hpcauxvae.types import InputError, Interval
+from hpcauxvae.types import By, InputError, Interval
 from hpo.logbook import SETTINGS
 from hpo.problem import (
     GRIDS,
@@ -45,6 +45,8 @@ class SearchConfig:
     """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
     objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
     """Training objective by name; the space lies around its constants. auto: what the images ask for."""
+    split: By = "auto"
+    """How every trial splits the data: auto, random, group, blocks or given, as in `hpcauxvae train`."""
     epochs: int = 20
     """Passes over the training split of a trial that is not stopped."""
     seed: int = 0
@@ -103,8 +105,8 @@ class SearchConfig:
 
     def train_fields(self) -> dict[str, Any]:
         """Fields of TrainConfig that every trial has; `out` aside."""
-        own = {name: getattr(self, name) for name in ("data", "model", "aux", "objective", "epochs", "seed", "device")}
-        own |= {"keep_last": 1}  # of thousands of trials
+        names = "data", "model", "aux", "objective", "split", "epochs", "seed", "device"
+        own = {name: getattr(self, name) for name in names} | {"keep_last": 1}  # of thousands of trials
         return own | {"data": self.data.absolute()} | self.fixed()
 
     def fixed(self) -> Point:
@@ -121,7 +123,7 @@ class SearchConfig:
             return self
         if self.resume and (self.out / SETTINGS).exists():
             return dataclasses.replace(self, objective=SearchConfig.load(self.out).objective)
-        choice = choose(open_set(self.data), self.train_config().split_seed)
+        choice = choose(open_set(self.data), self.train_config().split_seed, self.split)
         print(choice, flush=True)
         return dataclasses.replace(self, objective=cast(Any, choice.objective))
 

@@ -26,6 +26,8 @@ _GUIDES = 5
 """Factors that the command which is proposed names: half of the latents are left for what nobody measured."""
 _BATCH = 64
 """Samples of a step by default."""
+_KNOWN = 4
+"""Samples of the training part, and of validation, in which a factor must be measured to guide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,20 +102,38 @@ def _shown(value: float) -> str:
 def advise(image_set: ImageSet) -> str:
     """The objective that suits the pixels, and the command that trains with it, in two lines.
 
-    The factors that can guide a latent are the first five that are plain numbers, and no angle beside its cosine.
+    The factors that can guide a latent are the first five that are plain numbers, and no angle beside its cosine. In
+    place of a command that would be refused stands what is missing.
     """
-    turns = themselves(image_set.values)
-    plain = [f.name for n, f in enumerate(image_set.factors) if f.kind in ("continuous", "ordinal") and n not in turns]
-    guides = plain[:_GUIDES]
+    chosen, turns = choose(image_set), themselves(image_set.values)
+    plain = [n for n, f in enumerate(image_set.factors) if f.kind in ("continuous", "ordinal") and n not in turns]
+    try:
+        train, validation, _ = parts(image_set, 0)
+    except InputError as error:
+        return f"{chosen}\nnot enough to train on: {error}"
+    if lacking := [line for column in plain for line in _lacking(image_set, column, train, validation)]:
+        plain = [column for column in plain if not any(_lacking(image_set, column, train, validation))]
+        if not plain:
+            return f"{chosen}\nnot enough to train on: {lacking[0]}"
     words = ["hpcauxvae", "train", str(image_set.path)]
+    guides = [image_set.factors[column].name for column in plain[:_GUIDES]]
     words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]
-    few = 0
-    with contextlib.suppress(InputError):  # too few to be split
-        few = len(parts(image_set, 0)[0])
-    if few < _BATCH:
-        words += ["--batch-size", str(max(2, few // 2))]
+    if len(train) < _BATCH:
+        words += ["--batch-size", str(max(2, len(train) // 2))]
     words += ["--out", f"runs/{image_set.path.stem}"]
-    return f"{choose(image_set)}\n{shlex.join(words)}"
+    return f"{chosen}\n{shlex.join(words)}"
+
+
+def _lacking(image_set: ImageSet, column: int, train: np.ndarray, validation: np.ndarray) -> Iterator[str]:
+    """What a factor lacks in order to guide, as training would refuse it."""
+    for name, part in (("training", train), ("validation", validation)):
+        values = image_set.values[part, column]
+        known = values[~np.isnan(values)]
+        told = f"{image_set.factors[column].name} is measured in {len(known)} of {len(part)} {name} samples"
+        if len(known) < _KNOWN:
+            yield f"{told}; {_KNOWN} are needed"
+        elif name == "training" and np.ptp(known) == 0:
+            yield f"{told}, {known[0]:g} in each; what guides must vary"
 
 
 def describe(image_set: ImageSet) -> str:

@@ -17,7 +17,7 @@ from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.models.objectives import FIXED
 from hpcauxvae.paper.experiments import Data, Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, run
-from hpcauxvae.paper.runs import CONFIG, METRICS, PRECISION, codes_path
+from hpcauxvae.paper.runs import CONFIG, METRICS, PRECISION, codes_path, decisive
 from hpcauxvae.runtime.children import threads_each
 from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train.checkpoint import LAST
@@ -182,9 +182,9 @@ class Maker:
             return "missing"
         if not config.epochs:
             config = config.as_planned()
-        was = _fields(TrainConfig.completed(saved, config.out))
+        was = _fields(decisive(TrainConfig.completed(saved, config.out)))
         free = PRECISION if config.model == "aux-vae" else (*PRECISION, *FIXED)  # of which no other model knows
-        for field, value in _fields(json.loads(json.dumps(config.decisive()))).items():
+        for field, value in _fields(json.loads(json.dumps(decisive(config.to_json())))).items():
             if field not in free and was.get(field) != value:
                 raise InputError(
                     f"{config.out}: config {field} = {was.get(field)}, but the experiment {experiment.name} has "

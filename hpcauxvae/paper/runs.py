@@ -17,7 +17,7 @@ from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.paper.experiments import LABELS, Data, kind
 from hpcauxvae.paper.items import Item
-from hpcauxvae.train.config import TrainConfig, fold_folder
+from hpcauxvae.train.config import NOT_DECISIVE, TrainConfig, fold_folder
 from hpcauxvae.train.run import Run
 from hpcauxvae.train.tracking import LOG, history
 from hpcauxvae.types import InputError
@@ -85,7 +85,7 @@ class EvaluatedRun:
 
     def setting(self, *free: str) -> dict[str, Any]:
         """What was trained, but for the free fields and the precision."""
-        config = self.config.decisive() | dataclasses.asdict(self.config.resolved_objective)
+        config = decisive(self.config.to_json()) | dataclasses.asdict(self.config.resolved_objective)
         return {name: value for name, value in config.items() if name not in ("resolved_objective", *PRECISION, *free)}
 
     def last_epoch(self) -> dict[str, Any]:
@@ -131,6 +131,15 @@ class EvaluatedRun:
 
 Runs = Mapping[str, EvaluatedRun]
 """What an item reads, by label."""
+
+
+def decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides a result, of the fields of a configuration: how the set was split, too.
+
+    The paper's sets have no groups, and no parts of their own: what `auto` comes to there is `random`.
+    """
+    split = "random" if config["split"] == "auto" else config["split"]
+    return {name: value for name, value in config.items() if name not in NOT_DECISIVE} | {"split": split}
 
 
 def codes_path(run: Path, name: str) -> Path:

@@ -28,11 +28,11 @@ _LEAST = {
 _MOST = {"seed": 2**64 - 1, "timeout_minutes": 60.0 * 24 * 365, "bucket_mb": 1e6}
 _GONE = "ramp", "symmetries"
 """Fields of earlier versions, which did nothing where they were 0 or empty."""
-# A run may go on with other values of these.
-_NOT_DECISIVE = (
+NOT_DECISIVE = (
     "data", "out", "device", "resume", "split", "max_minutes", "checkpoint_minutes", "timeout_minutes",
     "keep_last", "keep_every", "accumulate", "channels_last", "compile", "cuda_graph", "in_memory", "bucket_mb",
 )  # fmt: skip
+"""A run may go on with other values of these; that `split` comes to the same is seen beside the data."""
 
 
 def _with_overrides(cls: type) -> type:
@@ -269,7 +269,7 @@ class TrainConfig:
 
     def decisive(self) -> dict[str, Any]:
         """The part of to_json that decides the result: it must stay the same where a run goes on."""
-        return {name: value for name, value in self.to_json().items() if name not in _NOT_DECISIVE}
+        return {name: value for name, value in self.to_json().items() if name not in NOT_DECISIVE}
 
     @classmethod
     def completed(cls, saved: dict[str, Any], path: Path | str = "config") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which objective suits a set: counts, pictures and fields of every kind, and no odd pixel that decides."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hpcauxvae.data.choice import choose, judge, pixels_of
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.models.objectives import OBJECTIVES
-from hpcauxvae.types import Factor
+from hpcauxvae.train.command import main as train
+from hpcauxvae.types import Factor, InputError
 
 N = 200
 RNG = np.random.default_rng(0)
@@ -98,6 +100,35 @@ def test_check_ends_with_the_command_that_trains(
     line, command = capsys.readouterr().out.splitlines()[-2:]
     assert line == str(choose(open_set(path))) and "-> --objective gaussian" in line
     assert command == f"hpcauxvae train {path} {rest}"
+
+
+@pytest.mark.parametrize(("n", "group", "missing"), [
+    (9, None, r"9 samples split \(7, 2, 1\) leave a part empty"),
+    (40, np.arange(40) // 20, r"--split group \(seed 0\) leaves no \w+ samples; allowed: more groups"),
+    (16, None, "a is measured in 3 of 3 validation samples; 4 are needed"),
+])  # fmt: skip
+def test_what_cannot_be_trained_on_has_no_command(
+    n: int, group: Any, missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But what is missing, as training says it; a factor that could guide goes on to."""
+    factors, values = [Factor("a", "", 0, n), Factor("b", "", 0, n)], np.tile(np.arange(float(n))[:, None], 2)
+    values[3:, 1] = np.nan
+    write(tmp_path / "set.h5", WAVES[:n].astype(np.float32), values, factors, {}, group=group)
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    line, said = capsys.readouterr().out.splitlines()[-2:]
+    assert "-> --objective gaussian" in line
+    assert re.match(f"not enough to train on: .*{missing}", said)
+    command = ["--aux", "a", "--network", "mlp", "--batch-size", "2", "--epochs", "1", "--out", str(tmp_path / "run")]
+    with pytest.raises(InputError):
+        train([str(tmp_path / "set.h5"), *command])
+
+
+def test_factors_that_cannot_guide_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.tile(np.arange(float(N))[:, None], 3)
+    values[3:, 0], values[split(N, 0)[0], 2] = np.nan, 7
+    write(tmp_path / "set.h5", WAVES.astype(np.float32), values, [Factor(x, "", 0, N) for x in "abc"], {})
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("--aux b --out runs/set")
 
 
 def test_an_angle_does_not_guide_beside_its_cosine_and_sine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

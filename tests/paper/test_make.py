@@ -164,6 +164,22 @@ def test_a_record_of_a_version_without_a_field_has_its_default(tmp_path: Path) -
         at.stage(ONE)
 
 
+def test_a_record_of_another_split_is_another_training(tmp_path: Path) -> None:
+    """One without the entry was split as all were, at random, which is what auto comes to."""
+    at = maker(tmp_path, drawn=())
+    config = at.config(ONE)
+    save(config.out, config, metrics={"epoch": 1, "sets": {"test": {}, "fresh": {}}})
+    for split in ("", "auto", "random"):
+        earlier = config.to_json() | {"split": split}
+        if not split:
+            del earlier["split"]
+        (config.out / "config.json").write_text(json.dumps(earlier))
+        assert at.stage(ONE) == "done"
+    (config.out / "config.json").write_text(json.dumps(config.to_json() | {"split": "blocks"}))
+    with pytest.raises(InputError, match=r"config split = blocks, but the experiment .* has random"):
+        at.stage(ONE)
+
+
 def test_a_record_of_a_version_without_a_tolerance_stands_for_models_that_know_none(tmp_path: Path) -> None:
     at = maker(tmp_path, drawn=())
     for one in (dataclasses.replace(ONE, model="idvae"), ONE):
