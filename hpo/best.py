@@ -14,6 +14,7 @@ import numpy as np
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.splits import parts
 from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.records import read_metrics, write_metrics
 from hpcauxvae.evaluate.scores import evaluate
 from hpcauxvae.evaluate.sets import check_noiseless
 from hpcauxvae.runtime.children import Minder, new_mark
@@ -66,7 +67,7 @@ def retrain(config: BestConfig, search: SearchConfig, best: Row) -> dict[str, An
     runs = trained(config, search, best)
     write_json(config.search / CLAIM, claim)
     scores = {"chosen": claim, "sets": summary([scored(run, config) for run in runs])}
-    write_json(folder / "scores.json", scores)
+    write_metrics(folder / "scores.json", scores)
     return scores
 
 
@@ -125,7 +126,7 @@ def trained(config: BestConfig, search: SearchConfig, best: Row) -> list[Path]:
 def scored(run: Path, config: BestConfig) -> dict[str, Any]:
     """metrics.json of a run; evaluated now unless it is there, with the sets that are asked for."""
     if (run / "metrics.json").exists():
-        found = json.loads((run / "metrics.json").read_text())
+        found: dict[str, Any] = read_metrics((run / "metrics.json").read_text())
         has_fresh = config.fresh is None or found["settings"]["fresh"] == str(config.fresh)
         if has_fresh and set(map(str, config.noiseless)) <= set(found["settings"]["noiseless"]):
             return found

@@ -1,8 +1,9 @@
 """Is what comes out what was asked for? Counterfactuals of a run, and what an independent reader finds in them.
 
 Pairs (A, B) of images that no training saw: A's residual latents are decoded with the factors of B, all of them, so
-that what is asked for exists, and cosine and sine stay those of one angle. The scores are in metrics/control.py. Shape
-legend in types.py; P pairs.
+that what is asked for exists, and cosine and sine stay those of one angle. A's missing pixels are missing in all that
+is made of A, for the encoder, the reader and the distances. The scores are in metrics/control.py. Shape legend in
+types.py; P pairs.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data import dsprites
 from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.data.missing import shown
+from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
@@ -32,7 +33,10 @@ _SHOWN, _NAMED = 8, 6  # pairs in the picture, and factors named there
 
 
 class Counterfactuals(NamedTuple):
-    """Pairs (A, B) under a model; images (P, C, H, W) in linear data units, factors (P, D) scaled."""
+    """Pairs (A, B) under a model; images (P, C, H, W) in linear data units, factors (P, D) scaled.
+
+    Missing pixels count as in data.missing.Filled; those of A in all images that are made of it.
+    """
 
     a: NDArray
     b: NDArray
@@ -52,6 +56,8 @@ class Counterfactuals(NamedTuple):
     """The same of its reconstruction."""
     changed: NDArray
     """The same of `asked`."""
+    known: tuple[NDArray, NDArray] | None
+    """Which pixels of A are, and of B, (P, C, H, W); None where none is missing."""
     rendered: NDArray | None
     """What `asked` should show, where the images of the data set are known for any factors."""
 
@@ -68,29 +74,41 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     a_P = np.random.default_rng([seed, 2]).permutation(rows)[:most]
     b_P = np.roll(a_P, 1)
     images, u_a, u_b = np.array(data.images[a_P]), u_ND[a_P], u_ND[b_P]
-    code, logvar = run.encode(shown(data.images, a_P), u_a)
-    reconstruction = run.decode(code)
-    asked = run.decode(np.concatenate([u_b, code[:, d:]], 1))
+    known = np.isfinite(seen := shown(data.images, a_P))
+
+    def decode(z_NZ: NDArray) -> NDArray:
+        """With A's holes, as the encoder is shown them."""
+        return run.decode(z_NZ) if known.all() else np.where(known, run.decode(z_NZ), np.float32(np.nan))
+
+    code, logvar = run.encode(seen, u_a)
+    reconstruction = decode(code)
+    asked = decode(np.concatenate([u_b, code[:, d:]], 1))
     changed = run.encode(asked, u_b)[0]
     again = run.encode(reconstruction, u_a)[0]
-    cycled = run.decode(again)
+    cycled = decode(again)
     for _ in range(CYCLES - 2):
-        cycled = run.decode(run.encode(cycled, u_a)[0])
+        cycled = decode(run.encode(cycled, u_a)[0])
     kept = d + np.flatnonzero(~off(code[:, d:], logvar[:, d:]))
     return Counterfactuals(
         a=images,
         b=np.roll(images, 1, 0),
         u_a=u_a,
         u_b=u_b,
-        reconstruction=reconstruction,
-        asked=asked,
-        back=run.decode(np.concatenate([u_a, changed[:, d:]], 1)),
-        cycled=cycled,
+        reconstruction=_filled(reconstruction),
+        asked=_filled(asked),
+        back=_filled(decode(np.concatenate([u_a, changed[:, d:]], 1))),
+        cycled=_filled(cycled),
         own=code[:, kept],
         again=again[:, kept],
         changed=changed[:, kept],
+        known=None if known.all() else (known, np.roll(known, 1, 0)),
         rendered=_rendered(data, a_P, b_P, columns),
     )
+
+
+def _filled(images: NDArray) -> NDArray:
+    """As data.missing.Filled gives the images of a file."""
+    return Filled(images, None, nan=True)[:] if np.isnan(images).any() else images
 
 
 def _rendered(data: ImageSet, a_P: NDArray, b_P: NDArray, columns: Sequence[int]) -> NDArray | None:
@@ -117,21 +135,21 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     `unread`: guided factors of a kind that no reader reads. `composition.code` is the minimality of reconstructions.
     `rendered`: of dSprites, the distance of what was asked for to that very image.
     """
-    apart = made.a, made.b
+    apart, pixels = (made.a, made.b), made.known
     block: dict[str, Any] = {
         "pairs": len(made.a),
         "effectiveness": None,
         "composition": {
-            "once": distance(made.a, made.reconstruction, apart),
-            "again": distance(made.a, made.cycled, apart),
+            "once": distance(made.a, made.reconstruction, apart, pixels),
+            "again": distance(made.a, made.cycled, apart, pixels),
             "cycles": CYCLES,
             "code": minimality(made.own, made.again) if made.own.shape[1] else None,
         },
-        "reversibility": distance(made.a, made.back, apart),
+        "reversibility": distance(made.a, made.back, apart, pixels),
         "minimality": minimality(made.own, made.changed) if made.own.shape[1] else None,
     }
     if made.rendered is not None:
-        block["rendered"] = distance(made.rendered, made.asked, apart)
+        block["rendered"] = distance(made.rendered, made.asked, apart, pixels)
     columns = data.column(aux_names)
     known = [j for j, column in enumerate(columns) if data.factors[column].kind in READ]
     if not known:

@@ -17,13 +17,14 @@ import hpcauxvae
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import scores
 from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.codes import FEWEST, correlated
 from hpcauxvae.metrics.intervals import Score, parts_score, pooled_score
 from hpcauxvae.metrics.objects import objects
 from hpcauxvae.metrics.reading import readings
-from hpcauxvae.runtime.files import refuse_unwritable, write_json
+from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.train.checkpoint import LAST
 from hpcauxvae.train.config import fold_folder
 from hpcauxvae.train.run import Run, load_run
@@ -61,7 +62,7 @@ def evaluate(config: EvaluateConfig) -> Block:
         if name == "test":
             block |= _read_together([fold_folder(out, number) for number in range(len(runs))], runs[0], config.seed)
         metrics["sets"][name] = block | {"verdicts": verdicts(block)}
-    write_json(out / "metrics.json", metrics)
+    write_metrics(out / "metrics.json", metrics)
     return metrics
 
 

@@ -25,6 +25,7 @@ from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
+from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
@@ -34,7 +35,7 @@ from hpcauxvae.metrics.objects import objects
 from hpcauxvae.metrics.random_features import random_features
 from hpcauxvae.metrics.reading import read, readings
 from hpcauxvae.runtime.devices import device_of, place
-from hpcauxvae.runtime.files import refuse_unwritable, write_json
+from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.runtime.lock import inside
 from hpcauxvae.train.config import planned_epochs
@@ -391,5 +392,5 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
     if config.pictures and rows:  # none in a run that stopped in its first epoch
         training_curves(rows, folder / "training.png")
-    write_json(out / "metrics.json", metrics)
+    write_metrics(out / "metrics.json", metrics)
     return metrics

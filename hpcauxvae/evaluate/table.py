@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcauxvae.evaluate.baselines import PLAIN
-from hpcauxvae.metrics.joint import FEWEST
+from hpcauxvae.metrics.joint import FEWEST, TRUSTED
 from hpcauxvae.metrics.ssim import WINDOW
 
 Block = dict[str, Any]
@@ -36,7 +36,7 @@ def _images(block: Block) -> Iterator[str]:
     ceilings = {"ssim": block["noiseless"]["ssim"]["value"]} if "noiseless" in block else {}
     for name in [name for name in ("ssim", "mse", "chi2") if name in block["images"]]:
         if math.isnan(block["images"][name]["value"]):
-            yield f"{name:27}not for sides under {WINDOW} pixels"
+            yield f"{name:27}not for sides under {WINDOW} pixels, or where hardly any pixel is known"
             continue
         yield _row(name, block["images"][name], ceilings.get(name))
         for plain, words in PLAIN.items():
@@ -60,7 +60,8 @@ def _joint(block: Block) -> Iterator[str]:
     for name, of_factor in block.get("joint", {}).items():
         explained = "".join(f"{of_factor[key]['value']:10.3f}" for key in ("means", "samples", "chance"))
         single, n = of_factor["single"], of_factor["means"]["n"]
-        few = f"; R2 of {n} samples says nothing: {FEWEST} are needed" if n < FEWEST else ""
+        few = f"; R2 of {n} samples is not to be trusted" if n < TRUSTED else ""
+        few = f"; R2 of {n} samples says nothing: {FEWEST} are needed" if n < FEWEST else few
         which = f" (latent {single['latent']})" if single["latent"] else ""  # the folds have no latent in common
         yield f"{name:22}{explained}{single['r']['value']:10.3f}{which}{few}"
     if found := block.get("random_features"):

@@ -67,13 +67,29 @@ def _fits(sums_GKK: Array, t: int) -> dict[str, Array]:
     }
 
 
-def distance(images_P: NDArray, others_P: NDArray, apart: tuple[NDArray, NDArray]) -> Score:
+def distance(
+    images_P: NDArray,
+    others_P: NDArray,
+    apart: tuple[NDArray, NDArray],
+    known: tuple[NDArray, NDArray] | None = None,
+) -> Score:
     """Mean squared pixel difference of pairs (P, ...), over that of the images of the two samples of each pair.
 
     0: the same; 1: as different as one image of the set is from another. Composition and reversibility are told so.
+    known: which pixels (P, ...) of each of `apart` are; only those of the first one count, and for the distance of both
+    those of both. A pair that has no pixel in common is left out.
     """
     axes = tuple(range(1, images_P.ndim))
-    squares = [np.square(a.astype(np.float64) - b).mean(axes) for a, b in ((images_P, others_P), apart)]
+    pairs, counted = [(images_P, others_P), apart], [np.ones((1,) * images_P.ndim, bool)] * 2
+    if known is not None:
+        counted = [known[0], known[0] & known[1]]
+        kept_P = counted[1].any(axes)
+        pairs = [(a[kept_P], b[kept_P]) for a, b in pairs]
+        counted = [count[kept_P] for count in counted]
+    squares = [
+        np.square(a.astype(np.float64) - b).mean(axes, where=count)
+        for (a, b), count in zip(pairs, counted, strict=True)
+    ]
     return ratio_score(*squares)
 
 

@@ -21,6 +21,8 @@ LEAF = 20
 FEWEST = -(-2 * LEAF * FOLDS // (FOLDS - 1))
 """Samples without which trees cannot split in every fold, and R^2 is about 0 whatever the latents tell: those that a
 fold leaves must fill two leaves."""
+TRUSTED = 100
+"""Samples from which a table gives R^2 without a warning: with fewer, a tree has two or three leaves."""
 
 
 def joint(codes: Codes) -> dict[str, dict[str, Any]]:

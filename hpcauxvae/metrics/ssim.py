@@ -53,10 +53,10 @@ def means_of(parts: Sequence[dict[str, Array]]) -> ImageScores:
         raise InputError(f"images: {n} given, at least 2 are needed")
     per_image = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     known = {name: values[~np.isnan(values)] for name, values in per_image.items()}
-    if len(known["ssim"]) < 2 and len(known["ssim_range_1"]):
+    if len(known["ssim"]) < 2 <= len(known["ssim_range_1"]):
         raise InputError("images: fewer than 2 originals vary at all, expected images with some content")
     nothing = Score(value=np.nan, low=np.nan, high=np.nan, n=0)
-    means = {name: mean_score(values) if len(values) else nothing for name, values in known.items()}
+    means = {name: mean_score(values) if len(values) > 1 else nothing for name, values in known.items()}
     return ImageScores(means, per_image)
 
 
@@ -115,7 +115,8 @@ def _similarity(a_NCHW: Array, b_NCHW: Array, ranges: list[Array], known: NDArra
     """Eq. (13) of Wang et al. (2004) of each window that lies in the image, its means over the windows and channels:
     (N,) for each data range (N,), NaN where that is 0.
 
-    known: the pixels that take part; then windows are those about such a pixel, with another beside it.
+    known: the pixels that take part; then windows are those about such a pixel, with another beside it. NaN where there
+    is none.
     """
     from scipy.ndimage import uniform_filter  # a fifth of a second, which training does without
 
@@ -145,5 +146,7 @@ def _similarity(a_NCHW: Array, b_NCHW: Array, ranges: list[Array], known: NDArra
     for range_N in ranges:
         c1, c2 = ((k * np.where(range_N > 0, range_N, np.nan)[:, None, None, None]) ** 2 for k in (0.01, 0.03))
         above, below = (2 * product + c1) * (2 * covariance + c2), (squares + c1) * (variances + c2)
-        found.append((above / below).mean((1, 2, 3), where=windows))
+        similar = above / below
+        count_N = np.broadcast_to(windows, similar.shape).sum((1, 2, 3))
+        found.append(similar.sum((1, 2, 3), where=windows) / np.where(count_N, count_N, np.nan))
     return found

@@ -14,6 +14,7 @@ from hpcauxvae.data.galaxies import FACTORS
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate.command import EvaluateConfig
+from hpcauxvae.evaluate.records import read_metrics
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.paper.experiments import LABELS, Data, kind
 from hpcauxvae.paper.items import Item
@@ -209,7 +210,7 @@ def _checked(path: Path, remedy: str) -> Iterator[None]:
 
 def _object(path: Path, *needed: str) -> dict[str, Any]:
     """The JSON object in a file, which has these fields."""
-    content = json.loads(path.read_text())
+    content = read_metrics(path.read_text())
     if not isinstance(content, dict):
         raise InputError(f"holds {json.dumps(content):.40}; allowed: a JSON object")
     if missing := [name for name in needed if name not in content]:

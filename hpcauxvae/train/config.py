@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """The objective that is yet to be chosen (data/choice.py)."""
-_STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
+STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
 """Of a training that is not told how many epochs."""
 _LEAST = {
     "latents": 1, "epochs": 0, "seed": 0, "split_seed": 0, "folds": 0, "keep_last": 1, "keep_every": 1, "accumulate": 1
@@ -256,7 +256,7 @@ class TrainConfig:
         """With a number of epochs, of so many steps each."""
         if self.epochs:
             return self
-        return dataclasses.replace(self, epochs=min(_MOST_EPOCHS, max(_FEWEST, math.ceil(_STEPS / steps))))
+        return dataclasses.replace(self, epochs=min(_MOST_EPOCHS, max(_FEWEST, math.ceil(STEPS / steps))))
 
     def arguments(self) -> list[str]:
         """What `hpcauxvae train` is to be given for this: the fields that are not the default."""

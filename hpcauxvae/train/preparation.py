@@ -24,7 +24,7 @@ from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
-from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.config import STEPS, TrainConfig
 from hpcauxvae.types import Factor, InputError
 
 _SAMPLES, _BYTES = 8192, 400 << 20
@@ -67,7 +67,7 @@ def prepare(
     words += lacking + _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
-    words += about_length(model, config.epochs * (model.n_train // model.objective.batch_size))
+    words += about_length(model, config.epochs, model.n_train // model.objective.batch_size)
     low, high = model.reach()
     for name, part in zip(("training", "validation"), found_parts, strict=False):
         outside = np.setdiff1d(part[((seen.low < low) | (seen.high > high))[part]], far)
@@ -96,13 +96,14 @@ def about_kinds(factors: Sequence[Factor]) -> list[str]:
     ]
 
 
-def about_length(model: Model, steps: int) -> list[str]:
-    """A sentence on a training of so few steps that little can come of it."""
+def about_length(model: Model, epochs: int, of_epoch: int) -> list[str]:
+    """A sentence on a training of so few steps that little can come of it. of_epoch: steps of one epoch."""
+    steps = epochs * of_epoch
     if model.objective.dependence_tolerance is None or not model.GUIDED or steps >= _FEW_STEPS:
         return []
     return [
         f"{steps} steps in all: below {_FEW_STEPS} the latents hardly learn their factors, and images stay blurred; "
-        "more --epochs mend it"
+        f"--epochs {math.ceil(STEPS / of_epoch)} makes {STEPS:,} of them"
     ]
 
 

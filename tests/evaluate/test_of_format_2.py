@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, write
-from hpcauxvae.evaluate import control, pictures
+from hpcauxvae.evaluate import control, pictures, reader
 from hpcauxvae.evaluate.command import evaluate
 from hpcauxvae.types import Factor
 
@@ -27,25 +27,39 @@ def test_a_run_without_factors_is_evaluated(tmp_path: Path) -> None:
     assert "reconstructions-test.png" in drawn and not {"scatter-test.png", "correlations-test.png"} & drawn
 
 
-def test_counterfactuals_are_of_images_with_their_holes(tmp_path: Path) -> None:
-    """The encoder is given NaN where a pixel is missing, as in training, and whole images of what is decoded."""
+def test_counterfactuals_have_the_holes_of_their_image(tmp_path: Path) -> None:
+    """The encoder is shown NaN there, as in training; what a decoder draws there changes no number."""
     data = open_set(blobs(tmp_path / "plain.h5"))
-    images = np.array(data.images)
-    images[:, 0, :3, :5] = np.nan
+    images, rng = np.array(data.images), np.random.default_rng(0)
+    corner = rng.integers(2, 9, 160)
+    for image, side in zip(images, corner, strict=True):
+        image[0, :side, :5] = np.nan
     write(tmp_path / "set.h5", images, data.values, FACTORS, {}, missing_pixels="nan")
-    holes = []
+    data, blocks, holes = open_set(tmp_path / "set.h5"), [], []
+    network = reader.Network(data.shape, 3).eval()
+    known_KF = network.features(np.array(data.images[:40]))
+    for drawn in (0.0, 1e6):
 
-    def encode(images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
-        holes.append(int(np.isnan(images).sum()))
-        return np.c_[u_ND, u_ND], np.zeros((len(u_ND), 4))
+        def encode(images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
+            holes.append(np.isnan(images).sum((1, 2, 3)))
+            return np.c_[u_ND, np.nanmean(images, (1, 2, 3)), np.nanmax(images, (1, 2, 3))], np.full((len(u_ND), 4), -9)
 
-    run: Any = SimpleNamespace(
-        config=SimpleNamespace(aux_names=("radius", "g1")), encode=encode,
-        decode=lambda z_NZ: np.zeros((len(z_NZ), 1, 33, 33), np.float32),
-    )  # fmt: skip
-    made = control.counterfactuals(run, open_set(tmp_path / "set.h5"), np.arange(30), 0)
-    assert made is not None and np.isfinite(made.a).all()
-    assert holes[0] == 30 * 15 and not any(holes[1:])
+        def decode(z_NZ: NDArray, drawn: float = drawn) -> NDArray:
+            made = (z_NZ[:, :1, None, None] + z_NZ[:, 3:, None, None] * np.linspace(0, 1, 33)).astype(np.float32)
+            made = np.repeat(made, 33, 2)
+            made[:, 0, :2, :5] = drawn
+            return made
+
+        run: Any = SimpleNamespace(config=SimpleNamespace(aux_names=("radius", "g1")), encode=encode, decode=decode)
+        made = control.counterfactuals(run, data, np.arange(60), 0)
+        assert made is not None and made.known is not None
+        assert all(
+            np.isfinite(part).all() for part in (made.a, made.reconstruction, made.asked, made.back, made.cycled)
+        )
+        read = reader.Reader(network, [0, 1, 2], ["continuous"] * 3, known_KF)
+        blocks.append(json.dumps(control.score(made, read, data, ("radius", "g1"))))
+    assert blocks[0] == blocks[1] and "unlike" in blocks[0]
+    assert all(sorted(of_call) == sorted(5 * corner[:60]) for of_call in holes)
 
 
 def test_small_values_of_a_logarithmic_range_are_shown() -> None:

@@ -109,3 +109,19 @@ def test_minimality_counts_the_images_that_are_nearer() -> None:
     assert minimality(own, changed)["value"] == pytest.approx(np.mean(counts))
     many = rng.normal(size=(600, 3))
     assert minimality(many, np.roll(many, 1, 0))["value"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_distances_are_of_known_pixels() -> None:
+    """Those of the first image; between two, those of both; a pair without any is left out."""
+    rng = np.random.default_rng(1)
+    a, b, made = rng.normal(size=(3, 6, 1, 4, 4))
+    of_a, of_b = rng.random((2, 6, 1, 4, 4)) < 0.6
+    of_b[2] = ~of_a[2]
+    near, far = [], []
+    for n in (0, 1, 3, 4, 5):
+        near.append(np.square(a[n] - made[n])[of_a[n]].mean())
+        far.append(np.square(a[n] - b[n])[of_a[n] & of_b[n]].mean())
+    expected = distance(a, made, (a, b), (of_a, of_b))
+    assert expected["value"] == pytest.approx(np.mean(near) / np.mean(far)) and expected["n"] == 5
+    a[~of_a], b[~of_b] = 1e9, -1e9
+    assert distance(a, made, (a, b), (of_a, of_b)) == pytest.approx(expected)

@@ -9,7 +9,7 @@ from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.intervals import Score
 from hpcauxvae.metrics.joint import joint
 from hpcauxvae.metrics.random_features import random_features
-from hpcauxvae.metrics.ssim import image_values
+from hpcauxvae.metrics.ssim import image_values, means_of
 from hpcauxvae.types import InputError
 
 
@@ -202,3 +202,20 @@ def test_no_residual_latents_no_leakage_into_them() -> None:
     codes = Codes(mean_NZ=u, logvar_NZ=u * 0, aux_ND=u, hidden_NH=u[:, :0], aux_names="ab", hidden_names="", seed=0)
     assert score_codes(codes)["leakage"] == {"hidden_from_aux": {}}
     assert joint(codes) == random_features(codes) == {}
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_without_a_window_have_no_similarity() -> None:
+    """All pixels that windows lie about are missing; the others are scored, without a warning."""
+    rng = np.random.default_rng(4)
+    a, b = rng.random((2, 5, 1, 12, 12))
+    known = np.ones(a.shape, bool)
+    known[1:3, :, 3:-3, 3:-3] = False
+    found = image_values(a, b, 1.0, weights=known)
+    assert np.isnan(found["ssim"]).tolist() == [False, True, True, False, False]
+    np.testing.assert_array_equal(found["ssim"][[0, 3, 4]], image_values(a, b, 1.0)["ssim"][[0, 3, 4]])
+    assert means_of([found]).means["ssim"]["n"] == 3
+    for left in (0, 1):
+        known[left:, :, 3:-3, 3:-3] = False
+        few = means_of([image_values(a, b, 1.0, weights=known)]).means
+        assert np.isnan(few["ssim"]["value"]) and few["ssim"]["n"] == 0 and few["mse"]["n"] == 5

@@ -227,3 +227,13 @@ def test_a_factor_that_cannot_be_judged_is_named_before_the_first_step(
         prepared(config(path, tmp_path / "run"))
         assert f"warning: {path}: factors, {message}" in capsys.readouterr().err
     assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_a_short_training_is_told_how_long_would_do(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """7 steps an epoch; what is proposed has at least the steps that a training has by itself."""
+    assert alone(config(path, tmp_path / "run", epochs=2, network="mlp")) == 0
+    assert "14 steps in all: below 1000 " in (said := capsys.readouterr().err)
+    assert "; --epochs 858 makes 6,000 of them\n" in said
+    assert 858 * 7 >= 6000 > 857 * 7
