@@ -18,6 +18,8 @@ _ENDS = (0.7, 0.9)
 """Shares of the samples at which training and validation end."""
 _SHARES = (7, 2)
 """Of training and validation in the samples that a fold does not test."""
+_TESTED = 2
+"""Samples of a test part, at least: the fewest images that have scores."""
 
 
 def resolved(data: ImageSet, by: By) -> By:
@@ -79,16 +81,17 @@ def _groups(data: ImageSet, by: By) -> NDArray[Any]:
 
 
 def _folded(group_N: NDArray[np.int64], seed: int, fold: Fold, data: ImageSet, by: By) -> NDArray[np.int64]:
-    """The part of each sample in a fold. Raises InputError where some fold has no group, or fewer than two others."""
+    """The part of each sample in a fold. Raises InputError where a fold tests too little, or leaves too little."""
     sizes_G = np.bincount(group_N)
     row_G = order(len(sizes_G), seed)
     fold_R = _filled(sizes_G[row_G], [1] * fold.of)
-    groups_K = np.bincount(fold_R, minlength=fold.of)
-    if groups_K.min() == 0 or len(sizes_G) - groups_K.max() < len(_SHARES):
+    groups_K, samples_K = (np.bincount(fold_R, weights, fold.of) for weights in (None, sizes_G[row_G]))
+    if samples_K.min() < _TESTED or len(sizes_G) - groups_K.max() < len(_SHARES):
         what = {"random": "samples", "blocks": "blocks"}.get(by, "groups")
+        whole = "" if by == "random" else f"whole {what}, "
         raise InputError(
-            f"{data.path}: folds = {fold.of} for {len(sizes_G)} {what}; allowed: 2 or more, with one or more of the "
-            f"{what} for each to test, and two or more besides"
+            f"{data.path}: folds = {fold.of} for {len(sizes_G)} {what}; allowed: 2 or more, with {_TESTED} or more "
+            f"samples for each to test, {whole}and {len(_SHARES)} {what} or more besides"
         )
     rest_G = row_G[fold_R != fold.number]
     part_G = np.full(len(sizes_G), PARTS.index("test"))

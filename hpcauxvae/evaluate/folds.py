@@ -74,10 +74,9 @@ def _runs(folder: Path) -> list[Run]:
         what = f"fold {lacking[0]} of {count} has no checkpoint" if lacking else "fold0 is no fold of --folds"
         raise InputError(f"{folder}: {what}; its train command with --resume auto makes what is missing")
     runs = [load_run(fold_folder(folder, number)) for number in range(count)]
-    first = runs[0].config.decisive() | {"data set": runs[0].state["fingerprint"]}
-    for number, run in enumerate(runs):
-        own = run.config.decisive() | {"data set": run.state["fingerprint"]}
-        for name, value in (first | {"fold": number}).items():
+    settings = [run.config.decisive() | {"data": run.state["fingerprint"], "split": run.split} for run in runs]
+    for number, (run, own) in enumerate(zip(runs, settings, strict=True)):
+        for name, value in (settings[0] | {"fold": number}).items():
             if own[name] != value and name != "resolved_objective":
                 raise InputError(f"{run.folder}: {name} = {own[name]}; allowed: {value}, as {runs[0].folder} has it")
     return runs

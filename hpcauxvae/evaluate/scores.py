@@ -194,17 +194,18 @@ class Evaluator:
             "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
         per_image = dict(images.per_image)
+        if guided:
+            told_ND = self.baselines.regressed(scored.data, scored.index_N, guided)
+            of_regressor = (factors[c].unscale(told_N) for c, told_N in zip(guided, told_ND.T, strict=True))
+            per_image["regressed"] = np.stack(list(of_regressor), 1)
         if aux and _measured(scored, aux, "without it no code is scored") == aux:
             codes = self._codes(scored, aux)
             block |= {"codes": score_codes(codes), "correlated": correlated(codes)}
             if guided:
                 block["reading"] = readings(codes, [factors[c] for c in guided])
-                told_ND = self.baselines.regressed(scored.data, scored.index_N, guided)
                 for c, told_N in zip(guided, told_ND.T, strict=True):
                     plain = read(scored.data.scaled()[scored.index_N, c], told_N, factors[c])
                     block["reading"][factors[c].name]["regressor"] = {key: plain[key] for key in ("r", "error")}
-                of_regressor = (factors[c].unscale(told_N) for c, told_N in zip(guided, told_ND.T, strict=True))
-                per_image["regressed"] = np.stack(list(of_regressor), 1)
                 block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
             ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once, weights)

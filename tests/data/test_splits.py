@@ -97,7 +97,7 @@ def test_what_cannot_be_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("by", "folds"),
-    [("random", 2), ("random", 7), ("random", 600), ("group", 5), ("group", 90), ("blocks", 3), ("blocks", 20)],
+    [("random", 2), ("random", 7), ("random", 300), ("group", 5), ("group", 90), ("blocks", 3), ("blocks", 20)],
 )
 def test_folds_test_each_sample_once(tmp_path: Path, by: Any, folds: int) -> None:
     """The others of a fold are 7 : 2, and no group or block is torn apart."""
@@ -125,8 +125,12 @@ def test_folds_test_each_sample_once(tmp_path: Path, by: Any, folds: int) -> Non
 def test_what_cannot_be_folded(tmp_path: Path) -> None:
     data = made(tmp_path / "set.h5", group=np.arange(N) % 5)
     assert [len(part) for part in parts(data, 0, "auto", Fold(4, 5))] == [360, 120, 120]
-    with pytest.raises(InputError, match=r"set\.h5: folds = 6 for 5 groups; allowed: 2 or more, with one or more of"):
+    with pytest.raises(InputError, match=r"set\.h5: folds = 6 for 5 groups; allowed: 2 or more, with 2 or more"):
         parts(data, 0, "auto", Fold(0, 6))
+    with pytest.raises(
+        InputError, match=r"folds = 301 for 600 samples; .* each to test, and 2 samples or more besides"
+    ):
+        parts(data, 0, "random", Fold(0, 301))  # one of them would test a single sample
     with pytest.raises(InputError, match="folds = 21 for 20 blocks"):
         parts(data, 0, "blocks", Fold(0, 21))
     three = made(tmp_path / "three.h5", group=np.arange(N) % 3)

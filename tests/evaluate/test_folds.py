@@ -11,7 +11,7 @@ import torch
 from scipy.stats import t
 
 from helpers.trainings import FACTORS, blobs, config
-from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.evaluate import command, folds, reader
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.table import table
@@ -125,6 +125,20 @@ def test_one_table_one_file_and_verdicts(folder, metrics, capsys):
     assert said.out.splitlines()[-1] == f"written: {folder / 'x'}/metrics.json, fold*/codes-*.h5"
     assert "fold 2 of 3: " in said.err
     assert [run.folder.name for run in find(folder / "x")] == ["fold0", "fold1", "fold2"] and not find(folder)
+
+
+def test_test_parts_too_small_for_a_score_are_read_together(folder, tmp_path, capsys):
+    """24 images in 8 folds: three to test have no LDS, all of them have readings."""
+    data = open_set(folder / "fresh.h5")
+    write(tmp_path / "set.h5", np.array(data.images)[:24, :, 12:20, 12:20], data.values[:24], FACTORS, {})
+    run = config(tmp_path / "set.h5", tmp_path / "x", network="mlp", epochs=1, batch_size=8, folds=8)
+    assert main(run.arguments()) == 0
+    given = EvaluateConfig(run=tmp_path / "x", device="cpu", pictures=False, control=False)
+    block = folds.evaluate(given)["sets"]["test"]
+    assert block["codes"] == {} and "joint" not in block
+    assert block["images"]["ssim"]["n"] == block["reading"]["g1"]["r"]["n"] == 24
+    assert "radius " in table({"test": block})
+    assert "measured in 3 of 3 test samples, but a score needs 4" in capsys.readouterr().err
 
 
 def test_what_cannot_be_pooled_is_refused(folder, tmp_path):
