@@ -236,7 +236,7 @@ def residual(block: Block) -> Iterator[str]:
 def too_few(block: Block) -> Iterator[str]:
     """Scores of trees that are about 0 because so few samples let no tree split."""
     together = {name: found["means"]["n"] for name, found in block.get("joint", {}).items()}
-    leaks = block["codes"]["leakage"]["hidden_from_aux"] if block.get("reading") else {}
+    leaks = block["codes"].get("leakage", {}).get("hidden_from_aux", {}) if block.get("reading") else {}
     errors = {name: 2 * score["n"] for name, score in leaks.items()}  # half of the samples test
     for known, needed, what in (
         (together, FEWEST_TOGETHER, "all residual latents together"),
@@ -251,7 +251,7 @@ def too_few(block: Block) -> Iterator[str]:
 
 def hidden(block: Block) -> Iterator[str]:
     """Factors that are not auxiliary in the guided latents."""
-    leaks = block["codes"]["leakage"]["hidden_from_aux"] if block.get("reading") else {}
+    leaks = block["codes"].get("leakage", {}).get("hidden_from_aux", {}) if block.get("reading") else {}
     for name, score in leaks.items():
         if score["value"] >= HIDDEN and score["low"] > HIDDEN / 2:
             yield f"the errors of the guided latents tell {name}, which guides none (R2 {score['value']:.2f})"
