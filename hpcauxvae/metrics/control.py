@@ -80,12 +80,13 @@ def distance(
     those of both. A pair that has no pixel in common is left out.
     """
     axes = tuple(range(1, images_P.ndim))
-    pairs, counted = [(images_P, others_P), apart], [np.ones((1,) * images_P.ndim, bool)] * 2
+    pairs: list[tuple[NDArray, NDArray]] = [(images_P, others_P), apart]
+    counted: list[Any] = [True, True]
     if known is not None:
-        counted = [known[0], known[0] & known[1]]
-        kept_P = counted[1].any(axes)
+        both = known[0] & known[1]
+        kept_P = both.any(axes)
         pairs = [(a[kept_P], b[kept_P]) for a, b in pairs]
-        counted = [count[kept_P] for count in counted]
+        counted = [known[0][kept_P], both[kept_P]]
     squares = [
         np.square(a.astype(np.float64) - b).mean(axes, where=count)
         for (a, b), count in zip(pairs, counted, strict=True)
