@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.data.stored import images_in, in_pieces
 from hpcauxvae.metrics.linear import Components, regressed
 from hpcauxvae.metrics.ssim import image_values, means_of
@@ -36,7 +37,7 @@ class Baselines:
         chosen = np.sort(np.random.default_rng(0).permutation(train_index)[:most])
         images_MP = np.concatenate(list(_pieces(data, chosen)))
         self.latents = latents
-        self.components = Components.of(images_MP, max(COMPONENTS, latents))
+        self.components = Components.of(images_MP, max(COMPONENTS, latents), filling=latents)
         self._fitted_MK = self.components.scores(images_MP)[:, :COMPONENTS]
         self._scaled_MF = data.scaled()[chosen]
 
@@ -54,7 +55,8 @@ class Baselines:
         found: dict[str, list[dict[str, NDArray]]] = {name: [] for name in PLAIN}
         for rows, part in in_pieces(originals, range(min(IMAGES, len(originals)))):
             own = None if weights is None else weights[rows.start : rows.stop]
-            scores_NK = self.components.scores(part.reshape(len(part), -1).astype(np.float32))
+            seen = part if own is None else np.where(own > 0, part, np.float32(np.nan))
+            scores_NK = self.components.scores(seen.reshape(len(part), -1).astype(np.float32))
             for name, components in zip(PLAIN, (0, self.latents), strict=True):
                 drawn = self.components.draw(scores_NK, components).reshape(part.shape)
                 found[name].append(image_values(part, drawn, maximum, weights=own))
@@ -62,6 +64,7 @@ class Baselines:
 
 
 def _pieces(data: ImageSet, index_N: NDArray) -> Iterator[NDArray]:
-    """The images of these samples as float32 rows (., P), in pieces of bytes."""
+    """The images of these samples as float32 rows (., P), NaN where a pixel is missing, in pieces of bytes."""
     for piece, images in in_pieces(data.images, index_N):
-        yield images.reshape(len(piece), -1).astype(np.float32, copy=False)
+        seen = shown(data.images, piece) if isinstance(data.images, Filled) else images
+        yield seen.reshape(len(piece), -1).astype(np.float32, copy=False)

@@ -12,27 +12,52 @@ from hpcauxvae.metrics.codes import columns_of
 from hpcauxvae.metrics.intervals import Array
 from hpcauxvae.types import Kind
 
+_ROUNDS = 10
+"""Times that a missing pixel is drawn anew from the others of its image."""
+
 
 @dataclass(frozen=True)
 class Components:
-    """The mean image and the principal components of some images."""
+    """The mean image and the principal components of some images. A missing pixel is NaN."""
 
     mean_P: NDArray
     axes_KP: NDArray
     """Of unit length, the one with the largest variance first."""
+    filling: int
+    """Components that draw missing pixels."""
 
     @classmethod
-    def of(cls, images_MP: NDArray, largest: int) -> "Components":
-        """At most `largest` components, and no more than M - 1 or P."""
+    def of(cls, images_MP: NDArray, largest: int, filling: int = 0) -> "Components":
+        """At most `largest` components, and no more than M - 1 or P.
+
+        Missing pixels begin as those of the mean image, and are drawn by so many components and these fitted again,
+        in turn (Kiers 1997).
+        """
         from sklearn.decomposition import PCA  # half a second, which training does without
 
-        with np.errstate(over="ignore", invalid="ignore"):  # of variances that nobody asks for
-            fitted = PCA(min(largest, len(images_MP) - 1, images_MP.shape[1]), random_state=0).fit(images_MP)
-        return cls(fitted.mean_, fitted.components_)
+        missing_MP = np.isnan(images_MP)
+        known_P = np.maximum(np.count_nonzero(~missing_MP, 0), 1)
+        mean_P = (np.where(missing_MP, 0, images_MP).sum(0, dtype=np.float64) / known_P).astype(images_MP.dtype)
+        whole_MP = np.where(missing_MP, mean_P, images_MP) if missing_MP.any() else images_MP
+        for _ in range(1 + _ROUNDS * bool(missing_MP.any())):
+            with np.errstate(over="ignore", invalid="ignore"):  # of variances that nobody asks for
+                fitted = PCA(min(largest, len(whole_MP) - 1, whole_MP.shape[1]), random_state=0).fit(whole_MP)
+            found = cls(fitted.mean_, fitted.components_, filling)
+            whole_MP = np.where(missing_MP, found._drawn(whole_MP), whole_MP) if missing_MP.any() else whole_MP
+        return found
 
     def scores(self, images_NP: NDArray) -> NDArray:
         """Coordinates (N, K)."""
+        missing_NP = np.isnan(images_NP)
+        if missing_NP.any():
+            images_NP = np.where(missing_NP, self.mean_P, images_NP)
+            for _ in range(_ROUNDS):
+                images_NP = np.where(missing_NP, self._drawn(images_NP), images_NP)
         return np.asarray((images_NP - self.mean_P) @ self.axes_KP.T)
+
+    def _drawn(self, whole_NP: NDArray) -> NDArray:
+        """Whole images as the first components have them."""
+        return self.draw((whole_NP - self.mean_P) @ self.axes_KP[: self.filling].T, self.filling)
 
     def draw(self, scores_NK: NDArray, components: int) -> NDArray:
         """Images (N, P) of the first so many components; 0: the mean image."""

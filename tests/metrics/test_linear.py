@@ -26,6 +26,18 @@ def test_components_are_those_of_the_singular_value_decomposition() -> None:
     np.testing.assert_allclose(found.draw(found.scores(other), 0)[7], images.mean(0))
 
 
+def test_a_missing_pixel_is_drawn_from_the_others() -> None:
+    """A quarter lost in some, a pixel in all: components and coordinates are nearly those of whole images."""
+    images, other, rng = stack(), stack(seed=2), np.random.default_rng(4)
+    whole, lost = Components.of(images, 3), rng.random((2, 300, 40)) < 0.25
+    lost[:, :, 7] = True
+    found = Components.of(np.where(lost[0], np.nan, images), 3, filling=3)
+    rest = np.arange(40) != 7
+    np.testing.assert_allclose(np.abs((found.axes_KP * whole.axes_KP)[:, rest].sum(1)), 1, atol=0.05)
+    drawn = found.draw(found.scores(np.where(lost[1], np.nan, other)), 3)
+    assert np.square(drawn - other)[:, rest].mean() < 0.03 < 0.1 * np.square(whole.mean_P - other)[:, rest].mean()
+
+
 def test_no_more_components_than_images_tell() -> None:
     assert len(Components.of(stack(5), 100).axes_KP) == 4
 
