@@ -14,12 +14,13 @@ import tyro
 from hpcauxvae.data import cars3d, dsprites
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
 from hpcauxvae.data.splits import described, parts
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.types import InputError
 
 _GUIDES = 5
@@ -40,13 +41,25 @@ class Check:
 
     file: Path
     """The HDF5 file."""
+    preview: Path | None = None
+    """Draws 24 images, spread over the file, with their labels, into this PNG."""
 
     def run(self) -> Path | None:
+        if self.preview:
+            if self.preview.suffix != ".png":
+                raise InputError(f"--preview {self.preview}: allowed: a name that ends in .png")
+            refuse_existing(self.preview)
+            refuse_unwritable(self.preview.parent)
         errors = validate(self.file)
         for error in errors:
             print(f"error: {error}", file=sys.stderr)
         for remark in remarks(open_set(self.file)) if not errors else ():
             print(f"warning: {self.file}: {remark}", file=sys.stderr)
+        if self.preview and not errors:
+            from hpcauxvae.data.preview import preview  # matplotlib takes its time
+
+            preview(open_set(self.file), self.preview)
+            print(f"picture: {self.preview}")
         return None if errors else self.file
 
 

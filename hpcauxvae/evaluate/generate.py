@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data import hdf5
+from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import angles, partner, typical
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
@@ -189,7 +189,7 @@ def _write_fits(path: Path, made: Generated) -> None:
     primary = fits.PrimaryHDU(made.images_NCHW)
     for name, value in made.provenance.items():
         primary.header[f"HIERARCH {name}"] = _ascii(value) if isinstance(value, str) else value
-    if unit := pictures.image_unit(made.data):
+    if unit := str(made.data.provenance.get("image_unit", "")):
         primary.header["BUNIT"] = _fits_unit(unit)
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
@@ -218,8 +218,8 @@ def _write_png(path: Path, made: Generated) -> None:
     rows = made.images_NCHW.reshape(-1, wide, *made.images_NCHW.shape[1:])
     labels = [_named(made.factors[across], value) for value in u_ND[:wide, across]]
     names = ["\n".join(_named(made.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
-    shown = pictures.upright(rows, made.data)
-    pictures.traversal(shown, names, [labels] * len(rows), path, unit=pictures.image_unit(made.data))
+    shown = drawing.upright(rows, made.data)
+    pictures.traversal(shown, names, [labels] * len(rows), path, look=drawing.look_of(made.data))
 
 
 def _named(factor: Factor, value: float) -> str:
