@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import numpy as np
 import tyro
 
-from hpcauxvae.data import cars3d, dsprites
+from hpcauxvae.data import cars3d, dsprites, quantities
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
@@ -150,7 +150,7 @@ def _lacking(image_set: ImageSet, column: int, train: np.ndarray, validation: np
 
 
 def describe(image_set: ImageSet) -> str:
-    """Size, factors and provenance, one a line."""
+    """Size, factors, how these go together, and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
     lines = [f"{image_set.path}: {len(image_set)} images of {size} (C x H x W), in order"]
     for f, column in zip(image_set.factors, image_set.values.T, strict=True):
@@ -159,6 +159,7 @@ def describe(image_set: ImageSet) -> str:
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
         scale = ", scaled by its logarithm" if f.transform == "log10" else ""
         lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+    lines += [f"  {line}" for line in quantities.described(image_set)]
     lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     stored = getattr(image_set.images, "raw", image_set.images)  # raw: where pixels may be missing

@@ -12,9 +12,6 @@ from hpcauxvae.data.importing.members import Members
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.types import KINDS, TRANSFORMS, Factor, InputError
 
-_LOW = 0.05
-"""Part of its range below which a heavy-tailed column has half of its values."""
-
 
 def _by_name(option: str, text: str, names: Iterable[str]) -> dict[str, str]:
     """`NAME=VALUE,NAME=VALUE`. Raises InputError where a name is none of these."""
@@ -60,12 +57,6 @@ def factors_of(
             raise InputError(f"--log {name}: from {low:g} on; allowed: quantities, and a --range, above 0")
         kind = kinds.get(name, KINDS[0])
         factors.append(Factor(name, units.get(name, table[name].unit), low, high, kind, transform))  # type: ignore[arg-type]
-        measured = values[~np.isnan(values)]
-        if not logarithmic and measured.min() > 0 and np.median(measured) - measured.min() < _LOW * np.ptp(measured):
-            span = f"{low:g} to {high:g}"
-            print(
-                f"{name}: half of the values lie in the lowest {_LOW:.0%} of {span}; --log {name} scales by logarithm"
-            )
     values = np.stack(list(columns.values()), axis=1)
     check_values(values, tuple(factors), str(table.path))
     return tuple(factors), values
