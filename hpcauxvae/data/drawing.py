@@ -36,7 +36,7 @@ ROUND = [1, 2, 5, 10]
 """Steps between ticks, times a power of ten."""
 _EDGE = 0.08
 """Inches around a picture."""
-_FAR = 0.5
+_FAR = 0.3
 """Of the largest value: where all lie above it, the scale does not begin at 0."""
 _BOTH = 0.25
 """Of the larger of the two: so far from 0 the other end must be, if the scale shall go from 0 to either side."""
@@ -88,6 +88,12 @@ class Look(NamedTuple):
     that are drawn want it."""
     blue_first: bool = False
     """Whether three channels are bands, which are counted from blue to red."""
+    unknown: NDArray[np.bool_] | None = None
+    """(C, H, W), upright: pixels that are missing in every image, such as land among sea; of these no model knows."""
+
+    def hidden(self, images_XCHW: NDArray) -> NDArray:
+        """Images with NaN there."""
+        return images_XCHW if self.unknown is None else np.where(self.unknown, np.nan, images_XCHW)
 
 
 PLAIN = Look()
@@ -116,9 +122,13 @@ def look_of(data: ImageSet) -> Look:
     images = np.asarray(data.images[rows])
     low, high = bounds(look_at(images, without=stuck(images)))
     known = np.asarray(shown(data.images, rows)).clip(low, high)
-    told = data.provenance
-    kind = _kind(known, data.images.dtype == np.uint8)
-    return Look(str(told.get("image_unit", "")), kind, blue_first=bool(told.get("bands")))
+    told, unknown = data.provenance, np.isnan(known).all(0)
+    return Look(
+        unit=str(told.get("image_unit", "")),
+        kind=_kind(known, data.images.dtype == np.uint8),
+        blue_first=bool(told.get("bands")),
+        unknown=upright(unknown, data) if unknown.any() else None,
+    )
 
 
 def spread(n: int, most: int) -> NDArray[np.int64]:

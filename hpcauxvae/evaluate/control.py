@@ -199,6 +199,6 @@ def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names
 
     none = [""] * len(rows)
     labels = [none, none, [label(row, number) for number, row in enumerate(rows)], none]
-    names = ["A", "its reconstruction", "A with the\nfactors of B;\nabove it\nasked / read", "B"]
-    heads = ["", "", "\n".join(aux_names[:_NAMED]), ""]
+    names = ["A", "its reconstruction", "A with the\nfactors of B", "B"]
+    heads = ["", "", "\n".join(["asked / read", *aux_names[:_NAMED]]), ""]
     pictures.traversal(drawing.upright(images, data), names, labels, path, look=drawing.look_of(data), heads=heads)

@@ -17,7 +17,7 @@ from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import angles, partner, typical
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike
+from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, with_logarithm
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.types import Factor, InputError
@@ -72,8 +72,11 @@ class Generator:
         hdf5.check_pixels(source, slice(int(number), int(number) + 1))
         refuse_missing(source, self.run, range(int(number), int(number) + 1))
         warn_if_unlike(source, self.run, self.data, [int(number)])
-        labels = {f[:2]: value for f, value in zip(source.factors, source.values[int(number)], strict=True)}
-        own_D = np.array([labels.get(f[:2], np.nan) for f in self.factors])  # by name and unit
+        row = int(number)
+        labels = {f[:2]: value for f, value in zip(source.factors, source.values[row], strict=True)}
+        given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
+        pairs = zip(self.factors, given, strict=True)
+        own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
         scaled_D = np.array([f.scale(value) for f, value in zip(self.factors, own_D, strict=True)])
         code_Z = self.run.encode(source.images, scaled_D[None], np.array([int(number)]))[0][0]
         of_code_D = np.array([f.unscale(z) for f, z in zip(self.factors, code_Z, strict=False)])

@@ -49,9 +49,9 @@ def reconstructions(
     title: str = "",
 ) -> None:
     """Originals over reconstructions over the difference, a column each; rows share their scale."""
-    n = len(originals_NCHW)
+    n, reconstructions_NCHW = len(originals_NCHW), look.hidden(reconstructions_NCHW)
     known_NCHW = np.ma.masked_invalid(originals_NCHW.astype(np.float64))
-    residuals_NHW = (known_NCHW - reconstructions_NCHW).mean(1).filled(np.nan)
+    residuals_NHW = (known_NCHW - np.nan_to_num(reconstructions_NCHW)).mean(1).filled(np.nan)
     scale, of_residuals = drawing.scale_of(originals_NCHW, look), drawing.residual_scale(residuals_NHW)
     with mpl.rc_context(STYLE):
         figure, axes = sheet(3, n, 0.92 * n + 1.9, 3 * 0.96 + 0.1)
@@ -128,7 +128,7 @@ def traversal(
 
     heads: for each row what stands before its values, line by line.
     """
-    rows, columns = images_RVCHW.shape[:2]
+    rows, columns, images_RVCHW = *images_RVCHW.shape[:2], look.hidden(images_RVCHW)
     scale = drawing.scale_of(images_RVCHW, look)
     with mpl.rc_context(STYLE):
         figure, axes = sheet(rows, 1, 0.86 * columns + 1.9, 1.06 * rows + 0.1)

@@ -45,14 +45,15 @@ def test_the_scale_is_that_of_what_the_images_are(images: NDArray, kind: drawing
     if images.dtype.kind == "f":
         images[7, 0, 0, 0] = 1e8  # a hot pixel plays no part
     write(tmp_path / "set.h5", images, None, [], {"image_unit": "counts"}, **given)
-    assert drawing.look_of(open_set(tmp_path / "set.h5")) == drawing.Look("counts", kind)
+    look = drawing.look_of(open_set(tmp_path / "set.h5"))
+    assert (look.unit, look.kind) == ("counts", kind)
 
 
 def test_a_scale_reaches_from_end_to_end() -> None:
     for images, kind, norm, ends in (
         (WAVE * 3, "diverging", Normalize, (-3, 3)),
         (WAVE + 290, "linear", Normalize, (289, 291)),
-        (WAVE + 1.2, "linear", Normalize, (0, 2.2)),
+        (WAVE + 1.5, "linear", Normalize, (0, 2.5)),
         (STAMP - 9, "asinh", AsinhNorm, ((STAMP - 9).min(), (STAMP - 9).max())),
         (np.zeros((2, 1, 9, 9)), "linear", Normalize, (0, 1)),
     ):
@@ -92,3 +93,14 @@ def test_bands_of_three_are_turned_round_where_the_set_names_them(tmp_path: Path
         look = drawing.look_of(open_set(path))
         pixel = drawing.shade(images[0], drawing.scale_of(images, look))[3, 3]
         assert pixel[:3].tolist() == [255 * (channel == lit) for channel in range(3)]
+
+
+def test_what_is_missing_in_every_image_is_hidden_in_those_of_a_model(tmp_path: Path) -> None:
+    images = RNG.random((40, 2, 6, 6)).astype(np.float32)
+    images[:, 0, 0] = np.nan  # the first row is below
+    images[7, 1, 3] = np.nan
+    write(tmp_path / "set.h5", images, None, [], {"image_origin": "lower"}, missing_pixels="nan")
+    look = drawing.look_of(open_set(tmp_path / "set.h5"))
+    hidden = np.isnan(look.hidden(np.ones((3, 5, 2, 6, 6))))
+    assert hidden[..., 0, 5, :].all() and hidden.sum() == 3 * 5 * 6
+    assert drawing.PLAIN.hidden(images) is images

@@ -106,6 +106,17 @@ def test_missing_pixels_are_grey_and_kelvin_fill_the_scale(figures: list[Figure]
     assert np.isfinite([of_difference.vmin, of_difference.vmax]).all()
 
 
+def test_what_no_model_knows_is_grey_in_what_it_draws(figures: list[Figure], tmp_path: Path) -> None:
+    land = np.zeros((1, 17, 17), bool)
+    land[:, :3] = True
+    look, originals = Look(unknown=land), np.where(land, np.nan, images(2))
+    pictures.reconstructions(originals, images(2), tmp_path / "x.png", look=look)
+    pictures.traversal(images(2)[None], ["z"], [["0", "1"]], tmp_path / "y.png", look=look)
+    for ax in [*figures[0].axes[:6], figures[1].axes[0]]:
+        drawn = of_colour(np.asarray(ax.images[0].get_array()), MISSING)
+        assert drawn[:3, :17].all() and not drawn[3:].any()
+
+
 @pytest.mark.parametrize("stack", [images(2, channels=3, scale=0.3), np.zeros((2, 1, 9, 9)), -images(2)])
 def test_colour_and_blank_and_negative_images_are_drawn(stack: NDArray, tmp_path: Path) -> None:
     pictures.reconstructions(stack, stack * 0.5, tmp_path / "x.png")
