@@ -1,8 +1,7 @@
 """Text in pictures: its size, values with units, numbers along a scale, and names that may look like mathematics."""
 
-from typing import Any
-
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
