@@ -147,7 +147,7 @@ def test_weights_beyond_float32_are_told_with_the_unit_that_helps(tmp_path: Path
     """As those of fluxes in janskys of SI, W / m2 / Hz."""
     scale = 10.0**power
     np.savez(tmp_path / "a.npz", images=RNG.random((N, H, W)) * scale, noise=np.full((N, H, W), 1.2 * scale))
-    said = f"noise in row 0: weight .* float32 .* another unit, {re.escape(unit)} of theirs"
+    said = f"noise in row 0: weights near .* float32 .* another unit, {re.escape(unit)} of theirs"
     with pytest.raises(InputError, match=said):
         made(tmp_path / "a.npz", "--images", "images", "--noise", "noise")
     assert not list(tmp_path.glob("out*"))

@@ -192,14 +192,13 @@ class Recipe:
                 weight = weight * np.where(np.isnan(part), 0, part)
             stored = np.where(lost, 0, weight).astype(np.float32)
         place = places[0] if inverse is not None else places[1]
-        beyond = np.isinf(stored) & np.isfinite(weight)
-        if not stored.any():  # else it is so large a noise that the pixel counts as missing
-            beyond |= ~lost & (weight > 0)
-        if beyond.any():
-            unit = 10.0 ** -round(float(np.log10(np.median(weight[beyond]))) / 2)
+        known = weight[~lost & (weight > 0)]
+        usual = float(np.median(known)) if known.size else np.inf
+        if np.isfinite(usual) and (usual > np.finfo(np.float32).max or not stored.any()):
+            unit = 10.0 ** -round(float(np.log10(usual)) / 2)
             raise InputError(
-                f"{place}: weight {weight[beyond][0]:.3g}, which float32 does not hold; allowed: images and noise in "
-                f"another unit, {unit:g} of theirs, in which inverse variances are near 1"
+                f"{place}: weights near {usual:.3g}, which float32 does not hold; allowed: images and noise in another "
+                f"unit, {unit:g} of theirs, in which inverse variances are near 1"
             )
         if not np.isfinite(stored).all():
             raise InputError(f"{place}: an infinite weight; allowed: finite")
