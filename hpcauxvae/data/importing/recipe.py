@@ -194,7 +194,7 @@ class Recipe:
         place = places[0] if inverse is not None else places[1]
         known = weight[~lost & (weight > 0)]
         usual = float(np.median(known)) if known.size else np.inf
-        if np.isfinite(usual) and (usual > np.finfo(np.float32).max or not stored.any()):
+        if np.isfinite(usual) and (usual > float(np.finfo(np.float32).max) or not stored.any()):
             unit = 10.0 ** -round(float(np.log10(usual)) / 2)
             raise InputError(
                 f"{place}: weights near {usual:.3g}, which float32 does not hold; allowed: images and noise in another "
