@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hpcauxvae.evaluate.pictures import BLUE, GREY, INK, MAROON, PALE, STYLE
+from hpcauxvae.data.drawing import BLUE, GREY, INK, MAROON, PALE, STYLE
 from hpcauxvae.types import Interval
 from hpo.logbook import Logbook, Row
 from hpo.problem import Space

@@ -6,11 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from helpers.places import ROOT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 settings.register_profile("same", derandomize=True)  # the same draws every time; --hypothesis-profile=default for new
 settings.load_profile("same")
@@ -33,6 +37,22 @@ if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # the workers of pytest-xdist h
     for old in compiled_folder().parent.glob("inductor-*"):
         if old != compiled_folder():
             shutil.rmtree(old, ignore_errors=True)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> "list[Figure]":
+    """The figures saved, which are otherwise forgotten."""
+    from matplotlib.figure import Figure
+
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **kwargs: Any) -> None:
+        saved.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
 
 
 @pytest.fixture(scope="session")

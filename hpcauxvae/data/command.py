@@ -11,15 +11,16 @@ from typing import Annotated, Any, cast
 import numpy as np
 import tyro
 
-from hpcauxvae.data import cars3d, dsprites
+from hpcauxvae.data import cars3d, dsprites, quantities
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.hdf5 import ImageSet, open_set, validate
+from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
 from hpcauxvae.data.splits import described, parts
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.types import InputError
 
 _GUIDES = 5
@@ -40,13 +41,25 @@ class Check:
 
     file: Path
     """The HDF5 file."""
+    preview: Path | None = None
+    """Draws 24 images, spread over the file, with their labels, into this PNG."""
 
     def run(self) -> Path | None:
+        if self.preview:
+            if self.preview.suffix != ".png":
+                raise InputError(f"--preview {self.preview}: allowed: a name that ends in .png")
+            refuse_existing(self.preview)
+            refuse_unwritable(self.preview.parent)
         errors = validate(self.file)
         for error in errors:
             print(f"error: {error}", file=sys.stderr)
         for remark in remarks(open_set(self.file)) if not errors else ():
             print(f"warning: {self.file}: {remark}", file=sys.stderr)
+        if self.preview and not errors:
+            from hpcauxvae.data.preview import preview  # matplotlib takes its time
+
+            preview(open_set(self.file), self.preview)
+            print(f"picture: {self.preview}")
         return None if errors else self.file
 
 
@@ -137,7 +150,7 @@ def _lacking(image_set: ImageSet, column: int, train: np.ndarray, validation: np
 
 
 def describe(image_set: ImageSet) -> str:
-    """Size, factors and provenance, one a line."""
+    """Size, factors, how these go together, and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
     lines = [f"{image_set.path}: {len(image_set)} images of {size} (C x H x W), in order"]
     for f, column in zip(image_set.factors, image_set.values.T, strict=True):
@@ -146,6 +159,7 @@ def describe(image_set: ImageSet) -> str:
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
         scale = ", scaled by its logarithm" if f.transform == "log10" else ""
         lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+    lines += [f"  {line}" for line in quantities.described(image_set)]
     lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     stored = getattr(image_set.images, "raw", image_set.images)  # raw: where pixels may be missing

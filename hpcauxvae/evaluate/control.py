@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data import dsprites
+from hpcauxvae.data import drawing, dsprites
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.reader import READ, Reader
@@ -178,10 +179,13 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
 
 def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names: Sequence[str], path: Path) -> None:
     """A, its reconstruction, A with the factors of B, and B: a column for each of some pairs, with what was asked for
-    and read above the third."""
+    and read above the third. Missing pixels are grey, those of A in what is made of it, too."""
     columns = data.column(aux_names)
     rows = np.linspace(0, len(made.a) - 1, _SHOWN).astype(int)
     images = np.stack([part[rows] for part in (made.a, made.reconstruction, made.asked, made.b)])
+    if made.known is not None:
+        of_a, of_b = (known[rows] for known in made.known)
+        images = np.where(np.stack([of_a, of_a, of_a, of_b]), images, np.nan)
     read = None if reader is None else reader.read(made.asked[rows])
 
     def label(row: int, number: int) -> str:
@@ -189,12 +193,12 @@ def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names
         for j, column in enumerate(columns[:_NAMED]):
             factor, text = data.factors[column], "–"
             if reader is not None and read is not None and column in reader.columns:
-                text = pictures.short(factor, factor.unscale(read[number, reader.columns.index(column)]))
-            lines.append(f"{pictures.short(factor, factor.unscale(made.u_b[row, j]))} / {text}")
+                text = short(factor, factor.unscale(read[number, reader.columns.index(column)]))
+            lines.append(f"{short(factor, factor.unscale(made.u_b[row, j]))} / {text}")
         return "\n".join(lines)
 
     none = [""] * len(rows)
     labels = [none, none, [label(row, number) for number, row in enumerate(rows)], none]
-    names = ["A", "its reconstruction", "A with the\nfactors of B;\nabove it\nasked / read", "B"]
-    heads = ["", "", "\n".join(aux_names[:_NAMED]), ""]
-    pictures.traversal(pictures.upright(images, data), names, labels, path, unit=pictures.image_unit(data), heads=heads)
+    names = ["A", "its reconstruction", "A with the\nfactors of B", "B"]
+    heads = ["", "", "\n".join(["asked / read", *aux_names[:_NAMED]]), ""]
+    pictures.traversal(drawing.upright(images, data), names, labels, path, look=drawing.look_of(data), heads=heads)

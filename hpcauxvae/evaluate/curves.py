@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from hpcauxvae.evaluate.pictures import GREY, MAROON, PALE, ROUND, STYLE, save, sheet
+from hpcauxvae.data.drawing import GREY, MAROON, PALE, ROUND, STYLE, save, sheet
 
 _GAUGES = {"weight": "weight of independence, nats", "dependence": "dependence, in training"}
 

@@ -25,7 +25,7 @@ from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, reopen, who
 from hpcauxvae.data.missing import Filled, scored_by, shown
 from hpcauxvae.data.pixels import Pixels, look_at, stuck
 from hpcauxvae.evaluate.command import EncodeConfig
-from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, without_outliers
+from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, with_logarithm, without_outliers
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.agreed_requests import Requests
@@ -88,8 +88,11 @@ class Encoder:
                 )
         if not names or any(known.get(name) != trained[name].unit for name in names):
             return None
-        columns = zip(names, self.data.column(names), strict=True)
-        return np.stack([trained[name].scale(self.data.values[:, column]) for name, column in columns], 1)
+        path, speaks, scaled = self.data.path, self.processes.world.rank == 0, []
+        for name, column in zip(names, self.data.column(names), strict=True):
+            values_N = with_logarithm(trained[name], self.data.values[:, column], path, speaks=speaks)
+            scaled.append(trained[name].scale(values_N))
+        return np.stack(scaled, 1)
 
     def identity(self) -> dict[str, Any]:
         """What two starts must have in common to share their chunks."""

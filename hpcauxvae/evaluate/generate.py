@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data import hdf5
+from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import angles, partner, typical
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
-from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike
+from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, with_logarithm
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.types import Factor, InputError
@@ -72,8 +72,11 @@ class Generator:
         hdf5.check_pixels(source, slice(int(number), int(number) + 1))
         refuse_missing(source, self.run, range(int(number), int(number) + 1))
         warn_if_unlike(source, self.run, self.data, [int(number)])
-        labels = {f[:2]: value for f, value in zip(source.factors, source.values[int(number)], strict=True)}
-        own_D = np.array([labels.get(f[:2], np.nan) for f in self.factors])  # by name and unit
+        row = int(number)
+        labels = {f[:2]: value for f, value in zip(source.factors, source.values[row], strict=True)}
+        given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
+        pairs = zip(self.factors, given, strict=True)
+        own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
         scaled_D = np.array([f.scale(value) for f, value in zip(self.factors, own_D, strict=True)])
         code_Z = self.run.encode(source.images, scaled_D[None], np.array([int(number)]))[0][0]
         of_code_D = np.array([f.unscale(z) for f, z in zip(self.factors, code_Z, strict=False)])
@@ -189,7 +192,7 @@ def _write_fits(path: Path, made: Generated) -> None:
     primary = fits.PrimaryHDU(made.images_NCHW)
     for name, value in made.provenance.items():
         primary.header[f"HIERARCH {name}"] = _ascii(value) if isinstance(value, str) else value
-    if unit := pictures.image_unit(made.data):
+    if unit := str(made.data.provenance.get("image_unit", "")):
         primary.header["BUNIT"] = _fits_unit(unit)
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
@@ -218,8 +221,8 @@ def _write_png(path: Path, made: Generated) -> None:
     rows = made.images_NCHW.reshape(-1, wide, *made.images_NCHW.shape[1:])
     labels = [_named(made.factors[across], value) for value in u_ND[:wide, across]]
     names = ["\n".join(_named(made.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
-    shown = pictures.upright(rows, made.data)
-    pictures.traversal(shown, names, [labels] * len(rows), path, unit=pictures.image_unit(made.data))
+    shown = drawing.upright(rows, made.data)
+    pictures.traversal(shown, names, [labels] * len(rows), path, look=drawing.look_of(made.data))
 
 
 def _named(factor: Factor, value: float) -> str:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 import hpcauxvae
+from hpcauxvae.data import drawing
 from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
+from hpcauxvae.data.lettering import short, with_unit
 from hpcauxvae.data.missing import Filled, scored_by
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.pixels import beyond
@@ -250,11 +252,12 @@ class Evaluator:
             path = folder / f"correlations-{scored.name}.png"
             pictures.correlation_map(correlation_SDZ[0], names, guiding, path)
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
+        look = drawing.look_of(data)
         pictures.reconstructions(
-            pictures.upright(with_holes(data.images, scored.index_N[shown]), data),
-            pictures.upright(scored.reconstructions[shown], data),
+            drawing.upright(with_holes(data.images, scored.index_N[shown]), data),
+            drawing.upright(scored.reconstructions[shown], data),
             folder / f"reconstructions-{scored.name}.png",
-            unit=pictures.image_unit(data),
+            look=look,
             title=_beside_plain(block),
         )
         groups = {self.run.config.model: per_image["ssim"]}
@@ -268,8 +271,8 @@ class Evaluator:
             row_names[number] += f"\nread: {pictures.read_as(block['reading'][name])}"
         for number in block["latents"]["off"]:
             row_names[number - 1] += "\noff"
-        path, unit = folder / f"traversal-{scored.name}.png", pictures.image_unit(data)
-        pictures.traversal(pictures.upright(images, data), row_names, labels, path, unit=unit)
+        path = folder / f"traversal-{scored.name}.png"
+        pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look)
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
@@ -289,14 +292,14 @@ class Evaluator:
         partners = {a: b for pair in angles(scored.data.values[:, columns]) for a, b in (pair, pair[::-1])}
         for latent in range(len(base_Z)):
             z_VZ = np.repeat(base_Z[None], _TRAVERSAL_STEPS, 0)
-            names.append(pictures.latent_name(latent, [pictures.with_unit(factor) for factor in factors]))
+            names.append(pictures.latent_name(latent, [with_unit(factor) for factor in factors]))
             if latent < len(factors):
                 z_VZ[:, latent] = fractions_V
                 values_V = factors[latent].unscale(fractions_V)
                 if (other := partners.get(latent)) is not None:
                     side = float(factors[other].unscale(base_Z[other]))
                     z_VZ[:, other] = factors[other].scale(partner(values_V, side))
-                labels.append([pictures.short(factors[latent], value, 3) for value in values_V])
+                labels.append([short(factors[latent], value, 3) for value in values_V])
             else:
                 z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]
                 labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])

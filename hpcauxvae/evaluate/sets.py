@@ -4,8 +4,10 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, count_missing
@@ -14,7 +16,7 @@ from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
 from hpcauxvae.data.splits import Parts
 from hpcauxvae.data.stored import Clipped
 from hpcauxvae.train.run import Run
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 _BY_HEART = "their scores count what was learned by heart"
 _MOST = 0.5
@@ -115,6 +117,23 @@ def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[i
             file=sys.stderr,
             flush=True,
         )
+
+
+def with_logarithm(factor: Factor, values_N: NDArray, path: Path, first: int = 0, speaks: bool = True) -> NDArray:
+    """Values (N,), in the factor's unit, without those that have no logarithm where that scales the factor.
+
+    They become NaN, not measured, with a warning; path: of their file; first: the number of the first of these samples;
+    speaks: whether this process warns.
+    """
+    bad = np.flatnonzero(values_N <= 0) if factor.transform == "log10" else np.empty(0, np.int64)
+    if len(bad) and speaks:
+        print(
+            f"warning: {path}: factors, {factor.name}: {values_N[bad[0]]:g} in row {first + bad[0]} has no logarithm, "
+            f"which scales this factor; so many values count as not measured: {len(bad)}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return np.where(np.isin(np.arange(len(values_N)), bad), np.nan, values_N)
 
 
 def check_noiseless(noiseless: Sequence[ImageSet], sets: Sequence[ImageSet]) -> None:

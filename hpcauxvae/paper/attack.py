@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hpcauxvae.data import drawing
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.metrics.intervals import Score, mean_score
@@ -32,7 +33,7 @@ IMAGES = 1000
 """Test images, as in the paper."""
 EPSILONS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """In units of the brightest training pixel."""
-COLOURS = dict(zip(METHODS, (pictures.GREY, pictures.BLUE, "#5aa38a", pictures.MAROON), strict=True))
+COLOURS = dict(zip(METHODS, (drawing.GREY, drawing.BLUE, "#5aa38a", drawing.MAROON), strict=True))
 _BATCH = 500
 ALL = 0
 """The case under which β-VAE stands: it trains on no label, so that its run serves for all."""
@@ -133,12 +134,12 @@ def figure_8(name: str, runs: Runs, out: Path) -> list[Path]:
         if case in (ALL, 2) or not rows:
             names += [f"{label}:\nattacked", "reconstruction"]
             both = [target.under(signs, epsilon) for epsilon in EPSILONS]
-            rows += [np.stack([pictures.upright(pair[side][0], scored.data) for pair in both]) for side in (0, 1)]
-            unit = pictures.image_unit(scored.data)
+            rows += [np.stack([drawing.upright(pair[side][0], scored.data) for pair in both]) for side in (0, 1)]
+            look = drawing.look_of(scored.data)
     paths = [out / f"{name}{end}" for end in (".png", "-examples.png", ".json", ".md")]
     draw(found, paths[0])
     labels = [[f"ε = {epsilon:g}" for epsilon in EPSILONS]] * len(rows)
-    pictures.traversal(np.stack(rows), names, labels, paths[1], unit=unit)
+    pictures.traversal(np.stack(rows), names, labels, paths[1], look=look)
     write_json(paths[2], {"epsilon": EPSILONS, "unit": "brightest training pixel", "models": used})
     write_text(paths[3], table(found))
     return paths
@@ -147,8 +148,8 @@ def figure_8(name: str, runs: Runs, out: Path) -> list[Path]:
 def draw(found: Mapping[tuple[int, str], Curves], path: Path) -> None:
     """A panel a case: mean SSIM with its interval against epsilon, under attack and, dashed, for random signs."""
     cases = sorted({case for case, _ in found} - {ALL}) or [ALL]
-    with mpl.rc_context(pictures.STYLE):
-        figure, axes = pictures.sheet(1, len(cases), 2.9 * len(cases) + 0.6, 3.0, sharey=True)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.sheet(1, len(cases), 2.9 * len(cases) + 0.6, 3.0, sharey=True)
         for ax, case in zip(axes[0], cases, strict=True):
             for model, colour in COLOURS.items():
                 curves = found.get((ALL if model == "beta-vae" else case, model), {})
@@ -160,10 +161,10 @@ def draw(found: Mapping[tuple[int, str], Curves], path: Path) -> None:
                     ax.fill_between(places, low, high, color=colour, alpha=0.25, linewidth=0)
             ax.set(title=f"case {case}" if case else "", xlabel="ε  [brightest training pixel]")
             ax.set_xticks(range(len(EPSILONS)), [f"{epsilon:g}" for epsilon in EPSILONS], fontsize=7)
-            ax.yaxis.grid(True, color=pictures.PALE, linewidth=0.5)
+            ax.yaxis.grid(True, color=drawing.PALE, linewidth=0.5)
         axes[0, 0].set_ylabel("SSIM of reconstruction\nwith clean image")
         drawn = [model for model in METHODS if any(model == other for _, other in found)]
         lines = [mpl.lines.Line2D([], [], color=COLOURS[model], label=METHODS[model]) for model in drawn]
-        lines.append(mpl.lines.Line2D([], [], color=pictures.INK, linestyle="--", label="random signs"))
+        lines.append(mpl.lines.Line2D([], [], color=drawing.INK, linestyle="--", label="random signs"))
         figure.legend(handles=lines, loc="outside upper left", ncols=4)
-        pictures.save(figure, path)
+        drawing.save(figure, path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
+from hpcauxvae.data import drawing
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.paper.runs import EvaluatedRun, Runs
@@ -78,11 +79,11 @@ def traversal(run: EvaluatedRun, path: Path, most: int | None = None) -> None:
     variance_Z = images.var(1).sum((1, 2, 3))
     rows = sorted(variance_Z.argsort()[::-1][:most])
     pictures.traversal(
-        pictures.upright(images[rows], evaluator.data),
+        drawing.upright(images[rows], evaluator.data),
         [row_names[row] for row in rows],
         [labels[row] for row in rows],
         path,
-        unit=pictures.image_unit(evaluator.data),
+        look=drawing.look_of(evaluator.data),
     )
 
 
@@ -90,5 +91,5 @@ def reconstructions(run: EvaluatedRun, path: Path) -> None:
     """Test images over their reconstructions."""
     evaluator, scored = run.opened(_SHOWN)
     data = evaluator.data
-    originals, decoded = (pictures.upright(images[:], data) for images in (scored.originals, scored.reconstructions))
-    pictures.reconstructions(originals, decoded, path, unit=pictures.image_unit(data))
+    originals, decoded = (drawing.upright(images[:], data) for images in (scored.originals, scored.reconstructions))
+    pictures.reconstructions(originals, decoded, path, look=drawing.look_of(data))

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data import drawing
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.generate import Generator
@@ -186,10 +187,10 @@ def figure(name: str, runs: Runs, out: Path) -> list[Path]:
     draw(of_truth, of_generated, paths[0])
     shown = np.random.default_rng(0).choice(len(u_NF), _EXAMPLES, replace=False)
     pictures.reconstructions(
-        pictures.upright(truth[shown], data),
-        pictures.upright(images[shown], data),
+        drawing.upright(truth[shown], data),
+        drawing.upright(images[shown], data),
         paths[1],
-        unit=pictures.image_unit(data),
+        look=drawing.look_of(data),
         names=("GalSim, noiseless", "generated"),
     )
     write_json(paths[2], report)
@@ -199,8 +200,8 @@ def figure(name: str, runs: Runs, out: Path) -> list[Path]:
 
 def draw(truth: Mapping[str, Array], generated: Mapping[str, Array], path: Path) -> None:
     """A panel for each measured quantity: generated against truth above, the difference below."""
-    with mpl.rc_context(pictures.STYLE):
-        figure, axes = pictures.sheet(
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.sheet(
             2, len(UNITS), 2.5 * len(UNITS) + 0.4, 4.2, sharex="col", gridspec_kw={"height_ratios": (2, 1)}
         )
         for column, name in enumerate(UNITS):
@@ -208,17 +209,17 @@ def draw(truth: Mapping[str, Array], generated: Mapping[str, Array], path: Path)
             upper, lower = axes[:, column]
             ends = [np.nanmin(x), np.nanmax(x)]
             for ax, values, ideal in ((upper, y, ends), (lower, y - x, [0, 0])):
-                ax.scatter(x, values, s=2, color=pictures.MAROON, linewidths=0, alpha=0.35)
-                ax.plot(ends, ideal, color=pictures.INK, linewidth=0.7)
+                ax.scatter(x, values, s=2, color=drawing.MAROON, linewidths=0, alpha=0.35)
+                ax.plot(ends, ideal, color=drawing.INK, linewidth=0.7)
             fit = line(x, y)
             upper.set_title(f"{name}: slope {fit['slope']:.3f}, scatter {_short(fit['scatter'])}")
             lower.set_xlabel(f"{_label(name)}, GalSim")
             for ax in (upper, lower):
-                ax.locator_params(nbins=3, steps=pictures.ROUND)
+                ax.locator_params(nbins=3, steps=drawing.ROUND)
         axes[0, 0].set_ylabel("generated")
         axes[1, 0].set_ylabel("generated − GalSim")
         figure.align_ylabels()
-        pictures.save(figure, path)
+        drawing.save(figure, path)
 
 
 def _short(value: float) -> str:

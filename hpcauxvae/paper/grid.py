@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hpcauxvae.evaluate.pictures import BLUE, INK, MAROON, STYLE
+from hpcauxvae.data.drawing import BLUE, INK, MAROON, STYLE
 from hpcauxvae.metrics.pareto import choose, dominated_by, paper_products, standardised
 from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.paper.experiments import GRID_CASE, PAPER_GRID

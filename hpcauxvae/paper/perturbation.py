@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data import drawing
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.metrics.ssim import image_values
@@ -27,7 +28,7 @@ from hpcauxvae.types import InputError
 IMAGES = 1000
 """Test images, as in the paper."""
 KINDS = ("no perturbation", "z_aux perturbed", "z_recon perturbed")
-_COLOURS = (pictures.GREY, pictures.BLUE, pictures.MAROON)
+_COLOURS = (drawing.GREY, drawing.BLUE, drawing.MAROON)
 _EXAMPLES = 6
 
 
@@ -128,14 +129,14 @@ def figure_4(name: str, runs: Runs, out: Path) -> list[Path]:
         )
         report[label] = run.about | {"scores": summary(perturbation)}
         shown = np.linspace(0, n - 1, _EXAMPLES).astype(int)
-        rows += [pictures.upright(x[shown], scored.data) for x in (originals, *perturbation.images.values())]
+        rows += [drawing.upright(x[shown], scored.data) for x in (originals, *perturbation.images.values())]
         names += [f"{label}, original", *KINDS]
         ssim = [perturbation.to_original[kind]["ssim"][shown] for kind in KINDS]
         labels += [[""] * _EXAMPLES, *([f"SSIM {value:.3f}" for value in values] for values in ssim)]
-        unit = pictures.image_unit(scored.data)
+        look = drawing.look_of(scored.data)
     paths = [out / f"{name}{end}" for end in (".png", "-examples.png", ".json", ".md")]
     draw(found, paths[0])
-    pictures.traversal(np.stack(rows), names, labels, paths[1], unit=unit)
+    pictures.traversal(np.stack(rows), names, labels, paths[1], look=look)
     write_json(paths[2], report)
     write_text(paths[3], table({label: block["scores"] for label, block in report.items()}))
     return paths
@@ -146,17 +147,17 @@ def draw(found: Mapping[str, Perturbation], path: Path) -> None:
 
     Box: quartiles; line: median; whiskers: 5th and 95th percentile; number: mean.
     """
-    with mpl.rc_context(pictures.STYLE):
-        figure, axes = pictures.sheet(1, 2, 8.6, 0.8 * len(found) + 1.2, sharey=True)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.sheet(1, 2, 8.6, 0.8 * len(found) + 1.2, sharey=True)
         sides = [p.to_original for p in found.values()], [p.to_unperturbed for p in found.values()]
         for ax, side, to in zip(axes[0], sides, ("original", "unperturbed reconstruction"), strict=True):
             values = [scores[kind]["ssim"] for scores in side for kind in KINDS]
             at = [row + 0.27 * step for row in range(len(side)) for step in (-1, 0, 1)]
             pictures.boxes(ax, [v[~np.isnan(v)] for v in values], at, _COLOURS * len(side), width=0.2)
             ax.set(xlabel=f"SSIM to the {to}")
-            ax.xaxis.grid(True, color=pictures.PALE, linewidth=0.5)
+            ax.xaxis.grid(True, color=drawing.PALE, linewidth=0.5)
         axes[0, 0].set_yticks(range(len(found)), list(found))
         axes[0, 0].set_ylim(len(found) - 0.5, -0.5)
         patches = [mpl.patches.Patch(color=colour, label=kind) for kind, colour in zip(KINDS, _COLOURS, strict=True)]
         figure.legend(handles=patches, loc="outside upper left", ncols=3)
-        pictures.save(figure, path)
+        drawing.save(figure, path)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
+from hpcauxvae.data import drawing
 from hpcauxvae.data.galaxies import CASES
-from hpcauxvae.evaluate import pictures
+from hpcauxvae.data.lettering import with_unit
 from hpcauxvae.metrics.intervals import Array
 from hpcauxvae.paper.experiments import METHODS, Data
 from hpcauxvae.paper.runs import EvaluatedRun, Runs, StoredCodes
@@ -172,8 +173,8 @@ def draw(
 ) -> None:
     """A panel for each map and factor, coloured by the factor; across: what runs along x, `maps` or `factors`."""
     shape = (len(factors), len(maps)) if across == "maps" else (len(maps), len(factors))
-    with mpl.rc_context(pictures.STYLE):
-        figure, axes = pictures.sheet(*shape, 1.45 * shape[1] + 0.9, 1.45 * shape[0] + 0.5)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.sheet(*shape, 1.45 * shape[1] + 0.9, 1.45 * shape[0] + 0.5)
         by_map = axes.T if across == "maps" else axes
         for column, factor in enumerate(factors):
             low, high = _range([one.values_NF[:, column] for one in maps])
@@ -192,7 +193,7 @@ def draw(
                 ax.set_title(one.title, loc="center")
             else:
                 ax.set_ylabel(one.title)
-        pictures.save(figure, path)
+        drawing.save(figure, path)
 
 
 _BOX: Mapping[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
@@ -209,4 +210,4 @@ def _bar(figure: Figure, axes: NDArray, factor: Factor, ends: tuple[float, float
         shades, ax=axes.tolist(), location=side, pad=0.02, aspect=14, ticks=MaxNLocator(3, steps=[1, 2, 3, 5, 10])
     )
     bar.outline.set_visible(False)
-    bar.set_label(pictures.with_unit(factor))
+    bar.set_label(with_unit(factor))

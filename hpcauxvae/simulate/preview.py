@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 
-from hpcauxvae.evaluate.pictures import GREY, INK, MAROON, SOFTENING, STAMPS, STYLE
+from hpcauxvae.data.drawing import GREY, INK, MAROON, SOFTENING, STAMPS, STYLE
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.simulate.plan import Plan
 from hpcauxvae.simulate.stamps import painter_of

@@ -368,7 +368,8 @@ def test_the_picture_tells_what_was_asked_for_and_read(data, trained, tmp_path, 
     monkeypatch.setattr(control.pictures, "traversal", lambda *args, **rest: drawings.update(args=args, **rest))
     control.draw(made, trained, data, ("tilt", "glow"), tmp_path / "x.png")
     images, names, labels, _ = drawings["args"]
-    assert names[2].endswith("asked / read") and drawings["heads"][2] == "tilt\nglow" and images.shape[:2] == (4, 8)
+    assert names[2] == "A with the\nfactors of B" and images.shape[:2] == (4, 8)
+    assert drawings["heads"][2] == "asked / read\ntilt\nglow"
     for column, label in enumerate(labels[2]):
         (asked, read), (glow, _) = (map(float, line.split(" / ")) for line in label.split("\n"))
         assert seen(images[3, column][None])[0, :2] == pytest.approx([(asked + 30) / 60, glow], abs=0.1)

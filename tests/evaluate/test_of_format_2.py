@@ -6,11 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from helpers.drawn import of_colour
 from helpers.trainings import FACTORS, alone, blobs, config
+from hpcauxvae.data.drawing import MISSING
 from hpcauxvae.data.hdf5 import open_set, write
-from hpcauxvae.evaluate import control, pictures, reader
+from hpcauxvae.data.lettering import short
+from hpcauxvae.evaluate import control, reader
 from hpcauxvae.evaluate.command import evaluate
 from hpcauxvae.types import Factor
 
@@ -27,7 +31,7 @@ def test_a_run_without_factors_is_evaluated(tmp_path: Path) -> None:
     assert "reconstructions-test.png" in drawn and not {"scatter-test.png", "correlations-test.png"} & drawn
 
 
-def test_counterfactuals_have_the_holes_of_their_image(tmp_path: Path) -> None:
+def test_counterfactuals_have_the_holes_of_their_image(figures: list[Figure], tmp_path: Path) -> None:
     """The encoder is shown NaN there, as in training; what a decoder draws there changes no number."""
     data = open_set(blobs(tmp_path / "plain.h5"))
     images, rng = np.array(data.images), np.random.default_rng(0)
@@ -60,8 +64,15 @@ def test_counterfactuals_have_the_holes_of_their_image(tmp_path: Path) -> None:
         blocks.append(json.dumps(control.score(made, read, data, ("radius", "g1"))))
     assert blocks[0] == blocks[1] and "unlike" in blocks[0]
     assert all(sorted(of_call) == sorted(5 * corner[:60]) for of_call in holes)
+    control.draw(made, None, data, ("radius", "g1"), tmp_path / "a.png")
+    rows = np.linspace(0, len(made.a) - 1, 8).astype(int)
+    for ax, known in zip(figures[0].axes, [made.known[0]] * 3 + [made.known[1]], strict=False):
+        grey = of_colour(np.asarray(ax.images[0].get_array()), MISSING)
+        for number, row in enumerate(rows):
+            left = number * 36
+            assert np.array_equal(grey[:, left : left + 33], ~known[row, 0])
 
 
 def test_small_values_of_a_logarithmic_range_are_shown() -> None:
     factor = Factor("mass", "kg", 1e-3, 1e3, "continuous", "log10")
-    assert [pictures.short(factor, value) for value in (0.0012345, 1, 999.9)] == ["0.00123", "1", "1e+03"]
+    assert [short(factor, value) for value in (0.0012345, 1, 999.9)] == ["0.00123", "1", "1e+03"]

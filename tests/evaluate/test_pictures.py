@@ -4,7 +4,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import Normalize, to_rgba
@@ -12,37 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from helpers.drawn import check_png, coloured, of_colour, texts
+from hpcauxvae.data.drawing import MAROON, MISSING, Look
+from hpcauxvae.data.lettering import short
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.types import Factor
 
 SCORE: Any = {"value": 0.846, "low": 0.8312, "high": 0.8607, "n": 5000, "attainable": 0.91}
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures saved, which are otherwise forgotten."""
-    saved: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: Any, **kwargs: Any) -> None:
-        saved.append(figure)
-        save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return saved
-
-
-def check_png(path: Path) -> None:
-    """A picture with something on it, and with a white edge: nothing is cut off."""
-    pixels = matplotlib.image.imread(path)[..., :3]
-    assert pixels.std() > 0.01
-    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
-    assert all(np.all(edge == 1) for edge in edges)
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
 
 
 def history(epochs: int, sign: float = 1) -> list[dict[str, Any]]:
@@ -101,33 +77,44 @@ def images(n: int, channels: int = 1, scale: float = 1000) -> NDArray:
 
 def test_reconstructions_stand_over_their_difference(figures: list[Figure], tmp_path: Path) -> None:
     originals = images(4)
-    pictures.reconstructions(originals, originals + 5, tmp_path / "x.png", unit="counts")
+    pictures.reconstructions(originals, originals + 5, tmp_path / "x.png", look=Look("counts"))
     check_png(tmp_path / "x.png")
-    drawn = [ax.images[0] for ax in figures[0].axes if ax.images and ax.images[0].get_array() is not None][:12]
+    drawn = [np.asarray(ax.images[0].get_array()) for ax in figures[0].axes if ax.images]
+    scale, of_difference = (ax._colorbar.norm for ax in figures[0].axes[-2:])  # type: ignore[attr-defined]
     for column in range(4):
-        assert np.array_equal(np.asarray(drawn[column].get_array()), originals[column, 0])
-        assert np.array_equal(np.asarray(drawn[4 + column].get_array()), originals[column, 0] + 5)
-        assert np.asarray(drawn[8 + column].get_array()) == pytest.approx(-5, abs=1e-3)
-    assert len({image.get_clim() for image in drawn[:8]}) == 1
+        assert np.array_equal(drawn[column], coloured(originals[column, 0], scale, "magma"))
+        assert np.array_equal(drawn[4 + column], coloured(originals[column, 0] + 5, scale, "magma"))
+        assert np.array_equal(drawn[8 + column], coloured(np.full((17, 17), -5.0), of_difference, "RdBu_r"))
     pictures.reconstructions(originals, originals, tmp_path / "x.png", title="SSIM 0.5")
     assert figures[1].get_suptitle() == "SSIM 0.5" and figures[0].get_suptitle() == ""
-    low, high = drawn[8].get_clim()
-    assert low == -high
+    assert of_difference.vmin == -of_difference.vmax
     assert texts(figures[0]).count("counts") == 2
 
 
-def test_missing_pixels_are_left_blank_and_kelvin_fill_the_scale(figures: list[Figure], tmp_path: Path) -> None:
+def test_missing_pixels_are_grey_and_kelvin_fill_the_scale(figures: list[Figure], tmp_path: Path) -> None:
     kelvin = images(4, scale=5) + 270
     kelvin[:, :, :8, :8] = np.nan
     for channels in (1, 3):
         stack = np.repeat(kelvin, channels, 1)
         pictures.reconstructions(stack, np.nan_to_num(stack, nan=-1e3), tmp_path / "x.png")
-    drawn = [ax.images[0] for ax in figures[0].axes if ax.images]
-    assert drawn[0].get_clim() == (np.nanmin(kelvin), np.nanmax(kelvin)) and type(drawn[0].norm) is Normalize
-    for image in (drawn[0], drawn[8]):
-        assert np.array_equal(np.ma.getmaskarray(image.get_array()), np.isnan(kelvin[0, 0]))
-    assert np.isfinite(drawn[8].get_clim()).all()
-    assert np.asarray(figures[1].axes[0].images[0].get_array())[0, 0] == pytest.approx(1)  # white
+    for figure in figures:
+        drawn = [np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.images]
+        for image, missing in zip(drawn[::4], (True, False, True), strict=True):
+            assert np.array_equal(of_colour(image, MISSING), np.isnan(kelvin[0, 0]) & missing)
+    scale, of_difference = (ax._colorbar.norm for ax in figures[0].axes[-2:])  # type: ignore[attr-defined]
+    assert (scale.vmin, scale.vmax) == (np.nanmin(kelvin), np.nanmax(kelvin)) and type(scale) is Normalize
+    assert np.isfinite([of_difference.vmin, of_difference.vmax]).all()
+
+
+def test_what_no_model_knows_is_grey_in_what_it_draws(figures: list[Figure], tmp_path: Path) -> None:
+    land = np.zeros((1, 17, 17), bool)
+    land[:, :3] = True
+    look, originals = Look(unknown=land), np.where(land, np.nan, images(2))
+    pictures.reconstructions(originals, images(2), tmp_path / "x.png", look=look)
+    pictures.traversal(images(2)[None], ["z"], [["0", "1"]], tmp_path / "y.png", look=look)
+    for ax in [*figures[0].axes[:6], figures[1].axes[0]]:
+        drawn = of_colour(np.asarray(ax.images[0].get_array()), MISSING)
+        assert drawn[:3, :17].all() and not drawn[3:].any()
 
 
 @pytest.mark.parametrize("stack", [images(2, channels=3, scale=0.3), np.zeros((2, 1, 9, 9)), -images(2)])
@@ -137,18 +124,18 @@ def test_colour_and_blank_and_negative_images_are_drawn(stack: NDArray, tmp_path
 
 
 def test_three_channels_are_drawn_as_colours_of_the_largest_value(figures: list[Figure], tmp_path: Path) -> None:
-    stack = images(2, channels=3, scale=40) * np.array([1, 0.5, 0]).reshape(3, 1, 1)
+    stack = images(2, channels=3, scale=0.5) * np.array([1, 0.5, 0]).reshape(3, 1, 1)
     pictures.reconstructions(stack, stack, tmp_path / "x.png")
     centre = np.asarray(figures[0].axes[1].images[0].get_array())[8, 8]
-    assert centre == pytest.approx([1, 0.5, 0])
+    assert centre.tolist() == [255, 128, 0, 255]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_one_row_are_lines_on_one_scale(channels: int, figures: list[Figure], tmp_path: Path) -> None:
     """With numbers in place of a colour bar; the strip of a traversal is a line that breaks between images."""
     rows = np.random.default_rng(0).poisson(20, (4, channels, 1, 50)).astype(np.float32)
-    pictures.reconstructions(rows, rows + 3, tmp_path / "x.png", unit="counts")
-    pictures.traversal(rows[None], ["$z_1$"], [["0", "1", "2", "3"]], tmp_path / "y.png", unit="counts")
+    pictures.reconstructions(rows, rows + 3, tmp_path / "x.png", look=Look("counts"))
+    pictures.traversal(rows[None], ["$z_1$"], [["0", "1", "2", "3"]], tmp_path / "y.png", look=Look("counts"))
     for name, figure in zip("xy", figures, strict=True):
         check_png(tmp_path / f"{name}.png")
         assert not [ax for ax in figure.axes if ax.images]
@@ -161,17 +148,43 @@ def test_images_of_one_row_are_lines_on_one_scale(channels: int, figures: list[F
     assert {ax.get_ylim() for ax in axes[:2].flat} == {(0, float(rows.max()))}
     assert len(axes[0, 0].get_yticks()) > 1 and len({line.get_color() for line in axes[0, 0].lines}) == channels
     (strip,) = figures[1].axes
+    assert not strip.patches
     assert len(strip.texts) == 4 and len(strip.lines) == channels
     line = np.asarray(strip.lines[0].get_ydata())
     assert np.isnan(line).sum() == 3 * 5 and len(line) == 4 * 50 + 3 * 5
     np.testing.assert_array_equal(line[55:105], rows[1, 0, 0])
 
 
-@pytest.mark.parametrize("channels", [2, 5])
-def test_bands_have_a_colour_bar(channels: int, figures: list[Figure], tmp_path: Path) -> None:
-    """Of the first, which is drawn; the difference is the mean of all."""
-    pictures.reconstructions(images(2, channels), images(2, channels) * 0.5, tmp_path / "x.png", unit="counts")
-    assert texts(figures[0]).count("counts") == 2
+def test_what_is_missing_in_a_spectrum_is_grey_and_the_gaps_of_a_strip_are_not(
+    figures: list[Figure], tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).poisson(20, (3, 2, 1, 50)).astype(np.float32)
+    rows[1, 1, 0, 10:20] = rows[1, 0, 0, 40:] = np.nan
+    pictures.traversal(rows[None], ["$z_1$"], [["0", "1", "2"]], tmp_path / "x.png")
+    spans = figures[0].axes[0].patches
+    left = 50 + 5  # of the second
+    assert [(span.get_x(), span.get_x() + span.get_width()) for span in spans] == [  # type: ignore[attr-defined]
+        (left + 9.5, left + 19.5), (left + 39.5, left + 49.5)
+    ]  # fmt: skip
+    assert {span.get_facecolor() for span in spans} == {to_rgba(MISSING)}
+
+
+@pytest.mark.parametrize(
+    ("channels", "colours"), [(2, [[1], [0, 1], [0]]), (4, [[3], [2], [0, 1]]), (5, [[4], [2, 3], [0, 1]])]
+)
+def test_bands_are_drawn_as_colours_from_blue_to_red(
+    channels: int, colours: list[list[int]], figures: list[Figure], tmp_path: Path
+) -> None:
+    """Each colour on its own scale; the difference, of all, has the only colour bar."""
+    rng = np.random.default_rng(0)
+    stack = rng.random((2, channels, 9, 9)) * np.arange(1, channels + 1).reshape(-1, 1, 1) + 300
+    pictures.reconstructions(stack, stack * 0.5, tmp_path / "x.png", look=Look("counts", "asinh"))
+    assert texts(figures[0]).count("counts") == 1
+    drawn = np.asarray(figures[0].axes[0].images[0].get_array())
+    for channel, parts in enumerate(colours):
+        of_all = stack[:, parts].mean(1)
+        wanted = np.arcsinh(of_all[0] / (0.005 * of_all.max())) / np.arcsinh(1 / 0.005)
+        assert drawn[..., channel] / 255 == pytest.approx(wanted, abs=0.003)
 
 
 def scatter_input(n: int) -> tuple[NDArray, NDArray, NDArray, list[Factor]]:
@@ -188,9 +201,7 @@ def test_scatter_marks_the_latent_of_each_auxiliary_factor(figures: list[Figure]
     pictures.factor_latent_scatter(z, mean, values, factors, ["g1", "radius"], SCORE, tmp_path / "x.png")
     check_png(tmp_path / "x.png")
     axes = np.array(figures[0].axes).reshape(3, 4)
-    marked = [
-        place for place, ax in np.ndenumerate(axes) if ax.spines["top"].get_edgecolor() == to_rgba(pictures.MAROON)
-    ]
+    marked = [place for place, ax in np.ndenumerate(axes) if ax.spines["top"].get_edgecolor() == to_rgba(MAROON)]
     assert marked == [(1, 1), (2, 0)]
     assert [ax.get_xlabel() for ax in axes[-1]] == ["$z_{1}$\ng1", "$z_{2}$\nradius", "$z_{3}$", "$z_{4}$"]
     assert [ax.get_ylabel() for ax in axes[:, 0]] == ["flux [counts]", "radius [arcsec]", "g1"]
@@ -210,18 +221,20 @@ def test_scatter_without_auxiliary_factors(figures: list[Figure], tmp_path: Path
 def test_traversal_labels_rows_and_values_and_shares_one_scale(figures: list[Figure], tmp_path: Path) -> None:
     stack = np.stack([images(3), images(3, scale=50)])
     labels = [["0.1", "0.5", "1"], ["-2", "0", "2"]]
-    pictures.traversal(stack, ["radius [arcsec]", "$z_4$"], labels, tmp_path / "x.png", unit="counts")
+    pictures.traversal(stack, ["radius [arcsec]", "$z_4$"], labels, tmp_path / "x.png", look=Look("counts"))
     check_png(tmp_path / "x.png")
     axes = figures[0].axes[:2]
     assert [[text.get_text() for text in ax.texts] for ax in axes] == [["0.1", "0.5", "1"], ["−2", "0", "2"]]
     assert [ax.get_ylabel() for ax in axes] == ["radius [arcsec]", "$z_4$"]
-    assert {ax.images[0].get_clim() for ax in axes} == {(0, float(stack.max()))}
+    norm = figures[0].axes[-1]._colorbar.norm  # type: ignore[attr-defined]
+    assert (norm.vmin, norm.vmax) == (0, float(stack.max()))
     side = stack.shape[-1]
     for ax, images_VCHW in zip(axes, stack, strict=True):
-        strip, centres = np.ma.filled(ax.images[0].get_array(), np.nan), [text.get_position()[0] for text in ax.texts]
+        strip, centres = np.asarray(ax.images[0].get_array()), [text.get_position()[0] for text in ax.texts]
         for image_CHW, centre in zip(images_VCHW, centres, strict=True):
             left = int(centre - (side - 1) / 2)
-            np.testing.assert_array_equal(strip[:, left : left + side], image_CHW[0])
+            np.testing.assert_array_equal(strip[:, left : left + side], coloured(image_CHW[0], norm, "magma"))
+        assert not strip[:, side].any(), "a gap is no missing pixel"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +243,7 @@ def test_traversal_labels_rows_and_values_and_shares_one_scale(figures: list[Fig
      (1e9, 9e11, 1.13375e11, "1.13e+11"), (-1e-5, 1e-5, -1e-12, "0"), (5000.0, 5000.1, 5000.05, "5000.05")],
 )  # fmt: skip
 def test_a_value_is_written_to_a_hundredth_of_its_range(low: float, high: float, value: float, words: str) -> None:
-    assert pictures.short(Factor("a", "", low, high), value) == words
+    assert short(Factor("a", "", low, high), value) == words
 
 
 def test_long_values_and_names_do_not_run_into_their_neighbours(figures: list[Figure], tmp_path: Path) -> None:
@@ -290,7 +303,7 @@ def test_correlation_map_writes_signed_values(figures: list[Figure], tmp_path: P
 @pytest.mark.parametrize(("top", "ticks"), [(25_000, [0, 1000, 10_000]), (1.0, [0, 0.1, 1])])
 def test_colour_bars_have_readable_ticks(top: float, ticks: list[float], figures: list[Figure], tmp_path: Path) -> None:
     stack = np.linspace(0, top, 81).reshape(1, 1, 1, 9, 9)
-    pictures.traversal(stack, ["z"], [["0"]], tmp_path / "x.png")
+    pictures.traversal(stack, ["z"], [["0"]], tmp_path / "x.png", look=Look(kind="asinh"))
     assert list(figures[0].axes[-1].get_yticks()) == pytest.approx(ticks)
 
 

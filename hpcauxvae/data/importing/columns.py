@@ -12,9 +12,6 @@ from hpcauxvae.data.importing.members import Members
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.types import KINDS, TRANSFORMS, Factor, InputError
 
-_LOW = 0.05
-"""Part of its range below which a heavy-tailed column has half of its values."""
-
 
 def _by_name(option: str, text: str, names: Iterable[str]) -> dict[str, str]:
     """`NAME=VALUE,NAME=VALUE`. Raises InputError where a name is none of these."""
@@ -54,18 +51,15 @@ def factors_of(
             raise InputError(f"{table.path}: {name}: no row has a value; allowed: a column with some")
         if kinds.get(name, KINDS[0]) not in KINDS:
             raise InputError(f"--kind {name}={kinds[name]}: allowed: {', '.join(KINDS)}")
+        own = table[name].factor
+        transform = TRANSFORMS[name in logarithmic] if own is None or name in logarithmic else own.transform
         low, high = _range(name, ranges.get(name, ""), values)
-        transform = TRANSFORMS[name in logarithmic]
+        if own is not None and name not in ranges and (transform == own.transform or own.low > 0):
+            low, high = own.low, own.high
         if name in logarithmic and low <= 0:
             raise InputError(f"--log {name}: from {low:g} on; allowed: quantities, and a --range, above 0")
-        kind = kinds.get(name, KINDS[0])
+        kind = kinds.get(name, KINDS[0] if own is None else own.kind)
         factors.append(Factor(name, units.get(name, table[name].unit), low, high, kind, transform))  # type: ignore[arg-type]
-        measured = values[~np.isnan(values)]
-        if not logarithmic and measured.min() > 0 and np.median(measured) - measured.min() < _LOW * np.ptp(measured):
-            span = f"{low:g} to {high:g}"
-            print(
-                f"{name}: half of the values lie in the lowest {_LOW:.0%} of {span}; --log {name} scales by logarithm"
-            )
     values = np.stack(list(columns.values()), axis=1)
     check_values(values, tuple(factors), str(table.path))
     return tuple(factors), values

@@ -8,7 +8,7 @@ import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.importing.members import Member, Members, decoded, table_member, taken
-from hpcauxvae.data.missing import shown
+from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.data.stored import open_file, plain
 from hpcauxvae.types import InputError
 
@@ -59,13 +59,33 @@ def _member(path: Path, name: str, found: dict[str, Any], letters: bool) -> Memb
 
 
 def _of_a_set(path: Path) -> Members:
-    """Factors by their names, and `images`."""
+    """Factors by their names, images, and what stands beside them, which is carried along."""
     made = open_set(path)
-    units = {factor.name: factor.unit for factor in made.factors}
+    found = {factor.name: table_member(column) for factor, column in zip(made.factors, made.values.T, strict=True)}
+    found = {factor.name: found[factor.name]._replace(unit=factor.unit, factor=factor) for factor in made.factors}
+    told = {name: str(made.provenance[name]) for name in _OF_IMAGES if name in made.provenance}
 
-    def get(name: str) -> Member:
-        if name in units:
-            return table_member(made.values[:, made.column([name])[0]], units[name])
-        return Member(made.images.shape, lambda rows, axis: shown(made.images, rows), is_column=False)
+    def images(rows: np.ndarray, axis: int) -> np.ndarray:
+        return shown(made.images, rows) if filled is None else filled.zeroed(rows)[0]
 
-    return Members(path, [*units, *(["images"] if "images" not in units else [])], get)
+    def weights(rows: np.ndarray, axis: int) -> np.ndarray:
+        assert filled is not None
+        return np.broadcast_to(filled.weights_at(rows), (len(rows), *made.shape))
+
+    filled = made.images if isinstance(made.images, Filled) and made.weights is not None else None
+    unit = told.get("image_unit", "")
+    beside = {"images": Member(made.images.shape, images, unit, is_column=False)}
+    if filled is not None:
+        beside["weights"] = Member(made.images.shape, weights, is_column=False)
+    beside |= {name: table_member(of) for name in ("id", "group", "split") if (of := getattr(made, name)) is not None}
+    options = {name: name for name in beside if name not in found} | {"columns": ",".join(found)}
+    if made.factor_errors is not None:
+        known = {name: of for name, of in zip(found, made.factor_errors.T, strict=True) if not np.isnan(of).all()}
+        beside |= {f"factor_errors/{name}": table_member(of) for name, of in known.items()}
+        options["errors"] = ",".join(f"{name}=factor_errors/{name}" for name in known)
+    everything = beside | found
+    return Members(path, list(everything), everything.__getitem__, options, told)
+
+
+_OF_IMAGES = ("image_unit", "image_origin", "bands")
+"""Attributes of a set that belong to its images."""

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpcauxvae.data.importing import FILES, PICTURES, kind_of, reader
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 
 class Member(NamedTuple):
@@ -23,6 +23,8 @@ class Member(NamedTuple):
     """Samples (n,) int64 in any order, and which axis counts them: an array, perhaps masked, or a list of arrays."""
     unit: str = ""
     is_column: bool = True
+    factor: Factor | None = None
+    """What a set of this package says of the column."""
 
     def whole(self) -> Any:
         """All samples of the first axis."""
@@ -36,6 +38,10 @@ class Members:
     path: Path
     names: Sequence[str]
     get: Callable[[str], Member]
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What the options of `data import` are, where the user says nothing: of a file that tells itself what it holds."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """What is to be told of its images."""
 
     def __getitem__(self, name: str) -> Member:
         """Raises InputError where there is none of that name, or several."""

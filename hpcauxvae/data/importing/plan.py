@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hpcauxvae.data.importing.columns import beside_of, factors_of
 from hpcauxvae.data.importing.members import Member, Members, open_members
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.importing.recipe import Recipe
-from hpcauxvae.data.importing.sources import Files, Finder, Place, checked_layout
+from hpcauxvae.data.importing.sources import Files, Finder, Place, Single, Stack, checked_layout
 from hpcauxvae.data.tables import exact
 from hpcauxvae.types import Factor, InputError
 
@@ -49,12 +49,17 @@ class Plan:
         """What two starts must have in common to share what they read."""
         recipe = self.recipe
         sources = [source for group in ("images", *_MAPS) for source in getattr(recipe, group)]
-        lists = hashlib.sha256()
+        lists, changed = hashlib.sha256(), hashlib.sha256()
         for source in sources:
-            lists.update("\n".join(source.paths).encode() if isinstance(source, Files) else source.rows.tobytes())
-        stamps = {
-            str(s.path): [s.path.stat().st_size, s.path.stat().st_mtime_ns] for s in sources if not isinstance(s, Files)
-        }
+            match source:
+                case Files(paths=paths):
+                    lists.update("\n".join(paths).encode())
+                    changed.update("\n".join(_stamp(Path(parted(path)[0])) for path in paths).encode())
+                case Stack(rows=rows):
+                    lists.update(rows.tobytes())
+                case Single(pixels=pixels):
+                    changed.update(pixels.tobytes())
+        stamps = {str(source.path): _stamp(source.path) for source in sources if not isinstance(source, Files)}
         return {
             **{key: str(value) for key, value in self.provenance.items()},
             "lists": lists.hexdigest(),
@@ -62,13 +67,21 @@ class Plan:
             "shape": list(recipe.shape),
             "dtype": str(recipe.dtype),
             "files": stamps,
+            "sizes and times of files": changed.hexdigest(),
         }
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of a file, or of all files of a folder: another where it has changed."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return " ".join(f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
 
 
 def plan_of(options: Import) -> Plan:
     """Raises InputError naming option or file, row, field, value and what is allowed."""
-    layout = checked_layout(options.layout)
     table = open_members(options.source)
+    options = _told_by(table, options)
+    layout = checked_layout(options.layout)
     images, maps = _guessed(table, options)
     id_column, ids = _ids(table, options)
     n = _rows(table, options, images, ids)
@@ -81,8 +94,7 @@ def plan_of(options: Import) -> Plan:
         rows_of=_joining(table, n, ids, options.ids or id_column),
     )
     places = {"images": [finder.find("images", text, layout) for text in images.split(",")]}
-    for option, text in maps.items():
-        places[option] = [finder.find(option, part, layout, images.split(",")[0]) for part in text.split(",") if part]
+    places |= _places_of(maps, finder, places["images"], layout, images.split(",")[0])
     kept = _kept(table, n, places, options.matched)
     sources = {option: tuple(place.source(kept) for place in found) for option, found in places.items()}
     recipe = Recipe(
@@ -103,6 +115,40 @@ def plan_of(options: Import) -> Plan:
         provenance=_provenance(options, table, images, maps, recipe),
         beside=beside | beside_of(table, options, n, kept, [factor.name for factor in factors]),
     )
+
+
+def _places_of(
+    maps: dict[str, str], finder: Finder, images: list[Place], layout: str, name: str
+) -> dict[str, list[Place]]:
+    """Where weights, noise, mask and good lie for each row: an image for each, or one for all. name: of the images."""
+    found: dict[str, list[Place]] = {}
+    has = np.flatnonzero(~np.any([place.missing for place in images], axis=0))[:1]
+    recipe = Recipe(images=tuple(place.source(has) for place in images), layout=layout.replace("N", ""))
+    for option, text in maps.items():
+        found[option] = []
+        for part in filter(None, text.split(",")):
+            single = finder.single(part)
+            if single is not None and single.pixels.ndim > 2 and single.pixels.shape[0] == finder.n:
+                single = None  # an image for each
+            whole = single is not None and len(has) > 0 and recipe.fits(single, recipe.first())
+            found[option].append(finder.every(single) if single and whole else finder.find(option, part, layout, name))
+    return found
+
+
+def _told_by(table: Members, options: Import) -> Import:
+    """The options, with what the file itself tells where the user says nothing."""
+    told = dict(table.options)
+    if options.images not in ("", told.get("images")):
+        told = {name: of for name, of in told.items() if name not in ("images", "weights")}
+    elif told:
+        told["layout"] = "NCHW"
+    if "weights" in told and (options.weights or options.noise):  # which pixels are missing is still to be known
+        told["good"] = told.pop("weights")
+    if options.columns:
+        chosen = options.columns.split(",")
+        parts = [part for part in told.get("errors", "").split(",") if part.partition("=")[0] in chosen]
+        told["errors"] = ",".join(parts)
+    return replace(options, **{name: of for name, of in told.items() if getattr(options, name) in ("", None)})  # type: ignore[arg-type]
 
 
 def _guessed(table: Members, options: Import) -> tuple[str, dict[str, str]]:
@@ -231,12 +277,14 @@ def _provenance(
     for name in (name for name in ("image.band", "image_band") if name in table and images == _FLUX_OF[name]):
         told["bands"] = _bands(table, name)
     source, item = recipe.images[0], next(recipe.images[0].items(range(1)))
+    if images == table.options.get("images"):
+        told |= table.provenance
     unit = str(item.header.get("BUNIT", "")) if item.header is not None else ""
-    if not isinstance(source, Files):
+    if isinstance(source, Stack):
         unit = open_members(source.path)[source.name].unit
     if unit:
         told["image_unit"] = unit
-    if item.header is not None or (not isinstance(source, Files) and kind_of(source.path) in (".fits", ".fit")):
+    if item.header is not None or (isinstance(source, Stack) and kind_of(source.path) in (".fits", ".fit")):
         told["image_origin"] = "lower"
     return told
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcauxvae.data.given import pixels
 from hpcauxvae.data.importing.pictures import turns
-from hpcauxvae.data.importing.sources import Item, Source
+from hpcauxvae.data.importing.sources import Item, Single, Source
 from hpcauxvae.data.rules import PIXELS
 from hpcauxvae.types import InputError
 
@@ -58,11 +58,23 @@ class Recipe:
 
     def known(self, dtype: str = "") -> "Recipe":
         """This, with type and shape of the first image. Raises InputError where it cannot be read."""
-        first, _ = next(self._samples(range(1)))
+        first = self.first()
         holes = (self.mask or self.good) and not self.has_weights
         kept = first.dtype if first.dtype in _KEPT and not holes else _FLOAT
         height, width = self.size or first.shape[1:]
         return replace(self, dtype=np.dtype(dtype or kept), shape=(len(first), height, width))
+
+    def fits(self, single: Single, image: np.ndarray) -> bool:
+        """Whether a single image, with all channels or one, is of the size of an image (C, H, W)."""
+        try:
+            placed = self._placed(next(single.items(range(1))))
+        except InputError:
+            return False
+        return placed.shape in (image.shape, (1, *image.shape[1:]))
+
+    def first(self) -> np.ndarray:
+        """The first image, (C, H, W), as it lies in its file. Raises InputError where it cannot be read."""
+        return next(self._samples(range(1)))[0]
 
     def block(self, samples: range) -> tuple[bytes, int]:
         """The images of these samples, then their weights, little-endian, and how many pixels are missing."""
@@ -178,10 +190,19 @@ class Recipe:
                 values = given.astype(np.float64)
                 part = values if name == "weight" else np.where(values > 0, values, np.nan) ** -2.0
                 weight = weight * np.where(np.isnan(part), 0, part)
-            weight = np.where(lost, 0, weight).astype(np.float32)
-        if not np.isfinite(weight).all():
-            raise InputError(f"{places[0] if inverse is not None else places[1]}: an infinite weight; allowed: finite")
-        return weight
+            stored = np.where(lost, 0, weight).astype(np.float32)
+        place = places[0] if inverse is not None else places[1]
+        known = weight[~lost & (weight > 0)]
+        usual = float(np.median(known)) if known.size else np.inf
+        if np.isfinite(usual) and (usual > float(np.finfo(np.float32).max) or not stored.any()):
+            unit = 10.0 ** -round(float(np.log10(usual)) / 2)
+            raise InputError(
+                f"{place}: weights near {usual:.3g}, which float32 does not hold; allowed: images and noise in another "
+                f"unit, {unit:g} of theirs, in which inverse variances are near 1"
+            )
+        if not np.isfinite(stored).all():
+            raise InputError(f"{place}: an infinite weight; allowed: finite")
+        return stored
 
     def _stored(self, image: np.ndarray, where: str) -> np.ndarray:
         """In the size and type of the set."""

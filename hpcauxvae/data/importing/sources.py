@@ -1,5 +1,6 @@
 """Where the images of a set lie, and what belongs to them: files named in a catalogue, or arrays, sample by sample."""
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from hpcauxvae.data.importing.pictures import Picture, layout_of, picture
 from hpcauxvae.types import InputError
 
 AXES = "NCHW"
+_MOST_PIXELS = 8192
+"""Rows of an image, at most."""
 
 
 class Item(NamedTuple):
@@ -76,7 +79,20 @@ class Stack:
                 yield Item(where, pixels, inner or layout_of(np.shape(pixels)))
 
 
-Source = Files | Stack
+@dataclass(frozen=True)
+class Single:
+    """An image that belongs to every sample, such as a mask of the detector."""
+
+    path: Path
+    pixels: np.ndarray
+    layout: str
+
+    def items(self, samples: range) -> Iterator[Item]:
+        for _ in samples:
+            yield Item(str(self.path), self.pixels, self.layout)
+
+
+Source = Files | Stack | Single
 
 
 def _opened(path: Path) -> Members:
@@ -113,6 +129,31 @@ class Finder:
     rows_of: Callable[[Members, str, int], np.ndarray]
     """The rows of another file, with an array of that name and so many samples, of each row of the catalogue; -1 where
     it has none."""
+
+    def single(self, text: str) -> Single | None:
+        """The only image of a file, or the array FILE:NAME as a whole; None where the text names neither."""
+        path, extension = parted(text)
+        if not path or "{" in path or path in self.table:
+            return None
+        if Path(path).is_file() and kind_of(Path(path)) in PICTURES:
+            with contextlib.suppress(InputError):  # a file of columns, or of arrays
+                found = reader(Path(path), PICTURES)(Path(path), extension, path)
+                return Single(Path(path), np.asarray(found.pixels), found.layout)
+        file, _, name = text.rpartition(":")
+        if not file or not Path(file).exists():
+            file, name = path, extension
+        if not Path(file).exists() or kind_of(Path(file)) not in FILES:
+            return None
+        members = _opened(Path(file))
+        name = name or (members.names[0] if len(members.names) == 1 else "")
+        if name not in members or members[name].shape[0] > _MOST_PIXELS:
+            return None
+        pixels = np.asarray(members[name].whole())
+        return Single(Path(file), pixels, layout_of(pixels.shape)) if pixels.dtype.kind in "biuf" else None
+
+    def every(self, single: Single) -> Place:
+        """A place of what belongs to every row."""
+        return Place(np.zeros(self.n, bool), lambda row: f"row {row}", lambda kept: single)
 
     def find(self, option: str, text: str, layout: str = "", images: str = "") -> Place:
         """images: what `[EXT]` alone is of. Raises InputError where the option names nothing."""

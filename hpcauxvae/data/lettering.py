@@ -1,6 +1,7 @@
-"""Text in pictures: its size, its minus signs, numbers along a scale, and names that may look like mathematics."""
+"""Text in pictures: its size, values with units, numbers along a scale, and names that may look like mathematics."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -8,10 +9,29 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 
+from hpcauxvae.types import Factor
+
 
 def fit(text: str, size: float, inches: float) -> float:
     """The size in points, or a smaller one where the longest line takes more than this; a letter is 0.6 of it wide."""
     return min(size, 72 * inches / 0.6 / max(1, *map(len, text.split("\n"))))
+
+
+def with_unit(factor: Factor) -> str:
+    """`radius [arcsec]`"""
+    return f"{factor.name} [{factor.unit}]" if factor.unit else factor.name
+
+
+def short(factor: Factor, value: Any, places: int = 2) -> str:
+    """A value in the factor's unit, to a hundredth of its range (10 to the minus `places`) or finer.
+
+    Of a logarithmic range the value has one figure more than `places`: to a hundredth of itself, or finer.
+    """
+    if factor.transform == "log10":
+        return f"{float(value):.{places + 1}g}"
+    digits = places - int(np.floor(np.log10(factor.high - factor.low)))
+    figures = digits + 1 + int(np.floor(np.log10(max(abs(factor.low), abs(factor.high)))))
+    return f"{round(float(value), digits) + 0.0:.{max(6, figures)}g}"
 
 
 def minus(text: str) -> str:

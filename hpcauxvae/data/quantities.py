@@ -1,0 +1,81 @@
+"""The measured quantities of a set, in words: which go together, and which have a heavy tail.
+
+N samples, F factors.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.types import Factor
+
+_LOW = 0.05
+"""Part of its range below which a heavy-tailed quantity has half of its values."""
+_TOGETHER = 0.3
+"""|r| from which two quantities are named."""
+_MOST = 12
+"""Quantities of which a matrix is still read."""
+_LONGEST = 10
+"""Letters of a name above a column."""
+_FEWEST = 3
+"""Samples with both that a correlation needs."""
+
+
+def heavy_tailed(factor: Factor, values_N: NDArray) -> bool:
+    """Whether a positive quantity, not yet scaled by its logarithm, has half of its values near its lowest."""
+    measured = values_N[~np.isnan(values_N)]
+    if factor.kind != "continuous" or factor.transform != "linear" or measured.min(initial=np.inf) <= 0:
+        return False
+    return bool(np.median(measured) - measured.min() < _LOW * np.ptp(measured))
+
+
+def correlations(values_NF: NDArray) -> NDArray[np.float64]:
+    """Pearson correlations (F, F), of each two columns in the samples that have both; NaN where too few have, or where
+    one is constant there."""
+    count = values_NF.shape[1]
+    found = np.full((count, count), np.nan)
+    for one in range(count):
+        for other in range(one + 1):
+            pair = values_NF[:, [one, other]]
+            pair = pair[np.isfinite(pair).all(1)]
+            centred = pair - pair.mean(0) if len(pair) >= _FEWEST else np.zeros((1, 2))
+            size = np.sqrt(np.square(centred).sum(0))
+            if size.all():
+                found[one, other] = found[other, one] = (centred / size).prod(1).sum()
+    return found
+
+
+def described(data: ImageSet) -> Iterator[str]:
+    """Lines on the quantities that are numbers in order: their correlations, and heavy tails with what to do."""
+    columns = [n for n, factor in enumerate(data.factors) if factor.kind in ("continuous", "ordinal")]
+    names = [data.factors[column].name for column in columns]
+    if len(columns) > 1:
+        yield from _matrix(names, correlations(data.scaled()[:, columns]))
+    for column, name in zip(columns, names, strict=True):
+        if heavy_tailed(data.factors[column], data.values[:, column]):
+            half = f"half of its values lie in the lowest {_LOW:.0%} of their range"
+            yield f"{name}: {half}; `data import` with --log {name} scales it by its logarithm"
+
+
+def _matrix(names: list[str], r_FF: NDArray) -> Iterator[str]:
+    """Below the diagonal; and in words what is far from 0."""
+    rows = range(1, len(names))
+    if len(names) <= _MOST:
+        first = max(len("correlations"), *map(len, names[1:]))
+        heads = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names[:-1]]
+        wide = [max(5, len(head)) for head in heads]
+        yield "  ".join([f"{'correlations':{first}}", *(f"{h:>{w}}" for h, w in zip(heads, wide, strict=True))])
+        for row in rows:
+            cells = (f"{_shown(r):>{w}}" for r, w in zip(r_FF[row, :row], wide, strict=False))
+            yield "  ".join([f"{names[row]:{first}}", *cells])
+    pairs = [(one, other) for one in rows for other in range(one) if abs(r_FF[one, other]) >= _TOGETHER]
+    pairs.sort(key=lambda pair: -abs(r_FF[pair]))
+    if pairs:
+        told = ", ".join(f"{names[other]} and {names[one]} (r = {_shown(r_FF[one, other])})" for one, other in pairs)
+        yield f"go together: {told}; so will the latents that they guide"
+
+
+def _shown(r: float) -> str:
+    return "–" if np.isnan(r) else f"{r:z.2f}"
