@@ -15,7 +15,7 @@ from hpcauxvae.data.importing.columns import beside_of, factors_of
 from hpcauxvae.data.importing.members import Member, Members, open_members
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.importing.recipe import Recipe
-from hpcauxvae.data.importing.sources import Files, Finder, Place, Single, Stack, checked_layout
+from hpcauxvae.data.importing.sources import Files, Finder, Place, Stack, checked_layout
 from hpcauxvae.data.tables import exact
 from hpcauxvae.types import Factor, InputError
 
@@ -57,8 +57,6 @@ class Plan:
                     changed.update("\n".join(_stamp(Path(parted(path)[0])) for path in paths).encode())
                 case Stack(rows=rows):
                     lists.update(rows.tobytes())
-                case Single(pixels=pixels):
-                    changed.update(pixels.tobytes())
         stamps = {str(source.path): _stamp(source.path) for source in sources if not isinstance(source, Files)}
         return {
             **{key: str(value) for key, value in self.provenance.items()},
