@@ -245,5 +245,5 @@ def test_a_set_is_a_table_too(tmp_path: Path) -> None:
         {},
     )
     np.testing.assert_array_equal(read_columns(tmp_path / "set.h5", ["b", "a"]), np.stack([MASS**2, MASS], 1))
-    with pytest.raises(InputError, match="no column id; has a, b, images"):
+    with pytest.raises(InputError, match="no column id; has images, a, b"):
         read_catalogue(tmp_path / "set.h5", "id", ["a"])
