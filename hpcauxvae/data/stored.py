@@ -34,7 +34,12 @@ def open_file(path: Path) -> h5py.File:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
-        return _Opened(path, "r", locking=False)
+        try:
+            return _Opened(path, "r", locking=False)
+        except OSError as error:
+            if "locking flag" not in str(error):
+                raise
+            return _Opened(path, "r")  # as this process has it open already
     except OSError as error:
         raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
 

@@ -54,6 +54,12 @@ def test_open_set(path: Path) -> None:
     assert validate(path) == []
 
 
+def test_a_set_that_is_open_already(path: Path) -> None:
+    """As in a notebook: whoever looks at a set by h5py can train on it."""
+    with h5py.File(path):
+        assert len(open_set(path)) == N
+
+
 def test_column(path: Path) -> None:
     data = open_set(path)
     assert data.column(["age", "mass"]) == [2, 0]
