@@ -171,8 +171,8 @@ def _beside(data: ImageSet) -> Iterator[str]:
     if not data.factors:
         yield "no factors: encode takes it, and train as --model beta-vae, for training alone"
     if isinstance(data.images, Filled):
-        share = count_missing(data.images) / int(np.prod(data.images.shape))
-        yield f"missing pixels: {share:.3%} of all"
+        count = count_missing(data.images)
+        yield f"missing pixels: {f'{count / np.prod(data.images.shape):.3%} of all' if count else 'none'}"
     if data.weights is not None:
         yield f"weights: inverse variances {'x'.join(map(str, data.weights.shape))} (N x C x H x W)"
     if data.factor_errors is not None:

@@ -206,6 +206,12 @@ def test_check_describes_it(path: Path, capfd: pytest.CaptureFixture[str]) -> No
         assert f"  {line}" in out
 
 
+def test_check_says_where_no_pixel_is_missing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=np.ones(SHAPE))
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    assert "\n  missing pixels: none\n" in capfd.readouterr().out
+
+
 Change = Callable[[h5py.File], None]
 
 
