@@ -40,9 +40,9 @@ def correlations(values_NF: NDArray) -> NDArray[np.float64]:
         for other in range(one + 1):
             pair = values_NF[:, [one, other]]
             pair = pair[np.isfinite(pair).all(1)]
-            centred = pair - pair.mean(0) if len(pair) >= _FEWEST else np.zeros((1, 2))
-            size = np.sqrt(np.square(centred).sum(0))
-            if size.all():
+            if len(pair) >= _FEWEST and np.ptp(pair, 0).all():
+                centred = pair - pair.mean(0)
+                size = np.sqrt(np.square(centred).sum(0))
                 found[one, other] = found[other, one] = (centred / size).prod(1).sum()
     return found
 
@@ -73,8 +73,11 @@ def _matrix(names: list[str], r_FF: NDArray) -> Iterator[str]:
     pairs = [(one, other) for one in rows for other in range(one) if abs(r_FF[one, other]) >= _TOGETHER]
     pairs.sort(key=lambda pair: -abs(r_FF[pair]))
     if pairs:
-        told = ", ".join(f"{names[other]} and {names[one]} (r = {_shown(r_FF[one, other])})" for one, other in pairs)
-        yield f"go together: {told}; so will the latents that they guide"
+        told = ", ".join(
+            f"{names[other]} and {names[one]} (r = {_shown(r_FF[one, other])})" for one, other in pairs[:_MOST]
+        )
+        more = f" and {len(pairs) - _MOST} more pairs" if len(pairs) > _MOST else ""
+        yield f"go together: {told}{more}; so will the latents that they guide"
 
 
 def _shown(r: float) -> str:

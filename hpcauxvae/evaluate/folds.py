@@ -18,7 +18,7 @@ from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import scores
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.records import write_metrics
-from hpcauxvae.evaluate.verdicts import verdicts
+from hpcauxvae.evaluate.verdicts import control, latents, reading, verdicts
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.codes import FEWEST, correlated
 from hpcauxvae.metrics.intervals import Score, parts_score, pooled_score
@@ -34,6 +34,10 @@ Block = dict[str, Any]
 
 _OF_IMAGES = ("ssim", "mse", "chi2")
 """Scores of single images in one unit."""
+
+
+_WITHOUT_TOP = {"slope", "own", "error", "error_fitted", "offset", "mse", "chi2", "once", "again", "reversibility"}
+"""Scores that may be above 1 though none of the folds' is."""
 
 
 def evaluate(config: EvaluateConfig) -> Block:
@@ -58,12 +62,27 @@ def evaluate(config: EvaluateConfig) -> Block:
         "sets": {},
     }
     for name in found[0]["sets"]:
-        block = _block([one["sets"][name] for one in found], runs, name)
+        blocks = [one["sets"][name] for one in found]
+        block = _block(blocks, runs, name)
         if name == "test":
             block |= _read_together([fold_folder(out, number) for number in range(len(runs))], runs[0], config.seed)
-        metrics["sets"][name] = block | {"verdicts": verdicts(block)}
+        of_folds = _of_folds(blocks)
+        pooled = [line for line in verdicts(block) if not (of_folds and line.startswith("no finding"))]
+        metrics["sets"][name] = block | {"verdicts": [*pooled, *of_folds]}
     write_metrics(out / "metrics.json", metrics)
     return metrics
+
+
+def _of_folds(blocks: Sequence[Block]) -> list[str]:
+    """What each fold says of its guided latents and of control: where some fail and others do not, the interval of the
+    mean is wide, and says nothing."""
+    return [
+        f"fold {number}: {line}"
+        for number, block in enumerate(blocks)
+        for of in (reading, latents, control)
+        for line in of(block)
+        if "cannot be judged" not in line
+    ]
 
 
 def _runs(folder: Path) -> list[Run]:
@@ -95,7 +114,7 @@ def _block(blocks: Sequence[Block], runs: Sequence[Run], name: str) -> Block:
     found: Block = {
         "data": blocks[0]["data"],
         "folds": len(blocks),
-        "samples": sum(block["images"]["mse"]["n"] for block in blocks),
+        "samples": (sum if name == "test" else min)(block["images"]["mse"]["n"] for block in blocks),
         "training": min((block["training"] for block in blocks), key=lambda one: one["epoch"] / max(1, one["epochs"])),
         "copies": [f"fold {n}: {line}" for n, block in enumerate(blocks) for line in block["copies"]],
         "codes": _mean([block["codes"] for block in blocks]) if all(block["codes"] for block in blocks) else {},
@@ -111,7 +130,16 @@ def _block(blocks: Sequence[Block], runs: Sequence[Run], name: str) -> Block:
         if all(key in block for block in blocks):
             values = [_unsigned(block[key]) if key == "joint" else block[key] for block in blocks]
             found[key] = _mean(values)
+            if key == "joint":
+                _of_a_fold(found[key], values)
     return found
+
+
+def _of_a_fold(joint: Block, folds: Sequence[Block]) -> None:
+    """Puts the mean interval of a fold in place of that of the mean: by chance the largest |r| is above 0."""
+    for name, of_factor in joint.items():
+        for end in ("low", "high"):
+            of_factor["single"]["r"][end] = float(np.mean([one[name]["single"]["r"][end] for one in folds]))
 
 
 def _read_together(folders: Sequence[Path], run: Run, seed: int) -> Block:
@@ -167,19 +195,20 @@ def _times(score: Score, factor: float) -> Score:
     return Score(value=score["value"] * factor, low=low, high=high, n=score["n"])
 
 
-def _spread(folds: Sequence[Score]) -> Score:
-    """The mean over folds with Student's interval of their spread, kept within 0 and 1 where each fold's own is.
+def _spread(folds: Sequence[Score], top: bool = True) -> Score:
+    """The mean over folds with Student's interval of their spread, kept within 0 and, with `top`, 1 where each fold's
+    own is.
 
     n: the samples of the smallest fold, for what needs many in each.
     """
     limits = (
         0.0 if all(one["low"] >= 0 for one in folds) else -np.inf,
-        1.0 if all(one["high"] <= 1 for one in folds) else np.inf,
+        1.0 if top and all(one["high"] <= 1 for one in folds) else np.inf,
     )
     return parts_score(np.array([one["value"] for one in folds]), min(one["n"] for one in folds), limits)
 
 
-def _mean(folds: Sequence[Any]) -> Any:
+def _mean(folds: Sequence[Any], key: str = "") -> Any:
     """The same of what the blocks of the folds hold in one place: of scores, numbers, counts (the least), and texts."""
     first = folds[0]
     if any(one is None for one in folds):
@@ -187,8 +216,8 @@ def _mean(folds: Sequence[Any]) -> Any:
     if isinstance(first, dict):
         scored = {"value", "low", "high", "n"} if "value" in first else set()
         shared = [key for key in first if key not in scored and all(key in one for one in folds)]
-        others = {key: _mean([one[key] for one in folds]) for key in shared}
-        return {**_spread(folds), **others} if scored else others
+        others = {key: _mean([one[key] for one in folds], key) for key in shared}
+        return {**_spread(folds, key not in _WITHOUT_TOP), **others} if scored else others
     if isinstance(first, float):
         return float(np.mean(folds))
     return min(folds) if isinstance(first, int) else first

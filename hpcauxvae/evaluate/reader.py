@@ -168,7 +168,8 @@ def reader_of(
     name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}{of}.safetensors"
     paths = [place / name for place in (data.path.parent, folder)]
     if not any(_load(network, path, identity) for path in paths):
-        print(f"training a reader of the factors, once for {data.path}", file=sys.stderr, flush=True)
+        its = "" if fold is None else f", fold {fold.number} of {fold.of}"
+        print(f"training a reader of the factors, once for {data.path}{its}", file=sys.stderr, flush=True)
         _train(network, data, columns, train, validation)
         _keep(network, paths, identity)
     known = np.sort(np.random.default_rng(0).permutation(train)[: min(_KNOWN, images_in(_SCALE_BYTES, data.shape))])

@@ -17,7 +17,7 @@ def table(sets: dict[str, Block]) -> str:
     for name, block in sets.items():
         lines.append(f"{name}: {block['data']}, at epoch {block['training']['epoch']} of {block['training']['epochs']}")
         if folds := block.get("folds"):
-            pooled = f"images and readings are of all {block['samples']} together, other scores"
+            pooled = f"images ({block['samples']}) and readings are of all folds together, other scores"
             words = pooled if name == "test" else "all scores"
             lines[-1] += f"; {folds} folds: {words} are means over the folds"
         for part in (_codes, _images, _reading, _joint, _control, _latents):

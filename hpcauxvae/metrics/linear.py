@@ -12,8 +12,9 @@ from hpcauxvae.metrics.codes import columns_of
 from hpcauxvae.metrics.intervals import Array
 from hpcauxvae.types import Kind
 
-_ROUNDS = 10
-"""Times that a missing pixel is drawn anew from the others of its image."""
+_ROUNDS, _SETTLED = 200, 1e-3
+"""Times at most that missing pixels are drawn anew from the others of their image; the largest change, in units of the
+pixels' spread, after which they are not."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Components:
         """At most `largest` components, and no more than M - 1 or P.
 
         Missing pixels begin as those of the mean image, and are drawn by so many components and these fitted again,
-        in turn (Kiers 1997).
+        in turn (Kiers 1997), until they are settled.
         """
         from sklearn.decomposition import PCA  # half a second, which training does without
 
@@ -39,25 +40,36 @@ class Components:
         known_P = np.maximum(np.count_nonzero(~missing_MP, 0), 1)
         mean_P = (np.where(missing_MP, 0, images_MP).sum(0, dtype=np.float64) / known_P).astype(images_MP.dtype)
         whole_MP = np.where(missing_MP, mean_P, images_MP) if missing_MP.any() else images_MP
-        for _ in range(1 + _ROUNDS * bool(missing_MP.any())):
+
+        def fitted(components: int) -> Components:
             with np.errstate(over="ignore", invalid="ignore"):  # of variances that nobody asks for
-                fitted = PCA(min(largest, len(whole_MP) - 1, whole_MP.shape[1]), random_state=0).fit(whole_MP)
-            found = cls(fitted.mean_, fitted.components_, filling)
-            whole_MP = np.where(missing_MP, found._drawn(whole_MP), whole_MP) if missing_MP.any() else whole_MP
-        return found
+                own = PCA(min(components, len(whole_MP) - 1, whole_MP.shape[1]), random_state=0).fit(whole_MP)
+            return cls(own.mean_, own.components_, filling)
+
+        settled = not (missing_MP.any() and filling)
+        for _ in range(_ROUNDS):
+            if settled:
+                break
+            whole_MP, settled = fitted(filling)._redrawn(whole_MP, missing_MP)
+        return fitted(largest)
 
     def scores(self, images_NP: NDArray) -> NDArray:
         """Coordinates (N, K)."""
         missing_NP = np.isnan(images_NP)
         if missing_NP.any():
             images_NP = np.where(missing_NP, self.mean_P, images_NP)
+            settled = not self.filling
             for _ in range(_ROUNDS):
-                images_NP = np.where(missing_NP, self._drawn(images_NP), images_NP)
+                if settled:
+                    break
+                images_NP, settled = self._redrawn(images_NP, missing_NP)
         return np.asarray((images_NP - self.mean_P) @ self.axes_KP.T)
 
-    def _drawn(self, whole_NP: NDArray) -> NDArray:
-        """Whole images as the first components have them."""
-        return self.draw((whole_NP - self.mean_P) @ self.axes_KP[: self.filling].T, self.filling)
+    def _redrawn(self, whole_NP: NDArray, missing_NP: NDArray) -> tuple[NDArray, bool]:
+        """With missing pixels as the first components have them; whether they hardly changed."""
+        drawn_NP = self.draw((whole_NP - self.mean_P) @ self.axes_KP[: self.filling].T, self.filling)
+        change = np.abs(drawn_NP - whole_NP)[missing_NP].max()
+        return np.where(missing_NP, drawn_NP, whole_NP), bool(change <= _SETTLED * whole_NP.std(dtype=np.float64))
 
     def draw(self, scores_NK: NDArray, components: int) -> NDArray:
         """Images (N, P) of the first so many components; 0: the mean image."""

@@ -204,7 +204,8 @@ class AuxVAE(BetaVAE):
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance (B, Z) of eq. (3): N(u_j, 1/n) for the coordinate of an auxiliary factor, else N(0, 1).
 
-        Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n.
+        Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n. For 1/n see
+        _narrower.
         """
         mean_BZ, var_BZ = super().prior(batch)
         u_BD = self.factors(batch)

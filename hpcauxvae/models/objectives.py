@@ -65,7 +65,8 @@ class Objective:
     """Correlations of u with the posterior means, eq. (6), or with z itself, eq. (20); or the regularizers of the
     authors' public code (see dependence.authors_regularizer)."""
     prior_variance: float | None = None
-    """Variance of the prior of an auxiliary latent about u_j, eq. (3); None is 1/n, n the training samples."""
+    """Variance of the prior of an auxiliary latent about u_j, eq. (3); None is 1/n, n the training samples, or less for
+    small sets (docs/method.md, "Independence as a constraint", 5)."""
     informed_start: bool = True
     """Start from biases that fit the data: the output at the mean image, the log-variances at the prior's."""
     learning_rate: float = 2e-3

@@ -68,7 +68,9 @@ class EvaluatedRun:
 
     @property
     def kind(self) -> str:
-        """As the name of an experiment but for the seed; empty where it is none of the paper's."""
+        """As the name of an experiment but for the seed; empty where it is none of the paper's, or split otherwise."""
+        if self.config.folds or self.config.split not in ("auto", "random"):
+            return ""
         if not self.data or not (self.labels or self.config.model == "beta-vae"):
             return ""
         return kind(self.data, self.labels, self.config.model, self.config.objective)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -232,6 +233,9 @@ class TrainConfig:
         folder = self.out.parent
         if self.fold is not None and self.out == fold_folder(folder, self.fold) and (folder / "config.json").exists():
             raise InputError(f"{folder}: holds a single run; choose another folder for --folds")
+        if self.fold is not None and re.fullmatch(r"fold\d+", self.out.name) and self.out.name != f"fold{self.fold}":
+            allowed = f"{fold_folder(folder, self.fold)}, or another name"
+            raise InputError(f"out = {self.out} for fold {self.fold}; allowed: {allowed}")
         there = sorted(path.name for path in self.out.iterdir()) if self.out.is_dir() else []
         others = [name for name in there if name != "lock" and not name.startswith(".lock.")]
         if others and self.resume == "no":

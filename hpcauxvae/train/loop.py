@@ -228,6 +228,11 @@ def _claim(config: TrainConfig, lock: RunLock) -> None:
         raise
 
 
+def _refuse_used(runs: Sequence[TrainConfig]) -> None:
+    for config in runs:
+        config.refuse_used()
+
+
 def run(runs: Sequence[TrainConfig], world: World) -> int:
     """`train` of each, until one is not finished, with the processes of `world`, started and parted from: an exit code.
 
@@ -238,6 +243,7 @@ def run(runs: Sequence[TrainConfig], world: World) -> int:
         # The watchdog knows who is missing, torch only that somebody is: it waits a little longer.
         patience = timedelta(minutes=1.25 * runs[0].timeout_minutes)
         processes = start(world, runs[0].device, patience)
+        on_first_rank(lambda: _refuse_used(runs), processes)
         for config in runs:
             if config.max_minutes is not None and config is not runs[0]:
                 left = config.max_minutes - (time.monotonic() - began) / 60

@@ -30,7 +30,7 @@ from hpcauxvae.train.cycles import cycle_of, longer
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.preparation import prepare
 from hpcauxvae.train.run import build_model, load_weights
-from hpcauxvae.types import Batch, InputError, LossTerms, Posterior, Reduction
+from hpcauxvae.types import Batch, Fold, InputError, LossTerms, Posterior, Reduction
 
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
@@ -58,10 +58,10 @@ class Trainer:
     """A run, seen from one of its processes."""
 
     def __init__(self, config: TrainConfig, processes: Processes, data: ImageSet) -> None:
-        config, self.choice = config.decided(lambda: choose(data, *config.how_split))
+        first = config.split_seed, config.split, None if config.fold is None else Fold(0, config.folds)
+        config, self.choice = config.decided(lambda: choose(data, *first))  # by fold 0: folds are pooled
         self.objective = config.resolved_objective
-        self.processes = processes
-        self.world = processes.world
+        self.processes, self.world = processes, processes.world
         self.dtype = getattr(torch, config.dtype)
         self.columns = data.column(config.aux_names)
         self.kinds = [data.factors[column].kind for column in self.columns]
@@ -73,7 +73,7 @@ class Trainer:
                 f"batch_size = {self.batch_size} for {len(self.train_index)} training samples in "
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
-        self.config = config = config.with_epochs(self.steps_per_epoch)
+        self.config = config = config.with_epochs(max(1, len(parts(data, *first)[0]) // self.batch_size))
         self.about = {
             "image_shape": list(data.shape),
             "columns": self.columns,

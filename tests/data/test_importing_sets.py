@@ -99,6 +99,12 @@ def test_the_user_says_otherwise(tmp_path: Path) -> None:
     assert same(np.array(new.weights), np.broadcast_to(4 * weights, (N, 2, H, W)))
 
 
+@pytest.mark.parametrize(("words", "kept"), [((), True), (("--id", ""), False)])
+def test_ids_of_a_set_can_be_left_behind(tmp_path: Path, words: tuple[str, ...], kept: bool) -> None:
+    path = own(tmp_path / "set.h5", id=np.array([f"g{n}" for n in range(N)]))
+    assert (made(path, *words).id is not None) == kept
+
+
 @pytest.mark.parametrize("kind", ["npy", "png", "fits", "npz"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_one_mask_for_all_images(tmp_path: Path, kind: str, channels: int) -> None:

@@ -108,13 +108,33 @@ def test_scores_of_whole_codes_are_means_with_their_spread(folder, metrics):
     single = [abs(block["test"]["joint"]["g1"]["single"]["r"]["value"]) for block in blocks]
     of_all = metrics["sets"]["test"]["joint"]["g1"]["single"]
     assert of_all["r"]["value"] == pytest.approx(np.mean(single)) and of_all["latent"] is None
+    r = [block["test"]["joint"]["g1"]["single"]["r"] for block in blocks]
+    ends = [sorted((one["low"], one["high"]) if one["value"] >= 0 else (-one["high"], -one["low"])) for one in r]
+    assert [of_all["r"]["low"], of_all["r"]["high"]] == pytest.approx(np.mean(ends, 0).tolist()), "those of one fold"
+
+
+def test_what_one_fold_lost_is_told(folder, metrics):
+    """A mean over folds of which one is reversed has an interval so wide that it says nothing."""
+    blocks = [block["test"] for block in parts(folder)[0]]
+    for number, block in enumerate(blocks):
+        r, slope = (-0.9, -0.8) if number == 1 else (0.99, 1.0)
+        for of_factor in block["reading"].values():
+            of_factor["r"] |= {"value": r, "low": r - 0.01, "high": r + 0.01}
+            of_factor["slope"] |= {"value": slope, "low": slope - 0.02, "high": slope + 0.02}
+        block["latents"]["off"] = [1] if number == 2 else []
+    lines = folds._of_folds(blocks)
+    assert "fold 1: g1 is reversed (r = -0.90, slope -0.80)" in lines
+    assert [line for line in lines if line.startswith("fold 2: the latent of radius is off")]
+    assert not [line for line in lines if line.startswith("fold 0") and "reversed" in line]
+    own = [line for line in metrics["sets"]["test"]["verdicts"] if line.startswith("fold ")]
+    assert own == folds._of_folds([block["test"] for block in parts(folder)[0]])
 
 
 def test_one_table_one_file_and_verdicts(folder, metrics, capsys):
     assert json.loads((folder / "x" / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (metrics["folds"], metrics["epoch"], metrics["epochs"]) == (FOLDS, 3, 3)
     lines = table(metrics["sets"]).splitlines()
-    pooled = "images and readings are of all 160 together, other scores are means over the folds"
+    pooled = "images (160) and readings are of all folds together, other scores are means over the folds"
     assert lines[1].endswith(f"at epoch 3 of 3; 3 folds: {pooled}")
     in_use = [block["test"]["latents"]["in_use"] for block in parts(folder)[0]]
     latents = metrics["sets"]["test"]["latents"]

@@ -26,10 +26,11 @@ def test_components_are_those_of_the_singular_value_decomposition() -> None:
     np.testing.assert_allclose(found.draw(found.scores(other), 0)[7], images.mean(0))
 
 
-def test_a_missing_pixel_is_drawn_from_the_others() -> None:
-    """A quarter lost in some, a pixel in all: components and coordinates are nearly those of whole images."""
+@pytest.mark.parametrize("share", [0.25, 0.6])
+def test_a_missing_pixel_is_drawn_from_the_others(share: float) -> None:
+    """A share lost in some, a pixel in all: components and coordinates are nearly those of whole images."""
     images, other, rng = stack(), stack(seed=2), np.random.default_rng(4)
-    whole, lost = Components.of(images, 3), rng.random((2, 300, 40)) < 0.25
+    whole, lost = Components.of(images, 3), rng.random((2, 300, 40)) < share
     lost[:, :, 7] = True
     found = Components.of(np.where(lost[0], np.nan, images), 3, filling=3)
     rest = np.arange(40) != 7

@@ -92,6 +92,27 @@ def test_folds_on_two_ranks_are_those_of_one(blobs_file, tmp_path):
         assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_folds_are_trained_alike_so_that_they_can_be_pooled(blobs_file, tmp_path, monkeypatch):
+    """By what the first one sees: groups make training parts of unlike sizes, and a pixel above 1 is in some alone."""
+    monkeypatch.setattr("hpcauxvae.train.config.STEPS", 20)
+    data = open_set(blobs_file)
+    images, group = (
+        np.array(data.images) / np.max(data.images),
+        np.repeat(np.arange(8), [60, 10, 10, 10, 30, 10, 20, 10]),
+    )
+    write(tmp_path / "plain.h5", images, data.values, data.factors, {}, group=group)
+    more = {"network": "mlp", "folds": FOLDS, "objective": "auto", "epochs": 0}
+    assert main(config(tmp_path / "plain.h5", tmp_path / "p", **more).arguments()) == FINISHED
+    runs = [load_run(tmp_path / "p" / f"fold{number}") for number in range(FOLDS)]
+    assert len({run.state["n_train"] // 16 for run in runs}) > 1 and len({run.config.epochs for run in runs}) == 1
+    tested = runs[0].parts(open_set(tmp_path / "plain.h5"))[2]
+    images[tested[0], 0, 0, 0] = 1.5
+    write(tmp_path / "set.h5", images, data.values, data.factors, {}, group=group)
+    assert main(config(tmp_path / "set.h5", tmp_path / "x", **more).arguments()) == FINISHED
+    objectives = [load_run(tmp_path / "x" / f"fold{number}").config.objective for number in range(FOLDS)]
+    assert objectives == ["bernoulli"] * FOLDS
+
+
 def test_what_is_refused(folds, blobs_file, tmp_path):
     for more, message in (
         (["--folds", "1"], "folds = 1; allowed: 2 or more, or 0 for a single run"),
@@ -124,6 +145,8 @@ def test_single_runs_and_folds_have_folders_of_their_own(folds, blobs_file, tmp_
         main(config(blobs_file, folds, network="mlp", resume="auto").arguments())
     with pytest.raises(InputError, match="config folds = 3, now 4; allowed: the same"):
         main([*words(blobs_file, folds, "--resume", "auto", "--folds", "4")])
+    with pytest.raises(InputError, match=r"out = .*fold0 for fold 2; allowed: .*fold2, or another name"):
+        main(config(blobs_file, tmp_path / "fold0", folds=FOLDS, fold=2).arguments())
     run = folds / "fold0"
     with pytest.raises(InputError, match=r"fold0: holds a single run; choose another folder for --folds"):
         main(words(blobs_file, run, "--resume", "auto"))

@@ -146,7 +146,9 @@ def _told_by(table: Members, options: Import) -> Import:
         chosen = options.columns.split(",")
         parts = [part for part in told.get("errors", "").split(",") if part.partition("=")[0] in chosen]
         told["errors"] = ",".join(parts)
-    return replace(options, **{name: of for name, of in told.items() if getattr(options, name) in ("", None)})  # type: ignore[arg-type]
+    default = Import(source=options.source, out=options.out)  # of ids None: empty is for none
+    left = {name: of for name, of in told.items() if getattr(options, name) == getattr(default, name)}
+    return replace(options, **left)  # type: ignore[arg-type]
 
 
 def _guessed(table: Members, options: Import) -> tuple[str, dict[str, str]]:
