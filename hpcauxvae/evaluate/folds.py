@@ -18,7 +18,7 @@ from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import scores
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.records import write_metrics
-from hpcauxvae.evaluate.verdicts import control, latents, reading, verdicts
+from hpcauxvae.evaluate.verdicts import control, latents, reading, unasked, verdicts
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.codes import FEWEST, correlated
 from hpcauxvae.metrics.intervals import Score, parts_score, pooled_score
@@ -79,7 +79,7 @@ def _of_folds(blocks: Sequence[Block]) -> list[str]:
     return [
         f"fold {number}: {line}"
         for number, block in enumerate(blocks)
-        for of in (reading, latents, control)
+        for of in (reading, latents, control, unasked)
         for line in of(block)
         if "cannot be judged" not in line
     ]

@@ -156,6 +156,22 @@ def test_arrays_beside_a_catalogue(tmp_path: Path, kind: str) -> None:
         assert_holds(made(table, "--images", str(tmp_path / "cube.npy")), images[:10], radius=RADIUS[order][:10])
 
 
+def test_ids_by_two_names_are_not_taken_for_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Images and labels of a shuffled catalogue would be of different objects, without a word."""
+    images, order = counts(), np.random.default_rng(1).permutation(N)
+    table = write_csv(tmp_path / "cat.csv", objid=IDS[order], radius=RADIUS[order])
+    path = write_arrays(tmp_path / "cube.npz", image=images[:, 0], id=IDS)
+    words = r"cube.npz: has ids in id, .*cat.csv in objid; allowed: --ids id to find rows by them, or --id ''"
+    with pytest.raises(InputError, match=words):
+        made(table, "--images", f"{path}:image")
+    assert_holds(made(table, "--images", f"{path}:image", "--ids", "id"), images[order], radius=RADIUS[order])
+    capfd.readouterr()
+    (tmp_path / "out.h5").unlink()
+    plain = write_arrays(tmp_path / "plain.npz", image=images[:, 0])
+    made(table, "--images", f"{plain}:image")
+    assert f"warning: {plain}: image has no ids objid: its rows are taken in the order of " in capfd.readouterr().err
+
+
 def test_netcdf_4_with_packed_and_missing_values(tmp_path: Path) -> None:
     """The conventions of climate data: a scale, an offset; a spectrum is an image of one row."""
     packed = np.random.default_rng(2).integers(-300, 300, (N, W), dtype=np.int16)

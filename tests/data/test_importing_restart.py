@@ -98,3 +98,15 @@ def test_another_import_does_not_go_on_with_it(tmp_path: Path, monkeypatch: pyte
         main(again)
     path.write_text("\n".join(lines) + "\n")
     assert main(again) == 0
+
+
+def test_a_journal_that_was_never_begun_is_not_missed(tmp_path: Path) -> None:
+    """Of two processes one was killed before it had a journal: the next start must not take the other's name."""
+    path = tiny_stamps(tmp_path, 1500)
+    with start(path, "set.h5") as process:
+        killed_at(process, tmp_path / "set.h5.parts", 1)
+    parts = sorted((tmp_path / "set.h5.parts").glob(f"*{SUFFIX}"))
+    for other in parts[1:]:
+        other.unlink()
+    parts[0].rename(tmp_path / "set.h5.parts" / f"000001{SUFFIX}")
+    assert main(["import", str(path), str(tmp_path / "set.h5"), "--processes", "2"]) == 0

@@ -1,6 +1,7 @@
 """What `data import` is to make: which rows, which quantities, where each image lies."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -217,13 +218,22 @@ def _rows(table: Members, options: Import, images: str, ids: tuple[str, ...] | N
 def _joining(
     table: Members, n: int, ids: tuple[str, ...] | None, name: str
 ) -> Callable[[Members, str, int], np.ndarray]:
-    """How rows of another file are found: by the ids in it, or by their order."""
+    """How rows of another file are found: by the ids in it, or by their order where it has none."""
 
     def rows_of(file: Members, array: str, count: int) -> np.ndarray:
         if ids is not None and name in file and file[name].shape[0] == count:
             theirs = exact(np.ma.asarray(file[name].whole()), f"{file.path}: {name}")
             row_of = {theirs_id: row for row, theirs_id in enumerate(theirs)}
             return np.array([row_of.get(own, -1) for own in ids], np.int64)
+        if ids is not None and file.path != table.path:
+            like = [own for own in file.names if own.lower() in _IDS and file[own].shape == (count,)]
+            if like:
+                raise InputError(
+                    f"{file.path}: has ids in {like[0]}, {table.path} in {name}; allowed: --ids {like[0]} to find rows "
+                    "by them, or --id '' where they are in the same order"
+                )
+            words = f"has no ids {name}: its rows are taken in the order of {table.path}"
+            print(f"warning: {file.path}: {array} {words}", file=sys.stderr, flush=True)
         if count != n:
             raise InputError(
                 f"{file.path}: {array} has {count} samples, but {table.path} {n} rows; allowed: as many in the same "

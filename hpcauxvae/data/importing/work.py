@@ -115,7 +115,7 @@ def _holes(plan: Plan, parts: Path, rows: Rows, done: Stored) -> int:
 def _read(plan: Plan, parts: Path, rows: Rows, missing: np.ndarray, processes: int) -> int:
     """Makes these blocks; how many pixels are missing in them."""
     holes = 0
-    first = len(list(parts.glob(f"*{SUFFIX}")))
+    first = 1 + max((int(path.stem) for path in parts.glob(f"*{SUFFIX}")), default=-1)  # one may never have begun
     names = [parts / f"{first + number:06d}{SUFFIX}" for number in range(processes)]
     done = plan.n - rows.count(_runs(missing))
     with Progress(plan.n, "image", title="import", done=done, every_s=_LINE_EVERY_S) as progress:
