@@ -172,6 +172,16 @@ def test_ids_by_two_names_are_not_taken_for_none(tmp_path: Path, capfd: pytest.C
     assert f"warning: {plain}: image has no ids objid: its rows are taken in the order of " in capfd.readouterr().err
 
 
+def test_columns_that_are_left_out_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two of one name, and one with a word among its numbers: of both it is said why."""
+    np.save(tmp_path / "cube.npy", counts()[:, 0])
+    rows = [f"{n},{n},{'big' if n == 3 else n},{r}" for n, r in enumerate(RADIUS)]
+    (tmp_path / "cat.csv").write_text("\n".join(["flux,flux,mass,radius", *rows]) + "\n")
+    made(tmp_path / "cat.csv", "--images", str(tmp_path / "cube.npy"))
+    told = "columns left out: flux (2 columns of that name), mass ('big' in row 3 is no number)\n"
+    assert told in capfd.readouterr().out
+
+
 def test_netcdf_4_with_packed_and_missing_values(tmp_path: Path) -> None:
     """The conventions of climate data: a scale, an offset; a spectrum is an image of one row."""
     packed = np.random.default_rng(2).integers(-300, 300, (N, W), dtype=np.int16)

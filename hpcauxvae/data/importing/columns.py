@@ -95,14 +95,16 @@ def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) ->
 
 def _all_columns(table: Members, n: int, kept: np.ndarray, others: set[str]) -> dict[str, np.ndarray]:
     """All columns of numbers that vary; the others are named in a line."""
-    found, left = {}, []
+    found: dict[str, np.ndarray] = {}
+    several = {name for name in table.names if table.names.count(name) > 1} - others
+    left = [f"{name} ({table.names.count(name)} columns of that name)" for name in sorted(several)]
     for name in table.names:
         if name in others or table.names.count(name) > 1 or not table[name].is_column or table[name].shape[0] != n:
             continue
         try:
             values = labels(table[name].whole(), name)[kept]
-        except InputError:
-            left.append(f"{name} (no numbers)")
+        except InputError as error:
+            left.append(f"{name} ({str(error).removeprefix(f'{name}: ').partition(';')[0]})")
             continue
         measured = values[~np.isnan(values)]
         if "," in name or len(measured) == 0 or np.ptp(measured) == 0 or not np.isfinite(measured).all():
