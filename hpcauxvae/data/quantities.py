@@ -16,7 +16,7 @@ _LOW = 0.05
 _TOGETHER = 0.3
 """|r| from which two quantities are named."""
 _MOST = 12
-"""Quantities of which a matrix is still read."""
+"""Quantities of which a matrix is still read, and pairs that are named."""
 _LONGEST = 10
 """Letters of a name above a column."""
 _FEWEST = 3

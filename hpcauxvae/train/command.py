@@ -10,7 +10,7 @@ from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.splits import parts
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.train.config import TrainConfig, planned_epochs
+from hpcauxvae.train.config import TrainConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     runs = config.runs()
     if config.resume == "auto" and not any(word.partition("=")[0] == "--epochs" for word in given):
-        epochs = planned_epochs(runs[0].out, config.epochs)
-        runs = [dataclasses.replace(run, epochs=planned_epochs(run.out, epochs)) for run in runs]
+        epochs = runs[0].as_planned().epochs  # of folds that have not begun, too
+        runs = [dataclasses.replace(run, epochs=epochs).as_planned() for run in runs]
     if world.world_size == 1:  # before torch is imported; several ranks agree on it later
         for run in runs:
             run.refuse_used()
