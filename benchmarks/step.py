@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.models.aux_vae import AuxVAE
-from hpcauxvae.models.networks import Conv2d
+from hpcauxvae.models.networks import Conv2d, ConvTranspose2d
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.config import TrainConfig
@@ -91,6 +91,8 @@ def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
     for module in model.modules():
         if isinstance(module, Conv2d):
             module.__class__ = torch.nn.Conv2d
+        elif isinstance(module, ConvTranspose2d):
+            module.__class__ = torch.nn.ConvTranspose2d
     optimizer = torch.optim.Adam(model.parameters(), objective.learning_rate, betas=(0.9, objective.adam_beta2))
     index = trainer.train_index.numpy()
     stored = torch.utils.data.TensorDataset(

@@ -24,6 +24,8 @@ _STAGES, _LAST = 4, 8
 _WIDE, _NARROW, _RESNET = (32, 64, 128, 256), (32, 32, 64, 64), (32, 32, 64, 128)
 """Channels after each stage, the last after all further ones."""
 _SMALL_BATCH = 256
+_FEW = 5
+"""Numbers that are summed for a pixel of all channels, up to which a matrix product and their sums are faster."""
 _WORKING_BYTES = 430 << 20
 _SMALL_IMAGE = 64 * 64
 
@@ -48,20 +50,43 @@ def exactly(layer: nn.Linear | nn.ConvTranspose2d, values: Tensor) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """The same convolution, as a matrix product where a CPU makes images of at most 2 x 2 from a small batch: twice as
-    fast there, and slower for large ones."""
+    """The same convolution, as a matrix product where a CPU makes images of at most 2 x 2 from a small batch: up to
+    twice as fast there, and slower for large ones."""
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        padding = (int(self.padding[0]), int(self.padding[1]))
-        sides = zip(images_BCHW.shape[2:], self.kernel_size, self.stride, padding, strict=True)
-        height, width = ((side + 2 * edge - kernel) // stride + 1 for side, kernel, stride, edge in sides)
+        (tall, wide), (down, along), (top, left) = self.kernel_size, self.stride, map(int, self.padding)
+        height = (images_BCHW.shape[2] + 2 * top - tall) // down + 1
+        width = (images_BCHW.shape[3] + 2 * left - wide) // along + 1
         if images_BCHW.device.type != "cpu" or max(height, width) > 2 or len(images_BCHW) > _SMALL_BATCH:
             return super().forward(images_BCHW)
-        patches_BPL = functional.unfold(images_BCHW, self.kernel_size, padding=padding, stride=self.stride)
+        padded_BHWC = functional.pad(images_BCHW.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
+        corners = [(y * down, x * along) for y in range(height) for x in range(width)]
+        patches = torch.stack([padded_BHWC[:, y : y + tall, x : x + wide].flatten(1) for y, x in corners], 1)
         # Two dimensions: of three, without gradients, torch makes a product for each image, many times as slow.
-        patches = patches_BPL.transpose(1, 2).flatten(0, 1)
-        out_BLO = functional.linear(patches, self.weight.flatten(1), self.bias).unflatten(0, (-1, height * width))
-        return out_BLO.transpose(1, 2).unflatten(2, (height, width))
+        out = functional.linear(patches.flatten(0, 1), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return out.view(len(images_BCHW), height, width, self.out_channels).permute(0, 3, 1, 2)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """The same transposed convolution, as a matrix product where that is faster on a CPU: of images of one pixel, and
+    where few numbers make a pixel, as in the last layer."""
+
+    def forward(self, images_BCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
+        (tall, wide), (top, left) = self.kernel_size, map(int, self.padding)
+        if images_BCHW.device.type != "cpu" or output_size is not None or self.bias is None:
+            return super().forward(images_BCHW, output_size)
+        sides = zip(images_BCHW.shape[2:], self.kernel_size, self.stride, (top, left), self.output_padding, strict=True)
+        height, width = ((side - 1) * step + kernel - 2 * edge + more for side, kernel, step, edge, more in sides)
+        if images_BCHW.shape[2:] == (1, 1) and top + height <= tall and left + width <= wide:
+            seen = self.weight[:, :, top : top + height, left : left + width].permute(0, 2, 3, 1)
+            of_each = functional.linear(images_BCHW.flatten(1), seen.flatten(1).T)
+            return (of_each.unflatten(1, seen.shape[1:]) + self.bias.to(of_each)).permute(0, 3, 1, 2)
+        if self.out_channels * math.prod(self.kernel_size) > _FEW * math.prod(self.stride):
+            return super().forward(images_BCHW)
+        of_each = self.weight.flatten(1).T @ images_BCHW.flatten(2)
+        padding, stride = (top, left), self.stride
+        images = functional.fold(of_each, (height, width), self.kernel_size, padding=padding, stride=stride)
+        return images + self.bias.to(images)[:, None, None]
 
 
 class Encoder(nn.Module):
@@ -141,11 +166,11 @@ def _halve(before: int, after: int, size: Size) -> Conv2d:
     return Conv2d(before, after, _along(size, 4, 1), _along(size, 2, 1), _along(size, 1, 0))
 
 
-def _double(before: int, after: int, size: Size) -> nn.ConvTranspose2d:
+def _double(before: int, after: int, size: Size) -> ConvTranspose2d:
     """The way back, to exactly an image of this size."""
     height, width = (side % 2 if side > 1 else 0 for side in size)
     kernel, stride, padding = _along(size, 4, 1), _along(size, 2, 1), _along(size, 1, 0)
-    return nn.ConvTranspose2d(before, after, kernel, stride, padding, output_padding=(height, width))
+    return ConvTranspose2d(before, after, kernel, stride, padding, output_padding=(height, width))
 
 
 def _kept(layer: Layer, share: float = 1.0) -> Layer:
@@ -197,7 +222,7 @@ def conv_decoder(image_shape: ImageShape, latents: int) -> Decoder:
         layers += [nn.Linear(latents, 32), nn.Unflatten(1, (32, 1, 1)), nn.ReLU()]
         for before, after, side in ((32, 128, 2), (128, 64, 4), (64, 32, 8)):
             layers += [_double(before, after, (side, side)), nn.ReLU()]
-        return Decoder(nn.Sequential(*layers), nn.ConvTranspose2d(32, image_shape[0], 5, stride=4), image_shape)
+        return Decoder(nn.Sequential(*layers), ConvTranspose2d(32, image_shape[0], 5, stride=4), image_shape)
     stages = _stages(sizes, image_shape[0], _NARROW)
     layers += _smallest(latents, stages[-1][1], sizes[-1])
     for number, (after, before, size) in reversed([*enumerate(stages)]):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d
+from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d, ConvTranspose2d
 from hpcauxvae.types import InputError
 
 SIZES = [
@@ -184,15 +184,36 @@ def test_sizes_that_are_not_taken_are_named(network: str, size: tuple[int, int])
 
 @pytest.mark.parametrize(
     ("kernel", "size"),
-    [((4, 4), (4, 4)), ((4, 4), (5, 5)), ((4, 4), (8, 8)), ((1, 4), (1, 5)), ((4, 1), (4, 1)), ((1, 4), (1, 9))],
+    [((4, 4), (4, 4)), ((4, 4), (5, 5)), ((4, 4), (8, 8)), ((1, 4), (1, 4)), ((4, 1), (4, 1)), ((1, 4), (1, 9))],
 )  # to 2 x 2 as a product, to 4 x 4 as torch does it
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_convolution_to_few_pixels_is_that_of_torch(kernel, size, layout):
     stride, padding = ([2 if side > 1 else 1 for side in kernel], [1 if side > 1 else 0 for side in kernel])
     own = Conv2d(3, 5, kernel, stride=stride, padding=padding, dtype=torch.float64)
     theirs = nn.Conv2d(3, 5, kernel, stride=stride, padding=padding, dtype=torch.float64)
+    the_same(own, theirs, (6, 3, *size), layout)
+
+
+@pytest.mark.parametrize(
+    ("bands", "size", "kernel", "stride", "padding", "more"),
+    [
+        (7, (1, 1), 4, 2, 1, 0), (7, (1, 1), 4, 2, 1, 1), (7, (1, 1), 5, 4, 0, 0), (7, (1, 1), 4, 2, 0, 1),
+        (7, (1, 1), (1, 4), (1, 2), (0, 1), 0), (2, (2, 3), 4, 2, 0, 1), (1, (3, 2), 4, 2, 1, (0, 1)),
+        (1, (8, 8), 5, 4, 0, 0), (2, (1, 5), (1, 4), (1, 2), (0, 1), 0), (7, (2, 2), 4, 2, 1, 0),
+    ],
+)  # fmt: skip
+# of one pixel, and to few bands, as a product; to seven bands as torch does it
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_transposed_convolution_is_that_of_torch(bands, size, kernel, stride, padding, more, layout):
+    own, theirs = (
+        of(3, bands, kernel, stride, padding, more, dtype=torch.float64) for of in (ConvTranspose2d, nn.ConvTranspose2d)
+    )
+    the_same(own, theirs, (6, 3, *size), layout)
+
+
+def the_same(own, theirs, shape, layout):
     theirs.load_state_dict(own.state_dict())
-    images = torch.randn(6, 3, *size, dtype=torch.float64).to(memory_format=layout)
+    images = torch.randn(shape, dtype=torch.float64).to(memory_format=layout)
     leaves = [images.clone().requires_grad_(), images.clone().requires_grad_()]
     for leaf, layer in zip(leaves, (own, theirs), strict=True):
         layer(leaf).pow(3).sum().backward()
