@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     # torch takes a second to import, and simulation does without it
     import numpy as np
@@ -41,10 +41,18 @@ class Batch(NamedTuple):
     weights: Tensor | None = None
     """(B, C, H, W) or broadcastable: inverse variance of each pixel; 0 where it is missing, and so is the image there.
     1 elsewhere where only that is known; None where nothing is."""
+    errors: Tensor | None = None
+    """(B, F), standard deviations of the labels on the scale of `factors`; 0 where a label is exact or its error is
+    not known. None where all are exact."""
 
     def each(self, do: Callable[[Tensor], Tensor]) -> Batch:
         """With something done to each tensor that is there."""
         return Batch(*(None if part is None else do(part) for part in self))  # type: ignore[arg-type]
+
+    @staticmethod
+    def joined(batches: Sequence[Batch], join: Callable[[tuple[Tensor, ...]], Tensor]) -> Batch:
+        """One of several, all with the same parts."""
+        return Batch(*(None if parts[0] is None else join(parts) for parts in zip(*batches, strict=True)))  # type: ignore[arg-type]
 
     def tensors(self) -> list[Tensor]:
         """Those that are there."""
@@ -107,6 +115,14 @@ class Factor(NamedTuple):
             ratio: np.ndarray = self.low * (self.high / self.low) ** values
             return ratio
         return self.low + values * (self.high - self.low)
+
+    def scale_errors(self, errors: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Standard deviations of these values, both in physical units, on the scale from 0 to 1; NaN stays."""
+        if self.transform == "log10":
+            import numpy as np
+
+            return np.asarray(errors / (values * np.log(self.high / self.low)))
+        return errors / (self.high - self.low)
 
     @staticmethod
     def _log10(values: np.ndarray | float) -> np.ndarray:

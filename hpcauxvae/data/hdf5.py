@@ -75,6 +75,15 @@ class ImageSet:
             return self.values
         return np.stack([f.scale(column) for f, column in zip(self.factors, self.values.T, strict=True)], axis=1)
 
+    def scaled_errors(self, rows: Any = slice(None), columns: Any = slice(None)) -> np.ndarray | None:
+        """(N, F) float64: the errors of the labels on that scale, 0 where not known; None where none is."""
+        if self.factor_errors is None:
+            return None
+        of_each = zip(self.factors, self.factor_errors.T, self.values.T, strict=True)
+        scaled_NF = np.stack([factor.scale_errors(errors, values) for factor, errors, values in of_each], axis=1)
+        scaled_NF[~np.isfinite(scaled_NF)] = 0
+        return scaled_NF[rows][:, columns] if scaled_NF.any() else None
+
     def column(self, names: Sequence[str]) -> list[int]:
         """The columns of these factors, in the order given.
 
@@ -129,8 +138,8 @@ def open_set(path: str | Path) -> ImageSet:
 
 
 def _faults(values: np.ndarray, factors: tuple[Factor, ...], more: dict[str, Any]) -> Iterator[str]:
-    yield from rules.value_errors(values, factors)
     yield from beside.value_errors(more, [factor.name for factor in factors])
+    yield from rules.value_errors(values, factors, more.get("factor_errors"))
 
 
 def check_pixels(image_set: ImageSet, samples: slice = slice(None), mark: Callable[[], None] = lambda: None) -> None:
@@ -352,9 +361,11 @@ def _lie(file: h5py.File, name: str) -> np.ndarray | StoredImages:
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=stored.shape)
 
 
-def check_values(values: np.ndarray, factors: tuple[Factor, ...], source: str) -> None:
-    """Raises InputError where values (N, F) break a rule of the format: they could be drawn, but not stored."""
-    _refuse(source, rules.value_errors(values, factors))
+def check_values(
+    values: np.ndarray, factors: tuple[Factor, ...], source: str, errors: np.ndarray | None = None
+) -> None:
+    """Raises InputError where values (N, F) with these errors break a rule of the format: they could not be stored."""
+    _refuse(source, rules.value_errors(values, factors, errors))
 
 
 def _refuse(source: str | Path, errors: Iterable[str]) -> None:

@@ -16,6 +16,8 @@ VERSIONS = 1, 2
 FIELDS = dict(zip(Factor._fields, ("texts", "texts", "numbers", "numbers", "texts", "texts"), strict=True))
 """The fields of Factor, each an attribute of `factors`."""
 MAY_LACK = "kind", "transform"
+BEYOND = 10
+"""So many of its errors a value may lie beyond the range of its factor."""
 PIXELS = {1: ("float32", "uint8"), 2: ("float32", "uint8", "uint16", "float16")}
 """Types of pixels of each version."""
 
@@ -88,11 +90,21 @@ def attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator[
             yield f"factors, {name}: range {low} to {high} is not allowed; low < high, both finite"
 
 
-def value_errors(values: np.ndarray, factors: tuple[Factor, ...]) -> Iterator[str]:
-    """Faults in the factors' values (N, F). NaN is allowed: not measured."""
-    for factor, column in zip(factors, values.T, strict=True):
-        allowed = f"{factor.low} to {factor.high} {factor.unit}".strip()
-        outside = np.flatnonzero((column < factor.low) | (column > factor.high))
+def value_errors(values: np.ndarray, factors: tuple[Factor, ...], errors: np.ndarray | None = None) -> Iterator[str]:
+    """Faults in the factors' values (N, F). NaN is allowed: not measured.
+
+    errors: (N, F), standard deviations of the values, NaN where not known; by `BEYOND` of them a value may lie beyond
+    its range.
+    """
+    beyond_NF = np.zeros_like(values) if errors is None else BEYOND * np.nan_to_num(errors)
+    for factor, column, beyond in zip(factors, values.T, beyond_NF.T, strict=True):
+        allowed = f"{factor.low} to {factor.high} {factor.unit}".strip() + " by more than its errors" * bool(
+            beyond.any()
+        )
+        least = factor.low - beyond
+        if factor.transform == "log10":
+            least = np.where(least > 0, least, np.minimum(np.finfo(np.float64).tiny, factor.low))  # has a logarithm
+        outside = np.flatnonzero((column < least) | (column > factor.high + beyond))
         if len(outside):
             yield (
                 f"factors, {factor.name}: {column[outside[0]]} of sample {outside[0]} is outside its range {allowed}"

@@ -31,6 +31,8 @@ class Samples:
         """in_memory: whether the device holds all images. Those of a mapped file cost no memory where it does not."""
         self.data, self.device, self.dtype = data, device, dtype
         self.factors = torch.from_numpy(data.scaled()).to(device, dtype)
+        errors_NF = data.scaled_errors()
+        self.errors = None if errors_NF is None else torch.from_numpy(errors_NF).to(device, dtype)
         self._pinned = free_memory(device) is not None
         self._image_bytes = int(np.prod(data.shape)) * data.images.dtype.itemsize
         self.images: Tensor | None = None
@@ -84,7 +86,8 @@ class Samples:
         if weights is not None:
             weights = weights.expand(len(index_B), *weights.shape[1:])
         assert images is not None
-        return Batch(images, self.factors[index_B], index_B, weights)
+        errors = None if self.errors is None else self.errors[index_B]
+        return Batch(images, self.factors[index_B], index_B, weights, errors)
 
     def _there(self, part: Tensor) -> Tensor:
         return part.to(self.device, non_blocking=True).to(self.dtype)

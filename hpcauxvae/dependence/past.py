@@ -96,6 +96,11 @@ class Past(InFloat64):
         slope_D = torch.where(m2_u > 1e-12 * n, cross / m2_u, 1.0)  # of a factor that does not vary: that of the prior
         return mean_c - slope_D * mean_u, slope_D, (m2_c - slope_D * cross).clamp(min=0) / n.clamp(min=1e-300)
 
+    def following(self) -> Tensor:
+        """(D,), by the first memory: correlation of u_j with the mean of code j; 0 where nothing is known."""
+        m2_u, m2_c, cross = (self.moments[row, 0, :, 0, :, 0].diagonal() for row in (5, 6, 7))
+        return cross / (m2_u * m2_c).sqrt().clamp(min=1e-300)
+
     def samples(self) -> Tensor:
         """(S, D, K, Z, K): as many samples, each counted once, would know the moments as well as the decayed ones do.
 
@@ -112,10 +117,10 @@ class Past(InFloat64):
         by_u = inverse_root(m2_u, None, mean_u, n_u).transpose(-1, -3)
         return cross * by_u * inverse_root(m2_c, within, mean_c, n)
 
-    def slopes(self, memory: int = 0) -> Tensor:
-        """(D, K, Z, K): of |corr| where the past stands, r / sqrt(r^2 + 1/n): a sign, smoothed at the noise of r."""
-        r_DKZK, n_DKZK = self.correlation()[memory], self.samples()[memory]
-        return r_DKZK * (r_DKZK.square() + 1 / n_DKZK.clamp(min=1)).rsqrt()
+    def slopes(self) -> Tensor:
+        """(S, D, K, Z, K): of |corr| where the past stands, r / sqrt(r^2 + 1/n): a sign, smoothed at the noise of r."""
+        r_SDKZK = self.correlation()
+        return r_SDKZK * (r_SDKZK.square() + 1 / self.samples().clamp(min=1)).rsqrt()
 
     def dependence(self, memory: int = 0) -> Tensor:
         """Mean over all pairs, weighted by their samples, of r^2 less what sampling adds to it: a scalar.
@@ -129,14 +134,17 @@ class Past(InFloat64):
         return (n_DKZK * r_DKZK.square() - share_DKZK).sum() / n_DKZK.sum().clamp(min=1)
 
 
-def dependence(correlation_DKZK: Tensor, slopes_DKZK: Tensor) -> tuple[Tensor, Tensor]:
+def dependence(correlation_DKZK: Tensor, slopes_DKZK: Tensor, pulled_D: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`regularizers.terms` with |corr| = slope corr, and the explicitness (8) signed: 1 - corr(u_j^k, z_j^k').
 
-    A latent that falls with its factor is then no resting place.
+    A latent that falls with its factor is then no resting place. pulled_D: whose explicitness has a gradient.
     """
     d, degree, dz, _ = correlation_DKZK.shape
     strength_DZ = (slopes_DKZK * correlation_DKZK).sum((1, 3)) / degree
-    intra = d * degree - correlation_DKZK[:, :, :d].sum((1, 3)).diagonal().sum() / degree
+    own_D = correlation_DKZK[:, :, :d].sum((1, 3)).diagonal()
+    if pulled_D is not None:
+        own_D = own_D.where(pulled_D, own_D.detach())
+    intra = d * degree - own_D.sum() / degree
     if d > 1:
         aux_DD = strength_DZ[:, :d]
         intra = intra + (aux_DD.sum() - aux_DD.diagonal().sum()) / (d - 1)

@@ -1,7 +1,6 @@
 """Evaluation of a run: `python -m hpcauxvae.evaluate runs/x` -> metrics.json, codes.h5 and pictures in its folder.
 
-Shape legend in types.py. The scores are those of hpcauxvae/metrics, where a new score goes; each
-stands beside its ceiling.
+Shape legend in types.py. The scores are those of hpcauxvae/metrics, each beside its ceiling.
 """
 
 import dataclasses
@@ -230,6 +229,7 @@ class Evaluator:
             hidden_names=[factors[c].name for c in hidden],
             seed=self.config.seed,
             aux_kinds=[factors[c].kind for c in aux],
+            errors_ND=scored.data.scaled_errors(scored.index_N, aux),
             object_N=objects(scored.data.values[scored.index_N], self.seen[scored.name].digest[scored.index_N]),
         )
 

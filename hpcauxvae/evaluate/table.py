@@ -52,6 +52,9 @@ def _reading(block: Block) -> Iterator[str]:
             f"{name:20}{of_factor['r']['value']:8.3f}{_cell(slope, '8.3f')}{of_factor['error']['value']:10.3g}"
             f"{_cell(fitted, '10.3g')}{plain['r']['value']:21.3f}{plain['error']['value']:10.3g} {of_factor['unit']}"
         ).rstrip()
+        if true := of_factor.get("true"):
+            figures = f"{true['r']['value']:8.3f}{true['slope']['value']:8.3f}{true['error']['value']:10.3g}"
+            yield f"{'  without the error of its labels':20}"[:20] + figures
 
 
 def _joint(block: Block) -> Iterator[str]:

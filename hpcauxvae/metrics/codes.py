@@ -26,6 +26,8 @@ FEWEST = 4
 OFF = 0.1
 """A latent is off whose means vary by less than this share of its posterior's spread, both as standard deviations: they
 then tell a hundredth of the variance of z, and what they tell drowns in its noise when an image is drawn from z."""
+LEAST_RELIABLE = 1e-3
+"""Share of the variance of a label that the true factor has at least, whatever its errors claim."""
 ROUNDING = 1e-14
 """Variance, relative to that of the whole column, below which the measured part of a column counts as constant."""
 POWERS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1))
@@ -54,6 +56,8 @@ class Codes:
     aux_kinds: Sequence[Kind] = ()
     """Of the auxiliary factors, see types.Factor; all continuous where not given. SAP grades a categorical factor by a
     classifier."""
+    errors_ND: NDArray | None = None
+    """Standard deviations of the auxiliary factors as labels, on their scale, 0 where exact; None: all are exact."""
     object_N: NDArray | None = None
     """Number of the object that each sample shows; every sample shows its own where not given."""
 
@@ -63,7 +67,9 @@ class Codes:
         if self.object_N is not None:
             order = order[in_order(self.object_N[order])]
             object.__setattr__(self, "object_N", self.object_N[order])
-        for field in ("mean_NZ", "logvar_NZ", "aux_ND", "hidden_NH"):
+        for field in ("mean_NZ", "logvar_NZ", "aux_ND", "hidden_NH", "errors_ND"):
+            if getattr(self, field) is None:
+                continue
             values = getattr(self, field)[order]
             floating = np.issubdtype(values.dtype, np.floating)
             object.__setattr__(self, field, values if floating else values.astype(np.float64))
@@ -72,6 +78,8 @@ class Codes:
         n, latents = self.mean_NZ.shape
         d, hidden = len(self.aux_names), len(self.hidden_names)
         wanted = {"logvar_NZ": (n, latents), "aux_ND": (n, d), "hidden_NH": (n, hidden)}
+        if self.errors_ND is not None:
+            wanted["errors_ND"] = (n, d)
         for field, shape in wanted.items():
             if getattr(self, field).shape != shape:
                 raise InputError(f"codes: {field} has shape {getattr(self, field).shape}, expected {shape}")
@@ -127,6 +135,23 @@ class Codes:
     def of_factors(self) -> Correlations:
         """Of auxiliary factors with one another."""
         return correlate(self.aux_ND, [self.aux_ND])
+
+    @cached_property
+    def reliability_D(self) -> Array:
+        """Which share of the variance of each auxiliary factor, as a label, the true factor has."""
+        if self.errors_ND is None:
+            return np.ones(self.aux_ND.shape[1])
+        square_ND = np.where(np.isnan(self.aux_ND), np.nan, np.square(self.errors_ND, dtype=np.float64))
+        variance_D = np.nanvar(self.aux_ND, 0, dtype=np.float64)
+        share_D = np.nanmean(square_ND, 0) / np.where(variance_D > 0, variance_D, 1)
+        return np.clip(1 - share_D, LEAST_RELIABLE, 1)
+
+    @cached_property
+    def with_true_factors_DD(self) -> Array:
+        """Correlations of auxiliary factors, as labels with errors of their own, with what is true of each."""
+        table_DD = self.of_factors.values_SDZ[0].copy()
+        np.fill_diagonal(table_DD, np.diag(table_DD) * self.reliability_D)
+        return np.asarray(table_DD / np.sqrt(self.reliability_D))
 
     @cached_property
     def of_samples(self) -> Correlations:

@@ -65,7 +65,7 @@ def lds_d_mean(codes: Codes) -> LdsScore:
 def _score(codes: Codes, correlations: Correlations, latents: int, left_out: int = 0) -> LdsScore:
     """left_out: latents among them whose correlations are 0, in the perfect code too."""
     n, d = codes.aux_ND.shape
-    ceiling = attainable(codes.of_factors.values_SDZ[0], correlations.n_D, latents - d - left_out, codes.seed)
+    ceiling = attainable(codes.with_true_factors_DD, correlations.n_D, latents - d - left_out, codes.seed)
     score = correlation_score(
         lambda table: linear_disentanglement(table[..., :latents]), correlations, n, (0, 1), codes.seed
     )

@@ -15,9 +15,34 @@ from hpcauxvae.types import Factor
 
 
 def readings(codes: Codes, factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:
-    """`read` of each auxiliary factor (D of them) and the mean of its own latent, by name."""
+    """`read` of each auxiliary factor (D of them) and the mean of its own latent, by name.
+
+    Of labels with errors, too, what would be read of the `true` factor: see `corrected`.
+    """
     columns = zip(codes.aux_ND.T, codes.mean_NZ.T, strict=False)
-    return {factor.name: read(u_N, z_N, factor) for factor, (u_N, z_N) in zip(factors, columns, strict=True)}
+    found = {factor.name: read(u_N, z_N, factor) for factor, (u_N, z_N) in zip(factors, columns, strict=True)}
+    for factor, reliable in zip(factors, codes.reliability_D.tolist(), strict=True):
+        if reliable < 1 and "slope" in found[factor.name]:
+            found[factor.name]["true"] = corrected(found[factor.name], reliable)
+    return found
+
+
+def corrected(of_label: dict[str, Any], reliable: float) -> dict[str, Score]:
+    """`r`, `slope` and `error` of the true factor, whose share of the variance of the labels is `reliable`.
+
+    Independent errors of the labels lower r by the root of that share (Spearman 1904), slopes by the share itself, and
+    add their variance to the square of the error. The intervals are those of the labels, scaled alike.
+    """
+    noise = (1 - reliable) * of_label["spread"] ** 2
+
+    def each(score: Score, do: Callable[[float], float]) -> Score:
+        return Score(value=do(score["value"]), low=do(score["low"]), high=do(score["high"]), n=score["n"])
+
+    return {
+        "r": each(of_label["r"], lambda r: float(np.clip(r / np.sqrt(reliable), -1, 1))),
+        "slope": each(of_label["slope"], lambda slope: slope / reliable),
+        "error": each(of_label["error"], lambda error: float(np.sqrt(max(error**2 - noise, 0)))),
+    }
 
 
 def at_a_glance(codes: Codes) -> dict[str, dict[str, float]]:

@@ -12,7 +12,8 @@ from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
 from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer
 from hpcauxvae.models.base import UsualNorm
 from hpcauxvae.models.beta_vae import BetaVAE
-from hpcauxvae.models.likelihoods import PixelRange
+from hpcauxvae.models.label_errors import LabelErrors
+from hpcauxvae.models.likelihoods import PixelRange, gaussian_kl
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.runtime.devices import from_float64
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Reduction, Searched
@@ -30,6 +31,9 @@ _NOTHING_ELSE = 3.0
 then, and each that is in use tells a factor again."""
 _SOME, _MOST = 0.25, 0.75
 """Shares of the nats that functions of the factors explain where it begins to weigh more, and does by the whole."""
+_DEARER = 0.01
+"""Where they tell all, what residual latents tell costs by this share of the nats more, before the guide is in place:
+else they tell what a faint factor changes before its own latent does, and are hard to win back."""
 _TELLING = 4
 """Samples for each function of the factors, without which nothing is said of what they explain."""
 _ASKED = 5.0
@@ -41,21 +45,27 @@ _DIMMEST = 1e-3
 _ROWS = 1024
 """Of the training factors, from which what is asked for is taken."""
 _MEASURE = 0.99
-"""Momentum of the moments by which the dependence is measured: those of the slopes know too few samples."""
+"""Momentum of the moments by which the dependence is measured, and of the slopes of residual latents: those of the
+guided ones know too few samples."""
 
 
 class Independence(nn.Module):
     """The regularizers where independence is a constraint: slopes from the past, and all latents together."""
+
+    dearer: Tensor
+    """By how much what residual latents tell costs more until the guide is in place, (1,)."""
 
     def __init__(self, d: int, latents: int, objective: Objective, n_train: int) -> None:
         super().__init__()
         assert objective.dependence_tolerance is not None
         self.d, self.degree, self.lambda1 = d, objective.degree, objective.lambda1
         self.step = 0
-        self.pairs = Past(d, latents, degree=objective.degree, momenta=(objective.momentum,))
+        self.pairs = Past(d, latents, degree=objective.degree, momenta=(objective.momentum, _MEASURE))
         self.constraint = Constraint(max(objective.dependence_tolerance, _FINEST / math.sqrt(n_train)))
         self.joint = JointFeatures(d, latents - d) if latents > d else None
         self.norms = UsualNorm()
+        self.labels = LabelErrors(d)
+        self.register_buffer("dearer", torch.zeros(1))
         if self.joint is not None:
             momenta = objective.momentum, _MEASURE
             self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
@@ -67,7 +77,11 @@ class Independence(nn.Module):
 
     def _terms(self, u_BD: Tensor, mean_BZ: Tensor, var_BZ: Tensor, group: dist.ProcessGroup | None) -> LossTerms:
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
-        intra, inter = dependence(batch.correlation(), self.pairs.slopes())
+        soon, long = self.pairs.slopes()  # of the guided latents, and of the residual ones
+        slopes = torch.cat([soon[:, :, : self.d], long[:, :, self.d :]], 2)
+        # A guided latent that follows its labels more than the true factor can, learns their errors by heart.
+        short_D = self.pairs.following() < self.labels.attainable_D
+        intra, inter = dependence(batch.correlation(), slopes, short_D)
         terms = {"intra": self.lambda1 * intra}
         if self.training:
             weight = self.constraint.weight()
@@ -76,7 +90,7 @@ class Independence(nn.Module):
         if self.training and self.joint is not None:
             features = self.joint.features(mean_BZ[:, self.d :], var_BZ[:, self.d :], self.pairs.spread()[self.d :])
             together = moments(self.joint.functions(u_BD), *features, 1, group)
-            terms["joint"] = _JOINT * weight * (self.together.slopes() * together.correlation()).mean()
+            terms["joint"] = _JOINT * weight * (self.together.slopes()[0] * together.correlation()).mean()
             self.together.keep(together)
         return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}
 
@@ -110,6 +124,7 @@ class AuxVAE(BetaVAE):
     }
     """Of dependence_tolerance and lambda2 the one that the objective has."""
     GUIDED: ClassVar[bool] = True
+    TRAINED_BY: ClassVar[tuple[str, ...]] = ("independence.",)
     u_mean: Tensor
     u_var: Tensor
     nats: Tensor
@@ -168,17 +183,22 @@ class AuxVAE(BetaVAE):
         }
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange, errors_ND: Tensor | None = None) -> None:
         """As BetaVAE; and the mean and variance of each auxiliary factor over the samples where it is measured.
 
         u_ND: in [0, 1], NaN where not measured. With `informed_start` the guided posteriors begin with the variance of
         their prior (3).
         """
         super().prepare(images, u_ND, pixels)
+        if errors_ND is not None and self.independence is not None:
+            self.independence.labels.fit(u_ND, errors_ND)
+            u_ND = self.independence.labels.likely(u_ND, errors_ND)
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
             share = min(1.0, max(0.0, (self._told(images, u_ND) - _SOME) / (_MOST - _SOME)))
             self.unit.fill_(_NOTHING_ELSE**share * float(self.nats))
+            if self.independence is not None:
+                self.independence.dearer.fill_(_DEARER * share * float(self.nats))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.rows_ND is not None:
@@ -204,15 +224,28 @@ class AuxVAE(BetaVAE):
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance (B, Z) of eq. (3): N(u_j, 1/n) for the coordinate of an auxiliary factor, else N(0, 1).
 
-        Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n. For 1/n see
-        _narrower.
+        Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n; where it
+        was with an error, the square of that. For 1/n see _narrower.
         """
         mean_BZ, var_BZ = super().prior(batch)
         u_BD = self.factors(batch)
         missing_BD, d = u_BD.isnan(), len(self.columns)
         mean_BZ[:, :d] = torch.where(missing_BD, self.u_mean, u_BD)
         var_BZ[:, :d] = self._variance() + missing_BD * self.u_var
+        if (errors_BD := self._errors(batch)) is not None:
+            var_BZ[:, :d] += errors_BD.square().masked_fill(missing_BD, 0)
         return mean_BZ, var_BZ
+
+    def _errors(self, batch: Batch) -> Tensor | None:
+        """Of the auxiliary factors (B, D), where independence is a constraint; other objectives know of none."""
+        return None if batch.errors is None or self.independence is None else batch.errors[:, self.columns]
+
+    def _likely(self, batch: Batch) -> Tensor:
+        """The auxiliary factors (B, D) as far as labels with errors tell them."""
+        u_BD, errors_BD = self.factors(batch), self._errors(batch)
+        if errors_BD is None or self.independence is None:
+            return u_BD
+        return self.independence.labels.likely(u_BD, errors_BD)
 
     def _first_variance(self) -> Tensor:
         """(D,): of the prior about u_j, at the start of a training."""
@@ -236,8 +269,12 @@ class AuxVAE(BetaVAE):
         return first_D * (self.prior_variance / first_D * self._narrower()) ** self.guided
 
     def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
-        """As BetaVAE, and in training what is asked for and not read."""
+        """As BetaVAE, and in training what residual latents tell too early, and what is asked for and not read."""
         terms, posterior = super().sample_terms(batch, noise_BZ, reduction)
+        if self.training and self.independence is not None:
+            rest = Posterior(*(code[:, len(self.columns) :] for code in posterior))
+            kl_B = gaussian_kl(rest, torch.zeros_like(rest.mean), torch.ones_like(rest.mean))
+            terms["early"] = self.independence.dearer[0] * (1 - self.guided) * reduction.mean(kl_B)
         if self.training and self.rows_ND is not None:
             some, over = reduction.every(_EVERY)
             known = self._known(batch)
@@ -252,7 +289,7 @@ class AuxVAE(BetaVAE):
         With a tolerance the second is left out where the loss of a model is compared with that of another, in
         validation: its weight moves, and neither value nor sign of it says which of the two is better.
         """
-        u_BD, mean_BZ, objective = self.factors(batch), posterior.mean, self.objective
+        u_BD, mean_BZ, objective = self._likely(batch), posterior.mean, self.objective
         strength = self.guided**2 if self.training else 1.0
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
@@ -286,5 +323,6 @@ class AuxVAE(BetaVAE):
         frozen = {name: weights.detach() for name, weights in self.encoder.named_parameters()}
         read_BD = torch.func.functional_call(self.encoder, frozen, (seen,))[:, :d]
         b_D, a_D, square_D = (from_float64(x, u_BD.device) for x in self.independence.pairs.reading())
+        square_D = square_D - a_D.square() * self.independence.labels.unknown_D
         distance_BD = (read_BD - a_D * u_BD - b_D).square() / square_D.maximum(self.prior_variance * self._narrower())
         return (distance_BD.clamp(min=1).sqrt() - 1).sum(1)

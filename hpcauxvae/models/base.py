@@ -23,6 +23,8 @@ class Model(nn.Module):
     """The hyperparameters that a search varies if it is not told otherwise."""
     GUIDED: ClassVar[bool] = False
     """Whether latent j is that of auxiliary factor j: images can then be asked for by their factors."""
+    TRAINED_BY: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of the names of tensors that training alone reads: a run without them still encodes and decodes."""
 
     def __init__(
         self,
@@ -55,11 +57,12 @@ class Model(nn.Module):
         return self.objective.clip_norm
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange, errors_ND: Tensor | None = None) -> None:
         """Takes from training data what is fixed before the first step: here the scale.
 
         images: (M, C, H, W), the first samples. u_ND: the auxiliary factors of all training samples in [0, 1], NaN
-        where not measured. pixels: of all training images. Raises InputError as ImageScale.fit.
+        where not measured; errors_ND: of these, where any is known, 0 where not. pixels: of all training images.
+        Raises InputError as ImageScale.fit.
         """
         self.scale.fit(*pixels)
         self.scale.look(images)

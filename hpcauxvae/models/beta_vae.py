@@ -61,7 +61,7 @@ class BetaVAE(Model):
         return self.latents * self.objective.draws
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange, errors_ND: Tensor | None = None) -> None:
         """As Model; with `informed_start` the decoder begins at the mean image."""
         super().prepare(images, u_ND, pixels)
         if self.objective.informed_start:

@@ -44,7 +44,7 @@ class IDVAE(BetaVAE):
         return super().noise_size + self.latents
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange) -> None:
+    def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange, errors_ND: Tensor | None = None) -> None:
         super().prepare(images, u_ND, pixels)
         self.u_mean.copy_(u_ND.nanmean(0))
 

@@ -21,6 +21,7 @@ from hpcauxvae.data.remarks import about_angles, about_copies, about_labels, abo
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
 from hpcauxvae.metrics.codes import FEWEST
+from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
@@ -135,13 +136,16 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
             f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
             "least 0; --objective gaussian takes pixels of any sign"
         )
-    u_ND = samples.factors[train.to(samples.device)][:, columns]
+    of_train = train.to(samples.device)
+    u_ND = samples.factors[of_train][:, columns]
+    errors_ND = None if samples.errors is None else samples.errors[of_train][:, columns]
     size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))
     try:
         first = samples.batch(train[:size])
         if first.weights is not None:
             model.take(first.weights)
-        model.prepare(filled(first.images, first.weights), u_ND, found)
+        known = {} if errors_ND is None or not model.GUIDED else {"errors_ND": errors_ND}
+        model.prepare(filled(first.images, first.weights), u_ND, found, **known)
     except InputError as error:
         raise InputError(f"{data.path}: {error}") from error
 
@@ -205,8 +209,9 @@ def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]
         raise InputError(f"{data.path}: has no weights; allowed with objective {config.objective}: a file with them")
     if data.weights is not None and objective.likelihood != "weighted":
         words.append(f"{data.path}: weights are not used by objective {config.objective}: its noise is its own")
-    if data.factor_errors is not None:
-        words.append(f"{data.path}: factor_errors are not used by training: labels count as exact")
+    takes_errors = model_class(config.model).GUIDED and objective.dependence_tolerance is not None
+    if data.factor_errors is not None and not takes_errors:
+        words.append(f"{data.path}: factor_errors are not used by this objective: labels count as exact")
     return words
 
 

@@ -158,6 +158,8 @@ def load_run(folder: str | Path, name: str = LAST) -> Run:
         config = TrainConfig.from_json(state["config"])
         model = build_model(config, state)
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        idle = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(model.TRAINED_BY)}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(model.TRAINED_BY)} | idle
         if others := sorted(weights.keys() ^ model.state_dict().keys()):
             has = "unknown to" if others[0] in weights else "needed by"
             raise InputError(f"tensor {others[0]} is {has} this version of hpcauxvae: {_OF_ANOTHER}")

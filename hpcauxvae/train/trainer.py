@@ -310,7 +310,7 @@ class Trainer:
     def _validate_codes(self, pieces: list[_Piece], n: int) -> LossTerms:
         """The terms of the codes of all pieces together, of n samples on all ranks."""
         batches, noise, posteriors, _ = zip(*pieces, strict=True)
-        batch = Batch(*map(torch.cat, zip(*(piece[:3] for piece in batches), strict=True)))
+        batch = Batch.joined(batches, torch.cat)
         posterior = Posterior(*(torch.cat(tensors) for tensors in zip(*posteriors, strict=True)))
         return self.model.batch_terms(batch, posterior, torch.cat(noise), self._over(n))
 

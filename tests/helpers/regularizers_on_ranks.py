@@ -56,7 +56,7 @@ def past(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None)
     earlier = Past(3, 5, degree=3, momenta=(0.7,))
     earlier.keep(past_moments(u, codes.detach() ** 2, var.detach(), 3, group))
     earlier.advance()
-    return weighted(dependence(past_moments(u, codes, var, 3, group).correlation(), earlier.slopes()))
+    return weighted(dependence(past_moments(u, codes, var, 3, group).correlation(), earlier.slopes()[0]))
 
 
 LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}

@@ -66,6 +66,13 @@ def record_holed(data: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def record_erring(data: Path) -> dict[str, np.ndarray]:
+    """The same of a case with a tolerance, on a file whose labels have errors."""
+    found = _record(data, {"tolerance 8": CASES["tolerance 8"]})
+    stop()
+    return found
+
+
 def _record(data: Path, cases: dict[str, dict[str, Any]] = CASES) -> dict[str, np.ndarray]:
     # Of 32 samples: four batches, the last of 2, of which a third rank gets none.
     trainer_module._VALIDATION_BATCH = 10

@@ -1,5 +1,6 @@
 """How a factor is read from its latent, and which latents are off, against closed forms and plain loops."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from hpcauxvae.metrics.codes import OFF, Codes
 from hpcauxvae.metrics.fixed_factor import beta_vae, factor_vae
 from hpcauxvae.metrics.information import mig, modularity
-from hpcauxvae.metrics.lds import lds_mean
+from hpcauxvae.metrics.lds import lds, lds_mean
 from hpcauxvae.metrics.reading import directions, read, readings
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.types import Factor, Kind
@@ -132,3 +133,30 @@ def test_a_perfect_code_whose_guided_latents_are_narrow_scores_one(score: Any, u
     rng = np.random.default_rng(0)
     u = 0.5 + 0.13 * rng.random((2000, 3))
     assert score(codes(np.c_[u * units, rng.standard_normal((2000, 3))], u))["value"] == 1
+
+
+def test_labels_with_errors_hide_neither_a_true_factor_nor_its_slope() -> None:
+    """The code is the true factor: of labels with errors r, slope and error are worse, without the errors as they are;
+    the ceiling of LDS is that of the true factors, and a perfect code reaches it."""
+    rng = np.random.default_rng(3)
+    true = rng.uniform(0, 1, (20_000, 2))
+    errors = np.where(rng.random(true.shape) < 0.5, 0.1, [[0.3, 0.0]])
+    codes = Codes(
+        mean_NZ=np.hstack([0.2 + 0.9 * true, rng.standard_normal((20_000, 6))]),
+        logvar_NZ=np.full((20_000, 8), -np.inf), aux_ND=true + errors * rng.standard_normal(true.shape),
+        hidden_NH=np.empty((20_000, 0)), aux_names=("mass", "turn"), hidden_names=(), seed=0, errors_ND=errors,
+    )  # fmt: skip
+    found = readings(codes, [Factor("mass", "kg", 0.0, 10.0), Factor("turn", "", 0.0, 1.0)])
+    mass, turn = found["mass"], found["turn"]
+    assert mass["r"]["value"] < 0.85 and mass["slope"]["value"] < 0.6 < 0.9 < turn["r"]["value"] < 1
+    for of_factor in (mass, turn):
+        assert of_factor["true"]["r"]["value"] == pytest.approx(1, abs=0.01)
+        assert of_factor["true"]["slope"]["value"] == pytest.approx(0.9, abs=0.02)
+        assert of_factor["true"]["r"]["low"] < of_factor["true"]["r"]["high"]
+    assert mass["true"]["error"]["value"] == pytest.approx(
+        10 * np.sqrt(np.mean((0.2 - 0.1 * true[:, 0]) ** 2)), rel=0.2
+    )
+    assert lds(codes)["value"] == pytest.approx(lds(codes)["attainable"], rel=0.01)
+    exact = dataclasses.replace(codes, errors_ND=None)
+    assert "true" not in readings(exact, [Factor("mass", "kg", 0.0, 10.0), Factor("turn", "", 0.0, 1.0)])["mass"]
+    assert lds(exact)["attainable"] > lds(codes)["attainable"]

@@ -81,7 +81,7 @@ def test_twenty_steps_are_the_same_on_one_two_and_three_processes(recorded):
         assert together.keys() == recorded[1].keys()
         for name, value in recorded[1].items():
             if name.endswith("/losses"):
-                assert value.shape == (20, 6 if name.startswith(("tuned", "tolerance", "gaussian")) else 4)  # terms
+                assert value.shape == (20, 7 if name.startswith(("tuned", "tolerance", "gaussian")) else 4)  # terms
                 assert np.ptp(value.sum(1)) > 0
                 assert (value.max(0) > 0).all() or not name.startswith("tolerance"), (
                     "a term that is nothing tells nothing"

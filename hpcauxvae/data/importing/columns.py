@@ -60,9 +60,7 @@ def factors_of(
             raise InputError(f"--log {name}: from {low:g} on; allowed: quantities, and a --range, above 0")
         kind = kinds.get(name, KINDS[0] if own is None else own.kind)
         factors.append(Factor(name, units.get(name, table[name].unit), low, high, kind, transform))  # type: ignore[arg-type]
-    values = np.stack(list(columns.values()), axis=1)
-    check_values(values, tuple(factors), str(table.path))
-    return tuple(factors), values
+    return tuple(factors), np.stack(list(columns.values()), axis=1)
 
 
 def _range(name: str, text: str, values: np.ndarray) -> tuple[float, float]:
@@ -116,9 +114,15 @@ def _all_columns(table: Members, n: int, kept: np.ndarray, others: set[str]) -> 
     return found
 
 
-def beside_of(table: Members, options: Import, n: int, kept: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """Groups, parts of the split, and errors of the quantities of these names, by the names of beside.Beside."""
+def beside_of(
+    table: Members, options: Import, n: int, kept: np.ndarray, factors: tuple[Factor, ...], values: np.ndarray
+) -> dict[str, Any]:
+    """Groups, parts of the split, and errors of these values (N, F), by the names of beside.Beside.
+
+    Raises InputError as `factors_of`, and where a value lies beyond its range by more than its error.
+    """
     found: dict[str, Any] = {}
+    names = [factor.name for factor in factors]
     for field in ("group", "split"):
         if name := getattr(options, field):
             column = np.ma.asarray(_column(table, field, name, n))[kept]
@@ -136,6 +140,7 @@ def beside_of(table: Members, options: Import, n: int, kept: np.ndarray, names: 
         found["factor_errors"] = np.stack(columns, axis=1)
     for error in value_errors(found, names):
         raise InputError(f"{table.path}: {error}")
+    check_values(values, factors, str(table.path), found.get("factor_errors"))
     return found
 
 

@@ -112,7 +112,7 @@ def plan_of(options: Import) -> Plan:
         factors=factors,
         values=values,
         provenance=_provenance(options, table, images, maps, recipe),
-        beside=beside | beside_of(table, options, n, kept, [factor.name for factor in factors]),
+        beside=beside | beside_of(table, options, n, kept, factors, values),
     )
 
 
