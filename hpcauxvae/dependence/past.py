@@ -96,9 +96,9 @@ class Past(InFloat64):
         slope_D = torch.where(m2_u > 1e-12 * n, cross / m2_u, 1.0)  # of a factor that does not vary: that of the prior
         return mean_c - slope_D * mean_u, slope_D, (m2_c - slope_D * cross).clamp(min=0) / n.clamp(min=1e-300)
 
-    def following(self) -> Tensor:
-        """(D,), by the first memory: correlation of u_j with the mean of code j; 0 where nothing is known."""
-        m2_u, m2_c, cross = (self.moments[row, 0, :, 0, :, 0].diagonal() for row in (5, 6, 7))
+    def following(self, memory: int = 0) -> Tensor:
+        """(D,): correlation of u_j with the mean of code j; 0 where nothing is known."""
+        m2_u, m2_c, cross = (self.moments[row, memory, :, 0, :, 0].diagonal() for row in (5, 6, 7))
         return cross / (m2_u * m2_c).sqrt().clamp(min=1e-300)
 
     def samples(self) -> Tensor:

@@ -26,14 +26,9 @@ _FINEST = 0.3
 """Smallest tolerance, in units of 1/sqrt(n), by which independent columns of n samples correlate."""
 _PAIRS, _JOINT = 0.05, 3.0
 """Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
-_NOTHING_ELSE = 3.0
-"""By so much more the constraint weighs where the factors tell most of what images show: no other latent is starved
-then, and each that is in use tells a factor again."""
-_SOME, _MOST = 0.25, 0.75
-"""Shares of the nats that functions of the factors explain where it begins to weigh more, and does by the whole."""
 _DEARER = 0.01
-"""Where they tell all, what residual latents tell costs by this share of the nats more, before the guide is in place:
-else they tell what a faint factor changes before its own latent does, and are hard to win back."""
+"""Share of the nats that functions of the factors explain by which what residual latents tell costs more, until the
+guide is in place: else they tell what a faint factor changes before its own latent does, and are hard to win back."""
 _TELLING = 4
 """Samples for each function of the factors, without which nothing is said of what they explain."""
 _ASKED = 5.0
@@ -79,9 +74,7 @@ class Independence(nn.Module):
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
         soon, long = self.pairs.slopes()  # of the guided latents, and of the residual ones
         slopes = torch.cat([soon[:, :, : self.d], long[:, :, self.d :]], 2)
-        # A guided latent that follows its labels more than the true factor can, learns their errors by heart.
-        short_D = self.pairs.following() < self.labels.attainable_D
-        intra, inter = dependence(batch.correlation(), slopes, short_D)
+        intra, inter = dependence(batch.correlation(), slopes, self.short())
         terms = {"intra": self.lambda1 * intra}
         if self.training:
             weight = self.constraint.weight()
@@ -93,6 +86,11 @@ class Independence(nn.Module):
             terms["joint"] = _JOINT * weight * (self.together.slopes()[0] * together.correlation()).mean()
             self.together.keep(together)
         return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}
+
+    def short(self) -> Tensor:
+        """(D,): whether a guided latent follows its labels less than the true factor does, as always where they are
+        exact: one that follows them more learns their errors by heart."""
+        return self.pairs.following(memory=1) < self.labels.attainable_D
 
     def advance(self, counts: bool) -> None:
         """Between two steps. counts: whether the guide is far enough in place for the base of the weight to move."""
@@ -129,8 +127,6 @@ class AuxVAE(BetaVAE):
     u_var: Tensor
     nats: Tensor
     """What an image has to explain (BetaVAE.explainable), (1,)."""
-    unit: Tensor
-    """Of the weights of independence, nats (1,)."""
     guided: Tensor
     """How far the guide is in place in training, 0 to 1."""
     rows_ND: Tensor | None
@@ -146,7 +142,6 @@ class AuxVAE(BetaVAE):
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
         self.register_buffer("nats", torch.ones(1))
-        self.register_buffer("unit", torch.ones(1))
         asks = objective.dependence_tolerance is not None and d < self.latents
         self.register_buffer("rows_ND", torch.zeros(_ROWS, d) if asks else None)
         self.register_buffer("guided", torch.ones(()), persistent=False)
@@ -177,7 +172,7 @@ class AuxVAE(BetaVAE):
             return {}
         constraint = self.independence.constraint
         return {
-            "weight": float(self.guided) ** 2 * float(self.unit) * float(constraint.weight()),
+            "weight": float(self.guided) ** 2 * float(self.nats) * float(constraint.weight()),
             "dependence": max(0.0, float(self.independence.together.dependence(memory=1))) ** 0.5,
             "tolerance": constraint.tolerance,
         }
@@ -191,14 +186,12 @@ class AuxVAE(BetaVAE):
         """
         super().prepare(images, u_ND, pixels)
         if errors_ND is not None and self.independence is not None:
-            self.independence.labels.fit(u_ND, errors_ND)
+            self.independence.labels.fit(u_ND, errors_ND, self.prior_variance)
             u_ND = self.independence.labels.likely(u_ND, errors_ND)
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
-            share = min(1.0, max(0.0, (self._told(images, u_ND) - _SOME) / (_MOST - _SOME)))
-            self.unit.fill_(_NOTHING_ELSE**share * float(self.nats))
             if self.independence is not None:
-                self.independence.dearer.fill_(_DEARER * share * float(self.nats))
+                self.independence.dearer.fill_(_DEARER * self._told(images, u_ND))
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.rows_ND is not None:
@@ -212,20 +205,20 @@ class AuxVAE(BetaVAE):
             self.encoder.start_at(logvar_Z)
 
     def _told(self, images: Tensor, u_ND: Tensor) -> float:
-        """The share of the nats that functions of the factors explain; 0 where too few samples tell."""
+        """The nats that functions of the factors explain; 0 where too few samples tell."""
         if self.independence is None or self.independence.joint is None:
             return 0.0
         known_N = u_ND[: len(images)].isfinite().all(1)
         functions_NP = self.independence.joint.functions(u_ND[: len(images)][known_N])
         if self.taken(len(functions_NP)) < _TELLING * functions_NP.shape[1]:
             return 0.0
-        return self.explainable(images[known_N], functions_NP) / float(self.nats)
+        return max(0.0, self.explainable(images[known_N], functions_NP))
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance (B, Z) of eq. (3): N(u_j, 1/n) for the coordinate of an auxiliary factor, else N(0, 1).
 
         Where u_j was not measured, its mean over the training samples, and its variance in addition to 1/n; where it
-        was with an error, the square of that. For 1/n see _narrower.
+        was with an error, the square of that, see _held. For 1/n see _narrower.
         """
         mean_BZ, var_BZ = super().prior(batch)
         u_BD = self.factors(batch)
@@ -233,8 +226,17 @@ class AuxVAE(BetaVAE):
         mean_BZ[:, :d] = torch.where(missing_BD, self.u_mean, u_BD)
         var_BZ[:, :d] = self._variance() + missing_BD * self.u_var
         if (errors_BD := self._errors(batch)) is not None:
-            var_BZ[:, :d] += errors_BD.square().masked_fill(missing_BD, 0)
+            of_labels_BD = self._held() * (self._variance() + errors_BD.square())
+            var_BZ[:, :d] = torch.where(missing_BD, var_BZ[:, :d], of_labels_BD)
         return mean_BZ, var_BZ
+
+    def _held(self) -> Tensor:
+        """The factor (D,) of the variances of priors about labels with errors: 1 where latents begin to learn errors by
+        heart, and in validation; else, when the guide is in place, so little that they hold as firmly as exact labels,
+        for what many say together is more certain than each."""
+        assert self.independence is not None
+        held_D = self.independence.labels.held_D**self.guided
+        return torch.where(self.independence.short(), held_D, 1.0) if self.training else torch.ones_like(held_D)
 
     def _errors(self, batch: Batch) -> Tensor | None:
         """Of the auxiliary factors (B, D), where independence is a constraint; other objectives know of none."""
@@ -256,10 +258,10 @@ class AuxVAE(BetaVAE):
 
     def _narrower(self) -> Tensor:
         """In which share of 1/n the prior about u_j ends: 1, but where 1/n would hold a latent at u_j by less than the
-        unit by which independence pushes. Shape (1,)."""
+        nats by which independence pushes. Shape (1,)."""
         if not self.objective.guide or self.objective.prior_variance is not None:
-            return torch.ones_like(self.unit)
-        return (1 / (self.unit * self.prior_variance)).clamp(max=1)
+            return torch.ones_like(self.nats)
+        return (1 / (self.nats * self.prior_variance)).clamp(max=1)
 
     def _variance(self) -> Tensor:
         """(D,) or (1,): of the prior about u_j at this point of the training; geometrically from first to last."""
@@ -294,7 +296,7 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
             units = {"intra": strength}
-            return {name: units.get(name, strength * self.unit[0]) * term for name, term in terms.items()}
+            return {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
         group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":

@@ -23,7 +23,7 @@ def test_what_is_likely_has_the_slope_of_the_true_factor() -> None:
     labels = torch.from_numpy(true + errors * rng.standard_normal(true.shape))
     labels[:100] = math.nan
     made = LabelErrors(1).double()
-    made.fit(labels, torch.from_numpy(errors))
+    made.fit(labels, torch.from_numpy(errors), 1e-4)
     assert made.true_D.item() == pytest.approx(1 / 12, rel=0.03)
     likely = made.likely(labels, torch.from_numpy(errors)).numpy()[100:, 0]
     slope = [np.polyfit(given, true[100:, 0], 1)[0] for given in (likely, labels.numpy()[100:, 0])]
@@ -36,7 +36,7 @@ def test_exact_labels_are_what_they_are() -> None:
     made, labels = LabelErrors(2).double(), torch.rand(50, 2, dtype=torch.float64)
     errors = torch.zeros(50, 2, dtype=torch.float64)
     errors[:, 1] = 0.1
-    made.fit(labels, errors)
+    made.fit(labels, errors, 0.01)
     torch.testing.assert_close(made.likely(labels, errors)[:, 0], labels[:, 0])
     assert made.attainable_D[0] > 1 > made.attainable_D[1] and made.unknown_D[0].abs() < 1e-12
 
