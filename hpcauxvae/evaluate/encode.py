@@ -6,7 +6,6 @@ on any number of ranks, encodes what is missing. Shape legend in types.py.
 """
 
 import contextlib
-import hashlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -68,7 +67,7 @@ class Encoder:
         self.about = {
             "run": str(config.run),
             "checkpoint_step": run.state["step"],
-            "weights": _digest(self.model.state_dict()),
+            "weights": checkpoint.digest(self.model.state_dict()),
             "data": str(data.path),
             "data_fingerprint": data.fingerprint,
             "hpcauxvae": hpcauxvae.__version__,
@@ -187,13 +186,6 @@ class Encoder:
 
     def _path(self, chunk: int) -> Path:
         return self.parts / f"{chunk:07d}.safetensors"
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def encode(config: EncodeConfig, processes: Processes) -> int:

@@ -1,0 +1,244 @@
+"""What a run's predictions are worth: made once from its validation part, and kept in its folder without any pickle.
+
+The guided latents tell the factors, with intervals (metrics/conformal.py); reconstructions and codes tell images that
+are unlike those of the training. Shape suffixes: N samples, M validation samples, D guided factors, Z latents, X
+features.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import hpcauxvae
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.missing import Filled, shown
+from hpcauxvae.metrics.conformal import LEVELS, Reader, Trees, distance, fitted, p_value
+from hpcauxvae.models.base import Model
+from hpcauxvae.train import checkpoint
+from hpcauxvae.train.run import Run
+from hpcauxvae.types import Factor, InputError
+
+ALARM = 0.001
+"""Images that are so rare among those of the training are flagged; the fewest that can be told where that is more."""
+_MOST = 16_384
+"""Validation samples, at most."""
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Turns codes into factors with intervals, and says which images are unlike those of the training."""
+
+    factors: tuple[Factor, ...]
+    """The guided ones, D of them."""
+    readers: tuple[Reader, ...]
+    """Of each."""
+    score_M: NDArray[np.float64]
+    """`Measured.score_N` of validation samples, in increasing order."""
+    weighted: bool
+    """Whether these are in units of each pixel's noise."""
+    known_MZ: NDArray[np.float64]
+    """Means of validation samples in units of `scale_Z`, to which the distance of others is taken."""
+    scale_Z: NDArray[np.float64]
+    distance_M: NDArray[np.float64]
+    """Of other validation samples, in increasing order."""
+    about: dict[str, Any]
+    """weights (their digest), data_fingerprint, hpcauxvae, and samples."""
+
+    @property
+    def alarm(self) -> float:
+        """At which `unlike_p` an image is flagged, or below."""
+        return max(ALARM, 2 / (1 + min(len(self.score_M), len(self.distance_M))))
+
+    def predict(self, mean_NZ: NDArray, logvar_NZ: NDArray, score_N: NDArray) -> dict[str, NDArray]:
+        """Columns (N,) of images with these codes and scores (`measured`), in the factors' units.
+
+        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 of each guided factor; `unlike_p`, how probable an image
+        so odd is among those of the training; `unlike`, whether it is flagged.
+        """
+        found: dict[str, NDArray] = {}
+        features_NX = _features(mean_NZ, logvar_NZ)
+        for factor, reader, z_N in zip(self.factors, self.readers, mean_NZ.T[: len(self.factors)], strict=True):
+            told_N, intervals = reader(z_N, features_NX)
+            found[factor.name] = factor.unscale(told_N)
+            with np.errstate(over="ignore"):
+                for level, ends in zip(LEVELS, intervals, strict=True):
+                    for end, values_N in zip(("low", "high"), ends, strict=True):
+                        found[f"{factor.name}_{end}{100 * level:.0f}"] = factor.unscale(values_N)
+        far_N = distance(mean_NZ / self.scale_Z, self.known_MZ)
+        either_N = np.minimum(p_value(self.score_M, score_N), p_value(self.distance_M, far_N))
+        found["unlike_p"] = np.minimum(1.0, 2 * either_N)  # Bonferroni: of two tests
+        found["unlike"] = found["unlike_p"] <= self.alarm
+        return found
+
+    def units(self) -> dict[str, str]:
+        """The unit of each column of `predict`, empty where it has none."""
+        ends = ("", *(f"_{end}{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
+        return {f.name + end: f.unit for f in self.factors for end in ends} | {"unlike_p": "", "unlike": ""}
+
+    def write(self, folder: Path) -> Path:
+        """Writes it into a folder, under a name that tells whose weights it is of. Raises InputError for a full disk,
+        and where the folder takes no files."""
+        tensors: dict[str, NDArray] = {name: getattr(self, name) for name in _ARRAYS}
+        readers = []
+        for number, reader in enumerate(self.readers):
+            tensors |= {f"{number}.{name}": of for name, of in reader.usual.arrays().items()}
+            readers.append({**vars(reader), "usual": None})
+        state = {
+            "calibration": _VERSION,
+            "factors": [factor.record() for factor in self.factors],
+            "readers": readers,
+            "weighted": self.weighted,
+            "about": self.about,
+        }
+        path = path_of(folder, self.about["weights"])
+        checkpoint.write(path, {name: torch.from_numpy(np.array(of)) for name, of in tensors.items()}, state)
+        return path
+
+
+_ARRAYS = ("score_M", "known_MZ", "scale_Z", "distance_M")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the networks say of images."""
+
+    mean_NZ: NDArray[np.float64]
+    logvar_NZ: NDArray[np.float64]
+    score_N: NDArray[np.float64]
+    """Mean squared difference of an image and its reconstruction over the pixels that are there: on the scale of the
+    likelihood, or in units of each pixel's noise; NaN where that is asked for and not known."""
+
+
+def measured(
+    run: Run,
+    images: Any,
+    rows: NDArray | None = None,
+    weighted: bool = False,
+    mark: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Codes and scores of images (N, C, H, W), linear data units, an array or `Filled`; no encoder sees labels.
+
+    rows: which of them, all if not given; weighted: as a calibration is; mark: called after each piece.
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    d, parts = len(run.config.aux_names), []
+    for start in range(0, len(rows), run.at_once):
+        piece = rows[start : start + run.at_once]
+        mean_NZ, logvar_NZ = run.encode(images, np.full((len(piece), d), np.nan), piece)
+        decoded = torch.from_numpy(run.decode(mean_NZ))
+        known = images.weights is not None if isinstance(images, Filled) else False
+        weights = torch.from_numpy(images.weights_at(piece)) if weighted and known else None
+        score_N = misfit(run.model, torch.from_numpy(np.array(shown(images, piece))), decoded, weights)
+        parts.append((mean_NZ, logvar_NZ, np.full(len(piece), np.nan) if weighted and not known else score_N))
+        mark()
+    if not parts:
+        return Measured(np.empty((0, run.config.latents)), np.empty((0, run.config.latents)), np.empty(0))
+    return Measured(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def misfit(model: Model, images: Tensor, decoded: Tensor, weights: Tensor | None) -> NDArray[np.float64]:
+    """`Measured.score_N` of images (N, C, H, W), NaN where a pixel is missing, and what was decoded of their means.
+
+    weights: inverse variances, in whose units it is; None for the scale of the likelihood.
+    """
+    like = next(model.parameters())
+    images, decoded = images.to(like.device, like.dtype), decoded.to(like.device, like.dtype)
+    there = ~images.isnan()
+    images = model.scale.clipped(images.where(there, 0))
+    if weights is None:
+        square = (model.scale(images) - model.scale(decoded)).square()
+    else:
+        square = (images - decoded).square() * weights.to(like.device, like.dtype)
+    sums = square.where(there, 0).flatten(1).double().cpu().sum(1)
+    return np.asarray((sums / there.flatten(1).sum(1).cpu().clamp(min=1)).numpy())
+
+
+def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None) -> Calibration:
+    """From the validation part of the set that the run was trained on. Raises InputError where nothing is guided.
+
+    mark: called for each piece of images that is encoded.
+    """
+    refuse_unguided(run)
+    row_M = _apart(run, data, run.parts(data)[1][:_MOST])
+    weighted = isinstance(data.images, Filled) and data.images.weights is not None
+    found = measured(run, data.images, row_M, weighted, mark)
+    names = run.config.aux_names
+    trained = {name: Factor(name, *of) for name, *of in run.state["factors"]}
+    u_MD = data.scaled()[row_M][:, data.column(names)]
+    features_MX = _features(found.mean_NZ, found.logvar_NZ)
+    readers = (fitted(u_M, z_M, features_MX) for u_M, z_M in zip(u_MD.T, found.mean_NZ.T, strict=False))
+    scale_Z = np.sqrt(found.mean_NZ.var(0) + np.exp(found.logvar_NZ).mean(0))
+    half = len(row_M) // 2
+    known_MZ, others_MZ = np.split(found.mean_NZ / scale_Z, [half])
+    return Calibration(
+        factors=tuple(trained[name] for name in names),
+        readers=tuple(readers),
+        score_M=np.sort(found.score_N),
+        weighted=weighted,
+        known_MZ=known_MZ,
+        scale_Z=scale_Z,
+        distance_M=np.sort(distance(others_MZ, known_MZ)),
+        about={
+            "weights": checkpoint.digest(run.model.state_dict()),
+            "data_fingerprint": data.fingerprint,
+            "hpcauxvae": hpcauxvae.__version__,
+            "samples": len(row_M),
+        },
+    )
+
+
+def refuse_unguided(run: Run) -> None:
+    """Raises InputError where no latent is that of a factor."""
+    if not (run.model.GUIDED and run.config.aux_names):
+        raise InputError(
+            f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
+        )
+
+
+def _apart(run: Run, data: ImageSet, row_M: NDArray) -> NDArray:
+    """The rows so that those which are alike, of a group or neighbours, stand together, and others at random."""
+    if run.split == "group" and data.group is not None:
+        return row_M[np.argsort(data.group[row_M], kind="stable")]
+    return np.sort(row_M) if run.split == "blocks" else row_M
+
+
+def _features(mean_NZ: NDArray, logvar_NZ: NDArray) -> NDArray:
+    """What tells how far predictions are off."""
+    return np.concatenate([mean_NZ, logvar_NZ], 1)
+
+
+def path_of(folder: Path, digest: str) -> Path:
+    """Where the calibration of these weights lies."""
+    return folder / f"calibration-{digest[:16]}.safetensors"
+
+
+def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None:
+    """That of the run's weights, in its folder or another; None where there is none that can be read."""
+    digest = checkpoint.digest(run.model.state_dict())
+    path = path_of(folder or run.folder, digest)
+    try:
+        tensors, state = checkpoint.read(path)
+    except InputError:
+        return None
+    if state.get("calibration") != _VERSION or state["about"]["weights"] != digest:
+        return None
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    readers = []
+    for number, fields in enumerate(state["readers"]):
+        usual = Trees(**{field.name: arrays[f"{number}.{field.name}"] for field in dataclasses.fields(Trees)})
+        readers.append(Reader(**fields | {"usual": usual, "widths": tuple(fields["widths"])}))
+    return Calibration(
+        factors=tuple(Factor(*record) for record in state["factors"]),
+        readers=tuple(readers),
+        weighted=state["weighted"],
+        about=state["about"],
+        **{name: arrays[name] for name in _ARRAYS},
+    )
