@@ -91,7 +91,7 @@ def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
     encoder = encode.Encoder(config, ALONE, open_set(config.data))
     encoder.parts.mkdir()
     for chunk in (0, 2):
-        encoder.encode(chunk)
+        encoder.do(chunk)
     torn = encoder.parts / "0000002.safetensors"
     torn.write_bytes(torn.read_bytes()[:-1])
     assert encoder.missing() == [1, 2, 3]
@@ -115,7 +115,7 @@ def test_a_start_after_a_kill_at_the_very_end_finishes(run, tmp_path):
     for parts in (True, False):
         if parts:
             encoder.parts.mkdir()
-            encoder.encode(1)
+            encoder.do(1)
         assert encode.encode(config, ALONE) == 0
         assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
         assert config.out.read_bytes() == before
@@ -139,7 +139,7 @@ def test_bad_input_is_refused_and_nothing_lost(run, tmp_path):
     config = settings(run, tmp_path / "codes.h5")
     encoder = encode.Encoder(config, ALONE, open_set(config.data))
     encoder.parts.mkdir()
-    encoder.encode(1)
+    encoder.do(1)
     with pytest.raises(InputError, match="left by an unfinished encoding of another kind"):
         encode.encode(settings(run, tmp_path / "codes.h5", image_scores=False), ALONE)
     assert (encoder.parts / "0000001.safetensors").exists()
