@@ -6,7 +6,7 @@ features.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, shown
-from hpcauxvae.metrics.conformal import LEVELS, Reader, Trees, distance, fitted, p_value
+from hpcauxvae.metrics.conformal import FEW, LEVELS, Reader, Trees, distance, fitted, p_value, quantile
 from hpcauxvae.models.base import Model
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import Run
@@ -77,6 +77,27 @@ class Calibration:
         found["unlike"] = found["unlike_p"] <= self.alarm
         return found
 
+    def level(self, number: int, found: "Measured", values_N: NDArray) -> NDArray:
+        """Of the smallest interval of a factor in which its label is, (N,): `Reader.level`.
+
+        values_N: labels in the factor's unit; NaN where there is none.
+        """
+        factor = self.factors[number]
+        if factor.transform == "log10":
+            values_N = np.where(values_N > 0, values_N, np.nan)
+        features_NX = _features(found.mean_NZ, found.logvar_NZ)
+        return self.readers[number].level(found.mean_NZ[:, number], features_NX, factor.scale(values_N))
+
+    def remarks(self) -> Iterator[str]:
+        """What is to be told of it."""
+        for factor, reader in zip(self.factors, self.readers, strict=True):
+            n = len(reader.score_M)
+            if n < FEW:
+                yield f"{factor.name}: {n} validation samples, fewer than {FEW}: all images have intervals of one width"
+            for level in LEVELS:
+                if np.isinf(quantile(reader.score_M, level)):
+                    yield f"{factor.name}: {n} validation samples, too few for {100 * level:.0f} %: no end to intervals"
+
     def units(self) -> dict[str, str]:
         """The unit of each column of `predict`, empty where it has none."""
         ends = ("", *(f"_{end}{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
@@ -88,8 +109,9 @@ class Calibration:
         tensors: dict[str, NDArray] = {name: getattr(self, name) for name in _ARRAYS}
         readers = []
         for number, reader in enumerate(self.readers):
-            tensors |= {f"{number}.{name}": of for name, of in reader.usual.arrays().items()}
-            readers.append({**vars(reader), "usual": None})
+            tensors |= {f"{number}.{name}": of for name, of in vars(reader.usual).items()}
+            tensors[f"{number}.score_M"] = reader.score_M
+            readers.append([reader.slope, reader.offset])
         state = {
             "calibration": _VERSION,
             "factors": [factor.record() for factor in self.factors],
@@ -232,9 +254,9 @@ def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     readers = []
-    for number, fields in enumerate(state["readers"]):
-        usual = Trees(**{field.name: arrays[f"{number}.{field.name}"] for field in dataclasses.fields(Trees)})
-        readers.append(Reader(**fields | {"usual": usual, "widths": tuple(fields["widths"])}))
+    for number, (slope, offset) in enumerate(state["readers"]):
+        usual = Trees(*(arrays[f"{number}.{field.name}"] for field in dataclasses.fields(Trees)))
+        readers.append(Reader(slope, offset, usual, arrays[f"{number}.score_M"]))
     return Calibration(
         factors=tuple(Factor(*record) for record in state["factors"]),
         readers=tuple(readers),

@@ -2,7 +2,8 @@
 
 A residual counts in units of what is usual for such a sample (Lei et al. 2018, JASA 113, section 5.2), which trees tell
 (Geurts et al. 2006). Each comes from a line and from trees that were fitted to other samples (cross-conformal: Vovk
-2015, Ann. Math. Artif. Intell. 74). Shape suffixes: N samples, X features, T trees, K nodes of all trees.
+2015, Ann. Math. Artif. Intell. 74). Shape suffixes: N samples, M of the calibration, X features, T
+trees, K nodes of all trees.
 """
 
 from collections.abc import Mapping
@@ -70,10 +71,6 @@ class Trees:
             told_N[start : start + _AT_ONCE] = self.value_K[node_NT].mean(1)
         return told_N
 
-    def arrays(self) -> dict[str, NDArray]:
-        """By the names of the fields."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class Reader:
@@ -83,16 +80,27 @@ class Reader:
     offset: float
     usual: Trees
     """Of how far it is off, from the features of a sample."""
-    widths: tuple[float, ...]
-    """Half of the interval, for each of LEVELS, in units of what is usual; infinite where too few samples tell."""
-    n: int
-    """Samples that these are from."""
+    score_M: Array
+    """Of M samples, in increasing order: how far they are off in units of what is usual."""
 
     def __call__(self, z_N: NDArray, features_NX: NDArray) -> tuple[Array, list[tuple[Array, Array]]]:
-        """What is read, (N,), and for each of LEVELS the lower and upper ends of its interval."""
-        told_N, usual_N = self.offset + self.slope * z_N, self.usual(features_NX)
-        halves = [width * usual_N for width in self.widths]
+        """What is read, (N,), and for each of LEVELS the lower and upper ends of its interval.
+
+        The ends are infinite where too few samples tell.
+        """
+        told_N, usual_N = self._read(z_N, features_NX)
+        halves = [quantile(self.score_M, level) * usual_N for level in LEVELS]
         return told_N, [(told_N - half_N, told_N + half_N) for half_N in halves]
+
+    def level(self, z_N: NDArray, features_NX: NDArray, u_N: NDArray) -> Array:
+        """Of the smallest interval in which the truth u_N lies, (N,); evenly spread over 0 to 1 if intervals cover what
+        they say. NaN where u is not known."""
+        told_N, usual_N = self._read(z_N, features_NX)
+        level_N = 1 - p_value(self.score_M, np.abs(u_N - told_N) / usual_N)
+        return np.where(np.isnan(u_N), np.nan, level_N)
+
+    def _read(self, z_N: NDArray, features_NX: NDArray) -> tuple[Array, Array]:
+        return self.offset + self.slope * z_N, self.usual(features_NX)
 
 
 def fitted(u_N: NDArray, z_N: NDArray, features_NX: NDArray) -> Reader:
@@ -118,9 +126,8 @@ def fitted(u_N: NDArray, z_N: NDArray, features_NX: NDArray) -> Reader:
             forests.append(forest.fit(features_NX[others], np.maximum(residual_N[others], least)))
             usual = Trees.of([forest])
         scores.append(residual_N[own] / usual(features_NX[own]))
-    score_N = np.concatenate(scores)
     usual = Trees.of(forests if len(forests) == FOLDS else [])
-    return Reader(*_line(u_N, z_N), usual, tuple(quantile(score_N, level) for level in LEVELS), n)
+    return Reader(*_line(u_N, z_N), usual, np.sort(np.concatenate(scores)))
 
 
 def _line(u_N: Array, z_N: Array) -> tuple[float, float]:
