@@ -2,7 +2,7 @@
 
 The guided latents tell the factors, with intervals (metrics/conformal.py); reconstructions and codes tell images that
 are unlike those of the training. Shape suffixes: N samples, M validation samples, D guided factors, Z latents, X
-features.
+features, S scores of an image.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, shown
-from hpcauxvae.metrics.conformal import FEW, LEVELS, Reader, Trees, distance, fitted, p_value, quantile
+from hpcauxvae.metrics.conformal import FEW, LEVELS, Reader, Trees, distance, fitted, folds, p_value, quantile
 from hpcauxvae.models.base import Model
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import Run
@@ -29,6 +29,8 @@ ALARM = 0.001
 _MOST = 16_384
 """Validation samples, at most."""
 _VERSION = 1
+_TESTS = 4
+"""Whether an image is drawn worse, is brighter, is fainter, or has a stranger code than almost all others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,24 +41,24 @@ class Calibration:
     """The guided ones, D of them."""
     readers: tuple[Reader, ...]
     """Of each."""
-    score_M: NDArray[np.float64]
-    """`Measured.score_N` of validation samples, in increasing order."""
+    score_SM: NDArray[np.float64]
+    """`Measured.score_NS` of validation samples, each in increasing order."""
     weighted: bool
     """Whether these are in units of each pixel's noise."""
     known_MZ: NDArray[np.float64]
     """Means of validation samples in units of `scale_Z`, to which the distance of others is taken."""
     scale_Z: NDArray[np.float64]
     distance_M: NDArray[np.float64]
-    """Of other validation samples, in increasing order."""
+    """Of validation samples from those of other folds, in increasing order."""
     about: dict[str, Any]
     """weights (their digest), data_fingerprint, hpcauxvae, and samples."""
 
     @property
     def alarm(self) -> float:
         """At which `unlike_p` an image is flagged, or below."""
-        return max(ALARM, 2 / (1 + min(len(self.score_M), len(self.distance_M))))
+        return max(ALARM, _TESTS / (1 + len(self.distance_M)))
 
-    def predict(self, mean_NZ: NDArray, logvar_NZ: NDArray, score_N: NDArray) -> dict[str, NDArray]:
+    def predict(self, mean_NZ: NDArray, logvar_NZ: NDArray, score_NS: NDArray) -> dict[str, NDArray]:
         """Columns (N,) of images with these codes and scores (`measured`), in the factors' units.
 
         NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 of each guided factor; `unlike_p`, how probable an image
@@ -72,8 +74,14 @@ class Calibration:
                     for end, values_N in zip(("low", "high"), ends, strict=True):
                         found[f"{factor.name}_{end}{100 * level:.0f}"] = factor.unscale(values_N)
         far_N = distance(mean_NZ / self.scale_Z, self.known_MZ)
-        either_N = np.minimum(p_value(self.score_M, score_N), p_value(self.distance_M, far_N))
-        found["unlike_p"] = np.minimum(1.0, 2 * either_N)  # Bonferroni: of two tests
+        drawn_N, bright_N = score_NS.T
+        tests = [
+            p_value(self.score_SM[0], drawn_N),
+            p_value(self.score_SM[1], bright_N),
+            p_value(-self.score_SM[1, ::-1], -bright_N),
+            p_value(self.distance_M, far_N),
+        ]
+        found["unlike_p"] = np.minimum(1.0, _TESTS * np.min(tests, 0))  # Bonferroni
         found["unlike"] = found["unlike_p"] <= self.alarm
         return found
 
@@ -109,7 +117,8 @@ class Calibration:
         tensors: dict[str, NDArray] = {name: getattr(self, name) for name in _ARRAYS}
         readers = []
         for number, reader in enumerate(self.readers):
-            tensors |= {f"{number}.{name}": of for name, of in vars(reader.usual).items()}
+            if len(reader.usual.root_T):
+                tensors |= {f"{number}.{name}": of for name, of in vars(reader.usual).items()}
             tensors[f"{number}.score_M"] = reader.score_M
             readers.append([reader.slope, reader.offset])
         state = {
@@ -124,7 +133,7 @@ class Calibration:
         return path
 
 
-_ARRAYS = ("score_M", "known_MZ", "scale_Z", "distance_M")
+_ARRAYS = ("score_SM", "known_MZ", "scale_Z", "distance_M")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +142,10 @@ class Measured:
 
     mean_NZ: NDArray[np.float64]
     logvar_NZ: NDArray[np.float64]
-    score_N: NDArray[np.float64]
-    """Mean squared difference of an image and its reconstruction over the pixels that are there: on the scale of the
-    likelihood, or in units of each pixel's noise; NaN where that is asked for and not known."""
+    score_NS: NDArray[np.float64]
+    """Mean squares over the pixels that are there, of the difference of an image and its reconstruction, and of the
+    image itself: on the scale of the likelihood, or in units of each pixel's noise; NaN where that is asked for and
+    not known. S = 2."""
 
 
 def measured(
@@ -157,30 +167,34 @@ def measured(
         decoded = torch.from_numpy(run.decode(mean_NZ))
         known = images.weights is not None if isinstance(images, Filled) else False
         weights = torch.from_numpy(images.weights_at(piece)) if weighted and known else None
-        score_N = misfit(run.model, torch.from_numpy(np.array(shown(images, piece))), decoded, weights)
-        parts.append((mean_NZ, logvar_NZ, np.full(len(piece), np.nan) if weighted and not known else score_N))
+        score_NS = squares(run.model, torch.from_numpy(np.array(shown(images, piece))), decoded, weights)
+        parts.append((mean_NZ, logvar_NZ, np.full_like(score_NS, np.nan) if weighted and not known else score_NS))
         mark()
     if not parts:
-        return Measured(np.empty((0, run.config.latents)), np.empty((0, run.config.latents)), np.empty(0))
+        return Measured(np.empty((0, run.config.latents)), np.empty((0, run.config.latents)), np.empty((0, 2)))
     return Measured(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
-def misfit(model: Model, images: Tensor, decoded: Tensor, weights: Tensor | None) -> NDArray[np.float64]:
-    """`Measured.score_N` of images (N, C, H, W), NaN where a pixel is missing, and what was decoded of their means.
+def squares(model: Model, images: Tensor, decoded: Tensor, weights: Tensor | None) -> NDArray[np.float64]:
+    """`Measured.score_NS` of images (N, C, H, W), NaN where a pixel is missing, and what was decoded of their means.
 
     weights: inverse variances, in whose units it is; None for the scale of the likelihood.
     """
     like = next(model.parameters())
     images, decoded = images.to(like.device, like.dtype), decoded.to(like.device, like.dtype)
     there = ~images.isnan()
-    images = model.scale.clipped(images.where(there, 0))
+    images, own = model.scale.clipped(images.where(there, 0)), torch.ones_like(images)
     if weights is None:
-        square = (model.scale(images) - model.scale(decoded)).square()
+        images, decoded = model.scale(images), model.scale(decoded)
     else:
-        square = (images - decoded).square() * weights.to(like.device, like.dtype)
-    sums = square.where(there, 0).flatten(1).double().cpu().sum(1)
-    return np.asarray((sums / there.flatten(1).sum(1).cpu().clamp(min=1)).numpy())
+        own = weights.to(own).expand_as(images)
+    means = [
+        (value.square() * own).where(there, 0).flatten(1).double().cpu().sum(1)
+        / there.flatten(1).cpu().sum(1).clamp(min=1)
+        for value in (images - decoded, images)
+    ]
+    return np.asarray(torch.stack(means, 1).numpy())
 
 
 def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None) -> Calibration:
@@ -198,16 +212,16 @@ def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None)
     features_MX = _features(found.mean_NZ, found.logvar_NZ)
     readers = (fitted(u_M, z_M, features_MX) for u_M, z_M in zip(u_MD.T, found.mean_NZ.T, strict=False))
     scale_Z = np.sqrt(found.mean_NZ.var(0) + np.exp(found.logvar_NZ).mean(0))
-    half = len(row_M) // 2
-    known_MZ, others_MZ = np.split(found.mean_NZ / scale_Z, [half])
+    known_MZ, fold_M = found.mean_NZ / scale_Z, folds(len(row_M))
+    parts = ((known_MZ[fold_M == fold], known_MZ[fold_M != fold]) for fold in np.unique(fold_M))
     return Calibration(
         factors=tuple(trained[name] for name in names),
         readers=tuple(readers),
-        score_M=np.sort(found.score_N),
+        score_SM=np.sort(found.score_NS.T),
         weighted=weighted,
         known_MZ=known_MZ,
         scale_Z=scale_Z,
-        distance_M=np.sort(distance(others_MZ, known_MZ)),
+        distance_M=np.sort(np.concatenate([distance(own, others) for own, others in parts])),
         about={
             "weights": checkpoint.digest(run.model.state_dict()),
             "data_fingerprint": data.fingerprint,
@@ -255,7 +269,8 @@ def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     readers = []
     for number, (slope, offset) in enumerate(state["readers"]):
-        usual = Trees(*(arrays[f"{number}.{field.name}"] for field in dataclasses.fields(Trees)))
+        names = [f"{number}.{field.name}" for field in dataclasses.fields(Trees)]
+        usual = Trees(*(arrays[name] for name in names)) if names[0] in arrays else Trees.of([])
         readers.append(Reader(slope, offset, usual, arrays[f"{number}.score_M"]))
     return Calibration(
         factors=tuple(Factor(*record) for record in state["factors"]),

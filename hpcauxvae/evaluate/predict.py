@@ -86,7 +86,7 @@ class Predictor(ImageReader):
         """The columns of the table; and for each label the level of the smallest interval that it is in."""
         rows = self.rows(chunk)
         found = measured(self.run, self.data.images, np.arange(rows.start, rows.stop), self.calibration.weighted)
-        columns = self.calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_N)
+        columns = self.calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS)
         for number, column in enumerate(self.columns):
             if column is not None:
                 level_N = self.calibration.level(number, found, self.data.values[rows, column])

@@ -114,7 +114,7 @@ def fitted(u_N: NDArray, z_N: NDArray, features_NX: NDArray) -> Reader:
     known = np.flatnonzero(~np.isnan(u_N))
     u_N, z_N, features_NX = u_N[known].astype(np.float64), z_N[known].astype(np.float64), features_NX[known]
     n, scores, forests = len(known), [], []
-    fold_N = np.arange(n) * FOLDS // max(n, 1)
+    fold_N = folds(n)
     for fold in range(FOLDS):
         own, others = fold_N == fold, fold_N != fold
         slope, offset = _line(u_N[others], z_N[others])
@@ -128,6 +128,11 @@ def fitted(u_N: NDArray, z_N: NDArray, features_NX: NDArray) -> Reader:
         scores.append(residual_N[own] / usual(features_NX[own]))
     usual = Trees.of(forests if len(forests) == FOLDS else [])
     return Reader(*_line(u_N, z_N), usual, np.sort(np.concatenate(scores)))
+
+
+def folds(n: int) -> NDArray[np.int64]:
+    """The fold of each of n samples, (n,): neighbours are in the same."""
+    return np.arange(n) * FOLDS // max(n, 1)
 
 
 def _line(u_N: Array, z_N: Array) -> tuple[float, float]:
