@@ -1,9 +1,9 @@
 """Intervals of `hpcauxvae predict` against those of a plain regressor, on images that neither has seen.
 
-    python benchmarks/predict.py DATA TABLE FRESH [--by flux] [--out FILE.md]
+    python benchmarks/predict.py DATA FRESH TABLE [TABLE ...] [--by flux] [--out FILE.md]
 
-DATA: the set that the run was trained on; TABLE: what `predict` made of FRESH (.parquet or .h5), a set with labels, all
-of it in TABLE. The regressor is gradient boosting of quantiles (scikit-learn's HistGradientBoostingRegressor) on 60
+DATA: the set that runs were trained on; FRESH: a set with labels; TABLE: what `predict` made of it (.parquet or .h5) with
+each of these runs. The regressor is gradient boosting of quantiles (scikit-learn's HistGradientBoostingRegressor) on 60
 principal components, fitted to the training part; `conformalised`: shifted so that its intervals cover what they say in
 the validation part (Romano, Patterson and Candes 2019). Coverage is of all images, and in each fifth of `--by`.
 """
@@ -73,32 +73,34 @@ def row(name: str, method: str, truth: NDArray, intervals: list[tuple[NDArray, N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("table", type=Path)
     parser.add_argument("fresh", type=Path)
+    parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--by", default="flux")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    data, fresh, table = open_set(options.data), open_set(options.fresh), columns(options.table)
+    data, fresh = open_set(options.data), open_set(options.fresh)
+    tables = {path.stem: columns(path) for path in options.tables}
     training, validation, _ = parts(data, 0)
     images = [getattr(of.images, "raw", of.images) for of in (data, fresh)]
-    some = images[0][np.sort(training[:FITTED])]
-    components = Components.of(root(some), COMPONENTS)
+    components = Components.of(root(images[0][np.sort(training[:FITTED])]), COMPONENTS)
     x = [scores_of(components, images[0], part) for part in (training, validation)] + [scores_of(components, images[1])]
     by = fresh.values[:, fresh.column([options.by])[0]]
     fifth = np.searchsorted(np.quantile(by, [0.2, 0.4, 0.6, 0.8]), by)
     heads = [f"{100 * level:.0f} %: covered | in fifths of {options.by} | median width" for level in LEVELS]
     lines = [f"| factor | | {' | '.join(heads)} |", "|---|---|" + "---|" * 3 * len(LEVELS)]
     for factor in fresh.factors:
-        if factor.name not in table:
-            continue
         truth = fresh.values[:, fresh.column([factor.name])[0]]
-        ends = [tuple(table[f"{factor.name}_{end}{100 * of:.0f}"] for end in ("low", "high")) for of in LEVELS]
-        lines.append(row(f"{factor.name} {factor.unit}".strip(), "predict", truth, ends, fifth))
+        named = f"{factor.name} {factor.unit}".strip()
+        for name, table in tables.items():
+            if factor.name in table:
+                ends = [tuple(table[f"{factor.name}_{end}{100 * of:.0f}"] for end in ("low", "high")) for of in LEVELS]
+                lines.append(row(named, name, truth, ends, fifth))
         y = [data.values[part, data.column([factor.name])[0]] for part in (training, validation)]
         found = [boosted(x, y, level) for level in LEVELS]
-        lines.append(row("", "boosting", truth, [(low, high) for low, high, _ in found], fifth))
-        lines.append(row("", "conformalised", truth, [(low - more, high + more) for low, high, more in found], fifth))
-        print("\n".join(lines[-3:]), flush=True)
+        lines.append(row(named, "boosting", truth, [(low, high) for low, high, _ in found], fifth))
+        shifted = [(low - more, high + more) for low, high, more in found]
+        lines.append(row(named, "conformalised", truth, shifted, fifth))
+    print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
 

@@ -172,3 +172,19 @@ def test_labels_in_another_unit_are_not_taken_for_those_of_the_training(run, tmp
         assert (labels_ND is not None) == known
         said = f"{data}: factors, radius: unit 'deg', in training it was 'arcsec': the encoder sees no labels"
         assert (said in capsys.readouterr().err) != known
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_images_without_labels_and_what_the_columns_are(run, tmp_path, images):
+    """Of the guided latents the file tells the names, and what is 0 and 1 on their scale, in the factors' units."""
+    data = open_set(run.parent / "blobs.h5")
+    write(tmp_path / "plain.h5", data.images[:images], None, [], {}, id=[f"blob {n}" for n in range(images)])
+    assert encode.encode(settings(run, tmp_path / "codes.h5", data=tmp_path / "plain.h5"), ALONE) == 0
+    with torch.no_grad():
+        mean = load_run(run).model.encode(torch.tensor(data.images[:images])).mean.numpy()
+    with h5py.File(tmp_path / "codes.h5") as file:
+        np.testing.assert_allclose(file["mean"], mean, rtol=1e-4, atol=1e-5)
+        assert file["id"].asstr()[:].tolist() == [f"blob {n}" for n in range(images)]
+        told = {name: list(file["mean"].attrs[name]) for name in ("name", "unit", "low", "high", "transform")}
+    assert told["name"] == ["radius", "g1"] and told["unit"] == ["arcsec", ""]
+    assert told["low"] == [0.1, -0.5] and told["high"] == [1, 0.5] and told["transform"] == ["linear"] * 2
