@@ -2,10 +2,11 @@
 
     python benchmarks/predict.py DATA FRESH TABLE [TABLE ...] [--by flux] [--out FILE.md]
 
-DATA: the set that runs were trained on; FRESH: a set with labels; TABLE: what `predict` made of it (.parquet or .h5) with
-each of these runs. The regressor is gradient boosting of quantiles (scikit-learn's HistGradientBoostingRegressor) on 60
-principal components, fitted to the training part; `conformalised`: shifted so that its intervals cover what they say in
-the validation part (Romano, Patterson and Candes 2019). Coverage is of all images, and in each fifth of `--by`.
+DATA: the set that runs were trained on; FRESH: a set with labels; TABLE: what `predict` made of it with each of these
+runs (.parquet or .h5). The regressor is gradient boosting of quantiles (HistGradientBoostingRegressor of scikit-learn)
+on 60 principal components of the square roots of the pixels, fitted to the training part; `conformalised`: shifted so
+that its intervals cover what they say in the validation part (Romano, Patterson and Candes 2019). Coverage is of all
+images, and in each fifth of `--by`.
 """
 
 import argparse
