@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("hpcauxvae.train.command", "train a model on labelled images"),
     "search": ("hpo.search", "search for hyperparameters, asynchronously"),
     "encode": ("hpcauxvae.evaluate.command:encode", "codes and image scores of a whole data set"),
+    "predict": ("hpcauxvae.evaluate.command:predict", "the measured quantities of new images, with intervals"),
     "evaluate": ("hpcauxvae.evaluate.command:evaluate", "score a run and draw its pictures"),
     "generate": ("hpcauxvae.evaluate.command:generate", "draw images for given factors from a trained model"),
     "sensitivity": ("hpcauxvae.evaluate.command:sensitivity", "Sobol indices of pixel statistics over the factors"),

@@ -1,4 +1,4 @@
-"""The commands that use a trained run: evaluate, encode, generate, sensitivity.
+"""The commands that use a trained run: evaluate, encode, predict, generate, sensitivity.
 
 Here are their options; what they do is in the module of that name (evaluate: scores.py), imported once the options are
 read and the run is there.
@@ -63,16 +63,67 @@ class EncodeConfig:
     run: Path
     """Folder of a training run."""
     data: Path
-    """HDF5 file of labelled images (docs/data-format.md), of the shape that the run was trained on."""
+    """HDF5 file of images (docs/data-format.md), labelled or not, of the shape that the run was trained on."""
     out: Path
-    """HDF5 file to make: mean and logvar (N, Z), ssim and mse (N,), and id (N,) where the data
-    have it, in the order of the data. Must not exist."""
+    """HDF5 file to make: mean and logvar (N, Z), ssim and mse (N,), and id (N,) where the data have it, in the order of
+    the data. `mean` has the names, units and ranges of the guided latents, its first, as attributes. Must not exist."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights of the run."""
     image_scores: bool = True
     """Decode the means and compare: SSIM, at each image's own range, and MSE, of images over the training maximum."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Predicts the guided factors of images, with intervals, and flags images unlike those of the training.
+
+    The first time a run is calibrated on the validation part of its own data set, which must be there; from then on its
+    folder alone is enough. docs/predict.md says what the columns promise.
+    """
+
+    run: Path
+    """Folder of a training run with auxiliary variables."""
+    source: Path
+    """The images: a file of docs/data-format.md, labelled or not, or anything else that `data import` takes first."""
+    out: Path
+    """The table to make: .ecsv, .fits, .parquet or .h5, a row for each image, in their order. Must not exist."""
+    data: Path | None = None
+    """Where the run's data set lies now; the recorded path if not given."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the run."""
+    device: str = "auto"
+    """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
+    images: str = ""
+    """Where the images are in the source; this and the options below as `data import` has them, for files that are not
+    of docs/data-format.md."""
+    columns: str = ""
+    """Columns to compare with, where the source has labels."""
+    id: str | None = None
+    """The column of ids."""
+    ids: str = ""
+    """The ids of the images in a file of their own."""
+    layout: str = ""
+    """What the axes of an array are, as NHWC."""
+    folder: Path | None = None
+    """What the names of files are relative to."""
+    weights: str = ""
+    """Inverse variances."""
+    noise: str = ""
+    """Standard deviations."""
+    mask: str = ""
+    """Not 0 where a pixel is bad."""
+    good: str = ""
+    """Not 0 where a pixel is good."""
+    size: str = ""
+    """H,W: images are cut, or filled up, to this size."""
+    north_up: bool = False
+    """Turns images so that north is up."""
+    matched: bool = False
+    """Leaves rows without an image out."""
+    processes: int | None = None
+    """Processes that read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,6 +194,14 @@ def encode(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae encode`: its exit code."""
     config = _of_a_run(EncodeConfig, "encode", argv, ranks=True)
     from hpcauxvae.evaluate.encode import run
+
+    return run(config, find_world())
+
+
+def predict(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae predict`: its exit code."""
+    config = _of_a_run(PredictConfig, "predict", argv, ranks=True)
+    from hpcauxvae.evaluate.predict import run
 
     return run(config, find_world())
 

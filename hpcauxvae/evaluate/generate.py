@@ -17,6 +17,7 @@ from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import angles, partner, typical
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
+from hpcauxvae.evaluate.result_tables import ascii_only, fits_unit
 from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, with_logarithm
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, load_run, training_set
@@ -186,31 +187,16 @@ def _write_fits(path: Path, made: Generated) -> None:
 
     hdf5.refuse_existing(path)
     columns = [
-        fits.Column(name=_ascii(f.name), format="D", unit=_fits_unit(f.unit) or None, array=u_N)
+        fits.Column(name=ascii_only(f.name), format="D", unit=fits_unit(f.unit) or None, array=u_N)
         for f, u_N in zip(made.factors, made.u_ND.T, strict=True)
     ]
     primary = fits.PrimaryHDU(made.images_NCHW)
     for name, value in made.provenance.items():
-        primary.header[f"HIERARCH {name}"] = _ascii(value) if isinstance(value, str) else value
+        primary.header[f"HIERARCH {name}"] = ascii_only(value) if isinstance(value, str) else value
     if unit := str(made.data.provenance.get("image_unit", "")):
-        primary.header["BUNIT"] = _fits_unit(unit)
+        primary.header["BUNIT"] = fits_unit(unit)
     with whole(path) as part:
         fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="FACTORS")]).writeto(part)
-
-
-def _ascii(text: str) -> str:
-    """What a FITS header takes: printable ASCII, all else as in a Python string."""
-    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
-
-
-def _fits_unit(unit: str) -> str:
-    """A unit as FITS spells it, uJy for µJy; a unit that astropy does not know, as `_ascii` writes it."""
-    from astropy import units
-
-    try:
-        return _ascii(unit) if unit.isascii() else str(units.Unit(unit).to_string("fits"))
-    except ValueError:
-        return _ascii(unit)
 
 
 def _write_png(path: Path, made: Generated) -> None:
@@ -242,7 +228,7 @@ def _check(path: Path, u_ND: NDArray, factors: Sequence[Factor]) -> None:
         return
     if importlib.util.find_spec("astropy") is None:
         raise InputError(f"{path}: FITS needs astropy; `pip install astropy` mends it")
-    for text in [_ascii(f.name) for f in factors] + [_fits_unit(f.unit) for f in factors]:
+    for text in [ascii_only(f.name) for f in factors] + [fits_unit(f.unit) for f in factors]:
         if (letters := len(text.replace("'", "''"))) > _FITS_LETTERS:
             raise InputError(f"{path}: {text}: {letters} letters; allowed in FITS: at most {_FITS_LETTERS}, or .h5")
 

@@ -97,6 +97,14 @@ def _checksum(tensors: dict[str, Tensor], text: str) -> str:
     return digest.hexdigest()
 
 
+def digest(tensors: dict[str, Tensor]) -> str:
+    """Tells these tensors from others, such as the weights of one model from those of another."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 class Checkpoints:
     """The folder `checkpoints` of a run: step-N.safetensors, N the steps done; `last` and `best` point into it.
 

@@ -91,7 +91,7 @@ def test_what_was_left_undone_is_done_on_another_number_of_ranks(run, tmp_path):
     encoder = encode.Encoder(config, ALONE, open_set(config.data))
     encoder.parts.mkdir()
     for chunk in (0, 2):
-        encoder.encode(chunk)
+        encoder.do(chunk)
     torn = encoder.parts / "0000002.safetensors"
     torn.write_bytes(torn.read_bytes()[:-1])
     assert encoder.missing() == [1, 2, 3]
@@ -115,7 +115,7 @@ def test_a_start_after_a_kill_at_the_very_end_finishes(run, tmp_path):
     for parts in (True, False):
         if parts:
             encoder.parts.mkdir()
-            encoder.encode(1)
+            encoder.do(1)
         assert encode.encode(config, ALONE) == 0
         assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
         assert config.out.read_bytes() == before
@@ -139,7 +139,7 @@ def test_bad_input_is_refused_and_nothing_lost(run, tmp_path):
     config = settings(run, tmp_path / "codes.h5")
     encoder = encode.Encoder(config, ALONE, open_set(config.data))
     encoder.parts.mkdir()
-    encoder.encode(1)
+    encoder.do(1)
     with pytest.raises(InputError, match="left by an unfinished encoding of another kind"):
         encode.encode(settings(run, tmp_path / "codes.h5", image_scores=False), ALONE)
     assert (encoder.parts / "0000001.safetensors").exists()
@@ -172,3 +172,19 @@ def test_labels_in_another_unit_are_not_taken_for_those_of_the_training(run, tmp
         assert (labels_ND is not None) == known
         said = f"{data}: factors, radius: unit 'deg', in training it was 'arcsec': the encoder sees no labels"
         assert (said in capsys.readouterr().err) != known
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_images_without_labels_and_what_the_columns_are(run, tmp_path, images):
+    """Of the guided latents the file tells the names, and what is 0 and 1 on their scale, in the factors' units."""
+    data = open_set(run.parent / "blobs.h5")
+    write(tmp_path / "plain.h5", data.images[:images], None, [], {}, id=[f"blob {n}" for n in range(images)])
+    assert encode.encode(settings(run, tmp_path / "codes.h5", data=tmp_path / "plain.h5"), ALONE) == 0
+    with torch.no_grad():
+        mean = load_run(run).model.encode(torch.tensor(data.images[:images])).mean.numpy()
+    with h5py.File(tmp_path / "codes.h5") as file:
+        np.testing.assert_allclose(file["mean"], mean, rtol=1e-4, atol=1e-5)
+        assert file["id"].asstr()[:].tolist() == [f"blob {n}" for n in range(images)]
+        told = {name: list(file["mean"].attrs[name]) for name in ("name", "unit", "low", "high", "transform")}
+    assert told["name"] == ["radius", "g1"] and told["unit"] == ["arcsec", ""]
+    assert told["low"] == [0.1, -0.5] and told["high"] == [1, 0.5] and told["transform"] == ["linear"] * 2

@@ -33,6 +33,7 @@ def test_whoever_encodes_them_is_told(other: Path, trained_run: Path, capsys: py
     run.state["factors"] = [RADIUS.record(), *run.state["factors"][1:]]
     data, alone = open_set(other), start(find_world({}), "cpu")
     here: Any = SimpleNamespace(run=run, data=data, processes=alone)
+    here.trained = lambda: encode.ImageReader.trained(here)
     labels = encode.Encoder._labels(here)
     assert labels is not None and np.flatnonzero(np.isnan(labels[:, 0])).tolist() == [2, 7]
     rest = np.delete(np.arange(len(data)), [2, 7])
