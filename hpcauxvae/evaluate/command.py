@@ -36,6 +36,8 @@ class EvaluateConfig:
     """Seed of the draws of z and of the intervals."""
     images: int = 32_768
     """Score at most this many images of a set by SSIM and MSE."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the run: of its last epoch, or of that with the lowest validation loss."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     pictures: bool = True
@@ -45,15 +47,19 @@ class EvaluateConfig:
     once for a data set, about a minute of a core, and kept beside it (in the run's folder where that cannot be)."""
 
     def __post_init__(self) -> None:
-        if self.images < 2:
-            raise InputError(f"images = {self.images}; allowed: at least 2, an interval needs them")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed = {self.seed}; allowed: 0 to {2**32 - 1}")
+        _check_scoring(self.images, self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
         return fields | {"noiseless": [str(path) for path in self.noiseless]}
+
+
+def _check_scoring(images: int, seed: int) -> None:
+    if images < 2:
+        raise InputError(f"images = {images}; allowed: at least 2, an interval needs them")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed = {seed}; allowed: 0 to {2**32 - 1}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,9 +190,14 @@ def _of_a_run(
     folds: it may be a cross-validation, too.
     """
     config: Any = parse(fields, argv, f"hpcauxvae {name}", append=append)
-    if not (ranks and find_world().world_size > 1) and not config.run.is_dir():  # several ranks agree on it later
-        raise InputError(f"{config.run}: no such folder; allowed: that of a training run")
-    if not folds and _holds_folds(config.run):
-        one = fold_folder(config.run, 0)
-        raise InputError(f"{config.run}: holds a cross-validation; allowed: the run of one fold, such as {one}")
+    _check_run(config.run, later=ranks and find_world().world_size > 1, folds=folds)
     return config
+
+
+def _check_run(run: Path, later: bool = False, folds: bool = False) -> None:
+    """Raises InputError where a run is not there; later: several ranks agree on that; folds: as in `_of_a_run`."""
+    if not later and not run.is_dir():
+        raise InputError(f"{run}: no such folder; allowed: that of a training run")
+    if not folds and _holds_folds(run):
+        one = fold_folder(run, 0)
+        raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")

@@ -53,8 +53,7 @@ class Encoder:
     def __init__(self, config: EncodeConfig, processes: Processes, data: ImageSet) -> None:
         """Raises InputError where run and data do not fit each other."""
         self.config, self.processes, self.data = config, processes, data
-        name = {"last": checkpoint.LAST, "best": checkpoint.BEST}[config.checkpoint]
-        run = load_run(config.run, name)
+        run = load_run(config.run, checkpoint.BY_NAME[config.checkpoint])
         if list(data.shape) != run.state["image_shape"]:
             raise InputError(f"{data.path}: images of {data.shape}; allowed: {tuple(run.state['image_shape'])}")
         refuse_missing(data, run)
