@@ -24,6 +24,7 @@ COMMANDS = {
     "encode": ("hpcauxvae.evaluate.command:encode", "codes and image scores of a whole data set"),
     "predict": ("hpcauxvae.evaluate.command:predict", "the measured quantities of new images, with intervals"),
     "evaluate": ("hpcauxvae.evaluate.command:evaluate", "score a run and draw its pictures"),
+    "compare": ("hpcauxvae.evaluate.command:compare", "scores of several runs side by side on the same images"),
     "generate": ("hpcauxvae.evaluate.command:generate", "draw images for given factors from a trained model"),
     "sensitivity": ("hpcauxvae.evaluate.command:sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.command", "tables and figures of the paper from evaluated runs"),

@@ -60,7 +60,7 @@ class Beside:
         if self.weights is not None:
             given = self.weights
             only_shape = isinstance(given, tuple) and all(isinstance(size, int) for size in given)
-            values = None if only_shape else labels(given, f"{path}: weights").astype(np.float32)
+            values = None if only_shape else _weights(given, f"{path}: weights")
             size = tuple(given) if values is None else values.shape
             _refuse(path, _weights_errors(size, shape))
             stored = file.create_dataset("weights", size, "<f4", fillvalue=np.nan)
@@ -73,6 +73,19 @@ class Beside:
         for name in ("id", "group", "split"):
             if (given := getattr(self, name)) is not None:
                 _put_names(file, name, given, shape[0])
+
+
+def _weights(given: Any, source: str) -> np.ndarray:
+    """Inverse variances as float32. Raises InputError where one is too large for that, as of a tiny error."""
+    values = labels(given, source)
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float32)
+    if (beyond := np.isfinite(values) & np.isinf(stored)).any():
+        raise InputError(
+            f"{source}: {values[beyond][0]:g}, which float32 does not hold ({np.count_nonzero(beyond)} such values); "
+            "allowed: images in another unit, in which inverse variances are near 1"
+        )
+    return stored
 
 
 def _put_names(file: h5py.File, name: str, given: Any, n: int) -> None:

@@ -115,8 +115,8 @@ def _shown(value: float) -> str:
 def advise(image_set: ImageSet) -> str:
     """The objective that suits the pixels, and the command that trains with it, in two lines.
 
-    The factors that can guide a latent are the first five that are plain numbers, and no angle beside its cosine. In
-    place of a command that would be refused stands what is missing.
+    The factors that can guide a latent are the first five that are plain numbers, no angle beside its cosine, and no
+    copy of one before. In place of a command that would be refused stands what is missing.
     """
     chosen, turns = choose(image_set), themselves(image_set.values)
     plain = [n for n, f in enumerate(image_set.factors) if f.kind in ("continuous", "ordinal") and n not in turns]
@@ -128,6 +128,7 @@ def advise(image_set: ImageSet) -> str:
         plain = [column for column in plain if not any(_lacking(image_set, column, train, validation))]
         if not plain:
             return f"{chosen}\nnot enough to train on: {lacking[0]}"
+    plain = quantities.distinct(image_set.scaled(), plain)
     words = ["hpcauxvae", "train", str(image_set.path)]
     guides = [image_set.factors[column].name for column in plain[:_GUIDES]]
     words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]

@@ -3,7 +3,7 @@
 N samples, F factors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ _LOW = 0.05
 """Part of its range below which a heavy-tailed quantity has half of its values."""
 _TOGETHER = 0.3
 """|r| from which two quantities are named."""
+_COPY = 0.999
+"""|r| above which two quantities are the same, but for unit, sign and noise."""
 _MOST = 12
 """Quantities of which a matrix is still read, and pairs that are named."""
 _LONGEST = 10
@@ -45,6 +47,15 @@ def correlations(values_NF: NDArray) -> NDArray[np.float64]:
                 size = np.sqrt(np.square(centred).sum(0))
                 found[one, other] = found[other, one] = (centred / size).prod(1).sum()
     return found
+
+
+def distinct(values_NF: NDArray, columns: Sequence[int]) -> list[int]:
+    """Those of these columns that copy none before them: two latents cannot be told apart by the same quantity."""
+    r_FF, found = correlations(values_NF[:, columns]), list[int]()
+    for place in range(len(columns)):
+        if not any(abs(r_FF[place, other]) > _COPY for other in found):
+            found.append(place)
+    return [columns[place] for place in found]
 
 
 def described(data: ImageSet) -> Iterator[str]:

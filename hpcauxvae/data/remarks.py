@@ -47,6 +47,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     found = stuck(image_set.images)
     pixels = look_at(image_set.images, without=found)
     yield from about_layout(image_set.shape)
+    yield from about_empty(pixels)
     yield from about_labels(image_set)
     yield from about_angles(image_set, range(len(image_set.factors)))
     yield from about_peaks(pixels)
@@ -106,6 +107,17 @@ def about_layout(shape: tuple[int, int, int]) -> Iterator[str]:
         yield (
             f"images: {channels} channels of {height} x {width} pixels; if that is {channels} x {height} of {width}, "
             "store np.moveaxis(images, -1, 1), for the format has the channels first"
+        )
+
+
+def about_empty(pixels: Pixels) -> Iterator[str]:
+    """A sentence on images that have one value in every pixel, as where nothing was taken, if any do."""
+    rows = np.flatnonzero(pixels.low == pixels.high)
+    if len(rows):
+        shown = ", ".join(f"{n} ({pixels.low[n]:g})" for n in rows[:5]) + f" and {len(rows) - 5} more" * (len(rows) > 5)
+        yield (
+            f"images: {len(rows)} of {len(pixels.low)} have the same value in every pixel, sample {shown}; leave them "
+            "out where nothing was seen there"
         )
 
 

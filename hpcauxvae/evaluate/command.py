@@ -1,4 +1,4 @@
-"""The commands that use a trained run: evaluate, encode, predict, generate, sensitivity.
+"""The commands that use a trained run: evaluate, compare, encode, predict, generate, sensitivity.
 
 Here are their options; what they do is in the module of that name (evaluate: scores.py), imported once the options are
 read and the run is there.
@@ -36,6 +36,8 @@ class EvaluateConfig:
     """Seed of the draws of z and of the intervals."""
     images: int = 32_768
     """Score at most this many images of a set by SSIM and MSE."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the run: of its last epoch, or of that with the lowest validation loss."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
     pictures: bool = True
@@ -45,15 +47,61 @@ class EvaluateConfig:
     once for a data set, about a minute of a core, and kept beside it (in the run's folder where that cannot be)."""
 
     def __post_init__(self) -> None:
-        if self.images < 2:
-            raise InputError(f"images = {self.images}; allowed: at least 2, an interval needs them")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed = {self.seed}; allowed: 0 to {2**32 - 1}")
+        _check_scoring(self.images, self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
         return fields | {"noiseless": [str(path) for path in self.noiseless]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Scores of several runs side by side on the same images, each with the interval of what it differs by from the
+    first run.
+
+    Codes that `evaluate` left in the folder of a run are used.
+    """
+
+    runs: tuple[Path, ...]
+    """Folders of two or more training runs of one data set. Models, objectives, seeds and factors may differ; where
+    splits do, the images are those that are test images of all."""
+    data: Path | None = None
+    """Where their data set lies now; the path that the first run recorded if not given."""
+    fresh: Path | None = None
+    """A further data set, drawn independently, all of it scored. Runs of several data sets are compared on it alone."""
+    out: Path | None = None
+    """PNG to draw the comparison into."""
+    json: Path | None = None
+    """File to write all scores, differences and intervals to."""
+    seed: int = 0
+    """Seed of the draws of z and of the intervals."""
+    images: int = 32_768
+    """Score at most this many images of a set by SSIM and MSE."""
+    device: str = "auto"
+    """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
+
+    def __post_init__(self) -> None:
+        if len(self.runs) < 2:
+            raise InputError(f"{len(self.runs)} run is given; allowed: 2 or more to compare")
+        for run in self.runs:
+            if sum(run.resolve() == other.resolve() for other in self.runs) > 1:
+                raise InputError(f"{run}: is given more than once; allowed: different runs")
+        if self.out is not None and self.out.suffix.lower() != ".png":
+            raise InputError(f"out = {self.out}; allowed: a name that ends in .png")
+        _check_scoring(self.images, self.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        return fields | {"runs": [str(path) for path in self.runs]}
+
+
+def _check_scoring(images: int, seed: int) -> None:
+    if images < 2:
+        raise InputError(f"images = {images}; allowed: at least 2, an interval needs them")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed = {seed}; allowed: 0 to {2**32 - 1}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,6 +238,25 @@ def evaluate(argv: list[str] | None = None) -> int:
     return 0
 
 
+def compare(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae compare`."""
+    config = parse(CompareConfig, argv, "hpcauxvae compare")
+    for run in config.runs:
+        _check_run(run)
+    from hpcauxvae.evaluate import compare
+    from hpcauxvae.evaluate.compared import table
+
+    found = compare.compare(config)
+    print(table(found))
+    if config.out:
+        from hpcauxvae.evaluate.comparison_picture import comparison
+
+        comparison(found, config.out)
+    if written := [str(path) for path in (config.json, config.out) if path]:
+        print(f"written: {' and '.join(written)}")
+    return 0
+
+
 def encode(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae encode`: its exit code."""
     config = _of_a_run(EncodeConfig, "encode", argv, ranks=True)
@@ -243,9 +310,14 @@ def _of_a_run(
     folds: it may be a cross-validation, too.
     """
     config: Any = parse(fields, argv, f"hpcauxvae {name}", append=append)
-    if not (ranks and find_world().world_size > 1) and not config.run.is_dir():  # several ranks agree on it later
-        raise InputError(f"{config.run}: no such folder; allowed: that of a training run")
-    if not folds and _holds_folds(config.run):
-        one = fold_folder(config.run, 0)
-        raise InputError(f"{config.run}: holds a cross-validation; allowed: the run of one fold, such as {one}")
+    _check_run(config.run, later=ranks and find_world().world_size > 1, folds=folds)
     return config
+
+
+def _check_run(run: Path, later: bool = False, folds: bool = False) -> None:
+    """Raises InputError where a run is not there; later: several ranks agree on that; folds: as in `_of_a_run`."""
+    if not later and not run.is_dir():
+        raise InputError(f"{run}: no such folder; allowed: that of a training run")
+    if not folds and _holds_folds(run):
+        one = fold_folder(run, 0)
+        raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")

@@ -133,8 +133,9 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     `effectiveness`: for each guided factor that the reader reads, what it finds where the image was asked for, and, as
     ceilings, in real images and in reconstructions (metrics.control.agreement); None where reader or pairs are missing.
     `unlike`: the share of images that were asked for that look to the reader like no real one (metrics.control.unlike).
-    `unread`: guided factors of a kind that no reader reads. `composition.code` is the minimality of reconstructions.
-    `rendered`: of dSprites, the distance of what was asked for to that very image.
+    `unread`: guided factors of a kind that no reader reads. `negative`: how many of the images that were asked for have
+    pixels whose sum is below 0, where that of each real one is above. `composition.code` is the minimality of
+    reconstructions. `rendered`: of dSprites, the distance of what was asked for to that very image.
     """
     apart, pixels = (made.a, made.b), made.known
     block: dict[str, Any] = {
@@ -149,6 +150,8 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
         "reversibility": distance(made.a, made.back, apart, pixels),
         "minimality": minimality(made.own, made.changed) if made.own.shape[1] else None,
     }
+    totals, real = (images.sum((1, 2, 3), dtype=np.float64) for images in (made.asked, made.a))
+    block["negative"] = int(np.count_nonzero(totals < 0)) if (real > 0).all() else 0
     if made.rendered is not None:
         block["rendered"] = distance(made.rendered, made.asked, apart, pixels)
     columns = data.column(aux_names)

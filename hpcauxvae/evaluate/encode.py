@@ -51,7 +51,7 @@ class OfARun(Protocol):
 
 def run_of(config: OfARun) -> Run:
     """The run of these options. Raises InputError where it, or that checkpoint of it, is not there."""
-    return load_run(config.run, {"last": checkpoint.LAST, "best": checkpoint.BEST}[config.checkpoint])
+    return load_run(config.run, checkpoint.BY_NAME[config.checkpoint])
 
 
 class ImageReader(Chunked):

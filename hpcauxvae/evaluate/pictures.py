@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from hpcauxvae.data import drawing
@@ -99,7 +99,7 @@ def factor_latent_scatter(
             if own and reading:
                 ax.set_title(read_as(reading[factors[row].name]), loc="center", fontsize=6.5, pad=2)
             ax.xaxis.set_major_locator(MaxNLocator(2, steps=ROUND))
-            ax.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
+            _scale_of(ax, factors[row], values_N)
             ax.tick_params(labelsize=6.5)
             ax.xaxis.set_visible(row == rows - 1)
             ax.yaxis.set_visible(column == 0)
@@ -113,6 +113,18 @@ def factor_latent_scatter(
             figure.suptitle(_lds_title(score), x=0.01, ha="left", fontsize=10)
         figure.legend(handles=_dots(), loc="outside upper right", ncols=2, handletextpad=0.1, columnspacing=1)
         save(figure, path)
+
+
+def _scale_of(ax: Axes, factor: Factor, values_N: NDArray) -> None:
+    """A y axis for a factor (N,), logarithmic where its range is: so its latent runs along a straight line."""
+    if factor.transform != "log10":
+        ax.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))
+        return
+    ax.set_yscale("log")
+    wide = np.nanmax(values_N) > 100 * np.nanmin(values_N)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=4))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def traversal(

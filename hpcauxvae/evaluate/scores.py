@@ -28,6 +28,7 @@ from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
+from hpcauxvae.evaluate.training import training
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -38,8 +39,7 @@ from hpcauxvae.metrics.reading import read, readings
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.runtime.lock import inside
-from hpcauxvae.train.config import planned_epochs
+from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.train.tracking import history
@@ -98,9 +98,10 @@ class Evaluator:
 
     def __init__(self, config: EvaluateConfig) -> None:
         self.config = config
-        self.run: Run = load_run(config.run)
+        self.run: Run = load_run(config.run, checkpoint.BY_NAME[config.checkpoint])
         self.device = device_of(find_world(), config.device)
-        self.training = _training(self.run)
+        self.history = history(config.run)
+        self.training = training(self.run, self.history, config.checkpoint)
         self.model = self.run.model
         place(self.model, self.device)
         self.data = training_set(self.run, config.data)
@@ -316,15 +317,6 @@ def _stored(data: ImageSet, index_N: np.ndarray) -> Later:
     return Later(lambda index: np.array(data.images[index]), index_N, data.shape)
 
 
-def _training(run: Run) -> dict[str, Any]:
-    """The `epoch` that a run stands at, of so many `epochs`; and who is `inside` its folder, if anybody is.
-
-    config.json knows of a start that trains it longer, of which there may be no checkpoint yet.
-    """
-    epochs = planned_epochs(run.folder, run.config.epochs)
-    return {"epoch": run.state["epoch"], "epochs": epochs, "inside": inside(run.folder)}
-
-
 def _beside_plain(block: dict[str, Any]) -> str:
     """`SSIM 0.979 (mean image 0.602, PCA 0.934), MSE …`: what is drawn too faint has a good SSIM."""
 
@@ -369,7 +361,6 @@ def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) ->
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Scores a run and draws its pictures into its folder; returns what metrics.json holds. Raises InputError."""
     evaluator = Evaluator(config)
-    rows = history(config.run)
     out = config.out or config.run
     folder = out / "pictures"
     (folder if config.pictures else out).mkdir(parents=True, exist_ok=True)
@@ -394,7 +385,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             if asked is not None:
                 path = folder / f"control-{scored.name}.png"
                 control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
-    if config.pictures and rows:  # none in a run that stopped in its first epoch
-        training_curves(rows, folder / "training.png")
+    if config.pictures and evaluator.history:  # none in a run that stopped in its first epoch
+        training_curves(evaluator.history, folder / "training.png")
     write_metrics(out / "metrics.json", metrics)
     return metrics

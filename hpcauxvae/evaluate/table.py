@@ -45,15 +45,16 @@ def _images(block: Block) -> Iterator[str]:
 
 def _reading(block: Block) -> Iterator[str]:
     if block.get("reading"):
-        yield f"{'guided factor':20}{'r':>8}{'slope':>8}{'error':>10}{'fitted':>10}   plain regressor: r{'error':>10}"
+        heads = f"{'r':>8}{'95 % interval':>17}{'slope':>8}{'95 % interval':>17}{'error':>10}{'fitted':>10}"
+        yield f"{'guided factor':20}{heads}   plain regressor: r{'error':>10}"
     for name, of_factor in block.get("reading", {}).items():
         slope, fitted, plain = (of_factor.get(key) for key in ("slope", "error_fitted", "regressor"))
-        yield (
-            f"{name:20}{of_factor['r']['value']:8.3f}{_cell(slope, '8.3f')}{of_factor['error']['value']:10.3g}"
-            f"{_cell(fitted, '10.3g')}{plain['r']['value']:21.3f}{plain['error']['value']:10.3g} {of_factor['unit']}"
-        ).rstrip()
+        error, unit = of_factor["error"]["value"], of_factor["unit"]
+        own = _with_intervals(of_factor["r"], slope)
+        beside = f"{plain['r']['value']:21.3f}{plain['error']['value']:10.3g}"
+        yield f"{name:20}{own}{error:10.3g}{_cell(fitted, '10.3g')}{beside} {unit}".rstrip()
         if true := of_factor.get("true"):
-            figures = f"{true['r']['value']:8.3f}{true['slope']['value']:8.3f}{true['error']['value']:10.3g}"
+            figures = f"{_with_intervals(true['r'], true['slope'])}{true['error']['value']:10.3g}"
             yield f"{'  without the error of its labels':20}"[:20] + figures
 
 
@@ -104,6 +105,12 @@ def _latents(block: Block) -> Iterator[str]:
 def _cell(score: dict[str, Any] | None, form: str) -> str:
     """A value, or as many blanks."""
     return format(score["value"], form) if score else " " * int(form.split(".")[0])
+
+
+def _with_intervals(*scores: dict[str, Any] | None) -> str:
+    """Of r and a slope, or as many blanks."""
+    ends = (f"[{score['low']:.3f}, {score['high']:.3f}]" if score else "" for score in scores)
+    return "".join(f"{_cell(score, '8.3f')}{interval:>17}" for score, interval in zip(scores, ends, strict=True))
 
 
 def _row(name: str, score: dict[str, Any], ceiling: float | None) -> str:

@@ -16,6 +16,9 @@ from hpcauxvae.metrics.leakage import FEWEST as FEWEST_OF_A_HALF
 
 Block = dict[str, Any]
 
+RISEN = 1.05
+"""Ratio of the MSE of validation images, at the last epoch to the best, above which the last is worse than by chance:
+from epoch to epoch it varies by a hundredth or two at the end."""
 NOT_READ = 0.3
 """|r| below which a latent tells less than a tenth of its factor's variance."""
 READ_IN_PART = 0.7
@@ -84,7 +87,7 @@ def verdicts(block: Block) -> list[str]:
 def unfinished(block: Block) -> Iterator[str]:
     """A training that has epochs to do."""
     found = block.get("training", {"epoch": 0, "epochs": 0})
-    if found["epoch"] < found["epochs"]:
+    if found["epoch"] < found["epochs"] and found.get("checkpoint") != "best":
         inside = f", and {found['inside']} is in its folder" if found["inside"] else ""
         yield (
             f"the training has done {found['epoch']} of {found['epochs']} epochs{inside}: these are its scores so far"
@@ -99,7 +102,7 @@ def copies(block: Block) -> Iterator[str]:
 def reading(block: Block) -> Iterator[str]:
     """Guided factors that are lost, reversed, out of scale, shifted, or read better by a plain regressor."""
     for number, (name, of_factor) in enumerate(block.get("reading", {}).items(), start=1):
-        r, plain, slope = of_factor["r"], of_factor["regressor"]["r"], of_factor.get("slope")
+        r, plain, slope = of_factor["r"], _plain(block, name), of_factor.get("slope")
         worse = _square(plain["low"]) - _square(r["high"]) > WORSE_THAN_PLAIN
         figures = [f"r = {r['value']:.2f}"] + [f"a plain regressor has {plain['value']:.2f}"] * worse
         if number in block["latents"]["off"]:
@@ -126,6 +129,37 @@ def reading(block: Block) -> Iterator[str]:
             )
             error = f"(error {of_factor['error']['value']:.3g}{fitted})"
             yield f"{name} is read with an offset: {of_factor['offset']['value']:+.3g} on average {error}"
+
+
+def _plain(block: Block, name: str) -> dict[str, float]:
+    """r of what reads a factor better in real images: the ridge regression or, where there is one, the reader."""
+    ridge: dict[str, float] = block["reading"][name]["regressor"]["r"]
+    of_reader = ((block.get("control") or {}).get("effectiveness") or {}).get(name)
+    return max(ridge, of_reader["real"]["r"], key=lambda r: r["value"]) if of_reader else ridge
+
+
+def trained(block: Block) -> Iterator[str]:
+    """A training of too few steps, and one in whose last epochs the validation images got worse."""
+    found = block.get("training", {})
+    yield from (f"the training was short: {line}" for line in found.get("short", ()))
+    if (best := found.get("best")) and best["last"] > RISEN * best["mse"]:
+        yield (
+            f"by validation epoch {best['epoch']} was the best, and the MSE of its images has risen by "
+            f"{best['last'] / best['mse'] - 1:.0%} since, as where training images are learned by heart: "
+            "`--checkpoint best` takes that epoch"
+        )
+
+
+def labels(block: Block) -> Iterator[str]:
+    """Labels that nothing finds in the images, neither the model nor what was trained for them alone."""
+    judged = {name: of for name, of in block.get("reading", {}).items() if of["spread"] > 0}
+    plain = {name: _plain(block, name) for name in judged}
+    if plain and all(r["high"] < NOT_READ for r in [*plain.values(), *(of["r"] for of in judged.values())]):
+        figures = ", ".join(f"{name} {r['value']:z.2f}" for name, r in plain.items())
+        yield (
+            f"a plain regressor finds no guided factor in real images (r of {figures}): the labels may be of other "
+            "images, as where a catalogue is in another order, or the images do not show them"
+        )
 
 
 def _scale(name: str, r: float, slope: dict[str, float]) -> Iterator[str]:
@@ -217,7 +251,7 @@ def residual(block: Block) -> Iterator[str]:
     for name, of_factor in block.get("joint", {}).items():
         single, r, chance = of_factor["single"], of_factor["single"]["r"], of_factor["chance"]
         if abs(r["value"]) >= SINGLE and min(abs(r["low"]), abs(r["high"])) >= SINGLE / 2 and r["low"] * r["high"] > 0:
-            which = f"latent {single['latent']}" if single["latent"] else "in each fold another latent"
+            which = f"latent {single['latent']}" if single["latent"] else "in each fold a latent"
             yield f"{which}, a residual one, holds {name} too (r = {r['value']:.2f})"
         means, samples = of_factor["means"], of_factor["samples"]
         if any(s["value"] >= JOINT and s["low"] > max(chance["high"], 0) for s in (means, samples)):
@@ -325,6 +359,11 @@ def unasked(block: Block) -> Iterator[str]:
             f"{unlike['value']:.0%} of the images that were asked for are unlike all real ones (1% of reconstructions "
             "are): what is read in them says little"
         )
+    if negative := found.get("negative"):
+        yield (
+            f"{negative} of {found['pairs']} images that were asked for have less than no light: the sum of their "
+            "pixels is below 0, that of each real one above"
+        )
     changed, unchanged = found["minimality"], found["composition"]["code"]
     if changed and changed["low"] > unchanged["high"] + UNASKED:
         yield (
@@ -340,7 +379,8 @@ def unasked(block: Block) -> Iterator[str]:
 
 
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
-    unfinished, copies, reading, latents, images, ceilings, residual, hidden, too_few, control, unasked,
+    unfinished, copies, trained, labels, reading, latents, images,
+    ceilings, residual, hidden, too_few, control, unasked,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",

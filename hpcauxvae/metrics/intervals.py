@@ -54,15 +54,40 @@ def correlation_score(
     Coverage on synthetic codes: .92 to .98 for the LDS, .97 to 1 for the SAP, whose second-best latent is the largest
     of many small ones.
     """
+    return disturbed(statistic, correlations, seed).score(n, limits)
+
+
+def disturbed(statistic: Callable[[Array], Array], correlations: Correlations, seed: int) -> "Disturbed":
+    """A statistic as in `correlation_score`, and what sampling adds to it. For equal seeds and as many groups the noise
+    of a group is the same, so that two codes of the same samples are disturbed alike."""
     values, replicates = correlations.values_SDZ, correlations.replicates_GSDZ
     groups = len(replicates)
     deviations = (replicates - replicates.mean(0)) * np.sqrt((groups - 1) / groups)
     rng = np.random.default_rng(seed)
     noise = (rng.standard_normal((REPEATS // 20, groups)) for _ in range(20))
     disturbed_R = np.concatenate([statistic(values + np.tensordot(part, deviations, 1)).mean(-1) for part in noise])
-    below, above = np.quantile(disturbed_R - disturbed_R.mean(), [0.025, 0.975])
-    value = float(statistic(values).mean())
-    return _limited(value, value - above, value - below, n, limits)
+    return Disturbed(float(statistic(values).mean()), disturbed_R - disturbed_R.mean())
+
+
+class Disturbed(NamedTuple):
+    """A score with what sampling adds to it."""
+
+    value: float
+    added_R: Array
+    """Of mean 0."""
+
+    def score(self, n: int, limits: tuple[float, float]) -> Score:
+        """With its 95 % interval, for n samples."""
+        below, above = np.quantile(self.added_R, [0.025, 0.975])
+        return _limited(self.value, self.value - above, self.value - below, n, limits)
+
+    def less(self, other: "Disturbed") -> "Disturbed":
+        """This less another score of the same samples, which are disturbed alike."""
+        return Disturbed(self.value - other.value, self.added_R - other.added_R)
+
+    def over(self, ceiling: float) -> "Disturbed":
+        """As a share of a ceiling."""
+        return Disturbed(self.value / ceiling, self.added_R / ceiling)
 
 
 def _limited(value: float, low: float, high: float, n: int, limits: tuple[float, float]) -> Score:

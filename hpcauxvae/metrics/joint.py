@@ -56,18 +56,36 @@ def joint(codes: Codes) -> dict[str, dict[str, Any]]:
     return found
 
 
+def of_residuals(codes: Codes, j: int) -> tuple[Array, Array, Numbers]:
+    """`errors` of factor j from the means of all residual latents in use, and the object of each sample, (N,) each."""
+    d = codes.aux_ND.shape[1]
+    rows = np.flatnonzero(~np.isnan(codes.aux_ND[:, j]))[:LARGEST]
+    target_NT = columns_of(codes.aux_ND[rows, j], (codes.aux_kinds or ["continuous"] * d)[j])
+    shown_N = codes.objects(rows)
+    mean_NR = codes.mean_NZ[rows, d:][:, ~codes.left_out_Z[d:]]
+    return *errors(target_NT, mean_NR, shown_N, codes.seed), shown_N
+
+
 def explained(target_NT: Array, features_NF: NDArray, object_N: Numbers, seed: int) -> Score:
     """R^2 of all columns of the target on objects that the trees did not see; 0 where there are no features.
 
     object_N: numbers from 0, a sample's object in the last row the largest.
     """
+    error_N, spread_N = errors(target_NT, features_NF, object_N, seed)
+    return ratio_score(spread_N - error_N, spread_N, object_N)
+
+
+def errors(target_NT: Array, features_NF: NDArray, object_N: Numbers, seed: int) -> tuple[Array, Array]:
+    """Squared errors of `explained`, and squares of the target about its mean, of each sample, (N,) both.
+
+    They are equal where there are no features, or too few objects.
+    """
     from sklearn.ensemble import HistGradientBoostingRegressor  # half a second, which training does without
 
-    n = len(target_NT)
+    error_N, spread_N = np.zeros(len(target_NT)), np.square(target_NT - target_NT.mean(0)).sum(1)
     if features_NF.shape[1] == 0 or object_N[-1] + 1 < 2 * FOLDS:
-        return Score(value=0.0, low=0.0, high=0.0, n=n)
+        return spread_N, spread_N
     fold_N = object_N % FOLDS
-    error_N, spread_N = np.zeros(n), np.square(target_NT - target_NT.mean(0)).sum(1)
     for fold in range(FOLDS):
         out = fold_N == fold
         for target_N in target_NT.T:
@@ -76,7 +94,7 @@ def explained(target_NT: Array, features_NF: NDArray, object_N: Numbers, seed: i
             )
             trees.fit(features_NF[~out], target_N[~out])
             error_N[out] += np.square(target_N[out] - trees.predict(features_NF[out]))
-    return ratio_score(spread_N - error_N, spread_N, object_N)
+    return error_N, spread_N
 
 
 def _single(codes: Codes, j: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Shape suffixes: D auxiliary factors, Z latents, S draws of z, R random repeats.
 import numpy as np
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Correlations, Score, correlation_score
+from hpcauxvae.metrics.intervals import Array, Correlations, Disturbed, Score, correlation_score, disturbed
 
 REPEATS = 2000
 
@@ -60,6 +60,11 @@ def lds_mean(codes: Codes) -> LdsScore:
 def lds_d_mean(codes: Codes) -> LdsScore:
     """LDS on posterior means; maximum and sum over the first d latents only."""
     return _score(codes, codes.of_means, codes.aux_ND.shape[1])
+
+
+def of_all(codes: Codes, correlations: Correlations) -> Disturbed:
+    """LDS over all latents, of correlations of these codes, with what sampling adds to it."""
+    return disturbed(linear_disentanglement, correlations, codes.seed)
 
 
 def _score(codes: Codes, correlations: Correlations, latents: int, left_out: int = 0) -> LdsScore:

@@ -79,22 +79,43 @@ def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
         "offset": _score(lambda _, d: width * float(d.mean()), u_N, _differences(u_N, z_N, turns), (-np.inf, np.inf)),
         "spread": width * float(u_N.std()) if np.ptp(u_N) else 0.0,
     }
-    if turns:
-        found["r"] = _score(directions, u_N, z_N, (-1, 1))
-        found["error"] = _score(lambda u, z: width * _rms((z - u + 0.5) % 1 - 0.5), u_N, z_N, (0, np.inf))
-        return found
-    found["r"] = _score(correlation, u_N, z_N, (-1, 1))
-    found["slope"] = _score(_slope, u_N, z_N, (-np.inf, np.inf))
+    if factor.kind == "categorical":
+        found["unit"] = "of the samples"
+    for name, (statistic, limits) in _judged(factor, u_N).items():
+        found[name] = _score(statistic, u_N, z_N, limits)
+    return found
+
+
+def read_beside(u_N: NDArray, z_N: NDArray, other_N: NDArray, factor: Factor) -> dict[str, Score]:
+    """What `read` finds in other_N less what it finds in z_N, two latents of the same samples: `r` and `error`.
+
+    The interval is that of the difference: groups of samples are left out of both.
+    """
+    known = ~np.isnan(u_N)
+    u_N, pair_N2 = u_N[known].astype(np.float64), np.stack([z_N, other_N], 1)[known].astype(np.float64)
+
+    def difference(statistic: Callable[[Array, Array], float]) -> Score:
+        return _score(lambda u, z: statistic(u, z[:, 1]) - statistic(u, z[:, 0]), u_N, pair_N2, (-np.inf, np.inf))
+
+    return {name: difference(_judged(factor, u_N)[name][0]) for name in ("r", "error")}
+
+
+def _judged(factor: Factor, u_N: Array) -> dict[str, tuple[Callable[[Array, Array], float], tuple[float, float]]]:
+    """The statistics of `read` that have intervals, and the limits of each. u_N: all values of the factor."""
+    width = factor.span[0]
+    if factor.kind == "periodic":
+        return {
+            "r": (directions, (-1, 1)),
+            "error": (lambda u, z: width * _rms((z - u + 0.5) % 1 - 0.5), (0, np.inf)),
+        }
+    found = {"r": (correlation, (-1, 1)), "slope": (_slope, (-np.inf, np.inf))}
     if factor.kind == "categorical":
         classes = np.unique(u_N)
-        found["unit"] = "of the samples"
-        found["error"] = _score(lambda u, z: float((nearest(z, classes) != u).mean()), u_N, z_N, (0, 1))
-        return found
-    found["error"] = _score(lambda u, z: width * _rms(z - u), u_N, z_N, (0, np.inf))
-    found["error_fitted"] = _score(
-        lambda u, z: width * float(u.std()) * np.sqrt(1 - correlation(u, z) ** 2), u_N, z_N, (0, np.inf)
-    )
-    return found
+        return found | {"error": (lambda u, z: float((nearest(z, classes) != u).mean()), (0, 1))}
+    return found | {
+        "error": (lambda u, z: width * _rms(z - u), (0, np.inf)),
+        "error_fitted": (lambda u, z: width * float(u.std()) * np.sqrt(1 - correlation(u, z) ** 2), (0, np.inf)),
+    }
 
 
 def correlation(u_N: Array, z_N: Array) -> float:

@@ -5,11 +5,13 @@ balanced accuracy of the best linear classifier, that is of thresholds on the la
 classes, U different values of a latent, D auxiliary factors, Z latents.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import Array, Correlations, Score, correlation_score, mean_score
+from hpcauxvae.metrics.intervals import Array, Correlations, Disturbed, Score, disturbed, mean_score
 
 FOLDS = 5
 """The samples are cut into so many parts; each part is graded by thresholds fitted to the others."""
@@ -67,12 +69,17 @@ def category_gap(means_NZ: NDArray, factor_N: NDArray) -> Score:
 
     With one latent the second best is chance, 1/K. The interval is for these classifiers, normal.
     """
+    return mean_score(category_gaps(means_NZ, factor_N))
+
+
+def category_gaps(means_NZ: NDArray, factor_N: NDArray) -> Array:
+    """What each sample adds to `category_gap`, which is their mean: one number for each in which it is measured."""
     measured = ~np.isnan(factor_N)
     _, class_N, count_K = np.unique(factor_N[measured], return_inverse=True, return_counts=True)
     weight_N = len(class_N) / (len(count_K) * count_K[class_N])
     told_ZN = [weight_N * right_answers(latent_N[measured], class_N) for latent_N in means_NZ.T]
     best, *rest = sorted(told_ZN, key=lambda told_N: -told_N.mean())
-    return mean_score(best - (rest[0] if rest else 1 / len(count_K)))
+    return np.asarray(best - (rest[0] if rest else 1 / len(count_K)))
 
 
 def sap(codes: Codes) -> Score:
@@ -81,16 +88,31 @@ def sap(codes: Codes) -> Score:
     With categorical factors among them the interval is the mean of the factors' intervals: an upper bound, as if their
     errors went together.
     """
-    kinds = codes.aux_kinds or ["continuous"] * len(codes.aux_names)
-    discrete_D = np.array([kind == "categorical" for kind in kinds])
+    discrete_D = categorical(codes)
     n, parts = len(codes.mean_NZ), []
     if not discrete_D.all():
-        values, replicates, n_D = codes.of_means
-        some = Correlations(values[:, ~discrete_D], replicates[:, :, ~discrete_D], n_D[~discrete_D])
-        score = correlation_score(predictability_gap, some, n, (0, 1), codes.seed)
+        score = of_others(codes).score(n, (0, 1))
         if not discrete_D.any():
             return score
         parts += [score] * int(np.count_nonzero(~discrete_D))
     parts += [category_gap(codes.live_NZ, codes.aux_ND[:, j]) for j in np.flatnonzero(discrete_D)]
+    return mean_of(parts, n, (0, 1))
+
+
+def categorical(codes: Codes) -> NDArray[np.bool_]:
+    """Which auxiliary factors are categorical, (D,)."""
+    return np.array([kind == "categorical" for kind in codes.aux_kinds or ["continuous"] * len(codes.aux_names)])
+
+
+def of_others(codes: Codes) -> Disturbed:
+    """SAP of the factors that are not categorical."""
+    values, replicates, n_D = codes.of_means
+    others_D = ~categorical(codes)
+    some = Correlations(values[:, others_D], replicates[:, :, others_D], n_D[others_D])
+    return disturbed(predictability_gap, some, codes.seed)
+
+
+def mean_of(parts: Sequence[Score], n: int, limits: tuple[float, float]) -> Score:
+    """The mean of the factors' scores, and of their intervals, kept within limits."""
     value, low, high = (float(np.mean([part[end] for part in parts])) for end in ("value", "low", "high"))
-    return Score(value=value, low=max(low, 0.0), high=min(high, 1.0), n=n)
+    return Score(value=value, low=max(low, limits[0]), high=min(high, limits[1]), n=n)

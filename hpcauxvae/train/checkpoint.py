@@ -24,6 +24,7 @@ from hpcauxvae.types import InputError
 FORMAT_VERSION = 3
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+BY_NAME = {"last": LAST, "best": BEST}
 FOLDER = "checkpoints"
 
 

@@ -1,6 +1,5 @@
 """The loop around the steps of a training: epochs, checkpoints, requests to stop, and what is told to the user."""
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -205,17 +204,29 @@ def train(config: TrainConfig, processes: Processes) -> int:
 
     Raises InputError for bad input, Diverged for a loss that is not finite.
     """
+    return _each([config], processes)
+
+
+def _each(runs: Sequence[TrainConfig], processes: Processes) -> int:
+    """`train` of each, until one is not finished. One listener hears what is asked in and between all of them."""
+    with Requests(processes, runs[0].max_minutes, runs[0].checkpoint_minutes) as requests:
+        for config in runs:
+            if (code := _train(config, processes, requests)) != FINISHED:
+                return code
+    return FINISHED
+
+
+def _train(config: TrainConfig, processes: Processes, requests: Requests) -> int:
     lock = RunLock(config.out)
-    with Requests(processes, config.max_minutes, config.checkpoint_minutes) as requests:
-        on_first_rank(lambda: _claim(config, lock), processes)
-        try:
-            with Watchdog(processes, config.timeout_minutes, lock.release) as watch:
-                loop = Loop(config, processes, requests, watch)
-                code = loop.to_the_end()
-                on_first_rank(lambda: loop.close(code), processes)
-        finally:
-            if processes.world.rank == 0:
-                lock.release()
+    on_first_rank(lambda: _claim(config, lock), processes)
+    try:
+        with Watchdog(processes, config.timeout_minutes, lock.release) as watch:
+            loop = Loop(config, processes, requests, watch)
+            code = loop.to_the_end()
+            on_first_rank(lambda: loop.close(code), processes)
+    finally:
+        if processes.world.rank == 0:
+            lock.release()
     return code
 
 
@@ -238,20 +249,13 @@ def run(runs: Sequence[TrainConfig], world: World) -> int:
 
     The runs are one, or the folds of a cross-validation, which share the minutes that they may take.
     """
-    began, code = time.monotonic(), FINISHED
     try:
         # The watchdog knows who is missing, torch only that somebody is: it waits a little longer.
         patience = timedelta(minutes=1.25 * runs[0].timeout_minutes)
         processes = start(world, runs[0].device, patience)
         on_first_rank(lambda: _refuse_used(runs), processes)
-        for config in runs:
-            if config.max_minutes is not None and config is not runs[0]:
-                left = config.max_minutes - (time.monotonic() - began) / 60
-                config = dataclasses.replace(config, max_minutes=max(0.0, left))
-            code = train(config, processes)
-            if code != FINISHED:
-                return code
-        if len(runs) > 1 and world.rank == 0:
+        code = _each(runs, processes)
+        if code == FINISHED and len(runs) > 1 and world.rank == 0:
             print(f"next: hpcauxvae evaluate {runs[0].out.parent}", flush=True)
         return code
     except (Diverged, Apart) as error:

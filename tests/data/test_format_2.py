@@ -85,6 +85,16 @@ def test_the_value_of_a_pixel_without_weight_is_not_seen(path: Path, value: floa
     assert before.fingerprint == after.fingerprint and validate(path) == []
 
 
+def test_weights_that_float32_does_not_hold_are_refused(tmp_path: Path) -> None:
+    """As of errors of 1e-20 in the images' unit: as infinite numbers they would be refused without a reason."""
+    weights = np.ones(SHAPE)
+    weights[2:4, 0, 0, 0] = 1e40
+    with pytest.raises(
+        InputError, match=r"weights: 1e\+40, which float32 does not hold \(2 such values\); .* another unit"
+    ):
+        write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=weights)
+
+
 def test_weights_in_memory_are_not_the_file_s(tmp_path: Path) -> None:
     """Memory that is mapped for reading alone must not be a tensor's."""
     write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=np.ones(SHAPE))

@@ -71,3 +71,12 @@ def test_heavy_tails_are_to_be_scaled_by_their_logarithm(tmp_path: Path) -> None
         ((tail, "continuous log10"), (tail, "ordinal"), (tail - 1, "continuous"), (RNG.random(N) + 1, "continuous"))
     ):
         assert lines(tmp_path / f"{number}.h5", {"mass": column}, mass=kind) == []
+
+
+def test_of_copies_one_is_proposed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In another unit or of the other sign; what only goes together stays."""
+    a, noise = RNG.standard_normal((2, N))
+    columns = {"mass": a, "in grams": 1000 * a + 3, "less": 1 - a, "near": a + 0.1 * noise}
+    lines(tmp_path / "a.h5", columns)
+    assert main(["check", str(tmp_path / "a.h5")]) == 0
+    assert " --aux mass,near " in capsys.readouterr().out.splitlines()[-1]

@@ -42,6 +42,18 @@ def test_a_hot_pixel_is_named_with_what_the_others_have(tmp_path: Path, capfd: p
     assert captured.err == f"warning: {tmp_path / 'set.h5'}: {expected}\n" and "100 images" in captured.out
 
 
+def test_images_of_nothing(tmp_path: Path) -> None:
+    pixels = images()
+    pixels[[3, 40]] = 0
+    pixels[50] = 7
+    found = [line for line in told(tmp_path / "set.h5", pixels) if "in every pixel" in line]
+    assert found == [
+        "images: 3 of 100 have the same value in every pixel, sample 3 (0), 40 (0), 50 (7); leave them out where "
+        "nothing was seen there"
+    ]
+    assert not [line for line in told(tmp_path / "set.h5", images()) if "in every pixel" in line]
+
+
 def test_each_image_ten_times(tmp_path: Path) -> None:
     order = np.repeat(np.arange(60), 10)
     train, validation, test = split(600, 3)

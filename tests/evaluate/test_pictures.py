@@ -212,6 +212,16 @@ def test_scatter_marks_the_latent_of_each_auxiliary_factor(figures: list[Figure]
     assert figures[0].get_suptitle() == "LDS 0.846 [0.831, 0.861]   attainable 0.910   n = 5,000"
 
 
+def test_scatter_of_a_factor_with_a_logarithmic_range(figures: list[Figure], tmp_path: Path) -> None:
+    z, mean, values, factors = scatter_input(50)
+    factors[0] = factors[0]._replace(low=0.01, high=1000.0, transform="log10")
+    values[:, 0] = factors[0].unscale(np.linspace(0, 1, 50))
+    pictures.factor_latent_scatter(z, mean, values, factors, [], None, tmp_path / "x.png")
+    first = figures[-1].axes[0]
+    assert first.get_yscale() == "log" and len(first.get_yticks()) >= 3
+    assert {ax.get_yscale() for ax in figures[-1].axes[z.shape[1] :]} == {"linear"}
+
+
 def test_scatter_without_auxiliary_factors(figures: list[Figure], tmp_path: Path) -> None:
     pictures.factor_latent_scatter(*scatter_input(50), [], None, tmp_path / "x.png")
     check_png(tmp_path / "x.png")

@@ -46,7 +46,9 @@ def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
     write(folder / "set.h5", drawn(u_NF), values, FACTORS, {})
     fields: dict[str, Any] = {"aux": "bright,wide", "epochs": 1, "batch_size": 500, "network": "mlp"}
     alone(config(folder / "set.h5", folder / "run", latents=LATENTS, **fields))
-    return Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+    found = Evaluator(EvaluateConfig(run=folder / "run", device="cpu"))
+    found.training["short"] = []  # its codes are replaced, and of these no training is short
+    return found
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_factor_that_runs_backwards(said) -> None:
     lines, printed = said(change, spread=0.01)
     assert lines == ["wide is reversed (r = -1.00, slope -0.07)"]
     row = next(line for line in printed.splitlines() if line.startswith("  wide "))
-    assert row.split()[:3] == ["wide", "-0.999", "-0.070"]
+    assert [row.split()[column] for column in (0, 1, 4)] == ["wide", "-0.999", "-0.070"], "between them intervals"
 
 
 def test_a_factor_that_is_squeezed_or_stretched(said) -> None:

@@ -1,7 +1,7 @@
 """Cross-validation: a training for each fold, the same whether they are made together or each by itself."""
 
-import json
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from helpers.trainings import alone, assert_same, config
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
 from hpcauxvae.train.command import main
+from hpcauxvae.train.loop import Loop
 from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.train.trainer import Trainer
@@ -50,6 +51,21 @@ def test_a_fold_by_itself_is_the_same(folds, blobs_file, tmp_path):
     assert_same(folds / "fold2", tmp_path / "fold2")
 
 
+def test_a_stop_between_two_folds_is_heard(blobs_file, tmp_path, monkeypatch, capfd):
+    """It comes when the first has ended and the second has not begun, and nobody is lost in between."""
+    close = Loop.close
+
+    def then_asked(loop, code):
+        close(loop, code)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "close", then_asked)
+    assert main(words(blobs_file, tmp_path / "x", "--epochs", "1")) == MORE_TO_DO
+    assert load_run(tmp_path / "x" / "fold0").state["epoch"] == 1
+    assert not (tmp_path / "x" / "fold1" / "last.safetensors").exists() and not (tmp_path / "x" / "fold2").exists()
+    assert "stopped (SIGTERM) after step 0 of " in capfd.readouterr().out
+
+
 def test_folds_that_are_stopped_go_on(folds, blobs_file, tmp_path, capfd):
     """In the second fold: the first stays as it is, the third is begun by the next start alone."""
     real, seen = Trainer.train_step, []
@@ -75,11 +91,18 @@ def test_folds_that_are_stopped_go_on(folds, blobs_file, tmp_path, capfd):
         assert_same(folds / f"fold{number}", tmp_path / "x" / f"fold{number}")
 
 
-def test_the_folds_share_the_time(blobs_file, tmp_path):
-    """What is left of --max-minutes is that of the next fold."""
-    assert main(words(blobs_file, tmp_path / "x", "--max-minutes", "1000")) == FINISHED
-    given = [json.loads((tmp_path / "x" / f"fold{n}" / "config.json").read_text())["max_minutes"] for n in range(FOLDS)]
-    assert given[0] == 1000 > given[1] > given[2] > 990
+def test_the_folds_share_the_time(blobs_file, tmp_path, monkeypatch):
+    """--max-minutes end for all at the same moment."""
+    close, ends, began = Loop.close, [], time.monotonic()
+
+    def look(loop, code):
+        close(loop, code)
+        ends.append(loop.requests.deadline)
+
+    monkeypatch.setattr(Loop, "close", look)
+    assert main(words(blobs_file, tmp_path / "x", "--epochs", "1", "--max-minutes", "1000")) == FINISHED
+    assert len(ends) == FOLDS and len(set(ends)) == 1
+    assert began + 60_000 < ends[0] < time.monotonic() + 60_000
 
 
 @pytest.mark.processes
