@@ -250,6 +250,13 @@ def latent_name(column: int, aux_names: Sequence[str]) -> str:
     return f"{name}\n{aux_names[column]}" if column < len(aux_names) else name
 
 
+def latents_name(span: slice, name: str = "") -> str:
+    """The same of those that a factor guides together."""
+    first, last = (f"$z_{{{number}}}$" for number in (span.start + 1, span.stop))
+    which = first if first == last else f"{first}, {last}" if span.stop == span.start + 2 else f"{first} to {last}"
+    return f"{which}\n{name}".rstrip()
+
+
 def read_as(reading: Mapping[str, Any]) -> str:
     """`r −0.97, slope −0.07`; a periodic factor has no slope."""
     return minus(", ".join(f"{name} {reading[name]['value']:.2f}" for name in ("r", "slope") if name in reading))
