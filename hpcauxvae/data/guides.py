@@ -101,15 +101,15 @@ class Guide(NamedTuple):
         return np.full((len(values_N), len(self.columns)), np.nan)
 
     def record(self) -> dict[str, Any]:
-        """As runs keep it."""
-        columns = [column.record() for column in self.columns]
-        return {"factor": self.factor.record(), "columns": columns, "levels": list(self.levels)}
+        """As runs keep it beside the columns themselves: the number of these, and where it is not plain the factor."""
+        more = {} if self.plain else {"factor": self.factor.record(), "levels": list(self.levels)}
+        return {"columns": len(self.columns)} | more
 
     @classmethod
-    def of_record(cls, record: dict[str, Any]) -> "Guide":
+    def of_record(cls, record: dict[str, Any], columns: Sequence[Factor]) -> "Guide":
         """The inverse of `record`."""
-        columns = tuple(Factor(*column) for column in record["columns"])
-        return cls(Factor(*record["factor"]), columns, tuple(record["levels"]))
+        factor = Factor(*record["factor"]) if "factor" in record else columns[0]
+        return cls(factor, tuple(columns), tuple(record.get("levels", ())))
 
     def in_words(self, first: int) -> str:
         """Which latents it guides, the first of them counted from 1, and how."""

@@ -3,7 +3,7 @@
 Shape suffixes: N samples, F factors, D columns that guide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,13 @@ from hpcauxvae.metrics.by_kind import agreement
 from hpcauxvae.types import Factor
 
 Block = dict[str, Any]
+
+NOT_READ, IN_PART = 0.1, 0.5
+"""Skills below which a factor is not read, and read in part: a tenth, and half, of what a constant answer leaves."""
+WORSE_THAN_PLAIN = 0.05
+"""Skill by which a plain regressor must be better before it is told."""
+STEERS_WELL = 0.8
+"""Share of the skill in real images below which a factor steers in part."""
 
 
 def by_factor(guides: Sequence[Guide], values_ND: NDArray, told: dict[str, NDArray]) -> dict[str, Block]:
@@ -55,6 +62,19 @@ def of_classes(block: Block) -> dict[str, str]:
     return {column: name for name, of in found.items() if of["classes"] for column in of["columns"]}
 
 
+def without_classes(block: Block, key: str, most: bool = False) -> dict[str, Block]:
+    """What a part of the block has of columns, without those of classes.
+
+    most: of each factor that column stays of which residual latents tell most.
+    """
+    classes, found = of_classes(block), block.get(key, {})
+    stays = set[str]()
+    for factor in {classes[name] for name in found if name in classes} if most else ():
+        own = [name for name in found if classes.get(name) == factor]
+        stays.add(max(own, key=lambda name: found[name]["means"]["value"]))
+    return {name: of for name, of in found.items() if name not in classes or name in stays}
+
+
 def score_of(found: Block) -> Block:
     """Of `agreement`: the accuracy, or the error."""
     return found.get("accuracy") or found["error"]
@@ -72,3 +92,39 @@ def skill(found: Block, chance: float, end: str = "value") -> float:
     if "accuracy" in found:
         return float((value - chance) / (1 - chance)) if chance < 1 else 0.0
     return float(1 - value / chance) if chance > 0 else 0.0
+
+
+def reading(block: Block) -> Iterator[str]:
+    """Factors of which their latents together tell little, or less than a plain regressor does."""
+    for name, of in block.get("factors", {}).items():
+        own, plain = skill(of["latents"], of["chance"]), skill(of["regressor"], of["chance"])
+        worse = _bounds(of["regressor"], of["chance"])[0] - _bounds(of["latents"], of["chance"])[1] > WORSE_THAN_PLAIN
+        kind = "classifier" if of["classes"] else "regressor"
+        figures = f"{in_words(of['latents'], of)}; by chance {of['chance']:.2g}"
+        figures += f"; a plain {kind} has {score_of(of['regressor'])['value']:.3g}" * (plain > own)
+        if own < NOT_READ:
+            yield f"{name} is not read ({figures})"
+        elif own < IN_PART:
+            yield f"{name} is read in part ({figures})"
+        elif worse:
+            yield f"{name} is read less well than could be ({figures})"
+
+
+def control(block: Block) -> Iterator[str]:
+    """Factors that do not steer the image, as a whole."""
+    for name, of in (block.get("control") or {}).get("factors", {}).items():
+        asked, real = skill(of["asked"], of["chance"]), skill(of["real"], of["chance"])
+        figures = f"what is read of what was asked for: {in_words(of['asked'], of)}; on real images: "
+        figures += f"{in_words(of['real'], of)}; by chance {of['chance']:.2g}"
+        if real < IN_PART:
+            yield f"{name}: the reader does not find it in real images: whether it steers cannot be judged ({figures})"
+        elif asked < IN_PART * real:
+            yield f"{name} does not steer the image: {figures}"
+        elif asked < STEERS_WELL * real:
+            yield f"{name} steers the image in part: {figures}"
+
+
+def _bounds(found: Block, chance: float) -> tuple[float, float]:
+    """Of the skill, the lower first."""
+    low, high = sorted((skill(found, chance, "low"), skill(found, chance, "high")))
+    return low, high

@@ -39,7 +39,7 @@ from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import gathered
 from hpcauxvae.train.run import load_run, training_set
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import InputError
 
 CHUNK = 4096
 """Samples encoded and stored at once, or fewer where they are large."""
@@ -76,7 +76,8 @@ class Encoder:
 
     def _labels(self) -> np.ndarray | None:
         """The scaled auxiliary factors (N, D); None where the set has not all of them. Most encoders do without."""
-        names, trained = self.run.config.aux_names, {name: Factor(name, *of) for name, *of in self.run.state["factors"]}
+        trained = {guide.factor.name: guide.factor for guide in self.run.guides}
+        names = list(trained)
         known = {factor.name: factor.unit for factor in self.data.factors}
         for name in names:
             if known.get(name, trained[name].unit) != trained[name].unit and self.processes.world.rank == 0:
@@ -89,10 +90,9 @@ class Encoder:
         if not names or any(known.get(name) != trained[name].unit for name in names):
             return None
         path, speaks, scaled = self.data.path, self.processes.world.rank == 0, []
-        for name, column in zip(names, self.data.column(names), strict=True):
-            values_N = with_logarithm(trained[name], self.data.values[:, column], path, speaks=speaks)
-            scaled.append(trained[name].scale(values_N))
-        return np.stack(scaled, 1)
+        for guide, column in zip(self.run.guides, self.data.column(names), strict=True):
+            scaled.append(guide.scaled(with_logarithm(guide.factor, self.data.values[:, column], path, speaks=speaks)))
+        return np.concatenate(scaled, 1)
 
     def identity(self) -> dict[str, Any]:
         """What two starts must have in common to share their chunks."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,13 +53,12 @@ class Run:
         """Training, validation and test indices of the run's data set, as it was split in training."""
         return parts(data, self.config.split_seed, self.split, self.config.own_fold)
 
-    @cached_property
+    @property
     def guides(self) -> tuple[Guide, ...]:
         """How each auxiliary factor guides latents, in their order."""
-        if "guides" in self.state:
-            return tuple(map(Guide.of_record, self.state["guides"]))
-        factors = [Factor(*self.state["factors"][column]) for column in self.state["columns"]]
-        return tuple(Guide(factor, (factor,)) for factor in factors)
+        columns = iter([Factor(*self.state["factors"][column]) for column in self.state["columns"]])
+        records = self.state.get("guides", [{"columns": 1}] * len(self.state["columns"]))
+        return tuple(Guide.of_record(record, list(islice(columns, record["columns"]))) for record in records)
 
     @property
     def split(self) -> By:
