@@ -155,7 +155,7 @@ def load_weights(model: Model, weights: dict[str, Tensor], source: str = "") -> 
 def check_factors(data: ImageSet, run: Run) -> None:
     """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
     own, known = data.factors[: data.own], run.state["factors"]
-    known = known[: len(known) - sum(len(guide.columns) for guide in run.guides if not guide.plain)]
+    known = known[: len(known) - sum(guide["columns"] for guide in run.state.get("guides", ()) if "factor" in guide)]
     for number, trained in enumerate(known):
         found = own[number].record() if number < len(own) else None
         if found != trained:
