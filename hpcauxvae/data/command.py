@@ -28,6 +28,8 @@ _GUIDES = 5
 """Latents that factors guide in the command which is proposed: half of them are left for what nobody measured."""
 _BATCH = 64
 """Samples of a step by default."""
+_SAME = 0.01
+"""Largest difference of columns that are cosine and sine of the same angle."""
 _KNOWN = 4
 """Samples of the training part, and of validation, in which a factor must be measured to guide."""
 
@@ -130,7 +132,10 @@ def advise(image_set: ImageSet) -> str:
     for column in able:
         (guide,) = guides_of(image_set, [image_set.factors[column].name], "kinds")
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
-        if total <= _GUIDES:
+        seen = image_set.values[train, column]
+        if guide.by_classes and (lost := sorted({*guide.levels} - {*seen.tolist()})):
+            left_out[column] = f"no training image is of class {shown(lost[0])}"
+        elif total <= _GUIDES:
             guides.append(guide)
         elif not guide.plain:
             what = f"its {len(guide.levels)} classes" if guide.by_classes else "it"
@@ -148,11 +153,13 @@ def _told_by_others(image_set: ImageSet) -> dict[int, str]:
     """Columns that say what another does, with the reason why they do not guide beside it."""
     found: dict[int, str] = {}
     for column, pair in themselves(image_set.values).items():
-        names = [image_set.factors[n].name for n in (column, *pair)]
-        if image_set.factors[column].kind == "periodic":
+        names, sides_N2 = [image_set.factors[n].name for n in (column, *pair)], image_set.values[:, pair]
+        own_N2 = guides_of(image_set, names[:1], "kinds")[0].code(image_set.values[:, column])
+        same = own_N2.shape[1] == 2 and min(np.nanmax(np.abs(own_N2 - sides_N2[:, way])) for way in ([0, 1], [1, 0]))
+        if image_set.factors[column].kind == "periodic" and same < _SAME:
             found |= dict.fromkeys(pair, f"{names[0]} guides by its own cosine and sine")
         else:
-            found[column] = f"{names[1]} and {names[2]} are its cosine and sine"
+            found[column] = f"{names[1]} and {names[2]} are its cosine and sine, or those of what looks the same"
     return found
 
 
@@ -166,10 +173,6 @@ def _lacking(image_set: ImageSet, column: int, train: np.ndarray, validation: np
             yield f"{told}; {_KNOWN} are needed"
         elif name == "training" and np.ptp(known) == 0:
             yield f"{told}, {known[0]:g} in each; what guides must vary"
-        elif name == "training" and image_set.factors[column].kind == "categorical":
-            lost = np.setdiff1d(image_set.values[~np.isnan(image_set.values[:, column]), column], known)
-            if len(lost):
-                yield f"{told}, none of them of class {shown(lost[0])}; what guides must vary"
 
 
 def describe(image_set: ImageSet) -> str:

@@ -96,7 +96,7 @@ def factor_latent_scatter(
                 ax.scatter(codes_NZ[::step, column], values_N, s=1.4, color=colour, linewidths=0, alpha=0.6)
             own = column < len(aux_names) and factors[row].name == aux_names[column]
             _frame(ax, MAROON if own else PALE)
-            if own and reading:
+            if own and reading and factors[row].name in reading:
                 ax.set_title(read_as(reading[factors[row].name]), loc="center", fontsize=6.5, pad=2)
             ax.xaxis.set_major_locator(MaxNLocator(2, steps=ROUND))
             ax.yaxis.set_major_locator(MaxNLocator(3, steps=ROUND))

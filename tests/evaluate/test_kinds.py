@@ -135,7 +135,7 @@ def test_what_is_asked_of_classes_and_angles_is_read(data: ImageSet, obeys: bool
     rng = np.random.default_rng(0)
 
     def draw(u_ND: NDArray, obeys: bool) -> NDArray:
-        shown = np.concatenate([u_ND[:, :2] - 0.5, u_ND[:, 4:], u_ND[:, 2:4] * obeys], 1)
+        shown = np.concatenate([u_ND[:, :2] - 0.5, u_ND[:, 4:5], u_ND[:, 2:4] * obeys], 1)
         return shown[:, None, None].astype(np.float32)
 
     images = draw(u_ND, obeys=True)
