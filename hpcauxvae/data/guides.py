@@ -234,6 +234,6 @@ def check_latents(guides: Sequence[Guide], latents: int) -> None:
         for guide in guides
     )
     raise InputError(
-        f"aux: {needs}: {total} in all, for latents = {latents}; allowed: latents = {total} or more, or labels = raw, by "
-        "which each factor guides one latent"
+        f"aux: {needs}: {total} in all, for latents = {latents}; allowed: latents = {total} or more, or labels = raw, "
+        "by which each factor guides one latent"
     )
