@@ -94,7 +94,7 @@ def skill(found: Block, chance: float, end: str = "value") -> float:
     return float(1 - value / chance) if chance > 0 else 0.0
 
 
-def reading(block: Block) -> Iterator[str]:
+def as_a_whole(block: Block) -> Iterator[str]:
     """Factors of which their latents together tell little, or less than a plain regressor does."""
     for name, of in block.get("factors", {}).items():
         own, plain = skill(of["latents"], of["chance"]), skill(of["regressor"], of["chance"])
@@ -110,7 +110,7 @@ def reading(block: Block) -> Iterator[str]:
             yield f"{name} is read less well than could be ({figures})"
 
 
-def control(block: Block) -> Iterator[str]:
+def steering(block: Block) -> Iterator[str]:
     """Factors that do not steer the image, as a whole."""
     for name, of in (block.get("control") or {}).get("factors", {}).items():
         asked, real = skill(of["asked"], of["chance"]), skill(of["real"], of["chance"])

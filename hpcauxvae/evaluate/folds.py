@@ -79,7 +79,7 @@ def _of_folds(blocks: Sequence[Block]) -> list[str]:
     return [
         f"fold {number}: {line}"
         for number, block in enumerate(blocks)
-        for of in (reading, by_factor.reading, latents, control, by_factor.control, unasked)
+        for of in (reading, by_factor.as_a_whole, latents, control, by_factor.steering, unasked)
         for line in of(block)
         if "cannot be judged" not in line
     ]

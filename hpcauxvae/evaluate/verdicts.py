@@ -348,8 +348,8 @@ def unasked(block: Block) -> Iterator[str]:
 
 
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
-    unfinished, copies, reading, by_factor.reading, latents, images, ceilings, residual, hidden, too_few, control,
-    by_factor.control, unasked,
+    unfinished, copies, reading, by_factor.as_a_whole, latents, images, ceilings, residual, hidden, too_few, control,
+    by_factor.steering, unasked,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",

@@ -15,9 +15,7 @@ from helpers.trainings import alone, config
 from hpcauxvae.data.guides import guided, guides_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.evaluate import control, generate, sensitivity
-from hpcauxvae.evaluate.by_factor import by_factor
-from hpcauxvae.evaluate.by_factor import control as steered
-from hpcauxvae.evaluate.by_factor import reading as told_of
+from hpcauxvae.evaluate.by_factor import as_a_whole, by_factor, steering
 from hpcauxvae.evaluate.command import EvaluateConfig, GenerateConfig, encode
 from hpcauxvae.evaluate.reader import Reader
 from hpcauxvae.evaluate.scores import Evaluator, evaluate
@@ -171,7 +169,7 @@ def test_what_is_asked_of_classes_and_angles_is_read(data: ImageSet, obeys: bool
     assert found["azimuth"]["asked"]["error"]["value"] < 0.01
     assert found["shape"]["real"]["accuracy"]["value"] == 1
     assert (found["shape"]["asked"]["accuracy"]["value"] == 1) == obeys
-    lines = list(steered({"control": block}))
+    lines = list(steering({"control": block}))
     assert len(lines) == (not obeys) and all(line.startswith("shape does not steer the image") for line in lines)
 
 
@@ -181,7 +179,7 @@ def test_what_latents_tell_of_a_factor_is_said_in_its_terms(data: ImageSet) -> N
     rng = np.random.default_rng(0)
 
     def said(told_ND: NDArray) -> list[str]:
-        return list(told_of({"factors": by_factor(guides, values_ND, {"latents": told_ND, "regressor": values_ND})}))
+        return list(as_a_whole({"factors": by_factor(guides, values_ND, {"latents": told_ND, "regressor": values_ND})}))
 
     assert said(values_ND) == []
     lost = values_ND.copy()
