@@ -74,6 +74,8 @@ Kind: TypeAlias = Literal["continuous", "ordinal", "periodic", "categorical"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 By: TypeAlias = Literal["auto", "random", "group", "blocks", "given"]
 """How samples are split into training, validation and test (data/splits.py)."""
+Labels: TypeAlias = Literal["kinds", "raw"]
+"""How factors guide latents: as their kinds want it, or by one column each (data/guides.py)."""
 
 
 class Fold(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hpcauxvae
+from hpcauxvae.data.guides import check_latents, guides_of
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.runtime.children import MINDER_SECONDS, Minder, kill_marked, new_mark
 from hpcauxvae.runtime.command_line import parse
@@ -19,7 +20,7 @@ from hpcauxvae.runtime.files import write_json
 from hpcauxvae.runtime.launchers import mpi_started_several, refuse_singletons, speaks
 from hpcauxvae.runtime.lock import RunLock, held_elsewhere
 from hpcauxvae.runtime.stop_requests import MORE_TO_DO, StopListener
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Interval
 from hpo import command, pools
 from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.pools import Pool
@@ -118,7 +119,9 @@ def open_logbook(config: SearchConfig) -> Logbook:
     elif others := sorted(path.name for path in config.out.iterdir() if path.name != "lock"):
         raise InputError(f"{config.out}: holds {', '.join(others[:3])}, and no search; choose another folder")
     data = open_set(config.data)
-    data.column(config.train_config().aux_names)
+    run, axis = config.train_config(), config.space().get("latents")
+    fewest = run.latents if axis is None else axis.low if isinstance(axis, Interval) else min(axis)
+    check_latents(guides_of(data, run.aux_names, run.labels), int(fewest))
     logbook = Logbook(config.out)
     saved = {"hpcauxvae": hpcauxvae.__version__, "settings": config.to_json(), "data": data.fingerprint}
     if logbook.sessions and (then := json.loads((config.out / SETTINGS).read_text()).get("data")) != data.fingerprint:

@@ -14,6 +14,7 @@ import tyro
 from hpcauxvae.data import cars3d, dsprites, quantities
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
+from hpcauxvae.data.guides import Guide, guides_of, in_words, shown
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
@@ -24,9 +25,11 @@ from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.types import InputError
 
 _GUIDES = 5
-"""Factors that the command which is proposed names: half of the latents are left for what nobody measured."""
+"""Latents that factors guide in the command which is proposed: half of them are left for what nobody measured."""
 _BATCH = 64
 """Samples of a step by default."""
+_SAME = 0.01
+"""Largest difference of columns that are cosine and sine of the same angle."""
 _KNOWN = 4
 """Samples of the training part, and of validation, in which a factor must be measured to guide."""
 
@@ -107,35 +110,59 @@ Action = (
 )
 
 
-def _shown(value: float) -> str:
-    """Whole numbers with all digits: six do not tell two objects apart."""
-    return f"{value:.15g}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
-
-
 def advise(image_set: ImageSet) -> str:
     """The objective that suits the pixels, and the command that trains with it, in two lines.
 
-    The factors that can guide a latent are the first five that are plain numbers, no angle beside its cosine, and no
-    copy of one before. In place of a command that would be refused stands what is missing.
+    Factors guide from the first on while they guide five latents or fewer, an angle by itself, none that is a copy of
+    one before. Above the two lines stands what is left out and why, and what guides several latents; in place of a
+    command that would be refused what is missing.
     """
-    chosen, turns = choose(image_set), themselves(image_set.values)
-    plain = [n for n, f in enumerate(image_set.factors) if f.kind in ("continuous", "ordinal") and n not in turns]
+    chosen = choose(image_set)
     try:
         train, validation, _ = parts(image_set, 0)
     except InputError as error:
         return f"{chosen}\nnot enough to train on: {error}"
-    if lacking := [line for column in plain for line in _lacking(image_set, column, train, validation)]:
-        plain = [column for column in plain if not any(_lacking(image_set, column, train, validation))]
-        if not plain:
-            return f"{chosen}\nnot enough to train on: {lacking[0]}"
-    plain = quantities.distinct(image_set.scaled(), plain)
+    left_out = _told_by_others(image_set)
+    able = [n for n in range(len(image_set.factors)) if n not in left_out]
+    lacking = {n: line for n in able if (line := next(_lacking(image_set, n, train, validation), ""))}
+    able = [n for n in able if n not in lacking]
+    if lacking and not able:
+        return f"{chosen}\nnot enough to train on: {next(iter(lacking.values()))}"
+    guides: list[Guide] = []
+    copies = {*able} - {*quantities.distinct(image_set.scaled(), able)}
+    left_out |= dict.fromkeys(copies, "it is a copy of one before")
+    for column in (n for n in able if n not in copies):
+        (guide,) = guides_of(image_set, [image_set.factors[column].name], "kinds")
+        total = sum(len(other.columns) for other in guides) + len(guide.columns)
+        seen = image_set.values[train, column]
+        if guide.by_classes and (lost := sorted({*guide.levels} - {*seen.tolist()})):
+            left_out[column] = f"no training image is of class {shown(lost[0])}"
+        elif total <= _GUIDES:
+            guides.append(guide)
+        elif not guide.plain:
+            what = f"its {len(guide.levels)} classes" if guide.by_classes else "it"
+            left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + _GUIDES}"
     words = ["hpcauxvae", "train", str(image_set.path)]
-    guides = [image_set.factors[column].name for column in plain[:_GUIDES]]
-    words += ["--aux", ",".join(guides)] if guides else ["--model", "beta-vae"]
+    words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
     if len(train) < _BATCH:
         words += ["--batch-size", str(max(2, len(train) // 2))]
     words += ["--out", f"runs/{image_set.path.stem}"]
-    return f"{chosen}\n{shlex.join(words)}"
+    reasons = [f"left out below: {image_set.factors[n].name}, for {left_out[n]}" for n in sorted(left_out)]
+    return "\n".join([*reasons, *in_words(guides), str(chosen), shlex.join(words)])
+
+
+def _told_by_others(image_set: ImageSet) -> dict[int, str]:
+    """Columns that say what another does, with the reason why they do not guide beside it."""
+    found: dict[int, str] = {}
+    for column, pair in themselves(image_set.values).items():
+        names, sides_N2 = [image_set.factors[n].name for n in (column, *pair)], image_set.values[:, pair]
+        own_N2 = guides_of(image_set, names[:1], "kinds")[0].code(image_set.values[:, column])
+        same = own_N2.shape[1] == 2 and min(np.nanmax(np.abs(own_N2 - sides_N2[:, way])) for way in ([0, 1], [1, 0]))
+        if image_set.factors[column].kind == "periodic" and same < _SAME:
+            found |= dict.fromkeys(pair, f"{names[0]} guides by its own cosine and sine")
+        else:
+            found[column] = f"{names[1]} and {names[2]} are its cosine and sine, or those of what looks the same"
+    return found
 
 
 def _lacking(image_set: ImageSet, column: int, train: np.ndarray, validation: np.ndarray) -> Iterator[str]:
@@ -159,7 +186,7 @@ def describe(image_set: ImageSet) -> str:
         missing = np.count_nonzero(np.isnan(column))
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
         scale = ", scaled by its logarithm" if f.transform == "log10" else ""
-        lines.append(f"  {f.name}: {_shown(f.low)} to {_shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+        lines.append(f"  {f.name}: {shown(f.low)} to {shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
     lines += [f"  {line}" for line in quantities.described(image_set)]
     lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]

@@ -20,6 +20,7 @@ from hpcauxvae.data import beside, rules
 from hpcauxvae.data.beside import Beside
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.given import Labels, Pixels, check_factors, check_order, labels, pixels, put
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.missing import Filled, pixel_errors
 from hpcauxvae.data.stored import Clipped, StoredImages, open_file, plain, read_rows
 from hpcauxvae.runtime.files import whole
@@ -59,6 +60,8 @@ class ImageSet:
     """(N,) texts or whole numbers: samples of a group belong into one part of the split."""
     split: np.ndarray | None = None
     """(N,) the texts train, validation and test: the parts as the file has them."""
+    guides: tuple[Guide, ...] = ()
+    """How factors guide latents, where a run is trained: columns for it then stand behind those of the file."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -68,6 +71,11 @@ class ImageSet:
         """(C, H, W) of one image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def own(self) -> int:
+        """How many of the factors are those of the file, which come first."""
+        return len(self.factors) - sum(len(guide.columns) for guide in self.guides if not guide.plain)
 
     def scaled(self) -> np.ndarray:
         """(N, F) float64: each factor's recorded range mapped to [0, 1]; NaN where not measured."""
@@ -101,15 +109,18 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A cheap hash of the content: shape, factors, all factor values and 64 images spread over the set."""
-        digest = hashlib.sha256(repr((self.images.shape, [tuple(f.record()) for f in self.factors])).encode())
-        digest.update(self.values.tobytes())
+        """A cheap hash of the file's content: shape, factors, all their values and 64 images spread over the set."""
+        own = [tuple(f.record()) for f in self.factors[: self.own]]
+        digest = hashlib.sha256(repr((self.images.shape, own)).encode())
+        digest.update(self.values[:, : self.own].tobytes())
         for sample in np.linspace(0, len(self) - 1, 64).astype(int):
             digest.update(self.images[int(sample)].tobytes())
             if isinstance(self.images, Filled):
                 digest.update(self.images.weights_at(int(sample)).tobytes())
-        for name in ("factor_errors", "id", "group", "split"):
-            if (values := getattr(self, name)) is not None:
+        errors = None if self.factor_errors is None else self.factor_errors[:, : self.own]
+        beside_them = {"factor_errors": errors, "id": self.id, "group": self.group, "split": self.split}
+        for name, values in beside_them.items():
+            if values is not None:
                 digest.update(name.encode() + values.tobytes())
         return digest.hexdigest()[:16]
 

@@ -96,7 +96,8 @@ def about_angles(image_set: ImageSet, columns: Iterable[int]) -> Iterator[str]:
         if column in columns and image_set.factors[column].kind in ("continuous", "ordinal"):
             yield (
                 f"factors, {names[column]}: the angle of which {names[one]} and {names[other]} are cosine and sine; it "
-                "jumps where a turn is full, which no network can learn: guide with these two, and declare it periodic"
+                "jumps where a turn is full, which no network can learn: guide with these two, or declare it periodic "
+                f"(data import --kind {names[column]}=periodic), and it guides by its own cosine and sine"
             )
 
 

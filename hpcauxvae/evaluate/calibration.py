@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import hpcauxvae
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.metrics.conformal import FEW, LEVELS, Reader, Trees, distance, fitted, folds, p_value, quantile
@@ -38,7 +39,9 @@ class Calibration:
     """Turns codes into factors with intervals, and says which images are unlike those of the training."""
 
     factors: tuple[Factor, ...]
-    """The guided ones, D of them."""
+    """The columns that guide, D of them."""
+    guides: tuple[Guide, ...]
+    """What these stand for."""
     readers: tuple[Reader, ...]
     """Of each."""
     score_SM: NDArray[np.float64]
@@ -73,6 +76,10 @@ class Calibration:
                 for level, ends in zip(LEVELS, intervals, strict=True):
                     for end, values_N in zip(("low", "high"), ends, strict=True):
                         found[f"{factor.name}_{end}{100 * level:.0f}"] = factor.unscale(values_N)
+        for guide in self.guides:  # an angle, a class: by what its columns say together, without an interval
+            if not guide.plain:
+                columns_NT = np.stack([found[column.name] for column in guide.columns], 1)
+                found[guide.factor.name] = guide.told(columns_NT)
         far_N = distance(mean_NZ / self.scale_Z, self.known_MZ)
         drawn_N, bright_N = score_NS.T
         tests = [
@@ -109,7 +116,9 @@ class Calibration:
     def units(self) -> dict[str, str]:
         """The unit of each column of `predict`, empty where it has none."""
         ends = ("", *(f"_{end}{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
-        return {f.name + end: f.unit for f in self.factors for end in ends} | {"unlike_p": "", "unlike": ""}
+        found = {f.name + end: f.unit for f in self.factors for end in ends}
+        found |= {guide.factor.name: guide.factor.unit for guide in self.guides}
+        return found | {"unlike_p": "", "unlike": ""}
 
     def write(self, folder: Path) -> Path:
         """Writes it into a folder, under a name that tells whose weights it is of. Raises InputError for a full disk,
@@ -160,7 +169,7 @@ def measured(
     rows: which of them, all if not given; weighted: as a calibration is; mark: called after each piece.
     """
     rows = np.arange(len(images)) if rows is None else rows
-    d, parts = len(run.config.aux_names), []
+    d, parts = len(run.guiding), []
     for start in range(0, len(rows), run.at_once):
         piece = rows[start : start + run.at_once]
         mean_NZ, logvar_NZ = run.encode(images, np.full((len(piece), d), np.nan), piece)
@@ -206,16 +215,15 @@ def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None)
     row_M = _apart(run, data, run.parts(data)[1][:_MOST])
     weighted = isinstance(data.images, Filled) and data.images.weights is not None
     found = measured(run, data.images, row_M, weighted, mark)
-    names = run.config.aux_names
-    trained = {name: Factor(name, *of) for name, *of in run.state["factors"]}
-    u_MD = data.scaled()[row_M][:, data.column(names)]
+    u_MD = data.scaled()[row_M][:, data.column([column.name for column in run.guiding])]
     features_MX = _features(found.mean_NZ, found.logvar_NZ)
     readers = (fitted(u_M, z_M, features_MX) for u_M, z_M in zip(u_MD.T, found.mean_NZ.T, strict=False))
     scale_Z = np.sqrt(found.mean_NZ.var(0) + np.exp(found.logvar_NZ).mean(0))
     known_MZ, fold_M = found.mean_NZ / scale_Z, folds(len(row_M))
     parts = ((known_MZ[fold_M == fold], known_MZ[fold_M != fold]) for fold in np.unique(fold_M))
     return Calibration(
-        factors=tuple(trained[name] for name in names),
+        factors=tuple(run.guiding),
+        guides=run.guides,
         readers=tuple(readers),
         score_SM=np.sort(found.score_NS.T),
         weighted=weighted,
@@ -274,6 +282,7 @@ def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None
         readers.append(Reader(slope, offset, usual, arrays[f"{number}.score_M"]))
     return Calibration(
         factors=tuple(Factor(*record) for record in state["factors"]),
+        guides=run.guides,
         readers=tuple(readers),
         weighted=state["weighted"],
         about=state["about"],

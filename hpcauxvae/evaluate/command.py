@@ -185,9 +185,11 @@ class GenerateConfig:
     paths are escaped there as in a Python string."""
     set: tuple[str, ...] = ()
     """Factors held at a value, NAME=VALUE in the factor's unit. Those not named stand at the median of the training
-    data, or with --like at the image's own; of an angle's cosine and sine the other goes with the one named."""
+    data, or with --like at the image's own; of an angle's cosine and sine the other goes with the one named. A factor
+    that guides several latents, an angle or classes, sets them all."""
     sweep: tuple[str, ...] = ()
-    """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last of them varying fastest."""
+    """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last of them varying fastest. Of classes those
+    from FIRST to LAST, COUNT of them."""
     like: str | None = None
     """FILE.h5:NUMBER: give the image of this sample new factors. Those not named stay its own (its labels; without a
     label what its code tells), and so do the other latents. Without --like these are 0, the mean of their prior."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hpcauxvae
+from hpcauxvae.data.guides import guided, guiding
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate.command import CompareConfig
@@ -132,7 +133,7 @@ def _sets(config: CompareConfig, runs: Sequence[Run]) -> Iterator[Images]:
         check_pixels(data)
         index_N = reduce(np.intersect1d, [run.parts(data)[2] for run in runs])
         if len(index_N) >= FEWEST:
-            yield _images("test", data, index_N, config, maximum)
+            yield _images("test", data, index_N, config, maximum, runs)
         else:
             few = f"{data.path}: {len(index_N)} images are test images of all of these runs, a score needs {FEWEST}"
             if fresh is None:
@@ -141,11 +142,13 @@ def _sets(config: CompareConfig, runs: Sequence[Run]) -> Iterator[Images]:
                 )
             print(f"{few}: they are compared on {fresh.path} alone", file=sys.stderr, flush=True)
     if fresh is not None:
-        yield _images("fresh", fresh, np.arange(len(fresh)), config, maximum)
+        yield _images("fresh", fresh, np.arange(len(fresh)), config, maximum, runs)
 
 
-def _images(name: str, data: ImageSet, index_N: NDArray, config: CompareConfig, maximum: float) -> Images:
-    data, pixels = looked_at(data)
+def _images(
+    name: str, data: ImageSet, index_N: NDArray, config: CompareConfig, maximum: float, runs: Sequence[Run]
+) -> Images:
+    data, pixels = looked_at(guided(data, _comparable(runs)[0].guides))
     return Images(
         name=name,
         data=data,
@@ -176,7 +179,8 @@ def _fresh(path: Path, runs: Sequence[Run]) -> ImageSet:
 def _encoded(run: Run, images: Images, index_N: NDArray, shown: int) -> Seen:
     """These samples of the set, the first `shown` with image scores."""
     data = images.data
-    labels_ND = data.scaled()[index_N][:, data.column(list(run.config.aux_names))]
+    own = guided(data, run.guides)
+    labels_ND = own.scaled()[index_N][:, guiding(own, run.config.aux_names)]
     mean_NZ, logvar_NZ = run.encode(data.images, labels_ND, index_N)
     scored = Scored(
         name=images.name, data=data, index_N=index_N, mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, noiseless=None,
@@ -293,12 +297,17 @@ def _guided(images: Images, seen: Sequence[Seen], shared: Sequence[str], seed: i
 
 
 def _shared(images: Images, runs: Sequence[Run]) -> list[str]:
-    """The factors on which codes are compared: those that guide a latent in every run that has guided latents, or the
+    """The columns on which codes are compared: those that guide a latent in every run that has guided latents, or the
     auxiliary variables of all where none has; in the order of the first. Those hardly measured are left out."""
-    of = [run for run in runs if run.model.GUIDED] or runs
-    names = [name for name in of[0].config.aux_names if all(name in run.config.aux_names for run in of)]
+    of = [[column.name for column in run.guiding] for run in _comparable(runs)]
+    names = [name for name in of[0] if all(name in columns for columns in of)]
     known_F = np.count_nonzero(~np.isnan(images.data.values[images.index_N]), 0)
     return [name for name in names if known_F[images.data.column([name])[0]] >= FEWEST]
+
+
+def _comparable(runs: Sequence[Run]) -> Sequence[Run]:
+    """Those with guided latents; all where none has any."""
+    return [run for run in runs if run.model.GUIDED] or runs
 
 
 def _codes(images: Images, seen: Seen, shared: Sequence[str], seed: int, residual: bool = False) -> Codes:
@@ -307,7 +316,7 @@ def _codes(images: Images, seen: Seen, shared: Sequence[str], seed: int, residua
     residual: all others are residual latents; latents that other factors guide are left out.
     """
     data, latents = images.data, seen.mean_NZ.shape[1]
-    aux = list(seen.run.config.aux_names) if seen.run.model.GUIDED else []
+    aux = [column.name for column in seen.run.guiding] if seen.run.model.GUIDED else []
     own = [aux.index(name) for name in shared if aux]
     others = [latent for latent in range(len(aux) if residual else 0, latents) if latent not in own]
     columns, order = data.column(list(shared)), own + others

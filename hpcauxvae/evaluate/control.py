@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data import drawing, dsprites
+from hpcauxvae.data.guides import guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.evaluate import pictures
+from hpcauxvae.evaluate.by_factor import Block, by_factor, in_units
 from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.control import agreement, distance, minimality, unlike
 from hpcauxvae.train.run import Run
+from hpcauxvae.types import Factor
 
 PAIRS = 512
 """Pairs at most; fewer of large images."""
@@ -65,7 +68,7 @@ class Counterfactuals(NamedTuple):
 
 def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Counterfactuals | None:
     """The pairs of some samples of a data set; None where fewer than two have all guided factors measured."""
-    columns = data.column(run.config.aux_names)
+    columns = guiding(data, run.config.aux_names)
     d = len(columns)
     u_ND = data.scaled()[:, columns]
     rows = index_N[np.isfinite(u_ND[index_N]).all(1)]
@@ -135,7 +138,8 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     `unlike`: the share of images that were asked for that look to the reader like no real one (metrics.control.unlike).
     `unread`: guided factors of a kind that no reader reads. `negative`: how many of the images that were asked for have
     pixels whose sum is below 0, where that of each real one is above. `composition.code` is the minimality of
-    reconstructions. `rendered`: of dSprites, the distance of what was asked for to that very image.
+    reconstructions. `rendered`: of dSprites, the distance of what was asked for to that very image. `factors`: the same
+    three of factors that guide by several columns, in their own terms (by_factor.py).
     """
     apart, pixels = (made.a, made.b), made.known
     block: dict[str, Any] = {
@@ -154,7 +158,7 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     block["negative"] = int(np.count_nonzero(totals < 0)) if (real > 0).all() else 0
     if made.rendered is not None:
         block["rendered"] = distance(made.rendered, made.asked, apart, pixels)
-    columns = data.column(aux_names)
+    columns = guiding(data, aux_names)
     known = [j for j, column in enumerate(columns) if data.factors[column].kind in READ]
     if not known:
         block["effectiveness"] = {}
@@ -163,14 +167,17 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
         return block
     factors = [data.factors[columns[j]] for j in known]
     place = [reader.columns.index(columns[j]) for j in known]
-    found = {
-        name: agreement(u_PD[:, known], reader.read(images)[:, place], factors)
+    three = {
+        name: (u_PD, reader.read(images))
         for name, u_PD, images in (
             ("asked", made.u_b, made.asked),
             ("real", made.u_a, made.a),
             ("reconstruction", made.u_a, made.reconstruction),
         )
     }
+    found = {name: agreement(u_PD[:, known], read[:, place], factors) for name, (u_PD, read) in three.items()}
+    if len(known) == len(columns):
+        block["factors"] = _by_factor(data, factors, {name: (u, read[:, place]) for name, (u, read) in three.items()})
     network = reader.network
     block["unlike"] = unlike(reader.known_KF, network.features(made.reconstruction), network.features(made.asked))
     block["effectiveness"] = {
@@ -180,10 +187,20 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     return block
 
 
+def _by_factor(data: ImageSet, columns: Sequence[Factor], found: dict[str, tuple[NDArray, NDArray]]) -> Block:
+    """found: by name what was asked for and what is read, scaled."""
+    block: Block = {}
+    for part, pair in reversed(found.items()):  # the chance is that of what was asked for
+        asked, read = (in_units(scaled, columns) for scaled in pair)
+        for name, of_factor in by_factor(data.guides, asked, {part: read}).items():
+            block[name] = block.get(name, {}) | of_factor
+    return block
+
+
 def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names: Sequence[str], path: Path) -> None:
     """A, its reconstruction, A with the factors of B, and B: a column for each of some pairs, with what was asked for
     and read above the third. Missing pixels are grey, those of A in what is made of it, too."""
-    columns = data.column(aux_names)
+    guides, columns = guides_in(data, aux_names), guiding(data, aux_names)
     rows = np.linspace(0, len(made.a) - 1, _SHOWN).astype(int)
     images = np.stack([part[rows] for part in (made.a, made.reconstruction, made.asked, made.b)])
     if made.known is not None:
@@ -193,15 +210,16 @@ def draw(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_names
 
     def label(row: int, number: int) -> str:
         lines = []
-        for j, column in enumerate(columns[:_NAMED]):
-            factor, text = data.factors[column], "–"
-            if reader is not None and read is not None and column in reader.columns:
-                text = short(factor, factor.unscale(read[number, reader.columns.index(column)]))
-            lines.append(f"{short(factor, factor.unscale(made.u_b[row, j]))} / {text}")
+        for guide, span in list(zip(guides, spans(guides), strict=True))[:_NAMED]:
+            text, own = "–", columns[span]
+            if reader is not None and read is not None and set(own) <= set(reader.columns):
+                place = [reader.columns.index(column) for column in own]
+                text = short(guide.factor, guide.unscaled(read[[number]][:, place])[0])
+            lines.append(f"{short(guide.factor, guide.unscaled(made.u_b[[row], span])[0])} / {text}")
         return "\n".join(lines)
 
     none = [""] * len(rows)
     labels = [none, none, [label(row, number) for number, row in enumerate(rows)], none]
     names = ["A", "its reconstruction", "A with the\nfactors of B", "B"]
-    heads = ["", "", "\n".join(["asked / read", *aux_names[:_NAMED]]), ""]
+    heads = ["", "", "\n".join(["asked / read", *(guide.factor.name for guide in guides[:_NAMED])]), ""]
     pictures.traversal(drawing.upright(images, data), names, labels, path, look=drawing.look_of(data), heads=heads)

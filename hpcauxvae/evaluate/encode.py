@@ -30,7 +30,7 @@ from hpcauxvae.runtime.launchers import World
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import gathered
 from hpcauxvae.train.run import Run, load_run, training_set
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import InputError
 
 CHUNK = 4096
 """Samples encoded and stored at once, or fewer where they are large."""
@@ -77,11 +77,6 @@ class ImageReader(Chunked):
             "hpcauxvae": hpcauxvae.__version__,
         }
 
-    def trained(self) -> list[Factor]:
-        """The auxiliary factors as the run knows them."""
-        known = {name: Factor(name, *of) for name, *of in self.run.state["factors"]}
-        return [known[name] for name in self.run.config.aux_names]
-
     def look(self, mark: Callable[[], None]) -> None:
         """Reads all images once, so that pixels far outside all others count as in an evaluation; rank 0 warns of them.
 
@@ -123,7 +118,8 @@ class Encoder(ImageReader):
 
     def _labels(self) -> np.ndarray | None:
         """The scaled auxiliary factors (N, D); None where the set has not all of them. Most encoders do without."""
-        names, trained = self.run.config.aux_names, {factor.name: factor for factor in self.trained()}
+        trained = {guide.factor.name: guide.factor for guide in self.run.guides}
+        names = list(trained)
         known = {factor.name: factor.unit for factor in self.data.factors}
         for name in names:
             if known.get(name, trained[name].unit) != trained[name].unit and self.processes.world.rank == 0:
@@ -136,10 +132,9 @@ class Encoder(ImageReader):
         if not names or any(known.get(name) != trained[name].unit for name in names):
             return None
         path, speaks, scaled = self.data.path, self.processes.world.rank == 0, []
-        for name, column in zip(names, self.data.column(names), strict=True):
-            values_N = with_logarithm(trained[name], self.data.values[:, column], path, speaks=speaks)
-            scaled.append(trained[name].scale(values_N))
-        return np.stack(scaled, 1)
+        for guide, column in zip(self.run.guides, self.data.column(names), strict=True):
+            scaled.append(guide.scaled(with_logarithm(guide.factor, self.data.values[:, column], path, speaks=speaks)))
+        return np.concatenate(scaled, 1)
 
     def identity(self) -> dict[str, Any]:
         """As Chunked."""
@@ -187,7 +182,7 @@ class Encoder(ImageReader):
                     stored[rows] = values
             if self.model.GUIDED:
                 for name in ("name", "unit", "low", "high", "transform"):
-                    values = [getattr(factor, name) for factor in self.trained()]
+                    values = [getattr(factor, name) for factor in self.run.guiding]
                     file["mean"].attrs[name] = np.array(
                         values, float if name in ("low", "high") else h5py.string_dtype()
                     )

@@ -15,7 +15,7 @@ import numpy as np
 
 import hpcauxvae
 from hpcauxvae.data.stored import open_file
-from hpcauxvae.evaluate import scores
+from hpcauxvae.evaluate import by_factor, scores
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.verdicts import control, latents, reading, unasked, verdicts
@@ -79,7 +79,7 @@ def _of_folds(blocks: Sequence[Block]) -> list[str]:
     return [
         f"fold {number}: {line}"
         for number, block in enumerate(blocks)
-        for of in (reading, latents, control, unasked)
+        for of in (reading, by_factor.as_a_whole, latents, control, by_factor.steering, unasked)
         for line in of(block)
         if "cannot be judged" not in line
     ]
@@ -126,7 +126,7 @@ def _block(blocks: Sequence[Block], runs: Sequence[Run], name: str) -> Block:
     }
     if all("noiseless" in block for block in blocks):
         found["noiseless"] = images([block["noiseless"] for block in blocks])
-    for key in ("correlated", "reading", "joint", "random_features", "control"):
+    for key in ("correlated", "reading", "factors", "joint", "random_features", "control"):
         if all(key in block for block in blocks):
             values = [_unsigned(block[key]) if key == "joint" else block[key] for block in blocks]
             found[key] = _mean(values)
@@ -143,7 +143,8 @@ def _of_a_fold(joint: Block, folds: Sequence[Block]) -> None:
 
 
 def _read_together(folders: Sequence[Path], run: Run, seed: int) -> Block:
-    """`reading` and `correlated` of the test samples of all folds, from their codes; nothing without guided latents."""
+    """`reading`, `factors` and `correlated` of the test samples of all folds, from their codes; nothing without guided
+    latents."""
     columns, guided = run.state["columns"], run.model.GUIDED
     factors = [Factor(*record) for record in run.state["factors"]]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("factors", "mean", "regressed")}
@@ -168,12 +169,14 @@ def _read_together(folders: Sequence[Path], run: Run, seed: int) -> Block:
     of_latents = codes(mean_NZ[:, : len(own)])
     if not guided or len(parts["regressed"]) < len(folders):
         return {"correlated": correlated(of_latents)}
-    told_ND = np.concatenate(parts["regressed"])
-    told_ND = np.stack([f.scale(told_N) for f, told_N in zip(own, told_ND.T, strict=True)], 1)
+    regressed_ND = np.concatenate(parts["regressed"])
+    told_ND = np.stack([f.scale(told_N) for f, told_N in zip(own, regressed_ND.T, strict=True)], 1)
     reading, plain = readings(of_latents, own), readings(codes(told_ND), own)
     for name, of_factor in reading.items():
         of_factor["regressor"] = {key: plain[name][key] for key in ("r", "error")}
-    return {"reading": reading, "correlated": correlated(of_latents)}
+    told = {"latents": by_factor.in_units(mean_NZ[:, : len(own)], own), "regressor": regressed_ND}
+    of_factors = by_factor.by_factor(run.guides, values_NF[:, columns], told)
+    return {"reading": reading, "factors": of_factors, "correlated": correlated(of_latents)}
 
 
 def _latents(folds: Sequence[Block]) -> Block:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import angles, partner, typical
+from hpcauxvae.data.guides import guides_in, shown, spans
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.evaluate.result_tables import ascii_only, fits_unit
@@ -39,22 +40,32 @@ class Generator:
             )
         check_factors(data, run)
         self.run, self.data = run, data
-        self.columns = data.column(run.config.aux_names)
-        self.factors = [data.factors[column] for column in self.columns]
-        self.angles = angles(data.values[:, self.columns])
+        self.guides = guides_in(data, run.config.aux_names)
+        self.factors = [guide.factor for guide in self.guides]
+        self.columns = data.column([factor.name for factor in self.factors])
+        self.latents = sum(len(guide.columns) for guide in self.guides)
+        """How many of them factors guide."""
+        plain = [j for j, guide in enumerate(self.guides) if guide.plain]
+        pairs = angles(data.values[:, [self.columns[j] for j in plain]])
+        self.angles = [(plain[one], plain[other]) for one, other in pairs]
 
     def images(self, u_ND: NDArray, residual_NR: NDArray) -> NDArray[np.float32]:
         """Expected images (N, C, H, W), linear data units, for factors in physical units and Z - D other latents."""
-        scaled = np.stack([f.scale(column) for f, column in zip(self.factors, u_ND.T, strict=True)], 1)
-        return self.run.decode(np.concatenate([scaled, residual_NR], 1))
+        return self.run.decode(np.concatenate([self.scaled(u_ND), residual_NR], 1))
+
+    def scaled(self, u_ND: NDArray) -> NDArray[np.float64]:
+        """What the guided latents have for these factors."""
+        return np.concatenate([guide.scaled(u_N) for guide, u_N in zip(self.guides, u_ND.T, strict=True)], 1)
 
     def typical(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of no image: what is typical of the training data
         (data/angles.py); and 0, the mean of the prior."""
-        train = self.run.parts(self.data)[0]
-        kinds = [factor.kind for factor in self.factors]
-        middle_D = typical(self.data.values[np.sort(train)][:, self.columns], self.angles, kinds)
-        return middle_D, np.zeros(self.run.config.latents - len(self.factors))
+        values_ND = self.data.values[np.sort(self.run.parts(self.data)[0])][:, self.columns]
+        middle_D = typical(values_ND, self.angles, [factor.kind for factor in self.factors])
+        for j, guide in enumerate(self.guides):
+            if guide.by_angle:
+                middle_D[j] = guide.told(typical(guide.code(values_ND[:, j]), [(0, 1)], ["continuous"] * 2)[None])[0]
+        return middle_D, np.zeros(self.run.config.latents - self.latents)
 
     def of_image(self, like: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of an image FILE.h5:NUMBER.
@@ -78,10 +89,10 @@ class Generator:
         given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
         pairs = zip(self.factors, given, strict=True)
         own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
-        scaled_D = np.array([f.scale(value) for f, value in zip(self.factors, own_D, strict=True)])
-        code_Z = self.run.encode(source.images, scaled_D[None], np.array([int(number)]))[0][0]
-        of_code_D = np.array([f.unscale(z) for f, z in zip(self.factors, code_Z, strict=False)])
-        return np.where(np.isnan(own_D), of_code_D, own_D), code_Z[len(self.factors) :]
+        code_Z = self.run.encode(source.images, self.scaled(own_D[None]), np.array([int(number)]))[0][0]
+        told = zip(self.guides, spans(self.guides), strict=True)
+        of_code_D = np.array([guide.unscaled(code_Z[None, span])[0] for guide, span in told])
+        return np.where(np.isnan(own_D), of_code_D, own_D), code_Z[self.latents :]
 
     def grid(
         self, fixed: Sequence[str], sweeps: Sequence[str], unnamed_D: NDArray
@@ -109,7 +120,7 @@ class Generator:
             total *= int(parts[2])
             if total > _MOST_IMAGES:
                 raise InputError(f"sweep {text}: {total} images; allowed: at most {_MOST_IMAGES}")
-            axes[column] = np.linspace(first, last, int(parts[2]))
+            axes[column] = self._between(column, first, last, int(parts[2]), text)
             swept.append(column)
             named.append(column)
         if len(named) != len(set(named)):
@@ -143,12 +154,29 @@ class Generator:
             raise InputError(f"{option} {text}; allowed: NAME=…, where NAME is one of {', '.join(names)}")
         return names.index(name), value
 
+    def _between(self, column: int, first: float, last: float, count: int, given: str) -> NDArray[np.float64]:
+        """So many values; of a factor that guides by classes such of these, evenly spread."""
+        guide = self.guides[column]
+        if not guide.by_classes:
+            return np.linspace(first, last, count)
+        levels = [level for level in guide.levels if min(first, last) <= level <= max(first, last)]
+        if count > len(levels):
+            raise InputError(
+                f"sweep {given}: {count} of {len(levels)} classes; allowed: a count of at most {len(levels)}"
+            )
+        return np.array(levels)[:: 1 if first < last else -1][
+            np.linspace(0, len(levels) - 1, count).round().astype(int)
+        ]
+
     def _number(self, column: int, text: str, given: str) -> float:
-        factor = self.factors[column]
+        factor, guide = self.factors[column], self.guides[column]
         try:
             value = float(text)
         except ValueError:
             value = np.nan
+        if guide.by_classes and value not in guide.levels:
+            classes = ", ".join(map(shown, guide.levels))
+            raise InputError(f"{given}: {text}; allowed: the classes that the model was trained on, {classes}")
         if not factor.low <= value <= factor.high:
             allowed = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
             raise InputError(

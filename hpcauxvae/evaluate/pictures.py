@@ -96,7 +96,7 @@ def factor_latent_scatter(
                 ax.scatter(codes_NZ[::step, column], values_N, s=1.4, color=colour, linewidths=0, alpha=0.6)
             own = column < len(aux_names) and factors[row].name == aux_names[column]
             _frame(ax, MAROON if own else PALE)
-            if own and reading:
+            if own and reading and factors[row].name in reading:
                 ax.set_title(read_as(reading[factors[row].name]), loc="center", fontsize=6.5, pad=2)
             ax.xaxis.set_major_locator(MaxNLocator(2, steps=ROUND))
             _scale_of(ax, factors[row], values_N)
@@ -260,6 +260,13 @@ def latent_name(column: int, aux_names: Sequence[str]) -> str:
     """Label of a latent, counted from 1 as in the paper; the auxiliary factor's name below it where it has one."""
     name = f"$z_{{{column + 1}}}$"
     return f"{name}\n{aux_names[column]}" if column < len(aux_names) else name
+
+
+def latents_name(span: slice, name: str = "") -> str:
+    """The same of those that a factor guides together."""
+    first, last = (f"$z_{{{number}}}$" for number in (span.start + 1, span.stop))
+    which = first if first == last else f"{first}, {last}" if span.stop == span.start + 2 else f"{first} to {last}"
+    return f"{which}\n{name}".rstrip()
 
 
 def read_as(reading: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ is made of chunks (chunks.py). Where images have labels, what the intervals prom
 in types.py.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import hpcauxvae
+from hpcauxvae.data.guides import guided
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.stored import open_file
@@ -51,6 +53,8 @@ class Predictor(ImageReader):
         self, config: PredictConfig, run: Run, processes: Processes, data: ImageSet, calibration: Calibration
     ) -> None:
         """Raises InputError where run and data do not fit each other."""
+        with contextlib.suppress(InputError):  # without the labels of one there is nothing to compare with
+            data = guided(data, run.guides)
         super().__init__(config, run, processes, data)
         self.source, self.calibration, self.trained_on = config.source, calibration, config.data
         self.columns = [self._column_of(factor) for factor in calibration.factors]

@@ -2,12 +2,14 @@
 
 It knows no run: what it finds in a decoded image tells whether the image shows what was asked for (control.py), and
 what it finds in real test images is the ceiling. Shape legend in types.py; R numbers that are read: a
-factor each, and of a periodic one, both ends of which look the same, its cosine and sine.
+factor each, of a periodic one, both ends of which look the same, its cosine and sine, and of a categorical one that
+guides by its classes the columns by which it does.
 """
 
 import copy
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.splits import parts
 from hpcauxvae.data.stored import images_in, in_pieces
@@ -27,7 +30,8 @@ from hpcauxvae.train import checkpoint
 from hpcauxvae.types import By, Fold, InputError, Kind
 
 READ = ("continuous", "ordinal", "periodic")
-"""Kinds of factors that are read. Numbers stand for them, but not for the classes of a categorical factor."""
+"""Kinds of factors that are read. Numbers stand for them, but not for the classes of a categorical factor, unless these
+guide."""
 FEWEST = 200
 """Training images without which there is no reader."""
 _VERSION = 2  # of the network and its training: a reader of another version is trained anew
@@ -127,11 +131,13 @@ class Reader(NamedTuple):
 
     network: Network
     columns: list[int]
-    """Of the factors of the data set."""
+    """Of the factors of the data set: first those that the network has numbers for, then those of `guides`."""
     kinds: list[Kind]
-    """Of these factors."""
+    """Of the first."""
     known_KF: NDArray[np.float32]
     """Features of training images."""
+    guides: Sequence[tuple[Guide, int]] = ()
+    """Whose columns follow from a factor that is read, and its place among the first."""
 
     def read(self, images: NDArray) -> NDArray[np.float64]:
         """Scaled factors (N, columns) of images (N, C, H, W) in linear data units; a periodic one in [0, 1)."""
@@ -139,6 +145,8 @@ class Reader(NamedTuple):
         for kind in self.kinds:
             first_N = next(numbers)
             factors.append(np.arctan2(next(numbers), first_N) / (2 * np.pi) % 1 if kind == "periodic" else first_N)
+        for guide, place in self.guides:
+            factors += list(guide.scaled(guide.factor.unscale(factors[place])).T)
         return np.stack(factors, 1)
 
 
@@ -151,7 +159,11 @@ def reader_of(
     too few training images are there. Raises InputError where no folder takes the file.
     """
     train, validation, _ = parts(data, split_seed, by, fold)
-    columns = [number for number, factor in enumerate(data.factors) if factor.kind in READ]
+    columns = [number for number, factor in enumerate(data.factors[: data.own]) if factor.kind in READ]
+    classes = [column for guide in data.guides if guide.by_classes for column in _columns(data, guide)]
+    others = [guide for guide in data.guides if not (guide.plain or guide.by_classes)]
+    places = [columns.index(data.column([guide.factor.name])[0]) for guide in others]
+    columns += classes
     kinds = [data.factors[column].kind for column in columns]
     if len(train) < FEWEST or not columns:
         return None
@@ -165,6 +177,7 @@ def reader_of(
         torch.manual_seed(0)
         network = Network(data.shape, len(columns) + kinds.count("periodic")).to(device)
     of = "" if fold is None else f"-fold{fold.number}of{fold.of}"
+    of += f"-{hashlib.sha256(repr(identity['factors']).encode()).hexdigest()[:8]}" if classes else ""
     name = f"{data.path.stem}.reader-{data.fingerprint}-{split_seed}{of}.safetensors"
     paths = [place / name for place in (data.path.parent, folder)]
     if not any(_load(network, path, identity) for path in paths):
@@ -173,7 +186,13 @@ def reader_of(
         _train(network, data, columns, train, validation)
         _keep(network, paths, identity)
     known = np.sort(np.random.default_rng(0).permutation(train)[: min(_KNOWN, images_in(_SCALE_BYTES, data.shape))])
-    return Reader(network.eval(), columns, kinds, network.features(np.array(data.images[known])))
+    columns += [column for guide in others for column in _columns(data, guide)]
+    features = network.features(np.array(data.images[known]))
+    return Reader(network.eval(), columns, kinds, features, list(zip(others, places, strict=True)))
+
+
+def _columns(data: ImageSet, guide: Guide) -> list[int]:
+    return data.column([column.name for column in guide.columns])
 
 
 def _keep(network: Network, paths: list[Path], identity: dict[str, Any]) -> None:

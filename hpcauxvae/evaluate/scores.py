@@ -14,21 +14,22 @@ import numpy as np
 
 import hpcauxvae
 from hpcauxvae.data import drawing
-from hpcauxvae.data.angles import angles, partner
 from hpcauxvae.data.beside import ids_bytes, put_ids
+from hpcauxvae.data.guides import guided, guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
-from hpcauxvae.data.lettering import short, with_unit
 from hpcauxvae.data.missing import Filled, scored_by
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
+from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.training import training
+from hpcauxvae.evaluate.traversal import traversal
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
 from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
@@ -46,7 +47,6 @@ from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
 
 _SHOWN = 8
-_TRAVERSAL_STEPS = 9
 
 
 class Later:
@@ -106,7 +106,7 @@ class Evaluator:
         place(self.model, self.device)
         self.data = training_set(self.run, config.data)
         check_pixels(self.data)
-        self.aux = list(self.run.config.aux_names)
+        self.aux = [self.data.factors[column].name for column in guiding(self.data, self.run.config.aux_names)]
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
         self.noiseless = [open_set(path) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
@@ -122,6 +122,7 @@ class Evaluator:
         fresh = open_set(path)
         check_pixels(fresh)
         check_factors(fresh, self.run)
+        fresh = guided(fresh, self.run.guides)
         refuse_missing(fresh, self.run)
         if fresh.shape != self.data.shape:
             raise InputError(f"{path}: images of {fresh.shape}; allowed: those of {self.data.path}, {self.data.shape}")
@@ -177,7 +178,7 @@ class Evaluator:
         Without auxiliary factors there are no scores of codes.
         """
         maximum, factors = float(self.model.maximum), scored.data.factors
-        aux, guided = scored.data.column(self.aux), scored.data.column(self._guiding())
+        aux, own = scored.data.column(self.aux), scored.data.column(self._guiding())
         weights = scored.weights()
         images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once, weights)
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
@@ -189,25 +190,30 @@ class Evaluator:
             "latents": {
                 "in_use": int((~off_Z).sum()),
                 "of": len(off_Z),
-                "guided": len(guided),
+                "guided": len(own),
                 "off": (np.flatnonzero(off_Z) + 1).tolist(),
             },
             "images": images.means,
             "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
         per_image = dict(images.per_image)
-        if guided:
-            told_ND = self.baselines.regressed(scored.data, scored.index_N, guided)
-            of_regressor = (factors[c].unscale(told_N) for c, told_N in zip(guided, told_ND.T, strict=True))
-            per_image["regressed"] = np.stack(list(of_regressor), 1)
+        if own:
+            told_ND = self.baselines.regressed(scored.data, scored.index_N, own)
+            columns = [factors[column] for column in own]
+            per_image["regressed"] = in_units(told_ND, columns)
         if aux and _measured(scored, aux, "without it no code is scored") == aux:
             codes = self._codes(scored, aux)
             block |= {"codes": score_codes(codes), "correlated": correlated(codes)}
-            if guided:
-                block["reading"] = readings(codes, [factors[c] for c in guided])
-                for c, told_N in zip(guided, told_ND.T, strict=True):
+            if own:
+                block["reading"] = readings(codes, columns)
+                for c, told_N in zip(own, told_ND.T, strict=True):
                     plain = read(scored.data.scaled()[scored.index_N, c], told_N, factors[c])
                     block["reading"][factors[c].name]["regressor"] = {key: plain[key] for key in ("r", "error")}
+                told = {
+                    "latents": in_units(scored.mean_NZ[:, : len(own)], columns),
+                    "regressor": per_image["regressed"],
+                }
+                block["factors"] = by_factor(scored.data.guides, scored.data.values[scored.index_N][:, own], told)
                 block |= {"joint": joint(codes), "random_features": random_features(codes)}
         if scored.noiseless is not None:
             ceiling = score_images(scored.originals, scored.noiseless, maximum, self.run.at_once, weights)
@@ -220,7 +226,9 @@ class Evaluator:
 
     def _codes(self, scored: Scored, aux: list[int]) -> Codes:
         factors, values_NF = scored.data.factors, scored.data.scaled()[scored.index_N]
-        hidden = _measured(scored, [c for c in range(len(factors)) if c not in aux], "left out of the scores")
+        stood_for = scored.data.column([guide.factor.name for guide in scored.data.guides])
+        others = [c for c in range(len(factors)) if c not in {*aux, *stood_for}]
+        hidden = _measured(scored, others, "left out of the scores")
         return Codes(
             mean_NZ=scored.mean_NZ,
             logvar_NZ=scored.logvar_NZ,
@@ -241,17 +249,19 @@ class Evaluator:
 
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
         """The pictures of a set of samples, into a folder."""
-        data, guiding = scored.data, self._guiding()
+        data, guides = scored.data, guides_in(scored.data, self.aux) if self.run.model.GUIDED else ()
         z_NZ = scored.sampled(self.config.seed)
-        values_NF = data.values[scored.index_N]
-        if names := [factor.name for factor in data.factors]:
+        if data.factors:
+            of_latents = [guide.factor.name for guide in guides for _ in guide.columns]
             pictures.factor_latent_scatter(
-                z_NZ, scored.mean_NZ, values_NF, data.factors, guiding, block["codes"].get("lds"),
-                folder / f"scatter-{scored.name}.png", reading=block.get("reading"),
+                z_NZ, scored.mean_NZ, data.values[scored.index_N, : data.own], data.factors[: data.own], of_latents,
+                block["codes"].get("lds"), folder / f"scatter-{scored.name}.png", reading=block.get("reading"),
             )  # fmt: skip
-            correlation_SDZ = correlate(values_NF, [z_NZ]).values_SDZ
-            path = folder / f"correlations-{scored.name}.png"
-            pictures.correlation_map(correlation_SDZ[0], names, guiding, path)
+            stood_for = {guide.factor.name for guide in data.guides if not guide.plain}
+            columns = [c for c, factor in enumerate(data.factors) if factor.name not in stood_for]
+            correlation_SDZ = correlate(data.values[scored.index_N][:, columns], [z_NZ]).values_SDZ
+            path, names = folder / f"correlations-{scored.name}.png", [data.factors[c].name for c in columns]
+            pictures.correlation_map(correlation_SDZ[0], names, self._guiding(), path)
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         look = drawing.look_of(data)
         pictures.reconstructions(
@@ -268,45 +278,23 @@ class Evaluator:
         if block["images"]["ssim"]["n"]:
             pictures.ssim_boxplot(groups, folder / f"ssim-{scored.name}.png", ceiling=ceiling)
         images, row_names, labels = self.traversal(scored)
-        for number, name in enumerate(block.get("reading", {})):
-            row_names[number] += f"\nread: {pictures.read_as(block['reading'][name])}"
+        for number, guide in enumerate(guides if block.get("reading") else ()):
+            name, of = guide.factor.name, block["factors"]
+            read_as = in_words(of[name]["latents"], of[name]) if name in of else ""
+            row_names[number] += f"\nread: {read_as or pictures.read_as(block['reading'][guide.columns[0].name])}"
+        first_rows = {span.start: row for row, span in enumerate(spans(guides))}
+        others = len(row_names) - scored.mean_NZ.shape[1]
         for number in block["latents"]["off"]:
-            row_names[number - 1] += "\noff"
+            row = first_rows.get(number - 1) if number <= len(self._guiding()) else number - 1 + others
+            if row is not None and (row >= len(guides) or guides[row].plain):
+                row_names[row] += "\noff"
         path = folder / f"traversal-{scored.name}.png"
         pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look)
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
-        """Fig. 5: one latent at a time varied, the others at those of the sample nearest to the mean code.
-
-        A guided latent runs over the range of its factor, and of cosine and sine of an angle the other goes with it;
-        another latent over two of its own standard deviations on either side of its own mean. Returns images
-        (Z, V, C, H, W), the names of the rows and a label for each image.
-        """
-        centre_Z = scored.mean_NZ.mean(0)
-        spread_Z = scored.mean_NZ.std(0)
-        distance_N = (np.square(scored.mean_NZ - centre_Z) / np.maximum(spread_Z, 1e-6) ** 2).sum(1)
-        base_Z = scored.mean_NZ[distance_N.argmin()]
-        fractions_V = np.linspace(0, 1, _TRAVERSAL_STEPS)
-        codes, names, labels = [], [], []
-        columns = scored.data.column(self._guiding())
-        factors = [scored.data.factors[c] for c in columns]
-        partners = {a: b for pair in angles(scored.data.values[:, columns]) for a, b in (pair, pair[::-1])}
-        for latent in range(len(base_Z)):
-            z_VZ = np.repeat(base_Z[None], _TRAVERSAL_STEPS, 0)
-            names.append(pictures.latent_name(latent, [with_unit(factor) for factor in factors]))
-            if latent < len(factors):
-                z_VZ[:, latent] = fractions_V
-                values_V = factors[latent].unscale(fractions_V)
-                if (other := partners.get(latent)) is not None:
-                    side = float(factors[other].unscale(base_Z[other]))
-                    z_VZ[:, other] = factors[other].scale(partner(values_V, side))
-                labels.append([short(factors[latent], value, 3) for value in values_V])
-            else:
-                z_VZ[:, latent] = centre_Z[latent] + (4 * fractions_V - 2) * spread_Z[latent]
-                labels.append([f"{4 * fraction - 2:+g} sd" for fraction in fractions_V])
-            codes.append(z_VZ)
-        images = self.run.decode(np.concatenate(codes))
-        return images.reshape(len(base_Z), _TRAVERSAL_STEPS, *images.shape[1:]), names, labels
+        """As traversal.traversal, of a set."""
+        guides = guides_in(scored.data, self.aux) if self.run.model.GUIDED else ()
+        return traversal(self.run, scored.data, scored.mean_NZ, guides)
 
     def _guiding(self) -> list[str]:
         """The auxiliary variables that guide a latent: none in a model that was not told of them."""

@@ -31,12 +31,13 @@ class Input(NamedTuple):
 
     name: str
     columns: Sequence[int]
-    """Of the code in physical units (D factors, then Z - D other latents): one, or cosine and sine of an angle."""
+    """Of the code in physical units (factors, then latents that none guides): one, or cosine and sine of an angle."""
     values_N: NDArray
+    discrete: bool = False
 
     def ppf(self, share_Q: NDArray) -> NDArray[np.float64]:
-        """The value below which a share of the data lies."""
-        return np.quantile(self.values_N, share_Q)
+        """The value below which a share of the data lies; a value of the data itself where it is discrete."""
+        return np.quantile(self.values_N, share_Q, method="lower" if self.discrete else "linear")
 
     def set(self, codes_QZ: NDArray, values_Q: NDArray) -> None:
         """Writes values into their columns."""
@@ -73,12 +74,12 @@ def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
 def inputs_of(generator: Generator, seed: int) -> list[Input]:
     """Each factor as the training data have it (an angle by its cosine and sine together), and each other latent by its
     own marginal among codes drawn for test images: the indices are those of independent inputs."""
-    data, run, d = generator.data, generator.run, len(generator.factors)
+    data, run, d, latents = generator.data, generator.run, len(generator.factors), generator.latents
     train, _, test = (np.sort(part) for part in run.parts(data))
     values_ND = data.values[train][:, generator.columns]
     of_angles = {column for pair in generator.angles for column in pair}
     found = [
-        Input(factor.name, [j], values_ND[np.isfinite(values_ND[:, j]), j])
+        Input(factor.name, [j], values_ND[np.isfinite(values_ND[:, j]), j], generator.guides[j].by_classes)
         for j, factor in enumerate(generator.factors)
         if j not in of_angles
     ]
@@ -87,9 +88,9 @@ def inputs_of(generator: Generator, seed: int) -> list[Input]:
         name = f"{generator.factors[one].name}, {generator.factors[other].name}"
         found.append(Input(name, [one, other], angle_N[np.isfinite(angle_N)]))
     test = test[:_CODES]
-    mean_NZ, logvar_NZ = run.encode(data.images, data.scaled()[test][:, generator.columns], test)
+    mean_NZ, logvar_NZ = run.encode(data.images, generator.scaled(data.values[test][:, generator.columns]), test)
     z_NZ = mean_NZ + np.exp(logvar_NZ / 2) * np.random.default_rng([seed, 3]).standard_normal(mean_NZ.shape)
-    return found + [Input(f"z{z + 1}", [z], z_NZ[:, z]) for z in range(d, z_NZ.shape[1])]
+    return found + [Input(f"z{z + 1}", [d + z - latents], z_NZ[:, z]) for z in range(latents, z_NZ.shape[1])]
 
 
 def sobol(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcauxvae.evaluate.baselines import PLAIN
+from hpcauxvae.evaluate.by_factor import in_words, of_classes, score_of, without_classes
 from hpcauxvae.metrics.joint import FEWEST, TRUSTED
 from hpcauxvae.metrics.ssim import WINDOW
 
@@ -20,7 +21,7 @@ def table(sets: dict[str, Block]) -> str:
             pooled = f"images ({block['samples']}) and readings are of all folds together, other scores"
             words = pooled if name == "test" else "all scores"
             lines[-1] += f"; {folds} folds: {words} are means over the folds"
-        for part in (_codes, _images, _reading, _joint, _control, _latents):
+        for part in (_codes, _images, _reading, _factors, _joint, _control, _latents):
             lines += (f"  {line}" for line in part(block))
         lines += (f"  - {line}" for line in block["verdicts"])
     return "\n".join(lines)
@@ -47,21 +48,37 @@ def _reading(block: Block) -> Iterator[str]:
     if block.get("reading"):
         heads = f"{'r':>8}{'95 % interval':>17}{'slope':>8}{'95 % interval':>17}{'error':>10}{'fitted':>10}"
         yield f"{'guided factor':20}{heads}   plain regressor: r{'error':>10}"
-    for name, of_factor in block.get("reading", {}).items():
-        slope, fitted, plain = (of_factor.get(key) for key in ("slope", "error_fitted", "regressor"))
+    for name, of_factor in without_classes(block, "reading").items():
+        slope, fitted, plain = of_factor.get("slope"), of_factor.get("error_fitted"), of_factor["regressor"]
         error, unit = of_factor["error"]["value"], of_factor["unit"]
         own = _with_intervals(of_factor["r"], slope)
         beside = f"{plain['r']['value']:21.3f}{plain['error']['value']:10.3g}"
         yield f"{name:20}{own}{error:10.3g}{_cell(fitted, '10.3g')}{beside} {unit}".rstrip()
         if true := of_factor.get("true"):
             figures = f"{_with_intervals(true['r'], true['slope'])}{true['error']['value']:10.3g}"
-            yield f"{'  without the error of its labels':20}"[:20] + figures
+            yield f"{'  its true value':20}{figures}"
+
+
+def _factors(block: Block) -> Iterator[str]:
+    """Factors that guide by several columns, in their own terms."""
+    for name, of in block.get("factors", {}).items():
+        told = f"{in_words(of['latents'], of)} {_interval(score_of(of['latents']))}"
+        classes = f", of {of['classes']} classes" * bool(of["classes"])
+        yield f"{name:20} read: {told}; plain regressor: {in_words(of['regressor'], of)}; {_chance(of)}{classes}"
+
+
+def _chance(of: Block) -> str:
+    return f"by chance {of['chance']:.3g}"
+
+
+def _interval(score: Block) -> str:
+    return f"[{score['low']:.3g}, {score['high']:.3g}]"
 
 
 def _joint(block: Block) -> Iterator[str]:
     if block.get("joint"):
         yield f"{'from residual latents':20} R2: means   samples    chance   largest r of one"
-    for name, of_factor in block.get("joint", {}).items():
+    for name, of_factor in without_classes(block, "joint", most=True).items():
         explained = "".join(f"{of_factor[key]['value']:10.3f}" for key in ("means", "samples", "chance"))
         single, n = of_factor["single"], of_factor["means"]["n"]
         few = f"; R2 of {n} samples is not to be trusted" if n < TRUSTED else ""
@@ -79,12 +96,17 @@ def _control(block: Block) -> Iterator[str]:
         heads = f"{'slope':>8}{'error':>10}"
         yield f"{'asked for and read':20}{'r':>8}{heads}     on real images: r{heads}"
     for name, of_factor in (found.get("effectiveness") or {}).items():
+        if name in of_classes(block):
+            continue
         asked, real = of_factor["asked"], of_factor["real"]
         yield (
             f"{name:20}{asked['r']['value']:8.3f}{_cell(asked.get('slope'), '8.3f')}{asked['error']['value']:10.3g}"
             f"{real['r']['value']:22.3f}{_cell(real.get('slope'), '8.3f')}{real['error']['value']:10.3g} "
             f"{of_factor['unit']}"
         ).rstrip()
+    for name, of in found.get("factors", {}).items():
+        told = {part: in_words(of[part], of) for part in ("asked", "real")}
+        yield f"{name:20} asked for and read: {told['asked']}; on real images: {told['real']}; {_chance(of)}"
     if found:
         composition = found["composition"]
         again = f"composition, {composition['cycles']} times"

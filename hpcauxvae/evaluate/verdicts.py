@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcauxvae.evaluate import by_factor
 from hpcauxvae.evaluate.control import FEWEST
 from hpcauxvae.metrics.joint import FEWEST as FEWEST_TOGETHER
 from hpcauxvae.metrics.joint import LEAF
@@ -89,9 +90,7 @@ def unfinished(block: Block) -> Iterator[str]:
     found = block.get("training", {"epoch": 0, "epochs": 0})
     if found["epoch"] < found["epochs"] and found.get("checkpoint") != "best":
         inside = f", and {found['inside']} is in its folder" if found["inside"] else ""
-        yield (
-            f"the training has done {found['epoch']} of {found['epochs']} epochs{inside}: these are its scores so far"
-        )
+        yield f"the training has done {found['epoch']} of {found['epochs']} epochs{inside}: these are its scores so far"
 
 
 def copies(block: Block) -> Iterator[str]:
@@ -102,7 +101,10 @@ def copies(block: Block) -> Iterator[str]:
 def reading(block: Block) -> Iterator[str]:
     """Guided factors that are lost, reversed, out of scale, shifted, or read better by a plain regressor."""
     for number, (name, of_factor) in enumerate(block.get("reading", {}).items(), start=1):
+        if name in by_factor.of_classes(block):
+            continue
         r, plain, slope = of_factor["r"], _plain(block, name), of_factor.get("slope")
+        true = of_factor.get("true", of_factor)["r"]["value"]
         worse = _square(plain["low"]) - _square(r["high"]) > WORSE_THAN_PLAIN
         figures = [f"r = {r['value']:.2f}"] + [f"a plain regressor has {plain['value']:.2f}"] * worse
         if number in block["latents"]["off"]:
@@ -117,7 +119,7 @@ def reading(block: Block) -> Iterator[str]:
         elif r["value"] < 0:
             backwards = f", slope {slope['value']:.2f}" if slope else ""
             yield f"{name} is reversed ({figures[0]}{backwards})"
-        elif r["value"] < READ_IN_PART:
+        elif true < READ_IN_PART:
             yield f"{name} is read in part ({'; '.join(figures)})"
         elif worse:
             yield f"{name} is read less well than could be ({'; '.join(figures)})"
@@ -248,7 +250,7 @@ def ceilings(block: Block) -> Iterator[str]:
 
 def residual(block: Block) -> Iterator[str]:
     """Auxiliary factors in the residual latents: in one of them, or in all together."""
-    for name, of_factor in block.get("joint", {}).items():
+    for name, of_factor in by_factor.without_classes(block, "joint", most=True).items():
         single, r, chance = of_factor["single"], of_factor["single"]["r"], of_factor["chance"]
         if abs(r["value"]) >= SINGLE and min(abs(r["low"]), abs(r["high"])) >= SINGLE / 2 and r["low"] * r["high"] > 0:
             which = f"latent {single['latent']}" if single["latent"] else "in each fold a latent"
@@ -269,7 +271,8 @@ def residual(block: Block) -> Iterator[str]:
 
 def too_few(block: Block) -> Iterator[str]:
     """Scores of trees that are about 0 because so few samples let no tree split."""
-    together = {name: found["means"]["n"] for name, found in block.get("joint", {}).items()}
+    of_columns = by_factor.without_classes(block, "joint", most=True)
+    together = {name: found["means"]["n"] for name, found in of_columns.items()}
     leaks = block["codes"].get("leakage", {}).get("hidden_from_aux", {}) if block.get("reading") else {}
     errors = {name: 2 * score["n"] for name, score in leaks.items()}  # half of the samples test
     for known, needed, what in (
@@ -305,7 +308,10 @@ def control(block: Block) -> Iterator[str]:
     if block["control"]["effectiveness"] is None:
         yield "whether factors steer the image cannot be judged: too few images to train a reader, or to ask for"
         return
+    classes = by_factor.of_classes(block)
     for name, found in block["control"]["effectiveness"].items():
+        if name in classes:
+            continue
         asked, real, own = found["asked"], found["real"], found["reconstruction"]
         ceiling = real["r"]["value"]
         poor = f", {own['r']['value']:.2f} on its own reconstructions" * (own["r"]["high"] < IN_PART * ceiling)
@@ -379,8 +385,8 @@ def unasked(block: Block) -> Iterator[str]:
 
 
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
-    unfinished, copies, trained, labels, reading, latents, images,
-    ceilings, residual, hidden, too_few, control, unasked,
+    unfinished, copies, trained, labels, reading, by_factor.as_a_whole, latents, images, ceilings, residual, hidden,
+    too_few, control, by_factor.steering, unasked,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",

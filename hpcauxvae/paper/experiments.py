@@ -105,6 +105,7 @@ class Experiment:
             out=runs / self.name,
             model=self.model,
             aux=",".join(LABELS[self.data][self.labels]),
+            labels="raw",
             objective=self.objective or OWN_OBJECTIVE[self.data],  # type: ignore[arg-type]
             seed=self.seed,
             resume="auto",

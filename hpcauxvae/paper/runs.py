@@ -54,12 +54,18 @@ class EvaluatedRun:
         """Which data set it is, by the auxiliary variables; None where it is another."""
         if self.config.aux and set(self.config.aux_names) <= _GALAXY_FACTORS:
             return "galaxies"
-        return _BY_NAMES.get(self.config.aux_names, (None, ""))[0]
+        return self._known[0]
 
     @property
     def labels(self) -> str:
         """Which of LABELS it has; empty for other variables."""
-        return _BY_NAMES.get(self.config.aux_names, (None, ""))[1]
+        return self._known[1]
+
+    @property
+    def _known(self) -> tuple[Data | None, str]:
+        """Data set and labels by the auxiliary variables; raw ones are others where they guide by their kinds."""
+        found: tuple[Data | None, str] = _BY_NAMES.get(self.config.aux_names, (None, ""))
+        return (None, "") if found[1] == "raw" and self.config.labels != "raw" else found
 
     @property
     def case(self) -> int | None:

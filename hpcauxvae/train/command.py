@@ -6,6 +6,7 @@ Exit codes: 0 finished, 75 stopped on request with a whole checkpoint, 2 bad inp
 import dataclasses
 import sys
 
+from hpcauxvae.data.guides import check_latents, guides_of
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.splits import parts
 from hpcauxvae.runtime.command_line import parse
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         for run in runs:
             run.refuse_used()
         data = open_set(config.data)
-        data.column(config.aux_names)
+        check_latents(guides_of(data, config.aux_names, config.labels), config.latents)
         if config.folds:
             parts(data, *runs[0].how_split)
     from hpcauxvae.train.loop import run as train

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from hpcauxvae.models import MODELS, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
-from hpcauxvae.types import By, Fold, InputError
+from hpcauxvae.types import By, Fold, InputError, Labels
 
 if TYPE_CHECKING:
     from hpcauxvae.data.choice import Choice
@@ -30,10 +30,10 @@ _MOST = {"seed": 2**64 - 1, "timeout_minutes": 60.0 * 24 * 365, "bucket_mb": 1e6
 _GONE = "ramp", "symmetries"
 """Fields of earlier versions, which did nothing where they were 0 or empty."""
 NOT_DECISIVE = (
-    "data", "out", "device", "resume", "split", "max_minutes", "checkpoint_minutes", "timeout_minutes",
+    "data", "out", "device", "resume", "split", "labels", "max_minutes", "checkpoint_minutes", "timeout_minutes",
     "keep_last", "keep_every", "accumulate", "channels_last", "compile", "cuda_graph", "in_memory", "bucket_mb",
 )  # fmt: skip
-"""A run may go on with other values of these; that `split` comes to the same is seen beside the data."""
+"""A run may go on with other values of these; that `split` and `labels` come to the same is seen beside the data."""
 
 
 def _with_overrides(cls: type) -> type:
@@ -75,6 +75,10 @@ class TrainConfig:
     aux: str = ""
     """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. beta-vae does
     not train on them and is scored against them."""
+    labels: Labels = "kinds"
+    """How factors guide. kinds: a periodic one guides two latents, by its cosine and sine, a categorical one as many as
+    it has classes less one, an ordinal one whose levels are uneven one by their ranks, any other one by its values.
+    raw: each guides one latent by its values, whatever they are."""
     objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
     """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py). auto looks at the images: tuned
     for counts, bernoulli for pictures, gaussian for real-valued fields, weighted where the file has weights; the run
@@ -283,7 +287,8 @@ class TrainConfig:
         no tolerance, all are given. Raises InputError, naming `path`, where it did what none does any more.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-        fields = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING} | saved
+        fields = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
+        fields |= {"labels": "raw"} | saved
         objective = dict(fields.get("resolved_objective", {}))
         if objective and "dependence_tolerance" not in objective:
             fields |= {name: objective.get(name) for name in OVERRIDES}

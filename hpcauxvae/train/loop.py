@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from hpcauxvae.data.guides import in_words
 from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.data.splits import described
 from hpcauxvae.runtime.agreed_requests import Requests
@@ -40,6 +41,9 @@ class Loop:
             print(trainer.choice, flush=True)
         if processes.world.rank == 0 and (config.folds or trainer.about["split"] != "random" or data.group is not None):
             print(described(data, *config.how_split), flush=True)
+        if processes.world.rank == 0 and trainer.model.GUIDED:
+            for line in in_words(trainer.guides):
+                print(line, flush=True)
         watch.mark()
         self.steps = config.epochs * trainer.steps_per_epoch
         between = (config.keep_every or 0) * trainer.steps_per_epoch

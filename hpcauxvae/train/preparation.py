@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcauxvae.data.guides import measured
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
@@ -44,7 +45,7 @@ def prepare(
     """
     data, world = samples.data, processes.world
     found_parts = parts(data, *config.how_split)
-    lacking = on_each_rank(lambda: _about_parts(data, found_parts, data.column(config.aux_names)), processes)
+    lacking = on_each_rank(lambda: _about_parts(data, found_parts, model.columns), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
     missing = _gather(np.array([on_each_rank(lambda: count_missing(data.images, own), processes)]), processes).sum()
     lacking += on_each_rank(lambda: about_beside(data, config, int(missing)), processes)
@@ -58,8 +59,8 @@ def prepare(
                 torch.distributed.broadcast(buffer, 0, processes.group)
     remarks = (
         about_layout(data.shape),
-        about_labels(data),
-        about_angles(data, data.column(config.aux_names)),
+        about_labels(measured(data)),
+        about_angles(measured(data), model.columns),
         about_places(fixed, seen, data.shape),
         about_copies(seen.digest, found_parts, config.split_seed),
     )
@@ -67,7 +68,7 @@ def prepare(
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
     words += lacking + _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
-        words += about_kinds([data.factors[column] for column in data.column(config.aux_names)])
+        words += about_kinds([data.factors[column] for column in model.columns])
     words += about_length(model, config.epochs, model.n_train // model.objective.batch_size)
     low, high = model.reach()
     for name, part in zip(("training", "validation"), found_parts, strict=False):
@@ -82,8 +83,8 @@ def prepare(
 
 
 _TAKEN = {
-    "periodic": "its two ends mean the same but lie farthest apart; give its cosine and sine as two factors instead",
-    "categorical": "as if its classes had an order; give a factor of 0 and 1 for each class but the last instead",
+    "periodic": "its two ends mean the same but lie farthest apart; with --labels kinds its cosine and sine guide",
+    "categorical": "as if its classes had an order; with --labels kinds each of them but the first guides a latent",
 }
 
 
@@ -129,7 +130,6 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
 
 def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
     data = samples.data
-    columns = data.column(config.aux_names)
     train = torch.from_numpy(parts(data, *config.how_split)[0])
     if found.darkest < 0 and model.objective.likelihood == "bernoulli":
         raise InputError(
@@ -137,8 +137,8 @@ def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange)
             "least 0; --objective gaussian takes pixels of any sign"
         )
     of_train = train.to(samples.device)
-    u_ND = samples.factors[of_train][:, columns]
-    errors_ND = None if samples.errors is None else samples.errors[of_train][:, columns]
+    u_ND = samples.factors[of_train][:, model.columns]
+    errors_ND = None if samples.errors is None else samples.errors[of_train][:, model.columns]
     size = min(_SAMPLES, max(1, _BYTES // (int(np.prod(data.shape)) * samples.dtype.itemsize)))
     try:
         first = samples.batch(train[:size])

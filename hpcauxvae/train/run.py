@@ -1,6 +1,8 @@
 """A run that is finished or interrupted, read from its folder: its model, ready to encode and decode."""
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hpcauxvae.data.guides import Guide, guided
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.data.missing import shown
 from hpcauxvae.data.splits import Parts, parts
@@ -17,7 +20,7 @@ from hpcauxvae.models.base import Model
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.train.checkpoint import LAST, read
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.types import By, InputError
+from hpcauxvae.types import By, Factor, InputError
 
 _BATCH = 512
 _OF_ANOTHER = "the run is of another; read it with that, or train it again"
@@ -32,8 +35,8 @@ class Run:
     model: Model
     """In evaluation mode, on the CPU at first."""
     state: dict[str, Any]
-    """epoch, step, columns, factors (each as the fields of a Factor), image shape, n_train, fingerprint of the data,
-    split, and what a resumed run needs besides."""
+    """epoch, step, columns, factors (each as the fields of a Factor), guides, image shape, n_train, fingerprint of the
+    data, split, and what a resumed run needs besides."""
 
     def __repr__(self) -> str:
         """In three lines: what was trained on what, how far, and what can be asked of it."""
@@ -49,6 +52,18 @@ class Run:
     def parts(self, data: ImageSet) -> Parts:
         """Training, validation and test indices of the run's data set, as it was split in training."""
         return parts(data, self.config.split_seed, self.split, self.config.own_fold)
+
+    @property
+    def guides(self) -> tuple[Guide, ...]:
+        """How each auxiliary factor guides latents, in their order."""
+        columns = iter(self.guiding)
+        records = self.state.get("guides", [{"columns": 1}] * len(self.state["columns"]))
+        return tuple(Guide.of_record(record, list(islice(columns, record["columns"]))) for record in records)
+
+    @property
+    def guiding(self) -> list[Factor]:
+        """The columns that guide latents, in their order."""
+        return [Factor(*self.state["factors"][column]) for column in self.state["columns"]]
 
     @property
     def split(self) -> By:
@@ -91,6 +106,31 @@ class Run:
         return torch.from_numpy(np.array(values)).to(like.device, like.dtype)
 
 
+def about(data: ImageSet, columns: Sequence[int], n_train: int, split: str) -> dict[str, Any]:
+    """What a run keeps of its data set, which has the columns that guide."""
+    return {
+        "image_shape": list(data.shape),
+        "columns": list(columns),
+        "n_train": n_train,
+        "factors": [factor.record() for factor in data.factors],
+        "guides": [guide.record() for guide in data.guides],
+        "fingerprint": data.fingerprint,
+        "split": split,
+    }
+
+
+def refuse_another(path: Path, state: dict[str, Any], now: dict[str, Any], data: Path) -> None:
+    """Raises InputError where the checkpoint at `path` is not of the data set `data`, split and guiding as now."""
+    if state["fingerprint"] != now["fingerprint"]:
+        raise InputError(f"{data}: is not the data set that {path} was trained on")
+    if (by := state.get("split", "random")) != now["split"]:
+        raise InputError(f"{path}: was trained with split = {by}, now {now['split']}; allowed: the same")
+    then, own = ([run["factors"][column] for column in run["columns"]] for run in (state, now))
+    if then != own:
+        names, own_names = (", ".join(str(record[0]) for record in records) for records in (then, own))
+        raise InputError(f"{path}: latents were guided by {names}, now by {own_names}; allowed: the same --labels")
+
+
 def build_model(config: TrainConfig, state: dict[str, Any]) -> Model:
     """The model of a configuration; `state` tells image_shape, columns and n_train. Weights from config.seed."""
     torch.manual_seed(config.seed)
@@ -119,12 +159,14 @@ def load_weights(model: Model, weights: dict[str, Tensor], source: str = "") -> 
 
 def check_factors(data: ImageSet, run: Run) -> None:
     """Raises InputError unless the factors of a data set have names, units and ranges of those that a run knows."""
-    for number, trained in enumerate(run.state["factors"]):
-        found = data.factors[number].record() if number < len(data.factors) else None
+    own, known = data.factors[: data.own], run.state["factors"]
+    known = known[: len(known) - sum(guide["columns"] for guide in run.state.get("guides", ()) if "factor" in guide)]
+    for number, trained in enumerate(known):
+        found = own[number].record() if number < len(own) else None
         if found != trained:
             raise InputError(f"{data.path}: factor {number} is {found}; allowed: that of {run.folder}, {trained}")
-    if len(data.factors) > len(run.state["factors"]):
-        extra = data.factors[len(run.state["factors"])].name
+    if len(own) > len(known):
+        extra = own[len(known)].name
         raise InputError(f"{data.path}: factor {extra} is unknown to {run.folder}; allowed: its factors alone")
 
 
@@ -140,11 +182,14 @@ def data_path(run: Run, given: Path | None = None) -> Path:
 
 
 def training_set(run: Run, given: Path | None = None) -> ImageSet:
-    """The data set that a run was trained on, where `data_path` finds it. Raises InputError where that is another."""
+    """The data set that a run was trained on, where `data_path` finds it, with the columns that guide.
+
+    Raises InputError where it is another.
+    """
     data = open_set(data_path(run, given))
     if data.fingerprint != run.state["fingerprint"]:
         raise InputError(f"{data.path}: is not the data set that {run.folder} was trained on")
-    return data
+    return guided(data, run.guides)
 
 
 def load_run(folder: str | Path, name: str = LAST) -> Run:

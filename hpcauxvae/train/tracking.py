@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LOG = "metrics.jsonl"
 _PICTURES = 20  # of the correlations in a run
 _CELL = 16  # pixels of one correlation in the picture
+_NAMED = 8  # guided latents in the line of an epoch
 
 
 def history(run: Path) -> list[dict[str, Any]]:
@@ -125,6 +126,9 @@ def _of_latents(row: dict[str, Any], codes: Codes | None) -> str:
         return ""
     guided = len(row.get("reading", {}))
     others = ~codes.off_Z[guided:]
-    read = ", ".join(f"{name} {found['r']:.2f}" for name, found in row.get("reading", {}).items())
+    r = {name: found["r"] for name, found in row.get("reading", {}).items()}
+    read = ", ".join(f"{name} {r[name]:.2f}" for name in list(r)[:_NAMED])
+    if more := [r[name] for name in list(r)[_NAMED:]]:
+        read += f", {len(more)} more {min(more):.2f} to {max(more):.2f}"
     in_use = f"{np.count_nonzero(others)} of {len(others)} {'residual ' if guided else ''}latents in use"
     return f"  r {read}; {in_use}" if read else f"  {in_use}"

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from hpcauxvae.data.choice import choose
+from hpcauxvae.data.guides import check_latents, guided, guides_of, guiding
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.data.splits import parts, resolved
@@ -29,7 +30,7 @@ from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.cycles import cycle_of, longer
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.preparation import prepare
-from hpcauxvae.train.run import build_model, load_weights
+from hpcauxvae.train.run import about, build_model, load_weights, refuse_another
 from hpcauxvae.types import Batch, Fold, InputError, LossTerms, Posterior, Reduction
 
 CHECK_EVERY = 50
@@ -63,8 +64,10 @@ class Trainer:
         self.objective = config.resolved_objective
         self.processes, self.world = processes, processes.world
         self.dtype = getattr(torch, config.dtype)
-        self.columns = data.column(config.aux_names)
-        self.kinds = [data.factors[column].kind for column in self.columns]
+        self.guides = guides_of(data, config.aux_names, config.labels)
+        check_latents(self.guides, config.latents)
+        data = guided(data, self.guides)
+        self.columns = guiding(data, config.aux_names)
         self.train_index, self.validation_index, _ = map(torch.from_numpy, parts(data, *config.how_split))
         self.batch_size = self.objective.batch_size
         self.steps_per_epoch = len(self.train_index) // self.batch_size
@@ -74,14 +77,7 @@ class Trainer:
                 f"{config.data}; allowed: at most {len(self.train_index)}"
             )
         self.config = config = config.with_epochs(max(1, len(parts(data, *first)[0]) // self.batch_size))
-        self.about = {
-            "image_shape": list(data.shape),
-            "columns": self.columns,
-            "n_train": len(self.train_index),
-            "factors": [factor.record() for factor in data.factors],
-            "fingerprint": data.fingerprint,
-            "split": resolved(data, config.split),
-        }
+        self.about = about(data, self.columns, len(self.train_index), resolved(data, config.split))
         self.model = build_model(config, self.about)
         place(self.model, processes.device)
         self.samples = Samples(data, processes.device, self.dtype, self._in_memory(data))
@@ -286,9 +282,11 @@ class Trainer:
         index_N, *rows = (self._gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
         order_N = index_N.argsort()  # ranks come in another order than a single process has, and draws of z go by row
         mean_NZ, logvar_NZ, aux_ND = (values[order_N] for values in rows)
+        factors = [self.samples.data.factors[column] for column in self.columns]
         codes = Codes(
             mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=aux_ND, hidden_NH=aux_ND[:, :0],
-            aux_names=self.config.aux_names, hidden_names=(), seed=0, aux_kinds=self.kinds,
+            aux_names=[factor.name for factor in factors], hidden_names=(), seed=0,
+            aux_kinds=[factor.kind for factor in factors],
         )  # fmt: skip
         score = lds(codes)
         return scores | {"lds": score["value"], "lds_attainable": score["attainable"]}, codes
@@ -364,10 +362,7 @@ class Trainer:
             if name != "epochs" and saved.get(name) != value:
                 raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")
         self.cycles = longer(path, state["cycles"], state["epoch"], self.config)
-        if state["fingerprint"] != self.about["fingerprint"]:
-            raise InputError(f"{self.config.data}: is not the data set that {path} was trained on")
-        if (by := state.get("split", "random")) != self.about["split"]:
-            raise InputError(f"{path}: was trained with split = {by}, now {self.about['split']}; allowed: the same")
+        refuse_another(path, state, self.about, self.config.data)
         weights = {f"model.{name}": name for name in self.model.state_dict()}
         slots = {
             f"optimizer.{name}.{slot}": (parameter, slot)

@@ -86,20 +86,44 @@ KINDS = ("continuous", "periodic", "ordinal", "categorical")
 
 
 @pytest.mark.parametrize(("n", "kinds", "rest"), [
-    (N, KINDS, "--aux 'f 0,f 2' --out runs/set"),
+    (N, KINDS, "--aux 'f 0,f 1,f 2' --out runs/set"),
     (80, ("continuous",) * 7, "--aux 'f 0,f 1,f 2,f 3,f 4' --batch-size 28 --out runs/set"),
     (N, ("categorical",), "--model beta-vae --out runs/set"),
 ])  # fmt: skip
 def test_check_ends_with_the_command_that_trains(
     n: int, kinds: tuple[Any, ...], rest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, values = tmp_path / "set.h5", np.tile(np.arange(float(n))[:, None], len(kinds))
+    path, values = tmp_path / "set.h5", np.stack([(np.arange(float(n)) * k) % n for k in (1, 3, 7, 9, 11, 13, 17)], 1)
+    values = values[:, : len(kinds)]
     factors = [Factor(f"f {number}", "", 0, n, kind) for number, kind in enumerate(kinds)]
     write(path, WAVES[:n].astype(np.float32), values, factors, {})
     assert main(["check", str(path)]) == 0
     line, command = capsys.readouterr().out.splitlines()[-2:]
     assert line == str(choose(open_set(path))) and "-> --objective gaussian" in line
     assert command == f"hpcauxvae train {path} {rest}"
+
+
+def test_classes_guide_where_there_is_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four classes guide three latents; twenty do not fit, which is said with what would."""
+    values = np.stack([np.arange(N) % 20.0, np.arange(N) % 4.0, np.arange(float(N)) % 97], 1)
+    factors = [Factor("object", "", 0, 19, "categorical"), Factor("class", "", 0, 3, "categorical")]
+    write(tmp_path / "set.h5", WAVES.astype(np.float32), values, [*factors, Factor("size", "", 0, 97)], {})
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1].endswith("--aux class,size --out runs/set")
+    assert "class guides latents 1 to 3: 4 classes, each but 0" in told
+    assert "left out below: object, for its 20 classes would guide 19 latents: with it --latents 24" in told
+
+
+def test_a_class_that_no_training_sample_shows_does_not_guide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.stack([np.arange(N) % 2.0, np.arange(float(N)) % 97], 1)
+    values[split(N, 0)[2][:5], 0] = 2
+    factors = [Factor("class", "", 0, 2, "categorical"), Factor("size", "", 0, 97)]
+    write(tmp_path / "set.h5", WAVES.astype(np.float32), values, factors, {})
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("--aux size --out runs/set")
 
 
 @pytest.mark.parametrize(("n", "group", "missing"), [
@@ -142,7 +166,11 @@ def test_an_angle_does_not_guide_beside_its_cosine_and_sine(tmp_path: Path, capf
         write(path, WAVES.astype(np.float32), np.stack([degrees, np.cos(turns), np.sin(turns)], 1), factors, {})
         assert main(["check", str(path)]) == 0
         told = capfd.readouterr()
-        assert told.out.splitlines()[-1] == f"hpcauxvae train {path} --aux c,s --out runs/set"
+        aux = "turn" if kind == "periodic" else "c,s"
+        assert told.out.splitlines()[-1] == f"hpcauxvae train {path} --aux {aux} --out runs/set"
+        if kind == "periodic":
+            assert "turn guides latents 1 and 2: its cosine and sine" in told.out
+            assert all(f"left out below: {side}, for turn guides by its own cosine" in told.out for side in "cs")
         assert ("factors, turn: the angle of which c and s are cosine and sine" in told.err) == (kind == "continuous")
 
 

@@ -71,7 +71,7 @@ def test_models_that_are_compared_with_have_the_beta_taken_or_another() -> None:
 def test_aux_vae_with_our_objective_is_told_nothing_that_a_user_would_not_tell() -> None:
     for data, labels in (("galaxies", "case3"), ("cars3d", "sound"), ("dsprites", "raw")):
         own = config(data, labels)
-        plain = TrainConfig(data=own.data, out=own.out, aux=own.aux, objective=own.objective)
+        plain = TrainConfig(data=own.data, out=own.out, aux=own.aux, objective=own.objective, labels="raw")
         assert dataclasses.replace(own, channels_last=False, resume="no", keep_last=2) == plain
     others = [("galaxies", "case3", {"model": model}) for model in ("idvae", "idvae-x", "beta-vae")]
     others += [("galaxies", "case3", {"objective": "paper"}), ("cars3d", "raw", {"model": "beta-vae"})]

@@ -25,7 +25,7 @@ def found(name: str, lds: float, *, aux: str, model: str = "aux-vae", seed: int 
     codes = {"lds": score(lds, attainable=0.85), "lds_d": score(lds + 0.1, attainable=0.96), "sap": score(0.7)}
     codes["dci"] = {"completeness": score(0.2), "disentanglement": score(0.6)}
     images = {"ssim": score(0.9)}
-    fields = {"aux": aux, "model": model, "seed": seed, "epochs": 40, "objective": "tuned"} | fields
+    fields = {"aux": aux, "model": model, "seed": seed, "epochs": 40, "objective": "tuned", "labels": "raw"} | fields
     config = TrainConfig(data=Path("d"), out=Path(name), **fields)
     return EvaluatedRun(
         folder=Path(name), config=config, metrics={"epoch": 40, "sets": {"test": {"codes": codes, "images": images}}}

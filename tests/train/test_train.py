@@ -227,7 +227,7 @@ def test_what_is_done_with_a_periodic_or_categorical_factor_is_said(tmp_path, ca
     path = blobs(tmp_path / "blobs.h5")
     with h5py.File(path, "r+") as file:
         file["factors"].attrs["kind"] = ["periodic", "categorical", "ordinal"]
-    fields = {"epochs": 1, "network": "mlp", "model": model, "aux": "radius,g1,flux"}
+    fields = {"epochs": 1, "network": "mlp", "model": model, "aux": "radius,g1,flux", "labels": "raw"}
     alone(config(path, tmp_path / "run", **fields))
     said = [line for line in capsys.readouterr().err.splitlines() if "taken as" in line]
     assert len(said) == (2 if model == "aux-vae" else 0)
