@@ -89,6 +89,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return images + self.bias.to(images)[:, None, None]
 
 
+def plain(model: nn.Module) -> None:
+    """Gives a model torch's own convolutions: those above ask for the size of the batch, which a graph for batches of
+    any size cannot."""
+    own: dict[type[nn.Module], type[nn.Module]] = {Conv2d: nn.Conv2d, ConvTranspose2d: nn.ConvTranspose2d}
+    for module in model.modules():
+        module.__class__ = own.get(type(module), type(module))
+
+
 class Encoder(nn.Module):
     """`features` of the image (B, M), with the labels appended -> `head` -> 2 Z numbers: mean and log-variance."""
 

@@ -64,7 +64,7 @@ def test_a_logarithmic_factor_stays_positive(run_copy: Path) -> None:
     made = calibrate(run, training_set(run))
     factor = made.factors[0]._replace(transform="log10")
     made = dataclasses.replace(made, factors=(factor, made.factors[1]))
-    mean_NZ = np.random.default_rng(0).normal(0, 3, (50, 10))
+    mean_NZ = np.random.default_rng(0).normal(0, 0.05, (50, 10))
     found = made.predict(mean_NZ, mean_NZ, mean_NZ[:, :2])
     assert (found["radius_low95"] > 0).all()
     level_N = made.level(0, calibration.Measured(mean_NZ, mean_NZ, mean_NZ[:, :2]), np.array([0.0, -1] * 25))
