@@ -24,6 +24,7 @@ from hpcauxvae.data.lettering import as_written, decades, minus
 from hpcauxvae.data.missing import shown
 from hpcauxvae.data.pixels import bounds, look_at, stuck
 from hpcauxvae.data.stored import images_in
+from hpcauxvae.data.summary import Summary
 from hpcauxvae.runtime.files import whole
 
 INK, GREY, PALE, MAROON, BLUE = "#22262b", "#8b9198", "#c9cdd2", "#7d1f33", "#2f6690"
@@ -116,8 +117,13 @@ class Scale(NamedTuple):
         return self.norms[0]
 
 
-def look_of(data: ImageSet) -> Look:
-    """The look that a set wants: of a hundred images, evenly spread, or 32 MiB of them. Hot pixels play no part."""
+def look_of(data: ImageSet | Summary) -> Look:
+    """The look that a set wants: of a hundred images, evenly spread, or 32 MiB of them. Hot pixels play no part.
+
+    Of a summary of a set: its unit and bands; all else as the images that are drawn want it.
+    """
+    if isinstance(data, Summary):
+        return Look(unit=str(data.provenance.get("image_unit", "")), blue_first=bool(data.provenance.get("bands")))
     rows = spread(len(data), min(_SPREAD, images_in(_SPREAD_BYTES, data.shape)))
     images = np.asarray(data.images[rows])
     low, high = bounds(look_at(images, without=stuck(images)))
@@ -267,7 +273,7 @@ def bare(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
-def upright(images: NDArray, data: ImageSet) -> NDArray:
+def upright(images: NDArray, data: ImageSet | Summary) -> NDArray:
     """Images (..., H, W) as they are drawn, first row on top: turned over where the file has its first row below."""
     return images[..., ::-1, :] if data.provenance.get("image_origin") == "lower" else images
 

@@ -29,7 +29,7 @@ from hpcauxvae.runtime.devices import place
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import gathered
-from hpcauxvae.train.run import Run, load_run, training_set
+from hpcauxvae.train.run import Run, load_run, summary_of
 from hpcauxvae.types import InputError
 
 CHUNK = 4096
@@ -101,7 +101,7 @@ class ImageReader(Chunked):
 
     def _compare(self) -> None:
         with contextlib.suppress(InputError):  # nothing to compare with
-            warn_if_unlike(self.data, self.run, training_set(self.run, self.trained_on))
+            warn_if_unlike(self.data, self.run, summary_of(self.run, self.trained_on))
 
 
 class Encoder(ImageReader):

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data import drawing, hdf5
-from hpcauxvae.data.angles import angles, partner, typical
-from hpcauxvae.data.guides import guides_in, shown, spans
+from hpcauxvae.data.angles import partner
+from hpcauxvae.data.guides import shown, spans
+from hpcauxvae.data.summary import Summary
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.evaluate.result_tables import ascii_only, fits_unit
 from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, with_logarithm
 from hpcauxvae.runtime.files import whole
-from hpcauxvae.train.run import Run, check_factors, load_run, training_set
+from hpcauxvae.train.run import Run, check_factors, load_run, summary_of, training_set
 from hpcauxvae.types import Factor, InputError
 
 _MOST_IMAGES = 1_000_000
@@ -33,21 +34,21 @@ _FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twi
 class Generator:
     """A trained model that takes factors instead of latents."""
 
-    def __init__(self, run: Run, data: hdf5.ImageSet) -> None:
+    def __init__(self, run: Run, data: hdf5.ImageSet | None = None) -> None:
+        """data: of the run, which an earlier version asks for what is typical of them. Raises InputError."""
         if not run.model.GUIDED:
             raise InputError(
                 f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
             )
-        check_factors(data, run)
-        self.run, self.data = run, data
-        self.guides = guides_in(data, run.config.aux_names)
-        self.factors = [guide.factor for guide in self.guides]
-        self.columns = data.column([factor.name for factor in self.factors])
+        if data is not None:
+            check_factors(data, run)
+        self.run, self.guides, self.factors = run, run.guides, run.factors
+        known = [name for name, *_ in run.state["factors"]]
+        self.columns = [known.index(factor.name) for factor in self.factors]
         self.latents = sum(len(guide.columns) for guide in self.guides)
         """How many of them factors guide."""
-        plain = [j for j, guide in enumerate(self.guides) if guide.plain]
-        pairs = angles(data.values[:, [self.columns[j] for j in plain]])
-        self.angles = [(plain[one], plain[other]) for one, other in pairs]
+        self.summary = summary_of(run, data)
+        self.angles = self.summary.angles
 
     def images(self, u_ND: NDArray, residual_NR: NDArray) -> NDArray[np.float32]:
         """Expected images (N, C, H, W), linear data units, for factors in physical units and Z - D other latents."""
@@ -60,12 +61,12 @@ class Generator:
     def typical(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of no image: what is typical of the training data
         (data/angles.py); and 0, the mean of the prior."""
-        values_ND = self.data.values[np.sort(self.run.parts(self.data)[0])][:, self.columns]
-        middle_D = typical(values_ND, self.angles, [factor.kind for factor in self.factors])
-        for j, guide in enumerate(self.guides):
-            if guide.by_angle:
-                middle_D[j] = guide.told(typical(guide.code(values_ND[:, j]), [(0, 1)], ["continuous"] * 2)[None])[0]
-        return middle_D, np.zeros(self.run.config.latents - self.latents)
+        return np.array(self.summary.typical), np.zeros(self.run.config.latents - self.latents)
+
+    def of_code(self, code_Z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factors (D,) in physical units as a code tells them, and the latents that none of them guides."""
+        told = zip(self.guides, spans(self.guides), strict=True)
+        return np.array([guide.unscaled(code_Z[None, span])[0] for guide, span in told]), code_Z[self.latents :]
 
     def of_image(self, like: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of an image FILE.h5:NUMBER.
@@ -75,24 +76,22 @@ class Generator:
         path, _, number = like.rpartition(":")
         if not path or not number.isdecimal():
             raise InputError(f"like = {like}; allowed: FILE.h5:NUMBER")
-        source = hdf5.open_set(path)
-        if source.shape != self.data.shape or int(number) >= len(source):
+        source, shape = hdf5.open_set(path), tuple(self.run.state["image_shape"])
+        if source.shape != shape or int(number) >= len(source):
             raise InputError(
                 f"like = {like}: {len(source)} images of {source.shape}; "
-                f"allowed: a number below that, and images of {self.data.shape}"
+                f"allowed: a number below that, and images of {shape}"
             )
         hdf5.check_pixels(source, slice(int(number), int(number) + 1))
         refuse_missing(source, self.run, range(int(number), int(number) + 1))
-        warn_if_unlike(source, self.run, self.data, [int(number)])
+        warn_if_unlike(source, self.run, self.summary, [int(number)])
         row = int(number)
         labels = {f[:2]: value for f, value in zip(source.factors, source.values[row], strict=True)}
         given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
         pairs = zip(self.factors, given, strict=True)
         own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
-        code_Z = self.run.encode(source.images, self.scaled(own_D[None]), np.array([int(number)]))[0][0]
-        told = zip(self.guides, spans(self.guides), strict=True)
-        of_code_D = np.array([guide.unscaled(code_Z[None, span])[0] for guide, span in told])
-        return np.where(np.isnan(own_D), of_code_D, own_D), code_Z[self.latents :]
+        of_code_D, residual = self.of_code(self.run.encode(source.images, self.scaled(own_D[None]), np.array([row]))[0][0])
+        return np.where(np.isnan(own_D), of_code_D, own_D), residual
 
     def grid(
         self, fixed: Sequence[str], sweeps: Sequence[str], unnamed_D: NDArray
@@ -129,10 +128,10 @@ class Generator:
         u_ND = np.empty((total, len(axes)))
         for row, values in enumerate(itertools.product(*(axes[column] for column in order))):
             u_ND[row, order] = values
-        self._turn(u_ND, named)
+        self.turn(u_ND, named)
         return u_ND, swept
 
-    def _turn(self, u_ND: NDArray, named: Sequence[int]) -> None:
+    def turn(self, u_ND: NDArray, named: Sequence[int]) -> None:
         """Lets cosine and sine be those of an angle where one of them is named; warns where both are and are not."""
         for pair in self.angles:
             free = [column for column in pair if column not in named]
@@ -192,8 +191,8 @@ class Generated(NamedTuple):
     u_ND: NDArray[np.float64]
     """In physical units."""
     factors: Sequence[Factor]
-    data: hdf5.ImageSet
-    """What the model was trained on."""
+    data: hdf5.ImageSet | Summary
+    """What the model was trained on, or what is known of it."""
     provenance: hdf5.Provenance
     swept: Sequence[int]
     """The columns of u that were swept; the last changes from image to image."""
@@ -261,13 +260,27 @@ def _check(path: Path, u_ND: NDArray, factors: Sequence[Factor]) -> None:
             raise InputError(f"{path}: {text}: {letters} letters; allowed in FITS: at most {_FITS_LETTERS}, or .h5")
 
 
+def _data(run: Run, given: Path | None) -> hdf5.ImageSet | None:
+    """The data set of a run, where it is at hand: it tells how pictures of it are drawn.
+
+    Raises InputError where the one that is given is another, or where a run of an earlier version cannot do without.
+    """
+    try:
+        return training_set(run, given)
+    except InputError:
+        if given or "summary" not in run.state:
+            raise
+        return None
+
+
 def generate(config: GenerateConfig) -> int:
     """Writes the images that were asked for; returns their number. Raises InputError, if it can before any is made."""
     if config.out.suffix not in WRITERS:
         raise InputError(f"out = {config.out}; allowed: a name that ends in {', '.join(WRITERS)}")
     hdf5.refuse_existing(config.out)
     trained = load_run(config.run)
-    generator = Generator(trained, training_set(trained, config.data))
+    data = _data(trained, config.data)
+    generator = Generator(trained, data)
     unnamed_D, residual = generator.of_image(config.like) if config.like else generator.typical()
     u_ND, swept = generator.grid(config.set, config.sweep, unnamed_D)
     _check(config.out, u_ND, generator.factors)
@@ -277,8 +290,8 @@ def generate(config: GenerateConfig) -> int:
         "like": config.like or "",
         "epoch": int(trained.state["epoch"]),
     }
-    given = generator.data.provenance
+    given = generator.summary.provenance
     provenance |= {name: given[name] for name in ("image_unit", "image_origin") if name in given}
-    made = Generated(images, u_ND, generator.factors, generator.data, provenance, swept)
+    made = Generated(images, u_ND, generator.factors, data or generator.summary, provenance, swept)
     WRITERS[config.out.suffix](config.out, made)
     return len(images)

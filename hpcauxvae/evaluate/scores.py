@@ -42,7 +42,7 @@ from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import about_reach
-from hpcauxvae.train.run import Run, check_factors, load_run, training_set
+from hpcauxvae.train.run import Run, check_factors, load_run, summary_of, training_set
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
 
@@ -115,7 +115,7 @@ class Evaluator:
         self.seen = {"test": seen}
         if self.fresh is not None:
             self.fresh, self.seen["fresh"] = looked_at(self.fresh)
-            warn_if_unlike(self.fresh, self.run, self.data)
+            warn_if_unlike(self.fresh, self.run, summary_of(self.run, self.data))
         self.copies = copies(self.data, self.fresh, self.seen, self.parts, self.run.config.split_seed)
 
     def _open_fresh(self, path: Path) -> ImageSet:

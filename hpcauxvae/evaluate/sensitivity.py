@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, sobol_indices
 
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.evaluate.command import SensitivityConfig
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.intervals import Score
@@ -71,10 +72,10 @@ def pixel_statistics(images_NCHW: NDArray) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def inputs_of(generator: Generator, seed: int) -> list[Input]:
+def inputs_of(generator: Generator, data: ImageSet, seed: int) -> list[Input]:
     """Each factor as the training data have it (an angle by its cosine and sine together), and each other latent by its
     own marginal among codes drawn for test images: the indices are those of independent inputs."""
-    data, run, d, latents = generator.data, generator.run, len(generator.factors), generator.latents
+    run, d, latents = generator.run, len(generator.factors), generator.latents
     train, _, test = (np.sort(part) for part in run.parts(data))
     values_ND = data.values[train][:, generator.columns]
     of_angles = {column for pair in generator.angles for column in pair}
@@ -176,11 +177,12 @@ def sensitivity(config: SensitivityConfig) -> str:
     """Writes sensitivity.json into the folder of the run; returns its table. Raises InputError."""
     trained = load_run(config.run)
     refuse_unwritable(config.run)
-    generator = Generator(trained, training_set(trained, config.data))
+    data = training_set(trained, config.data)
+    generator = Generator(trained, data)
     d = len(generator.factors)
     indices = sobol(
         lambda codes_QZ: generator.images(codes_QZ[:, :d], codes_QZ[:, d:]),
-        inputs_of(generator, config.seed),
+        inputs_of(generator, data, config.seed),
         samples=config.samples,
         seed=config.seed,
         at_once=trained.at_once,

@@ -15,6 +15,7 @@ from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen
 from hpcauxvae.data.remarks import about_copies, about_peaks, about_places
 from hpcauxvae.data.splits import Parts
 from hpcauxvae.data.stored import Clipped
+from hpcauxvae.data.summary import Summary
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import Factor, InputError
 
@@ -94,20 +95,17 @@ def refuse_missing(data: ImageSet, run: Run, rows: range | None = None) -> None:
         )
 
 
-def warn_if_unlike(data: ImageSet, run: Run, trained: ImageSet, rows: Sequence[int] | None = None) -> None:
+def warn_if_unlike(data: ImageSet, run: Run, trained: Summary, rows: Sequence[int] | None = None) -> None:
     """A warning where images are far brighter or darker than those that a run was trained on, as in another unit.
 
-    Told by the median peak of these rows, or of the set, beside the peaks of training images. trained: the data set of
-    the run. Reads some hundred images of each set.
+    Told by the median peak of these rows, or of the set, beside the peaks of training images. trained: what is known of
+    these. Reads some hundred images.
     """
-    train = np.sort(run.parts(trained)[0])
-    fixed, own = stuck(trained.images), np.arange(len(data)) if rows is None else np.array(rows)
-    known, new = (
-        look_at(images, of[np.unique(np.linspace(0, len(of) - 1, _SPREAD).astype(int))], without=fixed)
-        for images, of in ((trained.images, train), (data.images, own))
-    )
-    zero, peak = np.median(known.low), float(np.median(new.high))
-    low, high = np.quantile(np.minimum(known.high, float(run.model.maximum)), (0.01, 0.99))
+    own, fixed = np.arange(len(data)) if rows is None else np.array(rows), np.array(trained.stuck, np.int64)
+    some = own[np.unique(np.linspace(0, len(own) - 1, _SPREAD).astype(int))]
+    new = look_at(data.images, some, without=Stuck(fixed, np.zeros(len(fixed))))
+    zero, peak = trained.darkest, float(np.median(new.high))
+    low, high = (min(end, float(run.model.maximum)) for end in trained.peaks)
     times = _FAR if len(new.high) >= _BULK else _FAR_OF_FEW
     if not min(low, zero + (low - zero) / times) <= peak <= max(high, zero + (high - zero) * times):
         print(

@@ -21,6 +21,7 @@ from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlyi
 from hpcauxvae.data.remarks import about_angles, about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
+from hpcauxvae.data.summary import Summary, summarise
 from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
@@ -37,8 +38,10 @@ _FEW_STEPS = 1000
 
 def prepare(
     model: Model, config: TrainConfig, samples: Samples, processes: Processes, mark: Callable[[], None]
-) -> None:
+) -> Summary:
     """Fits a new model to the training part, and says on rank 0 to what in the data it cannot do justice.
+
+    Returns what the run keeps of the data, the same on all ranks.
 
     mark: called for each part that is read. All ranks must call. Raises InputError, on all of them, where the data do
     not suit the objective.
@@ -80,6 +83,7 @@ def prepare(
     if world.rank == 0:
         for line in words:
             print(f"warning: {line}", file=sys.stderr, flush=True)
+    return summarise(data, config.aux_names, found_parts[0], seen, fixed)
 
 
 _TAKEN = {

@@ -15,6 +15,7 @@ from hpcauxvae.data.guides import Guide, guided
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.data.missing import shown
 from hpcauxvae.data.splits import Parts, parts
+from hpcauxvae.data.summary import Summary, summarise
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.networks import images_at_once
@@ -26,28 +27,23 @@ _BATCH = 512
 _OF_ANOTHER = "the run is of another; read it with that, or train it again"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Run:
     """A finished or interrupted run, ready to encode and decode."""
 
     folder: Path
+    """Or the file that holds it."""
     config: TrainConfig
     model: Model
     """In evaluation mode, on the CPU at first."""
     state: dict[str, Any]
     """epoch, step, columns, factors (each as the fields of a Factor), guides, image shape, n_train, fingerprint of the
-    data, split, and what a resumed run needs besides."""
+    data, split, summary (data/summary.py; not of an earlier version), and what a resumed run needs besides."""
 
-    def __repr__(self) -> str:
-        """In three lines: what was trained on what, how far, and what can be asked of it."""
-        config, state = self.config, self.state
-        size = " x ".join(map(str, state["image_shape"]))
-        guided = f"the first guided by {config.aux}" if self.model.GUIDED and config.aux else "none of them guided"
-        return (
-            f"Run {self.folder}: {config.model}, {state['epoch']} of {config.epochs} epochs (step {state['step']})\n"
-            f"  trained on {state['n_train']} images of {size} of {config.data}; {config.latents} latents, {guided}\n"
-            "  .encode(images, factors) gives means and log-variances, .decode(z) images, .model is the torch module"
-        )
+    @property
+    def factors(self) -> list[Factor]:
+        """The auxiliary factors, as in training."""
+        return [guide.factor for guide in self.guides]
 
     def parts(self, data: ImageSet) -> Parts:
         """Training, validation and test indices of the run's data set, as it was split in training."""
@@ -77,16 +73,20 @@ class Run:
 
     @torch.no_grad()
     def encode(
-        self, images: Any, u_ND: NDArray, index_N: NDArray | None = None
+        self, images: Any, u_ND: NDArray | None = None, index_N: NDArray | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Posterior means and log-variances, (N, Z) each, of images (N, C, H, W) with scaled auxiliary factors.
+        """Posterior means and log-variances, (N, Z) each, of images (N, C, H, W).
 
-        index_N: which of the images these are, if not all; they are read in pieces.
+        u_ND: scaled auxiliary factors, for encoders that see them (Model.SEES_LABELS). index_N: which of the images
+        these are, if not all; they are read in pieces.
         """
         rows = np.arange(len(images)) if index_N is None else index_N
         size = self.at_once
         parts = [
-            self.model.encode(self._tensor(shown(images, rows[i : i + size])), self._tensor(u_ND[i : i + size]))
+            self.model.encode(
+                self._tensor(shown(images, rows[i : i + size])),
+                None if u_ND is None else self._tensor(u_ND[i : i + size]),
+            )
             for i in range(0, len(rows), size)
         ]
         mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
@@ -192,13 +192,26 @@ def training_set(run: Run, given: Path | None = None) -> ImageSet:
     return guided(data, run.guides)
 
 
+def summary_of(run: Run, data: ImageSet | Path | None = None) -> Summary:
+    """What a run keeps of its data; one of an earlier version takes it from the data.
+
+    data: these, or where they lie now; the recorded path if not given. Raises InputError where they are needed and not
+    there.
+    """
+    if (kept := run.state.get("summary")) is not None:
+        return Summary.of(kept)
+    data = data if isinstance(data, ImageSet) else training_set(run, data)
+    return summarise(data, run.config.aux_names, run.parts(data)[0])
+
+
 def load_run(folder: str | Path, name: str = LAST) -> Run:
-    """The last checkpoint of a run, or its BEST.
+    """The last checkpoint of a run, or its BEST; or what `export` made of one, a single file.
 
     Raises InputError where it is missing, damaged or from an incompatible version.
     """
     folder = Path(folder)
-    tensors, state = read(folder / name)
+    path = folder if folder.is_file() else folder / name
+    tensors, state = read(path)
     try:
         config = TrainConfig.from_json(state["config"])
         model = build_model(config, state)
@@ -210,5 +223,5 @@ def load_run(folder: str | Path, name: str = LAST) -> Run:
             raise InputError(f"tensor {others[0]} is {has} this version of hpcauxvae: {_OF_ANOTHER}")
         load_weights(model, weights)
     except (KeyError, RuntimeError, InputError) as error:
-        raise InputError(f"{folder / name}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
     return Run(folder=folder, config=config, model=model.eval(), state=state)

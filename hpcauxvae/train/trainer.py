@@ -126,7 +126,7 @@ class Trainer:
         """
         config = self.config
         if not self._restored:
-            prepare(self.model, config, self.samples, self.processes, mark)
+            self.about["summary"] = prepare(self.model, config, self.samples, self.processes, mark)._asdict()
         parallel: nn.Module = PartOfBatch(self.model) if config.accumulate > 1 else self.model
         if config.compile:
             parallel.compile()
@@ -367,14 +367,14 @@ class Trainer:
         slots = {
             f"optimizer.{name}.{slot}": (parameter, slot)
             for name, parameter in self.model.named_parameters()
-            if any(
-                stored.startswith(f"optimizer.{name}.") for stored in tensors
-            )  # not of one that never had a gradient
+            # not of one that never had a gradient
+            if any(stored.startswith(f"optimizer.{name}.") for stored in tensors)
             for slot in ("step", "exp_avg", "exp_avg_sq")
         }
         for name in sorted(tensors.keys() ^ (weights.keys() | slots.keys())):
             raise InputError(f"{path}: tensor {name} is {'unknown' if name in tensors else 'missing'}")
         load_weights(self.model, {name: tensors[stored] for stored, name in weights.items()}, f"{path}: ")
+        self.about |= {name: state[name] for name in ("summary",) if name in state}  # not of an earlier version
         for stored, (parameter, slot) in slots.items():
             # With the strides of the weights: the fused step goes through memory, whatever a tensor's shape says.
             like = torch.zeros((), device=parameter.device) if slot == "step" else torch.empty_like(parameter)

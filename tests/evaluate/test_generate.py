@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from helpers.trainings import FACTORS, alone, blobs, config
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import open_set, split, validate, write
 from hpcauxvae.evaluate import command, generate, sensitivity
 from hpcauxvae.evaluate.command import GenerateConfig, SensitivityConfig
@@ -116,6 +117,8 @@ def turning(folder: Path) -> generate.Generator:
     write(folder / "turning.h5", rng.random((200, 1, 4, 4)), values, factors, {})
     run = SimpleNamespace(
         folder=folder,
+        guides=tuple(Guide(factors[j], (factors[j],)) for j in (2, 0, 1)),
+        factors=[factors[2], factors[0], factors[1]],
         parts=lambda data: split(len(data), 0),
         model=SimpleNamespace(GUIDED=True),
         state={"factors": [factor.record() for factor in factors]},
@@ -327,7 +330,7 @@ def test_inputs_are_drawn_as_the_data_have_them(tmp_path: Path) -> None:
         np.full((len(index_N), 4), 7.0),
         np.full((len(index_N), 4), np.log(0.25)),
     )
-    size, angle, z4 = sensitivity.inputs_of(generator, 0)
+    size, angle, z4 = sensitivity.inputs_of(generator, open_set(tmp_path / "turning.h5"), 0)
     assert [size.name, angle.name, z4.name] == ["size", "s, c", "z4"]
     assert size.ppf(np.array([0.5]))[0] == generator.typical()[0][2]
     codes_QZ = np.zeros((5, 4))

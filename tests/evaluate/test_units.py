@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from helpers.trainings import blobs
+from helpers.trainings import blobs, of_earlier_version
 from hpcauxvae.data.hdf5 import split
+from hpcauxvae.data.summary import summarise
 from hpcauxvae.evaluate import command
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator
@@ -25,15 +26,15 @@ class Images(SimpleNamespace):
 def told(trained_N: NDArray, peak_N: NDArray, capsys: pytest.CaptureFixture[str], factor: float, zero: float) -> str:
     """What is said of images that are `factor` times as bright, their dark level `zero` too."""
     sets: list[Any] = [
-        Images(path="set.h5", images=images(trained_N, zero)),
+        Images(images=images(trained_N, zero), values=np.empty((len(trained_N), 0)), factors=(), provenance={}, guides=(), column=list),
         Images(path="new.h5", images=factor * images(peak_N, zero)),
     ]
     run: Any = SimpleNamespace(
         folder="run",
-        parts=lambda data: split(len(data), 0),
         model=SimpleNamespace(maximum=np.quantile(trained_N, 0.95, method="lower") + zero),
     )
-    warn_if_unlike(sets[1], run, sets[0])
+    train = split(len(trained_N), 0)[0]
+    warn_if_unlike(sets[1], run, summarise(sets[0], [], train))
     return capsys.readouterr().err
 
 
@@ -92,8 +93,9 @@ def test_whoever_encodes_them_is_told(trained_run: Path, tmp_path: Path, factor:
 
 
 @pytest.mark.parametrize("there", ["another", "none", "broken"])
-def test_without_the_training_set_nothing_is_said(
-    run_copy: Path, tmp_path: Path, there: str, capsys, monkeypatch
+@pytest.mark.parametrize("summary", [True, False])
+def test_only_a_run_of_an_earlier_version_needs_its_training_set_for_that(
+    run_copy: Path, tmp_path: Path, there: str, summary: bool, capsys, monkeypatch
 ) -> None:
     new = blobs(tmp_path / "new.h5", seed=1)
     with h5py.File(new, "r+") as file:
@@ -102,5 +104,7 @@ def test_without_the_training_set_nothing_is_said(
     if there == "broken":
         found.write_bytes(new.read_bytes()[:3000])
     monkeypatch.setattr("hpcauxvae.train.run.data_path", lambda run, given=None: found)
+    if not summary:
+        of_earlier_version(run_copy)
     assert command.encode([str(run_copy), str(new), str(tmp_path / "codes.h5"), "--device", "cpu"]) == 0
-    assert "warning" not in capsys.readouterr().err
+    assert ("as in other units" in capsys.readouterr().err) == summary

@@ -49,6 +49,13 @@ def tensors(run: Path) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in checkpoint.read(run / checkpoint.LAST)[0].items()}
 
 
+def of_earlier_version(run: Path) -> None:
+    """Makes the last checkpoint one that keeps no summary of the data."""
+    tensors, state = checkpoint.read(run / checkpoint.LAST)
+    del state["summary"]
+    checkpoint.write((run / checkpoint.LAST).resolve(), tensors, state)
+
+
 def assert_same(one: Path, other: Path) -> None:
     """Bit for bit, and the same rows but for the times."""
     expected, found = tensors(one), tensors(other)

@@ -213,15 +213,6 @@ def test_data_are_found_from_another_folder(blobs_file, tmp_path, monkeypatch):
         data_path(load_run("there/runs/y"))
 
 
-def test_a_run_is_printed_in_three_lines(trained_run):
-    first, second, third = repr(load_run(trained_run)).splitlines()
-    assert first == f"Run {trained_run}: aux-vae, 2 of 2 epochs (step 14)"
-    assert (
-        second.startswith("  trained on 112 images of 1 x 33 x 33 of ") and "10 latents, the first guided by" in second
-    )
-    assert ".encode(images, factors)" in third
-
-
 @pytest.mark.parametrize("model", ["aux-vae", "beta-vae"])
 def test_what_is_done_with_a_periodic_or_categorical_factor_is_said(tmp_path, capsys, model):
     path = blobs(tmp_path / "blobs.h5")
