@@ -1,7 +1,7 @@
 """Aux-VAE for labelled images: simulation, training, evaluation and generation, from a laptop to a cluster.
 
-From Python: `load` a run, `open_set` a data set, the `regularizer` for a loss of your own. Each is imported when it is
-first used, so that importing the package costs nothing.
+From Python: `load` a trained model, `open_set` a data set, the `regularizer` for a loss of your own. Each is imported
+when it is first used, so that importing the package costs nothing. The page is docs/python.md.
 """
 
 from importlib import import_module
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpcauxvae.data.hdf5 import open_set
     from hpcauxvae.dependence.regularizers import regularizer
-    from hpcauxvae.train.run import load_run as load
+    from hpcauxvae.evaluate.door import load
 
 __all__ = ["__version__", "load", "open_set", "regularizer"]
 __version__ = "0.1.0"
 
 _PLACES = {
-    "load": ("hpcauxvae.train.run", "load_run"),
+    "load": ("hpcauxvae.evaluate.door", "load"),
     "open_set": ("hpcauxvae.data.hdf5", "open_set"),
     "regularizer": ("hpcauxvae.dependence.regularizers", "regularizer"),
 }

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": ("hpcauxvae.evaluate.command:evaluate", "score a run and draw its pictures"),
     "compare": ("hpcauxvae.evaluate.command:compare", "scores of several runs side by side on the same images"),
     "generate": ("hpcauxvae.evaluate.command:generate", "draw images for given factors from a trained model"),
+    "export": ("hpcauxvae.evaluate.command:export", "a trained model as one file to share, or as ONNX"),
     "sensitivity": ("hpcauxvae.evaluate.command:sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.command", "tables and figures of the paper from evaluated runs"),
     "submit": ("hpcauxvae.cluster.submit", "a job script into the queue of a cluster"),

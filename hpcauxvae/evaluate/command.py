@@ -1,4 +1,4 @@
-"""The commands that use a trained run: evaluate, compare, encode, predict, generate, sensitivity.
+"""The commands that use a trained run: evaluate, compare, encode, predict, generate, sensitivity, export.
 
 Here are their options; what they do is in the module of that name (evaluate: scores.py), imported once the options are
 read and the run is there.
@@ -109,7 +109,7 @@ class EncodeConfig:
     """An encoding."""
 
     run: Path
-    """Folder of a training run."""
+    """Folder of a training run, or a file that `export` made of it."""
     data: Path
     """HDF5 file of images (docs/data-format.md), labelled or not, of the shape that the run was trained on."""
     out: Path
@@ -179,7 +179,7 @@ class GenerateConfig:
     """Draws images from a trained model for auxiliary factors in physical units."""
 
     run: Path
-    """Folder of a training run with auxiliary variables."""
+    """Folder of a training run with auxiliary variables, or a file that `export` made of it."""
     out: Path = Path("generated.png")
     """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
     paths are escaped there as in a Python string."""
@@ -194,7 +194,24 @@ class GenerateConfig:
     """FILE.h5:NUMBER: give the image of this sample new factors. Those not named stay its own (its labels; without a
     label what its code tells), and so do the other latents. Without --like these are 0, the mean of their prior."""
     data: Path | None = None
-    """Where the run's data set lies now; the recorded path if not given."""
+    """Where the run's data set lies now; the recorded path if not given. Only a run of an earlier version needs it; of
+    others it tells how pictures are drawn."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Makes a trained model one file to share: everything in safetensors, or encoder and decoder in ONNX."""
+
+    run: Path
+    """Folder of a training run, or a file that `export` made of it."""
+    out: Path
+    """NAME.safetensors: weights, settings, what is known of the data, and the scores of the last evaluation, for
+    `hpcauxvae.load`, `generate` and `encode`. NAME.onnx: NAME.encoder.onnx (images to mean and logvar) and
+    NAME.decoder.onnx (z to images), in linear data units. None of these may exist."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights of the run."""
+    data: Path | None = None
+    """Where the run's data set lies now; the recorded path if not given. Only a run of an earlier version needs it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,7 +261,7 @@ def compare(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae compare`."""
     config = parse(CompareConfig, argv, "hpcauxvae compare")
     for run in config.runs:
-        _check_run(run)
+        check_run(run)
     from hpcauxvae.evaluate import compare
     from hpcauxvae.evaluate.compared import table
 
@@ -261,7 +278,7 @@ def compare(argv: list[str] | None = None) -> int:
 
 def encode(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae encode`: its exit code."""
-    config = _of_a_run(EncodeConfig, "encode", argv, ranks=True)
+    config = _of_a_run(EncodeConfig, "encode", argv, ranks=True, files=True)
     from hpcauxvae.evaluate.encode import run
 
     return run(config, find_world())
@@ -277,10 +294,20 @@ def predict(argv: list[str] | None = None) -> int:
 
 def generate(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae generate`."""
-    config = _of_a_run(GenerateConfig, "generate", argv, append=True)
+    config = _of_a_run(GenerateConfig, "generate", argv, append=True, files=True)
     from hpcauxvae.evaluate import generate
 
     print(f"{config.out}: {generate.generate(config)} images")
+    return 0
+
+
+def export(argv: list[str] | None = None) -> int:
+    """The command `hpcauxvae export`."""
+    config = _of_a_run(ExportConfig, "export", argv, files=True)
+    from hpcauxvae.evaluate import export
+
+    for path, found in export.export(config).items():
+        print(f"written: {path}, {found}")
     return 0
 
 
@@ -306,20 +333,26 @@ def _of_a_run(
     append: bool = False,
     ranks: bool = False,
     folds: bool = False,
+    files: bool = False,
 ) -> T:
     """The options of a command, which may run on several ranks. Raises InputError where the run is not there.
 
-    folds: it may be a cross-validation, too.
+    folds: it may be a cross-validation, too; files: or a single file.
     """
     config: Any = parse(fields, argv, f"hpcauxvae {name}", append=append)
-    _check_run(config.run, later=ranks and find_world().world_size > 1, folds=folds)
+    check_run(config.run, there=not (ranks and find_world().world_size > 1), folds=folds, files=files)
     return config
 
 
-def _check_run(run: Path, later: bool = False, folds: bool = False) -> None:
-    """Raises InputError where a run is not there; later: several ranks agree on that; folds: as in `_of_a_run`."""
-    if not later and not run.is_dir():
-        raise InputError(f"{run}: no such folder; allowed: that of a training run")
+def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool = False) -> None:
+    """Raises InputError where no folder of a run is, or a cross-validation.
+
+    there: not of several ranks, which agree on it later. folds: it may be a cross-validation, too; files: or a single
+    file.
+    """
+    if there and not run.is_dir() and not (files and run.is_file()):
+        or_file = " or file" if files else ""
+        raise InputError(f"{run}: no such folder{or_file}; allowed: that of a training run")
     if not folds and _holds_folds(run):
         one = fold_folder(run, 0)
         raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")

@@ -1,4 +1,7 @@
-"""metrics.json as a file: strict JSON, in which a score that there is none of is null, and NaN in the program."""
+"""Files of a run beside its checkpoints, such as metrics.json.
+
+That is strict JSON, in which a score that there is none of is null, and NaN in the program.
+"""
 
 import json
 import math
@@ -6,11 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from hpcauxvae.runtime.files import write_json
+from hpcauxvae.train.run import Run
+
+METRICS = "metrics.json"
+KEPT = (METRICS,)
+"""Files of a run that go with it where it becomes a single file."""
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Replaces a file of scores, in one step; numbers that are not finite are written as null."""
     write_json(path, _strict(metrics))
+
+
+def kept(run: Run) -> dict[str, str]:
+    """By name of the file the text of what lies beside the checkpoint of a run, or in the single file that it is."""
+    if "kept" in run.state:
+        return dict(run.state["kept"])
+    paths = [run.folder / name for name in KEPT]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
 
 
 def read_metrics(text: str) -> Any:

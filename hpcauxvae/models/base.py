@@ -23,6 +23,8 @@ class Model(nn.Module):
     """The hyperparameters that a search varies if it is not told otherwise."""
     GUIDED: ClassVar[bool] = False
     """Whether latent j is that of auxiliary factor j: images can then be asked for by their factors."""
+    SEES_LABELS: ClassVar[bool] = False
+    """Whether `encode` needs the auxiliary factors beside the images."""
     TRAINED_BY: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that training alone reads: a run without them still encodes and decodes."""
 

@@ -1,0 +1,299 @@
+"""The Python door: `run = hpcauxvae.load("runs/x")`, then images to codes and back; numpy in, numpy out.
+
+Shape legend in types.py; `...` is any number of axes, none too.
+"""
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.data.lettering import with_unit
+from hpcauxvae.data.missing import Filled, scored_by, shown
+from hpcauxvae.data.summary import Summary
+from hpcauxvae.evaluate.command import check_run
+from hpcauxvae.evaluate.records import METRICS, kept, read_metrics
+from hpcauxvae.evaluate.sets import with_logarithm
+from hpcauxvae.models.base import Model
+from hpcauxvae.runtime.devices import device_of, place
+from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train.checkpoint import BEST, LAST
+from hpcauxvae.train.run import Run, load_run
+from hpcauxvae.types import Factor, InputError
+
+if TYPE_CHECKING:
+    from hpcauxvae.evaluate.generate import Generator
+
+
+class Code(NamedTuple):
+    """The posterior of an image, or of many: N(mean, diag exp(logvar))."""
+
+    mean: NDArray[np.float64]
+    """(..., Z)"""
+    logvar: NDArray[np.float64]
+    """(..., Z)"""
+
+    @property
+    def sd(self) -> NDArray[np.float64]:
+        """(..., Z), the standard deviations."""
+        return np.exp(self.logvar / 2)
+
+
+class Given:
+    """Images as a user has them, read in pieces as (B, C, H, W) float32 with NaN for a missing pixel, and checked.
+
+    Taken are (N, C, H, W) and one image (C, H, W), of both what is left where leading axes of length 1 of an image are
+    not there: (N, H, W) and (H, W) of one band. What is masked in a masked array is missing.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, images: Any, image_shape: tuple[int, ...], holes: bool) -> None:
+        """holes: whether pixels may be missing. Raises InputError for another shape or type."""
+        self.images = images if hasattr(images, "shape") and hasattr(images, "dtype") else np.asarray(images)
+        shape, self.holes = tuple(self.images.shape), holes
+        own = [image_shape] + [image_shape[i:] for i in (1, 2) if set(image_shape[:i]) == {1}]
+        self.single = shape in own
+        if not self.single and not (shape and shape[1:] in own):
+            allowed = " or ".join(f"(N, {str(one)[1:]}" for one in own)
+            raise InputError(f"images of shape {shape}; allowed: {allowed}, or one")
+        if np.asarray(self.images[:0]).dtype.kind not in "fiub":
+            raise InputError(f"images of {self.images.dtype}; allowed: numbers")
+        self.shape = (1 if self.single else shape[0], *image_shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        """Raises InputError, naming the first image, for pixels that are not finite or may not be missing."""
+        rows = np.arange(len(self))[index]
+        part = self.images if self.single else shown(self.images, index)
+        if isinstance(part, np.ma.MaskedArray):
+            part = part.astype(np.float32).filled(np.nan)
+        with np.errstate(over="ignore"):
+            part = np.asarray(part, np.float32).reshape(-1, *self.shape[1:])
+        bad = np.isinf(part) if self.holes else ~np.isfinite(part)
+        bad |= np.isnan(part).all((1, 2, 3), keepdims=True)
+        if bad.any():
+            sample, *pixel = np.argwhere(bad)[0].tolist()
+            also = ", or NaN where a pixel is missing, but not all of them" if self.holes else ""
+            raise InputError(
+                f"images: {part[sample, *pixel]} in image {rows.flat[sample]}, pixel {tuple(pixel)} (channel, row, "
+                f"column); allowed: finite numbers{also}"
+            )
+        return part
+
+
+class Trained:
+    """A trained model; the data that it was trained on are not needed.
+
+    To print it says what it is. `.model` is the torch module, `.config` and `.state` say how it was made.
+    """
+
+    def __init__(self, run: Run, data: ImageSet | None = None) -> None:
+        """data: of the run, which one of an earlier version needs to generate."""
+        self.run, self.config, self.state, self.data = run, run.config, run.state, data
+        self.model: Model = run.model
+        self.factors: list[Factor] = run.factors
+        """The auxiliary factors; in a guided model that of latent j is factor j."""
+
+    def encode(self, images: Any, factors: Any = None) -> Code:
+        """The codes of images (N, C, H, W), or of one; see `Given` for what is taken.
+
+        images: linear data units; NaN where a pixel is missing, if the objective of the run can leave it out. factors:
+        the auxiliary factors in their units, (N, D) or by name, where the encoder sees them (IDVAE). Raises InputError.
+        """
+        given = self._given(images)
+        mean_NZ, logvar_NZ = self.run.encode(given, self._seen(factors, len(given)))
+        return Code(mean_NZ[0], logvar_NZ[0]) if given.single else Code(mean_NZ, logvar_NZ)
+
+    def decode(self, z: ArrayLike) -> NDArray[np.float32]:
+        """(..., Z) -> expected images (..., C, H, W), linear data units. Raises InputError for other shapes and NaN."""
+        codes = np.asarray(z, np.float64)
+        if codes.shape[-1:] != (self.config.latents,) or not np.isfinite(codes).all():
+            what = f"shape {codes.shape}" if np.isfinite(codes).all() else "numbers that are not finite"
+            raise InputError(f"z has {what}; allowed: finite numbers of shape (..., {self.config.latents})")
+        images = self.run.decode(codes.reshape(-1, self.config.latents))
+        return images.reshape(*codes.shape[:-1], *images.shape[1:])
+
+    def generate(
+        self, factors: Mapping[str, ArrayLike] | None = None, /, *, like: Any = None, **named: ArrayLike
+    ) -> NDArray[np.float32]:
+        """Expected images for factors in their units: `generate(radius=.5, g1=np.linspace(-.3, .3, 9))`.
+
+        Numbers and arrays are broadcast together, to a shape S; the images are (*S, C, H, W). factors: the same by
+        name, where a name is no word of Python. like: one image: factors that are not named are those that the encoder
+        reads in it, and the other latents are its own. Without it they are what is typical of the training data, and 0.
+        Of an angle's cosine and sine the one that is not named goes with the other. Warns of values outside the range
+        that the model was trained on. Raises InputError for names, values and shapes that are not taken.
+        """
+        generator, names = self._generator, [factor.name for factor in self.factors]
+        asked = {name: self._asked(name, value) for name, value in {**(factors or {}), **named}.items()}
+        try:
+            shape = np.broadcast_shapes(*(values.shape for values in asked.values()))
+        except ValueError as error:
+            shapes = ", ".join(f"{name} {values.shape}" for name, values in asked.items())
+            raise InputError(f"factors of shapes {shapes}; allowed: numbers, and shapes that broadcast") from error
+        base_D, residual = generator.typical() if like is None else generator.of_code(self._code_of(like))
+        u_ND = np.tile(base_D, (int(np.prod(shape)), 1))
+        for name, values in asked.items():
+            u_ND[:, names.index(name)] = np.broadcast_to(values, shape).ravel()
+        generator.turn(u_ND, [names.index(name) for name in asked])
+        images = generator.images(u_ND, np.tile(residual, (len(u_ND), 1)))
+        return images.reshape(*shape, *images.shape[1:])
+
+    def score(self, images: Any, factors: Any = None, *, seed: int = 0) -> dict[str, Any]:
+        """Scores on images (N, C, H, W) with factors by name (hidden ones too), or (N, D): those of hpcauxvae/metrics.
+
+        By name, most of them with `value`, `low`, `high` (of a 95 % interval) and `n`; `reading` has for each guided
+        factor how it is read. Without factors the scores of images alone. NaN: not measured. seed: of the draws of z.
+        Raises InputError.
+        """
+        from hpcauxvae.evaluate.scores import Later
+        from hpcauxvae.metrics import Codes, score_codes, score_images
+        from hpcauxvae.metrics.reading import readings
+
+        given, shape = self._given(images), self.model.image_shape
+        scaled = self._labels(factors, len(given))
+        mean_NZ, logvar_NZ = self.run.encode(given, self._seen(factors, len(given)))
+        filled = Filled(given, None, nan=True)
+        known = Later(lambda rows: scored_by(filled, rows), np.arange(len(given)), shape) if given.holes else None
+        decoded = Later(self.run.decode, mean_NZ, shape)
+        found: dict[str, Any] = dict(
+            score_images(filled, decoded, float(self.model.maximum), self.run.at_once, known).means
+        )
+        names = [factor.name for factor in self.factors]
+        if not scaled or not names:
+            return found
+        if lacking := [name for name in names if name not in scaled]:
+            raise InputError(f"factors: {lacking[0]} is not there; allowed: at least {', '.join(names)}")
+        hidden = [name for name in scaled if name not in names]
+        codes = Codes(
+            mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=np.stack([scaled[name] for name in names], 1),
+            hidden_NH=np.stack([scaled[name] for name in hidden], 1) if hidden else np.empty((len(given), 0)),
+            aux_names=names, hidden_names=hidden, seed=seed, aux_kinds=[factor.kind for factor in self.factors],
+        )  # fmt: skip
+        found |= score_codes(codes)
+        return found | ({"reading": readings(codes, self.factors)} if self.model.GUIDED else {})
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json of the last evaluation holds; empty without one. Raises InputError where it is damaged."""
+        try:
+            return dict(read_metrics(kept(self.run).get(METRICS, "{}")))
+        except ValueError as error:
+            raise InputError(f"{self.run.folder}: {METRICS}: no scores can be read in it: {error}") from error
+
+    def __repr__(self) -> str:
+        """What was trained on what, the factors with units and ranges, what the last evaluation said."""
+        config, state = self.config, self.state
+        kept = Summary.of(state["summary"]) if "summary" in state else None
+        size = " x ".join(map(str, state["image_shape"]))
+        unit = f" ({kept.provenance['image_unit']})" if kept and "image_unit" in kept.provenance else ""
+        device = next(self.model.parameters()).device
+        guided = f"the first {len(self.factors)} guided by" if self.model.GUIDED else "none of them guided"
+        lines = [
+            f"{config.model} of {self.run.folder}: {state['epoch']} of {config.epochs} epochs (step {state['step']})",
+            f"trained on {state['n_train']:,} images of {size} pixels{unit} of {config.data}; now on {device}",
+            f"{config.latents} latents, {guided}",
+        ]
+        for j, factor in enumerate(self.factors if self.model.GUIDED else []):
+            range_of = f"{factor.low:g} to {factor.high:g}"
+            most = f"   9 of 10 labels {kept.quantiles[0][j]:.3g} to {kept.quantiles[-1][j]:.3g}" if kept else ""
+            lines.append(f"    {with_unit(factor):24}{range_of:20}{most}".rstrip())
+        for name, block in self.metrics.get("sets", {}).items():
+            lines.append(f"evaluated at epoch {self.metrics['epoch']}, {name}: " + "; ".join(_scores(block)))
+            lines += (f"  - {line}" for line in block["verdicts"])
+        return "\n".join([*lines, ".encode(images), .decode(z), .generate(…, like=image), .score(images, factors)"])
+
+    @cached_property
+    def _generator(self) -> "Generator":
+        from hpcauxvae.evaluate.generate import Generator  # with matplotlib
+
+        return Generator(self.run, self.data)
+
+    def _given(self, images: Any) -> Given:
+        return Given(images, self.model.image_shape, self.config.resolved_objective.leaves_out)
+
+    def _code_of(self, like: Any) -> NDArray[np.float64]:
+        given = self._given(like)
+        if len(given) != 1:
+            raise InputError(f"like has {len(given)} images; allowed: one, of shape {self.model.image_shape}")
+        return self.run.encode(given)[0][0]
+
+    def _asked(self, name: str, value: ArrayLike) -> NDArray[np.float64]:
+        """Raises InputError for a factor or a value that cannot be asked for, and warns of one outside the range."""
+        known = {factor.name: factor for factor in self.factors}
+        if name not in known:
+            raise InputError(f"factor {name!r} is unknown; allowed: {', '.join(known)}")
+        factor, values = known[name], np.asarray(value, np.float64)
+        low = 0.0 if factor.transform == "log10" else -np.inf
+        if not values.size or not (np.isfinite(values) & (values > low)).all():
+            allowed = "numbers above 0, whose logarithm scales this factor" if low == 0 else "finite numbers"
+            raise InputError(f"{name} = {value}; allowed: {allowed}")
+        if values.min() < factor.low or values.max() > factor.high:
+            found = f"{values.min():g}" + f" to {values.max():g}" * (values.size > 1)
+            range_of = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
+            warnings.warn(f"{name} = {found}: the model was trained on {range_of}", stacklevel=3)
+        return values
+
+    def _seen(self, factors: Any, n: int) -> NDArray[np.float64] | None:
+        """What the encoder sees beside n images, (N, D) scaled; None for those that do without."""
+        if not self.model.SEES_LABELS:
+            return None
+        scaled, names = self._labels(factors, n), [factor.name for factor in self.factors]
+        if lacking := [name for name in names if name not in scaled]:
+            raise InputError(f"factors: {lacking[0]} is not there, and the encoder of {self.config.model} sees it")
+        return np.stack([scaled[name] for name in names], 1)
+
+    def _labels(self, factors: Any, n: int) -> dict[str, NDArray[np.float64]]:
+        """(N,) scaled values of each factor that is given."""
+        if factors is None:
+            return {}
+        known = {factor.name: factor for factor in (Factor(*fields) for fields in self.state["factors"])}
+        if not hasattr(factors, "keys"):
+            values = np.asarray(factors, np.float64)
+            values = values.reshape(1, -1) if values.ndim == 1 and n == 1 else values
+            if values.shape != (n, len(self.factors)):
+                names = ", ".join(factor.name for factor in self.factors)
+                raise InputError(f"factors of shape {values.shape}; allowed: {(n, len(self.factors))}, of {names}")
+            factors = {factor.name: column for factor, column in zip(self.factors, values.T, strict=True)}
+        found = {}
+        for name in factors.keys():  # noqa: SIM118  a table goes through its rows
+            values = np.atleast_1d(np.asarray(factors[name], np.float64))
+            if name not in known or values.shape != (n,):
+                of = f"of shape {values.shape}; allowed: {(n,)}" if name in known else f"unknown; allowed: {[*known]}"
+                raise InputError(f"factors: {name} is {of}")
+            found[name] = known[name].scale(with_logarithm(known[name], values, Path("factors")))
+        return found
+
+
+def _scores(block: Mapping[str, Any]) -> list[str]:
+    """`LDS 0.93 of 0.96` and the like, of a block of metrics.json."""
+    lds, ssim = block["codes"].get("lds"), block["images"]["ssim"]["value"]
+    words = [f"LDS {lds['value']:.3f} of {lds['attainable']:.3f}"] if lds else []
+    words += [f"{name} r {one['r']['value']:.3f}" for name, one in block.get("reading", {}).items()]
+    return [*words, *([] if np.isnan(ssim) else [f"SSIM {ssim:.3f}"])]
+
+
+def load(
+    path: str | Path, *, device: str = "auto", checkpoint: str = "last", data: str | Path | None = None
+) -> Trained:
+    """A trained model, of the folder of a run or of a single file that `hpcauxvae export` has made.
+
+    device: auto, cpu, or an accelerator of torch, such as cuda, cuda:1, xpu or mps. checkpoint: of a folder, last or
+    best. data: where its data set lies, which only a run of an earlier version needs, and only to generate. Raises
+    InputError where it is missing, damaged or from an incompatible version.
+    """
+    names = {"last": LAST, "best": BEST}
+    if checkpoint not in names:
+        raise InputError(f"checkpoint = {checkpoint}; allowed: last, best")
+    check_run(Path(path), files=True)
+    run = load_run(path, names[checkpoint])
+    place(run.model, device_of(find_world({}), device))
+    return Trained(run, None if data is None else open_set(data))
