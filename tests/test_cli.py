@@ -35,6 +35,7 @@ def test_unknown_command(arguments: list[str], given: str) -> None:
     done = command(*arguments)
     assert done.returncode == 2
     assert done.stderr == f"error: {given}; allowed: {', '.join(cli.COMMANDS)}\n"
+    assert {"simulate", "train", "evaluate", "generate", "predict", "export"} <= set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -46,7 +46,8 @@ class Summary(NamedTuple):
     def of(cls, record: Mapping[str, Any]) -> Self:
         """From the fields as JSON has them. What a later version adds is passed over."""
         fields = {name: record[name] for name in cls._fields}
-        return cls(**fields | {"angles": [(one, other) for one, other in record["angles"]]})
+        pairs = [(one, other) for one, other in record["angles"]]
+        return cls(**fields | {"angles": pairs, "peaks": tuple(record["peaks"])})
 
 
 def summarise(

@@ -32,6 +32,8 @@ _MOST = 16_384
 _VERSION = 1
 _TESTS = 4
 """Whether an image is drawn worse, is brighter, is fainter, or has a stranger code than almost all others."""
+KEPT = "calibration."
+"""Before the names of its tensors in the single file of a run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,9 +122,8 @@ class Calibration:
         found |= {guide.factor.name: guide.factor.unit for guide in self.guides}
         return found | {"unlike_p": "", "unlike": ""}
 
-    def write(self, folder: Path) -> Path:
-        """Writes it into a folder, under a name that tells whose weights it is of. Raises InputError for a full disk,
-        and where the folder takes no files."""
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """As tensors and JSON values, from which `unpacked` makes it."""
         tensors: dict[str, NDArray] = {name: getattr(self, name) for name in _ARRAYS}
         readers = []
         for number, reader in enumerate(self.readers):
@@ -137,8 +138,13 @@ class Calibration:
             "weighted": self.weighted,
             "about": self.about,
         }
+        return {name: torch.from_numpy(np.array(of)) for name, of in tensors.items()}, state
+
+    def write(self, folder: Path) -> Path:
+        """Writes it into a folder, under a name that tells whose weights it is of. Raises InputError for a full disk,
+        and where the folder takes no files."""
         path = path_of(folder, self.about["weights"])
-        checkpoint.write(path, {name: torch.from_numpy(np.array(of)) for name, of in tensors.items()}, state)
+        checkpoint.write(path, *self.packed())
         return path
 
 
@@ -265,14 +271,22 @@ def path_of(folder: Path, digest: str) -> Path:
 
 
 def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None:
-    """That of the run's weights, in its folder or another; None where there is none that can be read."""
-    digest = checkpoint.digest(run.model.state_dict())
-    path = path_of(folder or run.folder, digest)
+    """That of the run's weights, in its folder or another, or in its single file; None where there is none that can be
+    read."""
+    digest, place = checkpoint.digest(run.model.state_dict()), folder or run.folder
     try:
-        tensors, state = checkpoint.read(path)
+        tensors, state = checkpoint.read(place if place.is_file() else path_of(place, digest))
     except InputError:
         return None
-    if state.get("calibration") != _VERSION or state["about"]["weights"] != digest:
+    if place.is_file():
+        tensors = {name.removeprefix(KEPT): of for name, of in tensors.items() if name.startswith(KEPT)}
+        state = state.get("calibration", {})
+    return unpacked(tensors, state) if state.get("about", {}).get("weights") == digest else None
+
+
+def unpacked(tensors: dict[str, Tensor], state: dict[str, Any]) -> Calibration | None:
+    """The inverse of `packed`; None where it is of another version."""
+    if state.get("calibration") != _VERSION:
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     readers = []

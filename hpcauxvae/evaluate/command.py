@@ -205,9 +205,9 @@ class ExportConfig:
     run: Path
     """Folder of a training run, or a file that `export` made of it."""
     out: Path
-    """NAME.safetensors: weights, settings, what is known of the data, and the scores of the last evaluation, for
-    `hpcauxvae.load`, `generate` and `encode`. NAME.onnx: NAME.encoder.onnx (images to mean and logvar) and
-    NAME.decoder.onnx (z to images), in linear data units. None of these may exist."""
+    """NAME.safetensors: weights, settings, what is known of the data, scores of the last evaluation and the calibration
+    of predictions, for `hpcauxvae.load`, `encode`, `predict` and `generate`. NAME.onnx: NAME.encoder.onnx (images to
+    mean and logvar) and NAME.decoder.onnx (z to images), in linear data units. None of these may exist."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights of the run."""
     data: Path | None = None
@@ -286,7 +286,7 @@ def encode(argv: list[str] | None = None) -> int:
 
 def predict(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae predict`: its exit code."""
-    config = _of_a_run(PredictConfig, "predict", argv, ranks=True)
+    config = _of_a_run(PredictConfig, "predict", argv, ranks=True, files=True)
     from hpcauxvae.evaluate.predict import run
 
     return run(config, find_world())

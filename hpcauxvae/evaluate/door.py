@@ -3,16 +3,18 @@
 Shape legend in types.py; `...` is any number of axes, none too.
 """
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpcauxvae.data.hdf5 import ImageSet, open_set
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import with_unit
 from hpcauxvae.data.missing import Filled, scored_by, shown
 from hpcauxvae.data.summary import Summary
@@ -23,10 +25,13 @@ from hpcauxvae.models.base import Model
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.checkpoint import BEST, LAST
-from hpcauxvae.train.run import Run, load_run
+from hpcauxvae.train.run import Run, load_run, training_set
 from hpcauxvae.types import Factor, InputError
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from hpcauxvae.evaluate.calibration import Calibration
     from hpcauxvae.evaluate.generate import Generator
 
 
@@ -96,7 +101,7 @@ class Trained:
     """
 
     def __init__(self, run: Run, data: ImageSet | None = None) -> None:
-        """data: of the run, which one of an earlier version needs to generate."""
+        """data: of the run, by which it is calibrated; one of an earlier version needs them to generate, too."""
         self.run, self.config, self.state, self.data = run, run.config, run.state, data
         self.model: Model = run.model
         self.factors: list[Factor] = run.factors
@@ -146,6 +151,26 @@ class Trained:
         generator.turn(u_ND, [names.index(name) for name in asked])
         images = generator.images(u_ND, np.tile(residual, (len(u_ND), 1)))
         return images.reshape(*shape, *images.shape[1:])
+
+    def predict(self, images: Any) -> "Table":
+        """The factors of images (N, C, H, W), or of one, as an astropy Table: a row for each, with intervals.
+
+        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 in the factor's unit; `unlike_p` and `unlike`: whether an
+        image is unlike those of the training. The first call calibrates the run on the validation part of its data set,
+        unless that was done; the result is kept in its folder. Raises InputError where the data set is not there then.
+        """
+        from hpcauxvae.evaluate.calibration import measured
+
+        if find_spec("astropy") is None:
+            raise InputError("predict needs astropy; `pip install astropy` mends it")
+        from astropy.table import Table
+
+        given, calibration = self._given(images), self._calibration
+        found = measured(self.run, images if isinstance(images, Filled) else given, weighted=calibration.weighted)
+        table = Table(calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS))
+        for name, unit in calibration.units().items():
+            table[name].unit = unit or None
+        return table
 
     def score(self, images: Any, factors: Any = None, *, seed: int = 0) -> dict[str, Any]:
         """Scores on images (N, C, H, W) with factors by name (hidden ones too), or (N, D): those of hpcauxvae/metrics.
@@ -209,13 +234,30 @@ class Trained:
         for name, block in self.metrics.get("sets", {}).items():
             lines.append(f"evaluated at epoch {self.metrics['epoch']}, {name}: " + "; ".join(_scores(block)))
             lines += (f"  - {line}" for line in block["verdicts"])
-        return "\n".join([*lines, ".encode(images), .decode(z), .generate(…, like=image), .score(images, factors)"])
+        asked = ".encode(images), .decode(z), .generate(…, like=image), .predict(images), .score(images, factors)"
+        return "\n".join([*lines, asked])
 
     @cached_property
     def _generator(self) -> "Generator":
         from hpcauxvae.evaluate.generate import Generator  # with matplotlib
 
         return Generator(self.run, self.data)
+
+    @cached_property
+    def _calibration(self) -> "Calibration":
+        from hpcauxvae.evaluate.calibration import calibrate, load_calibration, refuse_unguided
+
+        refuse_unguided(self.run)
+        if (found := load_calibration(self.run)) is not None:
+            return found
+        try:
+            made = calibrate(self.run, self.data or training_set(self.run))
+        except InputError as error:
+            where = f"{self.run.folder} is not calibrated yet, which takes the data set it was trained on"
+            raise InputError(f"{where}: {error}; in Python load(…, data=FILE)") from error
+        with contextlib.suppress(InputError):  # of a folder that takes no files
+            made.write(self.run.folder)
+        return made
 
     def _given(self, images: Any) -> Given:
         return Given(images, self.model.image_shape, self.config.resolved_objective.leaves_out)
@@ -287,8 +329,9 @@ def load(
     """A trained model, of the folder of a run or of a single file that `hpcauxvae export` has made.
 
     device: auto, cpu, or an accelerator of torch, such as cuda, cuda:1, xpu or mps. checkpoint: of a folder, last or
-    best. data: where its data set lies, which only a run of an earlier version needs, and only to generate. Raises
-    InputError where it is missing, damaged or from an incompatible version.
+    best. data: where its data set lies now, if not where it did; only a run that is not calibrated yet needs it, to
+    predict, and one of an earlier version, to generate. Raises InputError where the run is missing, damaged or from an
+    incompatible version.
     """
     names = {"last": LAST, "best": BEST}
     if checkpoint not in names:
@@ -296,4 +339,4 @@ def load(
     check_run(Path(path), files=True)
     run = load_run(path, names[checkpoint])
     place(run.model, device_of(find_world({}), device))
-    return Trained(run, None if data is None else open_set(data))
+    return Trained(run, None if data is None else training_set(run, Path(data)))

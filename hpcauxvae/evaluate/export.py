@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import refuse_existing
+from hpcauxvae.evaluate.calibration import KEPT, load_calibration
 from hpcauxvae.evaluate.command import ExportConfig
 from hpcauxvae.evaluate.records import kept
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train import checkpoint
-from hpcauxvae.train.run import Run, load_run, summary_of, training_set
+from hpcauxvae.train.run import Run, load_run, summary_of
 from hpcauxvae.types import InputError
 
 TOLERANCE = 1e-4
@@ -50,14 +51,19 @@ def _share(run: Run, config: ExportConfig, paths: list[Path]) -> dict[Path, str]
     """A checkpoint of the model alone, with all that lies beside it in the folder of the run."""
     (path,) = paths
     weights = run.model.state_dict()
-    data = None if config.data is None else training_set(run, config.data)
-    state = run.state | {"summary": summary_of(run, data)._asdict()} | {"kept": kept(run)}
-    checkpoint.write(path, {f"model.{name}": tensor for name, tensor in weights.items()}, state)
+    state = run.state | {"summary": summary_of(run, config.data)._asdict(), "kept": kept(run)}
+    tensors, beside = {f"model.{name}": tensor for name, tensor in weights.items()}, "not calibrated; "
+    if (calibration := load_calibration(run)) is not None:
+        own, state["calibration"] = calibration.packed()
+        tensors |= {f"{KEPT}{name}": tensor for name, tensor in own.items()}
+        beside = ""
+    checkpoint.write(path, tensors, state)
     again = load_run(path).model.state_dict()
     if bad := [name for name, tensor in weights.items() if not torch.equal(tensor, again[name])]:
         path.unlink()
         raise RuntimeError(f"{path}: {bad[0]} is not read back as it was written")
-    return {path: f"{path.stat().st_size / 1e6:.1f} MB: hpcauxvae.load({str(path)!r}) reads it back, bit for bit"}
+    size = path.stat().st_size / 1e6
+    return {path: f"{size:.1f} MB: {beside}hpcauxvae.load({str(path)!r}) reads it back, bit for bit"}
 
 
 class _Inward(nn.Module):

@@ -18,11 +18,12 @@ from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
 
 
-def test_one_file_is_the_run(run_copy: Path, blobs_file: Path, tmp_path: Path, capsys) -> None:
-    """Weights, codes, images, scores and what is printed, when folder and data are gone."""
+def test_one_file_is_the_run(run_copy: Path, blobs_file: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Weights, codes, images, scores, predictions and what is printed, when folder and data are gone."""
     images, file = np.array(open_set(blobs_file).images), tmp_path / "model.safetensors"
     assert command.evaluate([str(run_copy), "--no-pictures", "--no-control", "--device", "cpu"]) == 0
     run = hpcauxvae.load(run_copy, device="cpu")
+    predicted = run.predict(images)
     capsys.readouterr()
     assert command.export([str(run_copy), str(file)]) == 0
     assert capsys.readouterr().out.startswith(f"written: {file}, ")
@@ -35,8 +36,11 @@ def test_one_file_is_the_run(run_copy: Path, blobs_file: Path, tmp_path: Path, c
     np.testing.assert_array_equal(again.encode(images), found[1])
     np.testing.assert_array_equal(again.generate(g1=[-0.2, 0.2]), found[2])
     assert repr(again) == repr(run).replace(str(run_copy), str(file))
+    monkeypatch.setattr("hpcauxvae.train.run.data_path", lambda run, given=None: tmp_path / "gone.h5")
+    assert again.predict(images).values_equal(predicted).to_pandas().all(None)
+    assert command.predict([str(file), str(blobs_file), str(tmp_path / "x.ecsv"), "--device", "cpu"]) == 0
     tensors, state = checkpoint.read(file)
-    assert all(name.startswith("model.") for name in tensors) and state["step"] == 14
+    assert all(name.startswith(("model.", "calibration.")) for name in tensors) and state["step"] == 14
 
 
 def test_commands_take_it(trained_run: Path, tmp_path: Path) -> None:

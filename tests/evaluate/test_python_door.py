@@ -102,6 +102,28 @@ def test_scores_stand_in_their_intervals(run: Trained, images: NDArray, labels: 
     assert "lds" not in run.score(images) and run.score(images)["ssim"]["value"] == found["ssim"]["value"]
 
 
+def test_predictions_are_those_of_the_command(
+    run_copy: Path, blobs_file: Path, images: NDArray, tmp_path: Path, monkeypatch
+) -> None:
+    """And its calibration is kept: the data are needed once."""
+    from astropy.table import Table
+
+    gone = tmp_path / "gone.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr("hpcauxvae.train.run.data_path", lambda run, given=None: given or gone)
+        with pytest.raises(InputError, match=r"run is not calibrated yet, .*gone\.h5: no such file.*, data=FILE\)"):
+            hpcauxvae.load(run_copy, device="cpu").predict(images)
+    found = hpcauxvae.load(run_copy, device="cpu", data=blobs_file).predict(images)
+    assert found["radius"].unit == "arcsec" and len(found) == 160 and found["unlike"].dtype == bool
+    assert command.predict([str(run_copy), str(blobs_file), str(tmp_path / "x.ecsv"), "--device", "cpu"]) == 0
+    told = Table.read(tmp_path / "x.ecsv")
+    for name in found.colnames:
+        np.testing.assert_allclose(found[name], told[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    monkeypatch.setattr("hpcauxvae.train.run.data_path", lambda run, given=None: gone)
+    one = hpcauxvae.load(run_copy, device="cpu").predict(images[3])
+    assert len(one) == 1 and one["g1"][0] == pytest.approx(found["g1"][3], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -258,6 +280,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path, trained_run: Path, blobs_file
         hpcauxvae.load(trained_run, checkpoint="newest")
     with pytest.raises(InputError, match="damaged or not a checkpoint"):
         hpcauxvae.load(blobs_file)
+    with pytest.raises(InputError, match=r"other\.h5: is not the data set that .* was trained on"):
+        hpcauxvae.load(trained_run, data=blobs(tmp_path / "other.h5", seed=1))
     with pytest.raises(InputError, match="device 'gpu': torch sees no such accelerator here"):
         hpcauxvae.load(trained_run, device="gpu")
     assert hpcauxvae.load(trained_run, checkpoint="best").state["step"] in (7, 14)
