@@ -79,7 +79,7 @@ class Given:
         rows = np.arange(len(self))[index]
         part = self.images if self.single else shown(self.images, index)
         if isinstance(part, np.ma.MaskedArray):
-            part = part.astype(np.float32).filled(np.nan)
+            part = np.ma.filled(part.astype(np.float32), np.nan)
         with np.errstate(over="ignore"):
             part = np.asarray(part, np.float32).reshape(-1, *self.shape[1:])
         bad = np.isinf(part) if self.holes else ~np.isfinite(part)
@@ -277,7 +277,7 @@ class Trained:
         low = 0.0 if factor.transform == "log10" else -np.inf
         if not values.size or not (np.isfinite(values) & (values > low)).all():
             allowed = "numbers above 0, whose logarithm scales this factor" if low == 0 else "finite numbers"
-            raise InputError(f"{name} = {value}; allowed: {allowed}")
+            raise InputError(f"{name} = {value!r}; allowed: {allowed}")
         if values.min() < factor.low or values.max() > factor.high:
             found = f"{values.min():g}" + f" to {values.max():g}" * (values.size > 1)
             range_of = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()

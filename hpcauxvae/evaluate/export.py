@@ -22,6 +22,7 @@ from hpcauxvae.data.hdf5 import refuse_existing
 from hpcauxvae.evaluate.calibration import KEPT, load_calibration
 from hpcauxvae.evaluate.command import ExportConfig
 from hpcauxvae.evaluate.records import kept
+from hpcauxvae.models.networks import plain
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import Run, load_run, summary_of
@@ -94,6 +95,7 @@ def _to_onnx(run: Run, config: ExportConfig, paths: list[Path]) -> dict[Path, st
             f"{config.out}: the encoder of model {run.config.model} needs labels; allowed: one that sees images alone"
         )
     single = copy.deepcopy(run.model).float().eval()
+    plain(single)
     run = Run(folder=run.folder, config=run.config, model=single, state=run.state)
     images, z = _examples(run)
     graphs: list[tuple[Path, nn.Module, Tensor, str, list[str]]] = [

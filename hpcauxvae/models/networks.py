@@ -57,8 +57,7 @@ class Conv2d(nn.Conv2d):
         (tall, wide), (down, along), (top, left) = self.kernel_size, self.stride, map(int, self.padding)
         height = (images_BCHW.shape[2] + 2 * top - tall) // down + 1
         width = (images_BCHW.shape[3] + 2 * left - wide) // along + 1
-        small = images_BCHW.device.type == "cpu" and max(height, width) <= 2 and not torch.compiler.is_exporting()
-        if not small or len(images_BCHW) > _SMALL_BATCH:
+        if images_BCHW.device.type != "cpu" or max(height, width) > 2 or len(images_BCHW) > _SMALL_BATCH:
             return super().forward(images_BCHW)
         padded_BHWC = functional.pad(images_BCHW.permute(0, 2, 3, 1), (0, 0, left, left, top, top))
         corners = [(y * down, x * along) for y in range(height) for x in range(width)]
@@ -74,8 +73,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, images_BCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
         (tall, wide), (top, left) = self.kernel_size, map(int, self.padding)
-        plain = images_BCHW.device.type != "cpu" or output_size is not None or self.bias is None
-        if plain or torch.compiler.is_exporting():
+        if images_BCHW.device.type != "cpu" or output_size is not None or self.bias is None:
             return super().forward(images_BCHW, output_size)
         sides = zip(images_BCHW.shape[2:], self.kernel_size, self.stride, (top, left), self.output_padding, strict=True)
         height, width = ((side - 1) * step + kernel - 2 * edge + more for side, kernel, step, edge, more in sides)
@@ -89,6 +87,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         padding, stride = (top, left), self.stride
         images = functional.fold(of_each, (height, width), self.kernel_size, padding=padding, stride=stride)
         return images + self.bias.to(images)[:, None, None]
+
+
+def plain(model: nn.Module) -> None:
+    """Gives a model torch's own convolutions: those above ask for the size of the batch, which a graph for batches of
+    any size cannot."""
+    own: dict[type[nn.Module], type[nn.Module]] = {Conv2d: nn.Conv2d, ConvTranspose2d: nn.ConvTranspose2d}
+    for module in model.modules():
+        module.__class__ = own.get(type(module), type(module))
 
 
 class Encoder(nn.Module):
