@@ -55,7 +55,9 @@ def test_images_are_those_of_the_command_to_the_bit(run: Trained, trained_run: P
     np.testing.assert_array_equal(made, open_set(out).images)
     grid = run.generate({"radius": [[0.2], [0.4]]}, g1=[-0.1, 0, 0.1])
     assert grid.shape == (2, 3, 1, 33, 33)
-    np.testing.assert_allclose(grid[1, 2], run.generate(radius=0.4, g1=0.1), rtol=1e-4, atol=1e-4)
+    for place, asked in (((1, 2), (0.4, 0.1)), ((1, 1), (0.4, 0)), ((0, 1), (0.2, 0))):
+        one = run.generate(radius=asked[0], g1=asked[1])
+        np.testing.assert_allclose(grid[place], one, rtol=1e-4, atol=1e-4)
     values = open_set(blobs_file).values[split(160, 0)[0]]
     np.testing.assert_allclose(
         run.generate(), run.generate(radius=np.median(values[:, 0]), g1=np.median(values[:, 1])), rtol=1e-5, atol=1e-5
