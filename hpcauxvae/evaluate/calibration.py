@@ -281,11 +281,11 @@ def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None
     if place.is_file():
         tensors = {name.removeprefix(KEPT): of for name, of in tensors.items() if name.startswith(KEPT)}
         state = state.get("calibration", {})
-    return unpacked(tensors, state) if state.get("about", {}).get("weights") == digest else None
+    return unpacked(tensors, state, run.guides) if state.get("about", {}).get("weights") == digest else None
 
 
-def unpacked(tensors: dict[str, Tensor], state: dict[str, Any]) -> Calibration | None:
-    """The inverse of `packed`; None where it is of another version."""
+def unpacked(tensors: dict[str, Tensor], state: dict[str, Any], guides: tuple[Guide, ...]) -> Calibration | None:
+    """The inverse of `packed`, of a run with these guides; None where it is of another version."""
     if state.get("calibration") != _VERSION:
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -296,7 +296,7 @@ def unpacked(tensors: dict[str, Tensor], state: dict[str, Any]) -> Calibration |
         readers.append(Reader(slope, offset, usual, arrays[f"{number}.score_M"]))
     return Calibration(
         factors=tuple(Factor(*record) for record in state["factors"]),
-        guides=run.guides,
+        guides=guides,
         readers=tuple(readers),
         weighted=state["weighted"],
         about=state["about"],

@@ -90,7 +90,9 @@ class Generator:
         given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
         pairs = zip(self.factors, given, strict=True)
         own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
-        of_code_D, residual = self.of_code(self.run.encode(source.images, self.scaled(own_D[None]), np.array([row]))[0][0])
+        of_code_D, residual = self.of_code(
+            self.run.encode(source.images, self.scaled(own_D[None]), np.array([row]))[0][0]
+        )
         return np.where(np.isnan(own_D), of_code_D, own_D), residual
 
     def grid(
