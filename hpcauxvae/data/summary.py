@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.angles import angles, typical
-from hpcauxvae.data.guides import Guide
+from hpcauxvae.data.guides import guides_in
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, look_at, stuck
 
@@ -51,21 +51,21 @@ class Summary(NamedTuple):
 
 
 def summarise(
-    data: ImageSet, guides: Sequence[Guide], train: NDArray, pixels: Pixels | None = None, fixed: Stuck | None = None
+    data: ImageSet, names: Sequence[str], train: NDArray, pixels: Pixels | None = None, fixed: Stuck | None = None
 ) -> Summary:
-    """Of the samples `train` of a data set whose auxiliary factors guide so.
+    """Of the samples `train` of a data set with auxiliary factors of these names.
 
     pixels: of all images, without the stuck ones `fixed`; if they are not given, some hundred images are read.
     """
     train = np.sort(train)
-    factors = [guide.factor for guide in guides]
-    of_train = data.values[train][:, data.column([factor.name for factor in factors])]
-    plain = [j for j, guide in enumerate(guides) if guide.plain]
-    pairs = [(plain[one], plain[other]) for one, other in angles(of_train[:, plain])]
-    middle_D = typical(of_train, pairs, [factor.kind for factor in factors])
+    guides = guides_in(data, names)
+    of_train = data.values[train][:, data.column([guide.factor.name for guide in guides])]
+    own = [j for j, guide in enumerate(guides) if guide.plain]
+    pairs = [(own[one], own[other]) for one, other in angles(of_train[:, own])]
+    middle = typical(of_train, pairs, [guide.factor.kind for guide in guides])
     for j, guide in enumerate(guides):
         if guide.by_angle:
-            middle_D[j] = guide.told(typical(guide.code(of_train[:, j]), [(0, 1)], ["continuous"] * 2)[None])[0]
+            middle[j] = guide.told(typical(guide.code(of_train[:, j]), [(0, 1)], ["continuous"] * 2)[None])[0]
     if fixed is None or pixels is None:
         fixed = stuck(data.images)
         some = train[np.unique(np.linspace(0, len(train) - 1, _SPREAD).astype(int))]
@@ -74,7 +74,7 @@ def summarise(
         pixels = Pixels(*(values[train] for values in pixels))
     low, high = np.quantile(pixels.high, _ENDS).tolist()
     return Summary(
-        typical=middle_D.tolist(),
+        typical=middle.tolist(),
         quantiles=np.nanquantile(of_train, QUANTILES, 0).tolist(),
         angles=pairs,
         darkest=float(np.median(pixels.low)),

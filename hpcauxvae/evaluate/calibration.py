@@ -7,7 +7,6 @@ features, S scores of an image.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,8 @@ class Calibration:
         features_NX = _features(mean_NZ, logvar_NZ)
         for factor, reader, z_N in zip(self.factors, self.readers, mean_NZ.T[: len(self.factors)], strict=True):
             told_N, intervals = reader(z_N, features_NX)
+            found[factor.name] = factor.unscale(told_N)
             with np.errstate(over="ignore"):
-                found[factor.name] = factor.unscale(told_N)
                 for level, ends in zip(LEVELS, intervals, strict=True):
                     for end, values_N in zip(("low", "high"), ends, strict=True):
                         found[f"{factor.name}_{end}{100 * level:.0f}"] = factor.unscale(values_N)
@@ -135,7 +134,6 @@ class Calibration:
         state = {
             "calibration": _VERSION,
             "factors": [factor.record() for factor in self.factors],
-            "guides": [guide.record() for guide in self.guides],
             "readers": readers,
             "weighted": self.weighted,
             "about": self.about,
@@ -283,11 +281,11 @@ def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None
     if place.is_file():
         tensors = {name.removeprefix(KEPT): of for name, of in tensors.items() if name.startswith(KEPT)}
         state = state.get("calibration", {})
-    return unpacked(tensors, state) if state.get("about", {}).get("weights") == digest else None
+    return unpacked(tensors, state, run.guides) if state.get("about", {}).get("weights") == digest else None
 
 
-def unpacked(tensors: dict[str, Tensor], state: dict[str, Any]) -> Calibration | None:
-    """The inverse of `packed`; None where it is of another version."""
+def unpacked(tensors: dict[str, Tensor], state: dict[str, Any], guides: tuple[Guide, ...]) -> Calibration | None:
+    """The inverse of `packed`, of a run with these guides; None where it is of another version."""
     if state.get("calibration") != _VERSION:
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -296,12 +294,9 @@ def unpacked(tensors: dict[str, Tensor], state: dict[str, Any]) -> Calibration |
         names = [f"{number}.{field.name}" for field in dataclasses.fields(Trees)]
         usual = Trees(*(arrays[name] for name in names)) if names[0] in arrays else Trees.of([])
         readers.append(Reader(slope, offset, usual, arrays[f"{number}.score_M"]))
-    factors = tuple(Factor(*record) for record in state["factors"])
-    columns = iter(factors)
-    guides = (Guide.of_record(record, list(islice(columns, record["columns"]))) for record in state["guides"])
     return Calibration(
-        factors=factors,
-        guides=tuple(guides),
+        factors=tuple(Factor(*record) for record in state["factors"]),
+        guides=guides,
         readers=tuple(readers),
         weighted=state["weighted"],
         about=state["about"],

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hpcauxvae.data.guides import shown
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import with_unit
-from hpcauxvae.data.missing import Filled, scored_by, shown
+from hpcauxvae.data.missing import Filled, scored_by
+from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.summary import Summary
 from hpcauxvae.evaluate.command import check_run
 from hpcauxvae.evaluate.records import METRICS, kept, read_metrics
@@ -77,7 +79,7 @@ class Given:
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         """Raises InputError, naming the first image, for pixels that are not finite or may not be missing."""
         rows = np.arange(len(self))[index]
-        part = self.images if self.single else shown(self.images, index)
+        part = self.images if self.single else with_holes(self.images, index)
         if isinstance(part, np.ma.MaskedArray):
             part = np.ma.filled(part.astype(np.float32), np.nan)
         with np.errstate(over="ignore"):
@@ -105,7 +107,9 @@ class Trained:
         self.run, self.config, self.state, self.data = run, run.config, run.state, data
         self.model: Model = run.model
         self.factors: list[Factor] = run.factors
-        """The auxiliary factors, by which the first latents are guided, as their kinds want it."""
+        """The auxiliary factors."""
+        self.guides = run.guides
+        """How each of them guides latents: one by its own values, or several as an angle or classes."""
 
     def encode(self, images: Any, factors: Any = None) -> Code:
         """The codes of images (N, C, H, W), or of one; see `Given` for what is taken.
@@ -184,25 +188,24 @@ class Trained:
         from hpcauxvae.metrics.reading import readings
 
         given, shape = self._given(images), self.model.image_shape
-        labels = self._labels(factors, len(given))
+        known = self._labels(factors, len(given))
         mean_NZ, logvar_NZ = self.run.encode(given, self._seen(factors, len(given)))
         filled = Filled(given, None, nan=True)
-        known = Later(lambda rows: scored_by(filled, rows), np.arange(len(given)), shape) if given.holes else None
+        there = Later(lambda rows: scored_by(filled, rows), np.arange(len(given)), shape) if given.holes else None
         decoded = Later(self.run.decode, mean_NZ, shape)
         found: dict[str, Any] = dict(
-            score_images(filled, decoded, float(self.model.maximum), self.run.at_once, known).means
+            score_images(filled, decoded, float(self.model.maximum), self.run.at_once, there).means
         )
-        names = [factor.name for factor in self.factors]
-        if not labels or not names:
+        names, columns = [factor.name for factor in self.factors], [f for guide in self.guides for f in guide.columns]
+        if not known or not names:
             return found
-        if lacking := [name for name in names if name not in labels]:
+        if lacking := [name for name in names if name not in known]:
             raise InputError(f"factors: {lacking[0]} is not there; allowed: at least {', '.join(names)}")
-        hidden, columns = [name for name in labels if name not in names], self.run.guiding
+        hidden = [name for name in known if name not in names]
         codes = Codes(
-            mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=self._columns(labels),
-            hidden_NH=np.stack([labels[name] for name in hidden], 1) if hidden else np.empty((len(given), 0)),
-            aux_names=[column.name for column in columns], hidden_names=hidden, seed=seed,
-            aux_kinds=[column.kind for column in columns],
+            mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=self._scaled(known),
+            hidden_NH=np.stack([known[name] for name in hidden], 1) if hidden else np.empty((len(given), 0)),
+            aux_names=[f.name for f in columns], hidden_names=hidden, seed=seed, aux_kinds=[f.kind for f in columns],
         )  # fmt: skip
         found |= score_codes(codes)
         return found | ({"reading": readings(codes, columns)} if self.model.GUIDED else {})
@@ -222,7 +225,8 @@ class Trained:
         size = " x ".join(map(str, state["image_shape"]))
         unit = f" ({kept.provenance['image_unit']})" if kept and "image_unit" in kept.provenance else ""
         device = next(self.model.parameters()).device
-        guided = f"the first {len(self.factors)} guided by" if self.model.GUIDED else "none of them guided"
+        latents = sum(len(guide.columns) for guide in self.guides)
+        guided = f"the first {latents} guided by" if self.model.GUIDED else "none of them guided"
         lines = [
             f"{config.model} of {self.run.folder}: {state['epoch']} of {config.epochs} epochs (step {state['step']})",
             f"trained on {state['n_train']:,} images of {size} pixels{unit} of {config.data}; now on {device}",
@@ -279,6 +283,11 @@ class Trained:
         if not values.size or not (np.isfinite(values) & (values > low)).all():
             allowed = "numbers above 0, whose logarithm scales this factor" if low == 0 else "finite numbers"
             raise InputError(f"{name} = {value!r}; allowed: {allowed}")
+        guide = next(guide for guide in self.guides if guide.factor == factor)
+        if guide.by_classes and not np.isin(values, guide.levels).all():
+            raise InputError(
+                f"{name} = {value!r}; allowed: classes of the training, {', '.join(map(shown, guide.levels))}"
+            )
         if values.min() < factor.low or values.max() > factor.high:
             found = f"{values.min():g}" + f" to {values.max():g}" * (values.size > 1)
             range_of = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
@@ -289,21 +298,20 @@ class Trained:
         """What the encoder sees beside n images, (N, D) scaled; None for those that do without."""
         if not self.model.SEES_LABELS:
             return None
-        labels, names = self._labels(factors, n), [factor.name for factor in self.factors]
-        if lacking := [name for name in names if name not in labels]:
+        known = self._labels(factors, n)
+        if lacking := [factor.name for factor in self.factors if factor.name not in known]:
             raise InputError(f"factors: {lacking[0]} is not there, and the encoder of {self.config.model} sees it")
-        return self._columns(labels)
+        return self._scaled(known)
 
-    def _columns(self, labels: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """What guides latents, (N, D) scaled, of labels of all factors."""
-        return np.concatenate([guide.scaled(labels[guide.factor.name]) for guide in self.run.guides], 1)
+    def _scaled(self, values: Mapping[str, NDArray]) -> NDArray[np.float64]:
+        """What the guided latents have for values (N,) of each auxiliary factor, (N, D)."""
+        return np.concatenate([guide.scaled(values[guide.factor.name]) for guide in self.guides], 1)
 
     def _labels(self, factors: Any, n: int) -> dict[str, NDArray[np.float64]]:
-        """(N,) values of each factor that is given, NaN without a logarithm where that scales it."""
+        """(N,) values of each factor that is given, in its unit; NaN where not measured."""
         if factors is None:
             return {}
-        made = {column.name for guide in self.run.guides if not guide.plain for column in guide.columns}
-        known = {fields[0]: Factor(*fields) for fields in self.state["factors"] if fields[0] not in made}
+        known = {f.name: f for f in (*(Factor(*fields) for fields in self.state["factors"]), *self.factors)}
         if not hasattr(factors, "keys"):
             values = np.asarray(factors, np.float64)
             values = values.reshape(1, -1) if values.ndim == 1 and n == 1 else values

@@ -115,7 +115,7 @@ def _to_onnx(run: Run, config: ExportConfig, paths: list[Path]) -> dict[Path, st
 def _examples(run: Run) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) that the model draws, some pixels missing where it can do without, and their codes (N, Z)."""
     z = torch.randn(_TRIED, run.config.latents, generator=torch.Generator().manual_seed(0))
-    z[:, : len(run.factors)] = torch.linspace(0, 1, _TRIED)[:, None]
+    z[:, : sum(len(guide.columns) for guide in run.guides)] = torch.linspace(0, 1, _TRIED)[:, None]
     images = run.model.decode(z)
     if run.config.resolved_objective.leaves_out:
         images[1::2, :, : images.shape[2] // 2, ::3] = torch.nan
@@ -142,6 +142,7 @@ def _graph(module: nn.Module, values: Tensor, of: str, to: list[str], run: Run) 
         "model": run.config.model,
         "step": run.state["step"],
         "factors": [factor._asdict() for factor in run.factors],
+        "columns": [column._asdict() for guide in run.guides for column in guide.columns],
         "guided": run.model.GUIDED,
         "latents": run.config.latents,
     }

@@ -43,7 +43,9 @@ class Generator:
         if data is not None:
             check_factors(data, run)
         self.run, self.guides, self.factors = run, run.guides, run.factors
-        self.latents = len(run.guiding)
+        known = [name for name, *_ in run.state["factors"]]
+        self.columns = [known.index(factor.name) for factor in self.factors]
+        self.latents = sum(len(guide.columns) for guide in self.guides)
         """How many of them factors guide."""
         self.summary = summary_of(run, data)
         self.angles = self.summary.angles
@@ -62,7 +64,7 @@ class Generator:
         return np.array(self.summary.typical), np.zeros(self.run.config.latents - self.latents)
 
     def of_code(self, code_Z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Factors (D,) in physical units as a code tells them, and its Z - D other latents."""
+        """Factors (D,) in physical units as a code tells them, and the latents that none of them guides."""
         told = zip(self.guides, spans(self.guides), strict=True)
         return np.array([guide.unscaled(code_Z[None, span])[0] for guide, span in told]), code_Z[self.latents :]
 
@@ -88,8 +90,9 @@ class Generator:
         given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
         pairs = zip(self.factors, given, strict=True)
         own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
-        code_Z = self.run.encode(source.images, self.scaled(own_D[None]), np.array([row]))[0][0]
-        of_code_D, residual = self.of_code(code_Z)
+        of_code_D, residual = self.of_code(
+            self.run.encode(source.images, self.scaled(own_D[None]), np.array([row]))[0][0]
+        )
         return np.where(np.isnan(own_D), of_code_D, own_D), residual
 
     def grid(

@@ -76,9 +76,8 @@ def inputs_of(generator: Generator, data: ImageSet, seed: int) -> list[Input]:
     """Each factor as the training data have it (an angle by its cosine and sine together), and each other latent by its
     own marginal among codes drawn for test images: the indices are those of independent inputs."""
     run, d, latents = generator.run, len(generator.factors), generator.latents
-    columns = data.column([factor.name for factor in generator.factors])
     train, _, test = (np.sort(part) for part in run.parts(data))
-    values_ND = data.values[train][:, columns]
+    values_ND = data.values[train][:, generator.columns]
     of_angles = {column for pair in generator.angles for column in pair}
     found = [
         Input(factor.name, [j], values_ND[np.isfinite(values_ND[:, j]), j], generator.guides[j].by_classes)
@@ -90,7 +89,7 @@ def inputs_of(generator: Generator, data: ImageSet, seed: int) -> list[Input]:
         name = f"{generator.factors[one].name}, {generator.factors[other].name}"
         found.append(Input(name, [one, other], angle_N[np.isfinite(angle_N)]))
     test = test[:_CODES]
-    mean_NZ, logvar_NZ = run.encode(data.images, generator.scaled(data.values[test][:, columns]), test)
+    mean_NZ, logvar_NZ = run.encode(data.images, generator.scaled(data.values[test][:, generator.columns]), test)
     z_NZ = mean_NZ + np.exp(logvar_NZ / 2) * np.random.default_rng([seed, 3]).standard_normal(mean_NZ.shape)
     return found + [Input(f"z{z + 1}", [d + z - latents], z_NZ[:, z]) for z in range(latents, z_NZ.shape[1])]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcauxvae.data.guides import guides_in, measured
+from hpcauxvae.data.guides import measured
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
@@ -83,7 +83,7 @@ def prepare(
     if world.rank == 0:
         for line in words:
             print(f"warning: {line}", file=sys.stderr, flush=True)
-    return summarise(data, guides_in(data, config.aux_names), found_parts[0], seen, fixed)
+    return summarise(data, config.aux_names, found_parts[0], seen, fixed)
 
 
 _TAKEN = {

@@ -201,7 +201,7 @@ def summary_of(run: Run, data: ImageSet | Path | None = None) -> Summary:
     if (kept := run.state.get("summary")) is not None:
         return Summary.of(kept)
     data = data if isinstance(data, ImageSet) else training_set(run, data)
-    return summarise(data, run.guides, run.parts(data)[0])
+    return summarise(data, run.config.aux_names, run.parts(data)[0])
 
 
 def load_run(folder: str | Path, name: str = LAST) -> Run:

@@ -117,12 +117,11 @@ def turning(folder: Path) -> generate.Generator:
     write(folder / "turning.h5", rng.random((200, 1, 4, 4)), values, factors, {})
     run = SimpleNamespace(
         folder=folder,
+        guides=tuple(Guide(factors[j], (factors[j],)) for j in (2, 0, 1)),
         factors=[factors[2], factors[0], factors[1]],
-        guides=tuple(Guide(factor, (factor,)) for factor in (factors[2], factors[0], factors[1])),
-        guiding=[factors[2], factors[0], factors[1]],
         parts=lambda data: split(len(data), 0),
         model=SimpleNamespace(GUIDED=True),
-        state={"factors": [factor.record() for factor in factors], "columns": [2, 0, 1]},
+        state={"factors": [factor.record() for factor in factors]},
         config=SimpleNamespace(aux_names=("s", "c", "size"), split_seed=0, latents=4),
         encode=lambda images, u_ND: (np.zeros((len(images), 4)), np.zeros((len(images), 4))),
     )

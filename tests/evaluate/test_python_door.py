@@ -300,3 +300,28 @@ def test_of_an_angle_the_partner_comes_along(tmp_path: Path) -> None:
     side = np.sign(run.run.state["summary"]["typical"][1])
     assert run.run.state["summary"]["angles"] == [[0, 1]] and side != 0
     np.testing.assert_array_equal(run.generate(c=0.6), run.generate(c=0.6, s=side * 0.8))
+
+
+def test_an_angle_and_classes_are_asked_for_as_such(tmp_path: Path) -> None:
+    """They guide several latents; the summary has an angle and a class that occur."""
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.uniform(0, 360, 160), rng.choice([1.0, 2.0, 5.0], 160)], 1)
+    factors = (Factor("turn", "deg", 0, 360, "periodic"), Factor("kind", "", 1, 5, "categorical"))
+    images = rng.random((160, 1, 8, 8))
+    write(tmp_path / "x.h5", images, values, factors, {})
+    alone(config(tmp_path / "x.h5", tmp_path / "run", epochs=1, network="mlp", aux="turn,kind"))
+    (tmp_path / "x.h5").unlink()
+    run = hpcauxvae.load(tmp_path / "run", device="cpu")
+    assert "10 latents, the first 4 guided by" in repr(run) and [f.name for f in run.factors] == ["turn", "kind"]
+    typical = run.run.state["summary"]["typical"]
+    assert typical[0] == pytest.approx(values[:, 0][np.abs(values[:, 0] - typical[0]).argmin()]) and typical[1] in (
+        1,
+        2,
+        5,
+    )
+    z = np.zeros(10)
+    z[:4] = 0.5, 1, 0, 1  # the cosine and the sine of 90 degrees, and the last of three classes
+    np.testing.assert_allclose(run.generate(turn=90, kind=5), run.decode(z), rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="kind = 3; allowed: classes of the training, 1, 2, 5"):
+        run.generate(kind=3)
+    assert len(run.score(images, values)["reading"]) == 4

@@ -26,7 +26,14 @@ class Images(SimpleNamespace):
 def told(trained_N: NDArray, peak_N: NDArray, capsys: pytest.CaptureFixture[str], factor: float, zero: float) -> str:
     """What is said of images that are `factor` times as bright, their dark level `zero` too."""
     sets: list[Any] = [
-        Images(images=images(trained_N, zero), values=np.empty((len(trained_N), 0)), factors=(), provenance={}),
+        Images(
+            images=images(trained_N, zero),
+            values=np.empty((len(trained_N), 0)),
+            factors=(),
+            provenance={},
+            guides=(),
+            column=list,
+        ),
         Images(path="new.h5", images=factor * images(peak_N, zero)),
     ]
     run: Any = SimpleNamespace(

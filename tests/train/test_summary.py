@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from helpers.trainings import FACTORS, alone, blobs, config, of_earlier_version
-from hpcauxvae.data.guides import guides_of
 from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.data.summary import Summary, summarise
 from hpcauxvae.train.run import load_run, summary_of
@@ -38,9 +37,7 @@ def test_labels_peaks_and_units_of_the_training_part(tmp_path: Path) -> None:
     assert found.angles == [] and found.stuck == []
     assert found.provenance == {"image_unit": "counts", "image_origin": "lower"}
     data = open_set(path)
-    assert found == summarise(data, guides_of(data, ("radius", "g1"), "raw"), TRAIN), (
-        "some hundred images are all of them"
-    )
+    assert found == summarise(data, ("radius", "g1"), TRAIN), "some hundred images are all of them"
 
 
 def test_classes_and_angles_are_typical_as_they_occur(tmp_path: Path) -> None:
@@ -49,8 +46,7 @@ def test_classes_and_angles_are_typical_as_they_occur(tmp_path: Path) -> None:
     values = np.stack([np.cos(turn), kind, np.sin(turn)], 1)
     factors = (SIDE._replace(name="c"), FACTORS[2]._replace(kind="categorical"), SIDE._replace(name="s"))
     write(tmp_path / "x.h5", rng.random((160, 1, 8, 8)), values, factors, {})
-    data = open_set(tmp_path / "x.h5")
-    found = summarise(data, guides_of(data, [factor.name for factor in factors], "raw"), TRAIN)
+    found = summarise(open_set(tmp_path / "x.h5"), ("c", "flux", "s"), TRAIN)
     assert found.angles == [(0, 2)] and found.typical[1] == 2
     assert [found.typical[0], found.typical[2]] in values[TRAIN][:, [0, 2]].tolist()
     assert Summary.of(found._asdict() | {"of a later version": 1}) == found
