@@ -73,8 +73,8 @@ class Calibration:
         features_NX = _features(mean_NZ, logvar_NZ)
         for factor, reader, z_N in zip(self.factors, self.readers, mean_NZ.T[: len(self.factors)], strict=True):
             told_N, intervals = reader(z_N, features_NX)
-            found[factor.name] = factor.unscale(told_N)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):  # of logarithms far from those of the training
+                found[factor.name] = factor.unscale(told_N)
                 for level, ends in zip(LEVELS, intervals, strict=True):
                     for end, values_N in zip(("low", "high"), ends, strict=True):
                         found[f"{factor.name}_{end}{100 * level:.0f}"] = factor.unscale(values_N)

@@ -40,7 +40,8 @@ class Coverage:
             ends = (
                 (columns[f"{factor.name}_{end}{100 * level:.0f}"][some] for end in ("low", "high")) for level in LEVELS
             )
-            self.found[factor].append([levels[factor][some], *(high - low for low, high in ends)])
+            with np.errstate(invalid="ignore"):  # of ends that are both infinite
+                self.found[factor].append([levels[factor][some], *(high - low for low, high in ends)])
 
     def levels(self) -> dict[Factor, NDArray]:
         """Of each factor, without labels that are not known."""

@@ -64,10 +64,15 @@ def test_a_logarithmic_factor_stays_positive(run_copy: Path) -> None:
     made = calibrate(run, training_set(run))
     factor = made.factors[0]._replace(transform="log10")
     made = dataclasses.replace(made, factors=(factor, made.factors[1]))
-    mean_NZ = np.random.default_rng(0).normal(0, 0.05, (50, 10))
-    found = made.predict(mean_NZ, mean_NZ, mean_NZ[:, :2])
-    assert (found["radius_low95"] > 0).all()
-    level_N = made.level(0, calibration.Measured(mean_NZ, mean_NZ, mean_NZ[:, :2]), np.array([0.0, -1] * 25))
+    found = measured(run, training_set(run).images)
+    table = made.predict(found.mean_NZ, found.logvar_NZ, found.score_NS)
+    reader = made.readers[0]
+    ends = reader(found.mean_NZ[:, 0], np.concatenate([found.mean_NZ, found.logvar_NZ], 1))[1][1]
+    np.testing.assert_allclose(np.log10(table["radius_low95"] / factor.low), ends[0], rtol=1e-9)
+    assert (ends[0] < 0).any() and (table["radius_low95"] > 0).all()
+    far = made.predict(found.mean_NZ + 1e6, found.logvar_NZ, found.score_NS)
+    assert not np.isnan(far["radius"]).any(), "no code is too strange for a number"
+    level_N = made.level(0, found, np.array([0.0, -1] * 80))
     assert np.isnan(level_N).all(), "what has no logarithm is no label"
 
 

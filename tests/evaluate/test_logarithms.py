@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.trainings import FACTORS, blobs
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.evaluate import encode
 from hpcauxvae.evaluate.generate import Generator
@@ -33,7 +34,6 @@ def test_whoever_encodes_them_is_told(other: Path, trained_run: Path, capsys: py
     run.state["factors"] = [RADIUS.record(), *run.state["factors"][1:]]
     data, alone = open_set(other), start(find_world({}), "cpu")
     here: Any = SimpleNamespace(run=run, data=data, processes=alone)
-    here.trained = lambda: encode.ImageReader.trained(here)
     labels = encode.Encoder._labels(here)
     assert labels is not None and np.flatnonzero(np.isnan(labels[:, 0])).tolist() == [2, 7]
     rest = np.delete(np.arange(len(data)), [2, 7])
@@ -53,6 +53,7 @@ def test_an_image_that_has_none_is_drawn_by_its_code(
     run = load_run(trained_run)
     generator = Generator(run, training_set(run))
     generator.factors = [RADIUS, *generator.factors[1:]]
+    generator.guides = (Guide(RADIUS, (RADIUS,)), *generator.guides[1:])
     u_D, _ = generator.of_image(f"{other}:7")
     code = run.encode(open_set(other).images, np.full((1, 2), np.nan), np.array([7]))[0][0]
     assert u_D[0] == pytest.approx(float(RADIUS.unscale(code[0])), rel=1e-4)

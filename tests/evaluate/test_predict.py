@@ -119,6 +119,7 @@ def test_tables_of_all_kinds_are_the_same(run: Path, fresh: Path, tmp_path: Path
     assert table.schema.field("radius").metadata == {b"unit": b"arcsec"}
     digest, tables = checkpoint.digest(load_run(run).model.state_dict()), (ecsv.meta["weights"], fits.meta["WEIGHTS"])
     assert {*tables, table.schema.metadata[b"weights"].decode()} == {digest}
+    assert (tmp_path / "out.fits").stat().st_size % 2880 == 0, "whole blocks, as FITS wants them"
     with h5py.File(tmp_path / "out.h5") as file:
         assert file.attrs["weights"] == digest and file["radius"].attrs["unit"] == "arcsec"
 
