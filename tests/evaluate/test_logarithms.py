@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.trainings import FACTORS, blobs
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.evaluate import encode
 from hpcauxvae.evaluate.generate import Generator
@@ -53,6 +54,7 @@ def test_an_image_that_has_none_is_drawn_by_its_code(
     run = load_run(trained_run)
     generator = Generator(run, training_set(run))
     generator.factors = [RADIUS, *generator.factors[1:]]
+    generator.guides = (Guide(RADIUS, (RADIUS,)), *generator.guides[1:])
     u_D, _ = generator.of_image(f"{other}:7")
     code = run.encode(open_set(other).images, np.full((1, 2), np.nan), np.array([7]))[0][0]
     assert u_D[0] == pytest.approx(float(RADIUS.unscale(code[0])), rel=1e-4)
