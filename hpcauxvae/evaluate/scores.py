@@ -249,7 +249,8 @@ class Evaluator:
 
     def draw(self, scored: Scored, block: dict[str, Any], per_image: dict[str, np.ndarray], folder: Path) -> None:
         """The pictures of a set of samples, into a folder."""
-        data, guides = scored.data, guides_in(scored.data, self.aux) if self.run.model.GUIDED else ()
+        data, own = scored.data, self._guiding()
+        guides = guides_in(data, own) if own else ()
         z_NZ = scored.sampled(self.config.seed)
         if data.factors:
             of_latents = [guide.factor.name for guide in guides for _ in guide.columns]
@@ -261,7 +262,7 @@ class Evaluator:
             columns = [c for c, factor in enumerate(data.factors) if factor.name not in stood_for]
             correlation_SDZ = correlate(data.values[scored.index_N][:, columns], [z_NZ]).values_SDZ
             path, names = folder / f"correlations-{scored.name}.png", [data.factors[c].name for c in columns]
-            pictures.correlation_map(correlation_SDZ[0], names, self._guiding(), path)
+            pictures.correlation_map(correlation_SDZ[0], names, own, path)
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         look = drawing.look_of(data)
         pictures.reconstructions(
@@ -285,7 +286,7 @@ class Evaluator:
         first_rows = {span.start: row for row, span in enumerate(spans(guides))}
         others = len(row_names) - scored.mean_NZ.shape[1]
         for number in block["latents"]["off"]:
-            row = first_rows.get(number - 1) if number <= len(self._guiding()) else number - 1 + others
+            row = first_rows.get(number - 1) if number <= len(own) else number - 1 + others
             if row is not None and (row >= len(guides) or guides[row].plain):
                 row_names[row] += "\noff"
         path = folder / f"traversal-{scored.name}.png"
@@ -293,7 +294,8 @@ class Evaluator:
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """As traversal.traversal, of a set."""
-        guides = guides_in(scored.data, self.aux) if self.run.model.GUIDED else ()
+        names = self._guiding()
+        guides = guides_in(scored.data, names) if names else ()
         return traversal(self.run, scored.data, scored.mean_NZ, guides)
 
     def _guiding(self) -> list[str]:
