@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from astropy.io.fits import PrimaryHDU
 from numpy.typing import NDArray
 
 from helpers.ranks import ends, start_ranks
@@ -117,7 +118,10 @@ def test_tables_of_all_kinds_are_the_same(run: Path, fresh: Path, tmp_path: Path
             np.testing.assert_array_equal(np.asarray(found), values, name)
     assert str(ecsv["radius_low68"].unit) == str(fits["radius_low68"].unit) == "arcsec" and ecsv["g1"].unit is None
     assert table.schema.field("radius").metadata == {b"unit": b"arcsec"}
-    digest, tables = checkpoint.digest(load_run(run).model.state_dict()), (ecsv.meta["weights"], fits.meta["WEIGHTS"])
+    digest, tables = (
+        checkpoint.digest(load_run(run).model.state_dict()),
+        (ecsv.meta["weights"], fits.meta["WEIGHTS"]),
+    )
     assert {*tables, table.schema.metadata[b"weights"].decode()} == {digest}
     assert (tmp_path / "out.fits").stat().st_size % 2880 == 0, "whole blocks, as FITS wants them"
     with h5py.File(tmp_path / "out.h5") as file:
@@ -188,6 +192,11 @@ def test_images_of_other_forms_are_imported_and_nothing_is_left(
     found = content(tmp_path / "one.h5")
     assert found.pop("id").tolist() == ["0", "1", "2"]
     same(found, {name: of[:3] for name, of in wanted.items()})
+    PrimaryHDU(np.array(data.images[0, 0], np.float32)).writeto(tmp_path / "stamp 0.fits")
+    assert predict(settings(run, tmp_path / "stamp 0.fits", tmp_path / "fits.h5", processes=1), ALONE) == 0
+    found = content(tmp_path / "fits.h5")
+    assert found.pop("id").tolist() == ["stamp 0"], "a file of one image"
+    same(found, {name: of[:1] for name, of in wanted.items()})
     np.savez(tmp_path / "wide.npz", stack=np.ones((4, 33, 40), np.float32))
     with pytest.raises(InputError, match=r"wide\.npz: images of \(1, 33, 40\); allowed: \(1, 33, 33\), or --size"):
         predict(settings(run, tmp_path / "wide.npz", tmp_path / "wide.h5", layout="NHW"), ALONE)

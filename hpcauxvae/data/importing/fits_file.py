@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.importing.astropy_tables import columns_of
-from hpcauxvae.data.importing.members import Member, Members, reading, required, taken
+from hpcauxvae.data.importing.members import Member, Members, pictures, reading, required, taken
 from hpcauxvae.types import InputError
 
 
 def members(path: Path) -> Members:
-    """Columns; and images of at least three axes, as `SCI` or `1`, of which the last of FITS counts the samples."""
+    """Columns; and images of at least three axes, as `SCI` or `1`, of which the last of FITS counts the samples.
+
+    A file without these whose images have two axes is one image.
+    """
     fits = required("astropy.io.fits", path, "FITS tables", "astropy (it comes with galsim)")
     table_type = required("astropy.table", path, "FITS tables", "astropy (it comes with galsim)").Table
     with reading(path, "FITS", zlib.error):
@@ -22,6 +25,8 @@ def members(path: Path) -> Members:
             if hdu.is_image and hdu.header.get("NAXIS", 0) >= 3:
                 images |= {str(number): hdu, **({hdu.name: hdu} if hdu.name else {})}
         table = next((hdu for hdu in opened if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+        if table is None and not images and any(hdu.is_image and hdu.header.get("NAXIS", 0) == 2 for hdu in opened):
+            return pictures(path)
         if table is None and not images:
             raise InputError(f"{path}: holds no FITS table, and no cube of images")
         if table is None or any(hdu is table for hdu in images.values()):

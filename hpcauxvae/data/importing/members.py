@@ -55,14 +55,14 @@ class Members:
 
 
 def open_members(path: Path) -> Members:
-    """A file of one of `FILES`; a folder of Parquet files, or of images, as `file` and `id`, their names.
+    """A file of one of `FILES`; a folder of Parquet files, or of images, or an image, as `file` and `id`, their names.
 
     Raises InputError where it cannot be read, or is empty.
     """
     if path.is_dir() and kind_of(path) not in FILES:
         opened = reader(Path("x.parquet"), FILES) if any(path.glob("*.parquet")) else _folder
     else:
-        opened = reader(path, FILES)
+        opened = pictures if kind_of(path) in PICTURES.keys() - FILES.keys() else reader(path, FILES)
     if not path.exists():
         raise InputError(f"{path}: no such file")
     found: Members = opened(path)
@@ -75,6 +75,12 @@ def _folder(path: Path) -> Members:
     names = sorted(file.name for file in path.iterdir() if kind_of(file) in PICTURES)
     if not names:
         raise InputError(f"{path}: holds no images; allowed: {', '.join(PICTURES)}")
+    return pictures(path, *names)
+
+
+def pictures(path: Path, *names: str) -> Members:
+    """Files of one image each, of these names in a folder; or the one at `path`."""
+    names = names or (path.name,)
     columns = {"id": np.array([name.partition(".")[0] for name in names]), "file": np.array(names)}
     return Members(path, list(columns), lambda name: table_member(columns[name]))
 

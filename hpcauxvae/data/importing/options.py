@@ -14,7 +14,7 @@ class Import:
     """
 
     source: Path
-    """The catalogue, a file that holds everything, or a folder of images."""
+    """The catalogue, a file that holds everything, a folder of images, or an image."""
     out: Path
     """The HDF5 file to write."""
     images: str = ""
