@@ -103,7 +103,7 @@ def test_images_are_asked_for_in_the_unit_of_the_factor(folder: Path, tmp_path: 
     assert generate.generate(given) == 8
     made = open_set(tmp_path / "x.h5")
     assert made.values[:, 0].tolist() == np.linspace(0, 315, 8).tolist() and made.provenance["shape"] in (1, 2, 5)
-    inputs = sensitivity.inputs_of(generator, 0)
+    inputs = sensitivity.inputs_of(generator, training_set(generator.run), 0)
     assert [one.name for one in inputs] == [*AUX, "z6", "z7", "z8"] and inputs[3].columns == [3]
     assert set(inputs[1].ppf(np.linspace(0, 1, 50))) == {1, 2, 5}
 
@@ -118,6 +118,8 @@ def test_a_typical_angle_is_that_of_a_sample_near_the_middle(data: ImageSet) -> 
     run: Any = SimpleNamespace(
         folder=data.path, model=SimpleNamespace(GUIDED=True), state={"factors": [f.record() for f in near_0.factors],
         "guides": [guide.record() for guide in data.guides]}, parts=lambda data: (np.arange(len(data)),),
+        guides=data.guides, factors=[guide.factor for guide in data.guides],
+        guiding=[column for guide in data.guides for column in guide.columns],
         config=SimpleNamespace(aux_names=AUX, latents=8),
     )  # fmt: skip
     middle = generate.Generator(run, near_0).typical()[0][0]
