@@ -26,6 +26,11 @@ _FINEST = 0.3
 """Smallest tolerance, in units of 1/sqrt(n), by which independent columns of n samples correlate."""
 _PAIRS, _JOINT = 0.05, 3.0
 """Weights of the inter term of (9) and of the joint features, in units of the constraint's."""
+_NOTHING_ELSE = 3.0
+"""By so much more the constraint weighs where the factors tell most of what images show: no other latent is starved
+then, and each that is in use tells a factor again."""
+_SOME, _MOST = 0.25, 0.75
+"""Shares of the nats that functions of the factors explain where it begins to weigh more, and does by the whole."""
 _DEARER = 0.01
 """Share of the nats that functions of the factors explain by which what residual latents tell costs more, until the
 guide is in place: else they tell what a faint factor changes before its own latent does, and are hard to win back."""
@@ -127,6 +132,8 @@ class AuxVAE(BetaVAE):
     u_var: Tensor
     nats: Tensor
     """What an image has to explain (BetaVAE.explainable), (1,)."""
+    unit: Tensor
+    """Of the weights of independence, nats (1,)."""
     guided: Tensor
     """How far the guide is in place in training, 0 to 1."""
     rows_ND: Tensor | None
@@ -142,6 +149,7 @@ class AuxVAE(BetaVAE):
         self.register_buffer("u_mean", torch.zeros(d))
         self.register_buffer("u_var", torch.zeros(d))
         self.register_buffer("nats", torch.ones(1))
+        self.register_buffer("unit", torch.ones(1))
         asks = objective.dependence_tolerance is not None and d < self.latents
         self.register_buffer("rows_ND", torch.zeros(_ROWS, d) if asks else None)
         self.register_buffer("guided", torch.ones(()), persistent=False)
@@ -172,7 +180,7 @@ class AuxVAE(BetaVAE):
             return {}
         constraint = self.independence.constraint
         return {
-            "weight": float(self.guided) ** 2 * float(self.nats) * float(constraint.weight()),
+            "weight": float(self.guided) ** 2 * float(self.unit) * float(constraint.weight()),
             "dependence": max(0.0, float(self.independence.together.dependence(memory=1))) ** 0.5,
             "tolerance": constraint.tolerance,
         }
@@ -190,8 +198,11 @@ class AuxVAE(BetaVAE):
             u_ND = self.independence.labels.likely(u_ND, errors_ND)
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
+            told = self._told(images, u_ND)
+            share = min(1.0, max(0.0, (told / float(self.nats) - _SOME) / (_MOST - _SOME)))
+            self.unit.fill_(_NOTHING_ELSE**share * float(self.nats))
             if self.independence is not None:
-                self.independence.dearer.fill_(_DEARER * self._told(images, u_ND))
+                self.independence.dearer.fill_(_DEARER * told)
         self.u_mean.copy_(u_ND.nanmean(0))
         self.u_var.copy_((u_ND - self.u_mean).square().nanmean(0))
         if self.rows_ND is not None:
@@ -258,10 +269,10 @@ class AuxVAE(BetaVAE):
 
     def _narrower(self) -> Tensor:
         """In which share of 1/n the prior about u_j ends: 1, but where 1/n would hold a latent at u_j by less than the
-        nats by which independence pushes. Shape (1,)."""
+        unit by which independence pushes. Shape (1,)."""
         if not self.objective.guide or self.objective.prior_variance is not None:
-            return torch.ones_like(self.nats)
-        return (1 / (self.nats * self.prior_variance)).clamp(max=1)
+            return torch.ones_like(self.unit)
+        return (1 / (self.unit * self.prior_variance)).clamp(max=1)
 
     def _variance(self) -> Tensor:
         """(D,) or (1,): of the prior about u_j at this point of the training; geometrically from first to last."""
@@ -296,7 +307,7 @@ class AuxVAE(BetaVAE):
         if self.independence is not None:
             terms = self.independence(u_BD, posterior, reduction.group)
             units = {"intra": strength}
-            return {name: units.get(name, strength * self.nats[0]) * term for name, term in terms.items()}
+            return {name: units.get(name, strength * self.unit[0]) * term for name, term in terms.items()}
         group = reduction.group
         variance_BZ = posterior.logvar.exp() if objective.correlate == "z" else None
         if objective.correlate == "authors":

@@ -145,17 +145,18 @@ def test_the_guide_comes_into_place_from_a_hundredth_of_the_nats_to_the_prior() 
 
 
 def test_few_samples_hold_their_latents_as_firmly_as_independence_pushes() -> None:
-    """50 samples by a prior of 1/50 where the nats are less; where that is given, or there is no guide, it stays."""
+    """50 samples by a prior of 1/50 where the unit is less; where that is given, or there is no guide, it stays."""
     made = model("aux-vae")
-    for nats, variance in ((1000.0, 1 / 1000), (50.0, 1 / 50), (40.0, 1 / 50)):
-        made.nats.fill_(nats)
+    made.nats.fill_(20.0)
+    for unit, variance in ((1000.0, 1 / 1000), (50.0, 1 / 50), (2.0, 1 / 50)):
+        made.unit.fill_(unit)
         made.train().advance(0.5)
         assert made.prior(batch())[1][0, :3].tolist() == pytest.approx([variance, variance, 1])
         made.advance(0.25)
-        first = max((made.u_var[0] / (2 * 0.01 * nats)).item(), variance)
+        first = (made.u_var[0] / (2 * 0.01 * 20)).item()
         assert made.prior(batch())[1][0, 0].item() == pytest.approx((first * variance) ** 0.5), "half the way"
         assert made.eval().prior(batch())[1][0, 0].item() == pytest.approx(variance)
-    made.nats.fill_(1000.0)
+    made.unit.fill_(1000.0)
     for fields in ({"prior_variance": 1 / 50}, {"guide": 0.0}):
         made.objective = dataclasses.replace(made.objective, **fields)
         assert made.prior(batch())[1][0, 0].item() == pytest.approx(1 / 50)
@@ -166,7 +167,7 @@ def test_independence_is_in_units_of_the_nats_and_comes_with_the_guide() -> None
     made, given = model("aux-vae"), batch()
     found = []
     for nats, progress in ((1.0, 0.5), (30.0, 0.5), (30.0, 0.25)):
-        made.nats.fill_(nats)
+        made.unit.fill_(nats)
         made.independence = type(made.independence)(2, 3, made.objective, 50).double()
         for step in range(2):  # slopes are of the batch before
             made.guided.fill_(min(1.0, progress / 0.5))
@@ -233,6 +234,7 @@ def test_residual_latents_wait_where_the_factors_tell_all(hidden: float, share: 
     made.prepare(images, seen[:, :2], PixelRange(1.0))
     dearer, whole = made.independence.dearer.item(), 0.01 * made.explainable(images)
     assert dearer == pytest.approx(share * whole, rel=0.1, abs=0.05 * whole)  # a little by chance
+    assert made.unit.item() == pytest.approx(3**share * max(1.0, made.explainable(images)), rel=0.1)
     given = Batch(images[:6], seen[:6], torch.arange(6))
     mean, logvar = (code[:, 2] for code in made.encode(given.images))
     kl = kl_divergence(Normal(mean, (logvar / 2).exp()), Normal(0.0, 1.0)).mean().item()
