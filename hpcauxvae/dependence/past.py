@@ -22,9 +22,9 @@ from hpcauxvae.runtime.devices import InFloat64
 def moments(
     u_BD: Tensor, codes_BZ: Tensor, var_BZ: Tensor | None, degree: int, group: dist.ProcessGroup | None
 ) -> PolynomialMoments:
-    """Those of the global batch, by the compiled module where it serves the device."""
-    if native.serves(codes_BZ.device) and not torch.compiler.is_compiling():
-        sizes = (u_BD.shape[1], codes_BZ.shape[1], degree)
+    """Those of the global batch, by the compiled module where it serves the device: not more factors than codes."""
+    sizes = (u_BD.shape[1], codes_BZ.shape[1], degree)
+    if native.serves(codes_BZ.device) and not torch.compiler.is_compiling() and sizes[0] <= sizes[1]:
         return PolynomialMoments.unpacked(native.moments(u_BD, codes_BZ, var_BZ, degree, group), *sizes)
     return PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
 

@@ -256,6 +256,21 @@ def test_few_images_say_nothing_of_what_the_factors_explain() -> None:
         assert dearer > 0.007 * made.explainable(images) > 0 if says else dearer == 0
 
 
+def test_many_columns_guide_too() -> None:
+    """Of 16, as of many classes, there are more functions than features of the residual latents."""
+    torch.manual_seed(1)
+    sizes = SIZES | {"latents": 20, "columns": tuple(range(16))}
+    made: Any = model_class("aux-vae")(OBJECTIVES["bernoulli"], **sizes).double().train()
+    assert made.independence.joint.functions_of > 128
+    images, factors = torch.rand(40, 1, 16, 16).double(), torch.rand(40, 16).double()
+    made.prepare(images, factors, PixelRange(1.0))
+    for progress in (0.5, 0.6, 0.7):
+        made.advance(progress)
+        terms = made(Batch(images, factors, torch.arange(40)), noise(made, 40), Reduction(40))
+        sum(terms.values()).backward()
+    assert all(term.isfinite() for term in terms.values()) and terms["joint"].item() != 0
+
+
 def test_nothing_is_asked_for_in_validation_or_where_no_latent_is_free() -> None:
     made = model("aux-vae")
     assert "asked" in made.train()(batch(), noise(made), Reduction(6))
