@@ -127,7 +127,7 @@ class AuxVAE(BetaVAE):
     }
     """Of dependence_tolerance and lambda2 the one that the objective has."""
     GUIDED: ClassVar[bool] = True
-    TRAINED_BY: ClassVar[tuple[str, ...]] = ("independence.",)
+    TRAINED_BY: ClassVar[tuple[str, ...]] = ("independence.", "unit")
     u_mean: Tensor
     u_var: Tensor
     nats: Tensor
