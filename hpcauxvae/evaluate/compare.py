@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import hpcauxvae
 from hpcauxvae.data.guides import guided, guiding
-from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set
+from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, refuse_existing
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate.command import CompareConfig
 from hpcauxvae.evaluate.compared import differing, findings, named
@@ -106,7 +106,14 @@ def compare(config: CompareConfig) -> Block:
 
 
 def _runs(config: CompareConfig) -> list[Run]:
-    """The runs, on their device. Raises InputError unless they are of one data set, or there is a fresh one."""
+    """The runs, on their device.
+
+    Raises InputError unless they are of one data set, or there is a fresh one, and where a file to be made exists.
+    """
+    for path in (config.out, config.json):
+        if path is not None:
+            refuse_existing(path)
+            refuse_unwritable(path.parent)
     runs = [load_run(folder) for folder in config.runs]
     first = runs[0]
     for run in runs[1:]:
@@ -115,9 +122,6 @@ def _runs(config: CompareConfig) -> list[Run]:
                 f"{run.folder}: was trained on another data set ({run.config.data}) than {first.folder} "
                 f"({first.config.data}); allowed: runs of one data set, or --fresh FILE to compare them on"
             )
-    for path in (config.out, config.json):
-        if path is not None:
-            refuse_unwritable(path.parent)
     device = device_of(find_world(), config.device)
     for run in runs:
         place(run.model, device)

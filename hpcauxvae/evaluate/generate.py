@@ -90,6 +90,11 @@ class Generator:
         given = (np.array([labels.get(f[:2], np.nan)]) for f in self.factors)  # by name and unit
         pairs = zip(self.factors, given, strict=True)
         own_D = np.concatenate([with_logarithm(f, value, source.path, row) for f, value in pairs])
+        for j, guide in enumerate(self.guides):
+            if np.isnan(guide.code(own_D[j : j + 1])).any() and not np.isnan(own_D[j]):
+                told = f"{guide.factor.name} = {shown(own_D[j])} in row {row} is no class that the run was trained on"
+                print(f"warning: {source.path}: {told}; what its code tells is taken", file=sys.stderr, flush=True)
+                own_D[j] = np.nan
         of_code_D, residual = self.of_code(
             self.run.encode(source.images, self.scaled(own_D[None]), np.array([row]))[0][0]
         )

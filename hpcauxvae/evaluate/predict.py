@@ -53,8 +53,15 @@ class Predictor(ImageReader):
         self, config: PredictConfig, run: Run, processes: Processes, data: ImageSet, calibration: Calibration
     ) -> None:
         """Raises InputError where run and data do not fit each other."""
-        with contextlib.suppress(InputError):  # without the labels of one there is nothing to compare with
-            data = guided(data, run.guides)
+        units = {factor.name: factor.unit for factor in data.factors}
+        several = [guide.factor for guide in run.guides if not guide.plain]
+        if all(units.get(factor.name, "") in ("", factor.unit) for factor in several):
+            with contextlib.suppress(InputError):  # without the labels of one there is nothing to compare with
+                data = guided(data, run.guides)
+        elif processes.world.rank == 0:
+            names = ", ".join(f"{factor.name} in {factor.unit!r}" for factor in several)
+            words = f"labels of angles and classes are not compared; allowed: {names}, as in training"
+            print(f"warning: {data.path}: factors: {words}", file=sys.stderr, flush=True)
         super().__init__(config, run, processes, data)
         self.source, self.calibration, self.trained_on = config.source, calibration, config.data
         self.columns = [self._column_of(factor) for factor in calibration.factors]

@@ -158,6 +158,15 @@ def score(value: float, half: float) -> dict:
     return {"value": value, "low": value - half, "high": value + half, "n": 9}
 
 
+@pytest.mark.parametrize(("option", "name"), [("--json", "set.h5"), ("--out", "own.png")])
+def test_nothing_that_is_there_is_overwritten(runs, tmp_path, option, name):
+    path = tmp_path / name
+    path.write_text("precious")
+    with pytest.raises(InputError, match=f"{name}: exists already"):
+        command.compare([str(runs / "first"), str(runs / "other"), option, str(path)])
+    assert path.read_text() == "precious"
+
+
 def test_words_and_table_tell_better_from_worse():
     """Less of an error is better, an interval with 0 in it is no difference, and a score that a run lacks is none."""
     scores = {

@@ -79,7 +79,9 @@ def test_the_encoder_of_labels_and_a_set_without_them(folder: Path, tmp_path: Pa
         assert file["mean"].shape == (120, 8)
 
 
-def test_images_are_asked_for_in_the_unit_of_the_factor(folder: Path, tmp_path: Path) -> None:
+def test_images_are_asked_for_in_the_unit_of_the_factor(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = load_run(folder / "run")
     generator = generate.Generator(run, training_set(run))
     u_ND, swept = generator.grid(("azimuth=90", "size=1"), ("shape=1:5:3",), generator.typical()[0])
@@ -99,6 +101,12 @@ def test_images_are_asked_for_in_the_unit_of_the_factor(folder: Path, tmp_path: 
     values = open_set(folder / "set.h5").values
     own_D, residual_R = generator.of_image(f"{folder / 'set.h5'}:7")
     assert own_D.tolist() == values[7, :3].tolist() and residual_R.shape == (3,)
+    (tmp_path / "odd.h5").write_bytes((folder / "set.h5").read_bytes())
+    with h5py.File(tmp_path / "odd.h5", "r+") as file:
+        file["factors"][7, 1], file["factors"].attrs["high"] = 9, np.maximum(file["factors"].attrs["high"], 9)
+    own_D, residual_R = generator.of_image(f"{tmp_path / 'odd.h5'}:7")
+    assert own_D[1] in (1, 2, 5) and np.isfinite(generator.images(own_D[None], residual_R[None])).all()
+    assert "shape = 9 in row 7 is no class that the run was trained on" in capsys.readouterr().err
     given = GenerateConfig(run=folder / "run", out=tmp_path / "x.h5", sweep=("azimuth=0:315:8",))
     assert generate.generate(given) == 8
     made = open_set(tmp_path / "x.h5")
