@@ -303,8 +303,9 @@ def _guided(images: Images, seen: Sequence[Seen], shared: Sequence[str], seed: i
 def _shared(images: Images, runs: Sequence[Run]) -> list[str]:
     """The columns on which codes are compared: those that guide a latent in every run that has guided latents, or the
     auxiliary variables of all where none has; in the order of the first. Those hardly measured are left out."""
-    of = [[column.name for column in run.guiding] for run in _comparable(runs)]
-    names = [name for name in of[0] if all(name in columns for columns in of)]
+    first, *others = (run.guides for run in _comparable(runs))
+    same = [guide for guide in first if all(guide in guides for guides in others)]  # by the same classes and levels
+    names = [column.name for guide in same for column in guide.columns]
     known_F = np.count_nonzero(~np.isnan(images.data.values[images.index_N]), 0)
     return [name for name in names if known_F[images.data.column([name])[0]] >= FEWEST]
 

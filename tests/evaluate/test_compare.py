@@ -1,9 +1,11 @@
 """Runs side by side: which images, which latents, whether stored codes are theirs; differences by other formulas."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from helpers.trainings import alone, blobs, config
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.splits import parts
 from hpcauxvae.evaluate import command, compare
@@ -234,3 +237,17 @@ def test_what_cannot_be_compared(words, said, tmp_path, monkeypatch):
 
 def test_runs_with_the_same_name_are_told_apart():
     assert named([Path("a/run"), Path("b/run"), Path("c/x")]) == ["a/run", "b/run", "x"]
+
+
+def test_columns_of_the_same_name_that_stand_for_other_levels_are_not_compared(blobs_file):
+    """Classes that one run does not know are no class of the other's column; whichever comes first."""
+    data = open_set(blobs_file)
+    radius, g1 = (Guide(factor, (factor,)) for factor in data.factors[:2])
+    rank = data.factors[2]._replace(name="rank of flux", low=0, high=2)
+    few, many = (Guide(data.factors[2], (rank,), levels) for levels in ((1.0, 2.0, 9.0), (1.0, 2.0, 4.0)))
+    images = SimpleNamespace(data=dataclasses.replace(data, factors=(*data.factors[:2], rank)), index_N=np.arange(160))
+    model = SimpleNamespace(GUIDED=True)
+    one, other = (SimpleNamespace(model=model, guides=(radius, guide)) for guide in (few, many))
+    assert compare._shared(images, [one, other]) == compare._shared(images, [other, one]) == ["radius"]
+    assert compare._shared(images, [one, one]) == ["radius", "rank of flux"]
+    assert compare._shared(images, [one, SimpleNamespace(model=model, guides=(g1,))]) == []
