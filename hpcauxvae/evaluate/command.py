@@ -9,6 +9,7 @@ import gc
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from hpcauxvae.data.importing.options import Images
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.config import fold_folder
@@ -124,11 +125,12 @@ class EncodeConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictConfig:
+class PredictConfig(Images):
     """Predicts the guided factors of images, with intervals, and flags images unlike those of the training.
 
     The first time a run is calibrated on the validation part of its own data set, which must be there; from then on its
-    folder alone is enough. docs/predict.md says what the columns promise.
+    folder alone is enough. docs/predict.md says what the columns promise. The options that say where images lie are for
+    files that are not of docs/data-format.md, as `data import` has them.
     """
 
     run: Path
@@ -143,35 +145,6 @@ class PredictConfig:
     """Which weights of the run."""
     device: str = "auto"
     """auto, cpu, or an accelerator of torch: cuda (ROCm too), cuda:1, xpu, mps."""
-    images: str = ""
-    """Where the images are in the source; this and the options below as `data import` has them, for files that are not
-    of docs/data-format.md."""
-    columns: str = ""
-    """Columns to compare with, where the source has labels."""
-    id: str | None = None
-    """The column of ids."""
-    ids: str = ""
-    """The ids of the images in a file of their own."""
-    layout: str = ""
-    """What the axes of an array are, as NHWC."""
-    folder: Path | None = None
-    """What the names of files are relative to."""
-    weights: str = ""
-    """Inverse variances."""
-    noise: str = ""
-    """Standard deviations."""
-    mask: str = ""
-    """Not 0 where a pixel is bad."""
-    good: str = ""
-    """Not 0 where a pixel is good."""
-    size: str = ""
-    """H,W: images are cut, or filled up, to this size."""
-    north_up: bool = False
-    """Turns images so that north is up."""
-    matched: bool = False
-    """Leaves rows without an image out."""
-    processes: int | None = None
-    """Processes that read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from hpcauxvae.evaluate.sets import with_logarithm
 from hpcauxvae.models.base import Model
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.train.checkpoint import BEST, LAST
+from hpcauxvae.train.checkpoint import BY_NAME
 from hpcauxvae.train.run import Run, load_run, training_set
 from hpcauxvae.types import Factor, InputError
 
@@ -347,10 +347,9 @@ def load(
     predict, and one of an earlier version, to generate. Raises InputError where the run is missing, damaged or from an
     incompatible version.
     """
-    names = {"last": LAST, "best": BEST}
-    if checkpoint not in names:
+    if checkpoint not in BY_NAME:
         raise InputError(f"checkpoint = {checkpoint}; allowed: last, best")
     check_run(Path(path), files=True)
-    run = load_run(path, names[checkpoint])
+    run = load_run(path, BY_NAME[checkpoint])
     place(run.model, device_of(find_world({}), device))
     return Trained(run, None if data is None else training_set(run, Path(data)))

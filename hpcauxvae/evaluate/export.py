@@ -44,7 +44,7 @@ def export(config: ExportConfig) -> dict[Path, str]:
     paths = names if config.out.suffix == ".onnx" else [config.out]
     for path in paths:
         refuse_existing(path)
-    run = load_run(config.run, {"last": checkpoint.LAST, "best": checkpoint.BEST}[config.checkpoint])
+    run = load_run(config.run, checkpoint.BY_NAME[config.checkpoint])
     return makers[config.out.suffix](run, config, paths)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 import hpcauxvae
 from hpcauxvae.data.guides import guided
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
-from hpcauxvae.data.importing.options import Import
+from hpcauxvae.data.importing.options import Images, Import
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import result_tables
 from hpcauxvae.evaluate.calibration import Calibration, calibrate, load_calibration, measured, refuse_unguided
@@ -183,8 +183,7 @@ def _in_our_format(config: PredictConfig, run: Run) -> Path:
     from hpcauxvae.data.importing.work import make as import_all
 
     made, record = parts / "images.h5", parts / "images.json"
-    own = {field.name for field in dataclasses.fields(Import)} - {"source", "out"}
-    given = {name: value for name, value in vars(config).items() if name in own}
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(Images)}
     plan = plan_of(Import(source=source, out=made, **given))
     if list(plan.recipe.shape) != run.state["image_shape"]:
         allowed = tuple(run.state["image_shape"])

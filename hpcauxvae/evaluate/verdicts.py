@@ -100,8 +100,9 @@ def copies(block: Block) -> Iterator[str]:
 
 def reading(block: Block) -> Iterator[str]:
     """Guided factors that are lost, reversed, out of scale, shifted, or read better by a plain regressor."""
+    classes = by_factor.of_classes(block)
     for number, (name, of_factor) in enumerate(block.get("reading", {}).items(), start=1):
-        if name in by_factor.of_classes(block):
+        if name in classes:
             continue
         r, plain, slope = of_factor["r"], _plain(block, name), of_factor.get("slope")
         true = of_factor.get("true", of_factor)["r"]["value"]

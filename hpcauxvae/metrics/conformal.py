@@ -6,7 +6,6 @@ A residual counts in units of what is usual for such a sample (Lei et al. 2018, 
 trees, K nodes of all trees.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,13 +169,3 @@ def distance(points_NX: NDArray, known_MX: NDArray) -> Array:
 
     near = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(known_MX)), algorithm="brute").fit(known_MX)
     return np.asarray(near.kneighbors(points_NX)[0][:, -1]) if len(points_NX) else np.empty(0)
-
-
-def covered(found: Mapping[str, NDArray], name: str, truth_N: NDArray) -> dict[float, float]:
-    """Which share of the truths lies in the intervals of a factor, for each of LEVELS."""
-    known = ~np.isnan(truth_N)
-    shares = {}
-    for level in LEVELS:
-        low_N, high_N = (found[f"{name}_{end}{100 * level:.0f}"] for end in ("low", "high"))
-        shares[level] = float(((low_N <= truth_N) & (truth_N <= high_N))[known].mean()) if known.any() else np.nan
-    return shares

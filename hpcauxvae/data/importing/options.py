@@ -1,4 +1,4 @@
-"""The options of `data import`."""
+"""The options of `data import`, and those that it shares with whatever reads images of other forms."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,17 +6,9 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import:
-    """Makes a set of the images and the catalogue that you have: FITS, PNG, TIFF, HDF5, NetCDF, NPZ, Zarr, Parquet.
+class Images:
+    """Where images and what belongs to them lie in files of any form: the options of every command that reads these."""
 
-    The source is a catalogue (CSV, ECSV, FITS, VOTable, Parquet), a file with arrays, or a folder of images. Several
-    processes read; what is killed goes on when it is started again.
-    """
-
-    source: Path
-    """The catalogue, a file that holds everything, a folder of images, or an image."""
-    out: Path
-    """The HDF5 file to write."""
     images: str = ""
     """Where the images are: COLUMN of names of files, COLUMN[EXT] for an extension of FITS, a pattern as
     stamps/{id}.fits, FILE:NAME of an array, or COLUMN of arrays. Several, with commas, become channels one after the
@@ -39,6 +31,28 @@ class Import:
     """Not 0 where a pixel is bad, as --weights."""
     good: str = ""
     """Not 0 where a pixel is good, as --weights."""
+    size: str = ""
+    """H,W: images are cut, or filled up, to this size about their middle."""
+    north_up: bool = False
+    """Turns images by quarters, and mirrors them, so that north is up and east to the left, by their coordinates."""
+    matched: bool = False
+    """Leaves rows without an image out, which are refused otherwise."""
+    processes: int | None = None
+    """Processes that read; as many as there are cores if not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import(Images):
+    """Makes a set of the images and the catalogue that you have: FITS, PNG, TIFF, HDF5, NetCDF, NPZ, Zarr, Parquet.
+
+    The source is a catalogue (CSV, ECSV, FITS, VOTable, Parquet), a file with arrays, or a folder of images. Several
+    processes read; what is killed goes on when it is started again.
+    """
+
+    source: Path
+    """The catalogue, a file that holds everything, a folder of images, or an image."""
+    out: Path
+    """The HDF5 file to write."""
     range: str = ""
     """Ranges of quantities, NAME=LOW:HIGH, with commas; those of their values if not given."""
     unit: str = ""
@@ -53,18 +67,10 @@ class Import:
     """The column of groups, such as galaxies seen several times: a group is kept in one part of the split."""
     split: str = ""
     """The column that says train, validation or test, where the parts shall be these."""
-    size: str = ""
-    """H,W: images are cut, or filled up, to this size about their middle."""
     fill: float | None = None
     """What stands in pixels that --size adds; they are missing if not given, 0 in pictures of whole numbers."""
     dtype: Literal["", "float32", "float16", "uint8", "uint16"] = ""
     """Type of the pixels; that of the first image if it is one of these, else float32."""
-    north_up: bool = False
-    """Turns images by quarters, and mirrors them, so that north is up and east to the left, by their coordinates."""
-    matched: bool = False
-    """Leaves rows without an image out, which are refused otherwise."""
-    processes: int | None = None
-    """Processes that read; as many as there are cores if not given."""
 
     def run(self) -> Path:
         from hpcauxvae.data.importing.plan import plan_of
