@@ -19,6 +19,7 @@ import hpcauxvae
 from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, shown
+from hpcauxvae.evaluate.sets import refuse_unguided
 from hpcauxvae.metrics.conformal import FEW, LEVELS, Reader, Trees, distance, fitted, folds, p_value, quantile
 from hpcauxvae.models.base import Model
 from hpcauxvae.train import checkpoint
@@ -243,14 +244,6 @@ def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None)
             "samples": len(row_M),
         },
     )
-
-
-def refuse_unguided(run: Run) -> None:
-    """Raises InputError where no latent is that of a factor."""
-    if not (run.model.GUIDED and run.config.aux_names):
-        raise InputError(
-            f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
-        )
 
 
 def _apart(run: Run, data: ImageSet, row_M: NDArray) -> NDArray:

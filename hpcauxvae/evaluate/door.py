@@ -22,7 +22,7 @@ from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.summary import Summary
 from hpcauxvae.evaluate.command import check_run
 from hpcauxvae.evaluate.records import METRICS, kept, read_metrics
-from hpcauxvae.evaluate.sets import with_logarithm
+from hpcauxvae.evaluate.sets import refuse_unguided, with_logarithm
 from hpcauxvae.models.base import Model
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.launchers import find_world
@@ -250,7 +250,7 @@ class Trained:
 
     @cached_property
     def _calibration(self) -> "Calibration":
-        from hpcauxvae.evaluate.calibration import calibrate, load_calibration, refuse_unguided
+        from hpcauxvae.evaluate.calibration import calibrate, load_calibration
 
         refuse_unguided(self.run)
         if (found := load_calibration(self.run)) is not None:

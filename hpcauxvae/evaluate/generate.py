@@ -20,7 +20,7 @@ from hpcauxvae.data.summary import Summary
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
 from hpcauxvae.evaluate.result_tables import ascii_only, fits_unit
-from hpcauxvae.evaluate.sets import refuse_missing, warn_if_unlike, with_logarithm
+from hpcauxvae.evaluate.sets import refuse_missing, refuse_unguided, warn_if_unlike, with_logarithm
 from hpcauxvae.runtime.files import whole
 from hpcauxvae.train.run import Run, check_factors, load_run, summary_of, training_set
 from hpcauxvae.types import Factor, InputError
@@ -36,10 +36,7 @@ class Generator:
 
     def __init__(self, run: Run, data: hdf5.ImageSet | None = None) -> None:
         """data: of the run, which an earlier version asks for what is typical of them. Raises InputError."""
-        if not run.model.GUIDED:
-            raise InputError(
-                f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
-            )
+        refuse_unguided(run)
         if data is not None:
             check_factors(data, run)
         self.run, self.guides, self.factors = run, run.guides, run.factors

@@ -25,11 +25,12 @@ from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
 from hpcauxvae.data.importing.options import Images, Import
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import result_tables
-from hpcauxvae.evaluate.calibration import Calibration, calibrate, load_calibration, measured, refuse_unguided
+from hpcauxvae.evaluate.calibration import Calibration, calibrate, load_calibration, measured
 from hpcauxvae.evaluate.chunks import make, on_ranks, parts_of
 from hpcauxvae.evaluate.command import PredictConfig
 from hpcauxvae.evaluate.coverage import Coverage
 from hpcauxvae.evaluate.encode import ImageReader, run_of
+from hpcauxvae.evaluate.sets import refuse_unguided
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, on_first_rank
 from hpcauxvae.runtime.devices import place
 from hpcauxvae.runtime.files import refuse_unwritable, write_json

@@ -86,6 +86,14 @@ def without_outliers(data: ImageSet, found: Stuck, seen: Pixels, speaks: bool = 
     return dataclasses.replace(data, images=Clipped(data.images, *limits))
 
 
+def refuse_unguided(run: Run) -> None:
+    """Raises InputError where no latent is that of a factor."""
+    if not (run.model.GUIDED and run.config.aux_names):
+        raise InputError(
+            f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
+        )
+
+
 def refuse_missing(data: ImageSet, run: Run, rows: range | None = None) -> None:
     """Raises InputError where pixels of these rows are missing, and the run's objective takes them for values."""
     if not run.config.resolved_objective.leaves_out and (missing := count_missing(data.images, rows)):
