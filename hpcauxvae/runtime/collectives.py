@@ -76,7 +76,8 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
 
 def _meet(world: World, host: str, port: int, timeout: timedelta) -> Store:
     """The store on rank 0, or in torchrun, that all ranks have reached; whoever waits long says for whom."""
-    missing = f"rank 0 of {world.world_size}"
+    others = world.world_size - 1
+    missing = f"{others} of {world.world_size} ranks" if world.rank == 0 else f"rank 0 of {world.world_size}"
 
     def whom() -> str:
         return f"waiting for {missing} at {host}:{port} (found by {world.launcher}); {ways_out(world)}"

@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from helpers import forked
 from helpers.places import ROOT
@@ -83,8 +85,17 @@ def test_a_process_without_the_others_says_so(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Soon, how they were meant to be started, and how this process runs alone: what it says is tried."""
+    """Soon, how they were meant to be started, and how this process runs alone: what it says is tried.
+
+    Soon also where the store itself takes longer to start, or to be reached, than the first of these words.
+    """
+
+    def slow_store(*args: object, **options: object) -> object:
+        time.sleep(0.15)
+        return TCPStore(*args, **options)
+
     monkeypatch.setattr(collectives, "_SAID_AFTER", 0.1)
+    monkeypatch.setattr(collectives, "TCPStore", slow_store)
     monkeypatch.setenv("MASTER_PORT", forked.ranks_env(1)[0]["MASTER_PORT"])
     for name in ("MASTER_ADDR", *(name for name in os.environ if is_of_a_launcher(name))):
         monkeypatch.delenv(name, raising=False)
