@@ -29,6 +29,10 @@ def moments(
     return PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
 
 
+_CHANCE = 4.0
+"""Correlations of n samples below so many times 1/sqrt(n) are none."""
+
+
 class Past(InFloat64):
     """Moments of earlier global batches, decayed: buffers that state_dict saves, the same on every rank.
 
@@ -42,6 +46,8 @@ class Past(InFloat64):
     latest: Tensor
     """PolynomialMoments of the last batch, packed."""
     momenta: Tensor
+    expected: Tensor
+    """(D, K, Z, K): correlations that are no fault, from which |corr| is the distance; 0 if nothing else is set."""
 
     def __init__(self, d: int, dz: int, *, degree: int, momenta: tuple[float, ...]) -> None:
         """momenta: the weight that each memory has when a batch is added to it."""
@@ -50,6 +56,7 @@ class Past(InFloat64):
         shape = (8, len(momenta), d, degree, dz, degree)
         self.register_buffer("moments", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("latest", torch.zeros(native.moments_size(d, dz, degree), dtype=torch.float64))
+        self.register_buffer("expected", torch.zeros(shape[2:], dtype=torch.float64))
         self.register_buffer("momenta", torch.tensor(momenta, dtype=torch.float64), persistent=False)
 
     @torch.no_grad()
@@ -118,8 +125,9 @@ class Past(InFloat64):
         return cross * by_u * inverse_root(m2_c, within, mean_c, n)
 
     def slopes(self) -> Tensor:
-        """(S, D, K, Z, K): of |corr| where the past stands, r / sqrt(r^2 + 1/n): a sign, smoothed at the noise of r."""
-        r_SDKZK = self.correlation()
+        """(S, D, K, Z, K): of |corr| where the past stands, r / sqrt(r^2 + 1/n): a sign, smoothed at the noise of r,
+        which is less what is expected."""
+        r_SDKZK = self.correlation() - self.expected
         return r_SDKZK * (r_SDKZK.square() + 1 / self.samples().clamp(min=1)).rsqrt()
 
     def dependence(self, memory: int = 0) -> Tensor:
@@ -134,13 +142,36 @@ class Past(InFloat64):
         return (n_DKZK * r_DKZK.square() - share_DKZK).sum() / n_DKZK.sum().clamp(min=1)
 
 
-def dependence(correlation_DKZK: Tensor, slopes_DKZK: Tensor, pulled_D: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def among_factors(u_ND: Tensor, degree: int) -> Tensor:
+    """corr(u_i^k, u_j^k') of different factors over the samples where both are known, (D, K, D, K); 0 where it may be
+    chance.
+
+    u_ND: NaN where not measured. Raises InputError as PolynomialMoments.of.
+    """
+    found = []
+    for j, u_N in enumerate(u_ND.T):
+        known_N = u_N.isfinite()
+        pair = PolynomialMoments.of(u_ND[known_N], u_N[known_N, None], degree=degree)
+        r_DK1K, n_D = pair.correlation(), pair.n_D.clamp(min=1)[:, None, None, None]
+        found.append(torch.where(r_DK1K.square() * n_D > _CHANCE**2, r_DK1K, 0.0))
+        found[j][j] = 0
+    return torch.cat(found, 2)
+
+
+def dependence(
+    correlation_DKZK: Tensor,
+    slopes_DKZK: Tensor,
+    pulled_D: Tensor | None = None,
+    expected_DKZK: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """`regularizers.terms` with |corr| = slope corr, and the explicitness (8) signed: 1 - corr(u_j^k, z_j^k').
 
     A latent that falls with its factor is then no resting place. pulled_D: whose explicitness has a gradient.
+    expected_DKZK: `Past.expected`.
     """
     d, degree, dz, _ = correlation_DKZK.shape
-    strength_DZ = (slopes_DKZK * correlation_DKZK).sum((1, 3)) / degree
+    apart_DKZK = correlation_DKZK if expected_DKZK is None else correlation_DKZK - expected_DKZK
+    strength_DZ = (slopes_DKZK * apart_DKZK).sum((1, 3)) / degree
     own_D = correlation_DKZK[:, :, :d].sum((1, 3)).diagonal()
     if pulled_D is not None:
         own_D = own_D.where(pulled_D, own_D.detach())

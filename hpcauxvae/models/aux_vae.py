@@ -8,14 +8,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hpcauxvae.dependence.joint import FEATURES, JointFeatures
-from hpcauxvae.dependence.past import Constraint, Past, dependence, moments
+from hpcauxvae.dependence.past import Constraint, Past, among_factors, dependence, moments
 from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer
 from hpcauxvae.models.base import UsualNorm
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.label_errors import LabelErrors
 from hpcauxvae.models.likelihoods import PixelRange, gaussian_kl
 from hpcauxvae.models.objectives import Objective
-from hpcauxvae.runtime.devices import from_float64
+from hpcauxvae.runtime.devices import from_float64, in_float64
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Reduction, Searched
 
 _FIRST_VARIANCE, _SAY = 0.3, 0.01
@@ -79,7 +79,7 @@ class Independence(nn.Module):
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
         soon, long = self.pairs.slopes()  # of the guided latents, and of the residual ones
         slopes = torch.cat([soon[:, :, : self.d], long[:, :, self.d :]], 2)
-        intra, inter = dependence(batch.correlation(), slopes, self.short())
+        intra, inter = dependence(batch.correlation(), slopes, self.short(), self.pairs.expected)
         terms = {"intra": self.lambda1 * intra}
         if self.training:
             weight = self.constraint.weight()
@@ -91,6 +91,13 @@ class Independence(nn.Module):
             terms["joint"] = _JOINT * weight * (self.together.slopes()[0] * together.correlation()).mean()
             self.together.keep(together)
         return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}
+
+    @torch.no_grad()
+    def expect(self, u_ND: Tensor) -> None:
+        """That latents go together as these training factors do, (N, D), NaN where not measured: where flux and radius
+        correlate by .7, so must the latents that follow them."""
+        known_D1 = in_float64(self.labels.attainable_D).clamp(max=1)[:, None]
+        self.pairs.expected[:, :, : self.d] = (among_factors(u_ND, self.degree) / known_D1).clamp(-1, 1)
 
     def short(self) -> Tensor:
         """(D,): whether a guided latent follows its labels less than the true factor does, as always where they are
@@ -196,6 +203,8 @@ class AuxVAE(BetaVAE):
         if errors_ND is not None and self.independence is not None:
             self.independence.labels.fit(u_ND, errors_ND, self.prior_variance)
             u_ND = self.independence.labels.likely(u_ND, errors_ND)
+        if self.independence is not None:
+            self.independence.expect(u_ND)
         if self.independence is not None or self.objective.guide:
             self.nats.fill_(max(1.0, self.explainable(images)))
             told = self._told(images, u_ND)
