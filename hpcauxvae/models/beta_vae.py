@@ -16,6 +16,7 @@ from hpcauxvae.models.likelihoods import (
     log10_mse,
     optimal_gaussian_nll,
 )
+from hpcauxvae.models.linear_path import LinearPath
 from hpcauxvae.models.networks import DECODERS, ENCODERS
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.models.weighted import KnownNoise
@@ -46,6 +47,9 @@ class BetaVAE(Model):
         super().__init__(objective, **sizes)
         self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
         self.decoder = DECODERS[self.network](self.image_shape, self.latents)
+        if objective.linear_path:
+            self.encoder.linear = LinearPath(self._seen_shape(), self.latents)
+            self.decoder.linear = LinearPath(self.image_shape, self.latents)
         self.variance = FittedVariance(self.image_shape) if objective.likelihood == "fitted" else None
         self.noise = KnownNoise(self.image_shape) if objective.likelihood == "weighted" else None
         self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
@@ -69,6 +73,10 @@ class BetaVAE(Model):
             for part, own in zip(images.split(_PIECE), scaled.split(_PIECE), strict=True):  # the memory of a piece
                 own.copy_(self.scale(part))
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
+        if self.encoder.linear is not None and self.decoder.linear is not None:
+            some = self.scale(images[: self.taken(len(images))])
+            self.encoder.linear.fit(self._seen(some))
+            self.decoder.linear.fit(some)
         if self.variance is not None:
             self.variance.start(self.scale(images[: self.taken(len(images))]).var(0, correction=0))
         if self.noise is not None:

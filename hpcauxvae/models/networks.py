@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcauxvae.models.linear_path import LinearPath
 from hpcauxvae.types import InputError
 
 ImageShape = tuple[int, int, int]
@@ -98,17 +99,25 @@ def plain(model: nn.Module) -> None:
 
 
 class Encoder(nn.Module):
-    """`features` of the image (B, M), with the labels appended -> `head` -> 2 Z numbers: mean and log-variance."""
+    """`features` of the image (B, M), with the labels appended -> `head` -> 2 Z numbers: mean and log-variance.
+
+    `linear` adds to the means, where there is one.
+    """
 
     def __init__(self, features: nn.Module, head: nn.Module, output: nn.Linear) -> None:
         super().__init__()
+        self.linear: LinearPath | None = None
         self.features, self.head, self.output = features, head, output
 
     def forward(self, images_BCHW: Tensor, labels_BL: Tensor | None = None) -> Tensor:
         features_BM = self.features(images_BCHW)
         if labels_BL is not None:
             features_BM = torch.cat([features_BM, labels_BL], 1)
-        return exactly(self.output, self.head(features_BM))
+        out = exactly(self.output, self.head(features_BM))
+        if self.linear is None:
+            return out
+        mean_BZ, logvar_BZ = out.chunk(2, 1)
+        return torch.cat([mean_BZ + self.linear.read(images_BCHW), logvar_BZ], 1)
 
     def start_at(self, logvar_Z: Tensor) -> None:
         """Sets the bias of the log-variances."""
@@ -116,14 +125,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z (B, Z) -> `features` -> `output`, an image (B, C, H, W) without activation."""
+    """z (B, Z) -> `features` -> `output`, and what `linear` adds: an image (B, C, H, W) without activation."""
 
     def __init__(self, features: nn.Module, output: nn.ConvTranspose2d | nn.Linear, image_shape: ImageShape) -> None:
         super().__init__()
+        self.linear: LinearPath | None = None
         self.features, self.output, self.image_shape = features, output, image_shape
 
     def forward(self, z_BZ: Tensor) -> Tensor:
-        return exactly(self.output, self.features(z_BZ)).reshape(-1, *self.image_shape)
+        out = exactly(self.output, self.features(z_BZ)).reshape(-1, *self.image_shape)
+        return out if self.linear is None else out + self.linear.draw(z_BZ).view_as(out)
 
     def start_at(self, mean_CHW: Tensor, sigmoid: bool) -> None:
         """Sets the bias of the output, before a sigmoid or not, to the mean image or to that of each channel."""

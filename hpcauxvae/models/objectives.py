@@ -35,6 +35,9 @@ class Objective:
     """Standard deviation of the Gaussian likelihood of a pixel, on that scale; read by `gaussian` only."""
     peak_channel: bool = True
     """Give the encoder the image divided by its own peak as well (shape apart from flux)."""
+    linear_path: bool = False
+    """Let encoder and decoder have a linear way beside the network, over as many principal components as latents
+    (models/linear_path.py)."""
     sigmoid: bool = False
     """Squash the decoder's output into (0, 1)."""
     draws: int = 1
@@ -126,7 +129,9 @@ BERNOULLI = dataclasses.replace(
     TUNED, scale="linear", likelihood="bernoulli", sigma=1.0, peak_channel=False, sigmoid=True
 )
 """As TUNED, for pictures whose pixels lie between black and white: Cars3D, dSprites."""
-GAUSSIAN = dataclasses.replace(TUNED, scale="standard", likelihood="fitted", sigma=1.0, peak_channel=False)
+GAUSSIAN = dataclasses.replace(
+    TUNED, scale="standard", likelihood="fitted", sigma=1.0, peak_channel=False, linear_path=True
+)
 """As TUNED, for real-valued fields and images of any sign: standardised pixels, a fitted variance."""
 WEIGHTED = dataclasses.replace(GAUSSIAN, likelihood="weighted")
 """As GAUSSIAN, for images whose file has the noise of each pixel (models/weighted.py)."""

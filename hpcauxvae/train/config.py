@@ -293,6 +293,8 @@ class TrainConfig:
         if objective and "dependence_tolerance" not in objective:
             fields |= {name: objective.get(name) for name in OVERRIDES}
             objective = FIXED | objective
+        if objective:
+            objective = {"linear_path": False} | objective
         for name in _GONE:
             if value := objective.pop(name, fields.pop(name, None)):
                 raise InputError(

@@ -103,3 +103,14 @@ def test_the_log_of_an_epoch_has_the_tolerance_in_force(blobs_file: Path, tmp_pa
         rows.append(history(tmp_path / name)[0])
     assert [row.get("tolerance") for row in rows] == [0.2, pytest.approx(0.3 / 112**0.5), None]
     assert rows[0]["weight"] >= 0 and rows[0]["dependence"] >= 0 and "weight" not in rows[2]
+
+
+def test_a_run_of_a_version_without_a_linear_way_had_none() -> None:
+    for objective, now in (("tuned", False), ("gaussian", True)):
+        saved = TrainConfig(data=Path("x.h5"), aux="a", objective=objective).to_json()
+        assert saved["resolved_objective"].pop("linear_path") == now
+        if now:
+            with pytest.raises(InputError, match="'gaussian' had linear_path = False and has True in this version"):
+                TrainConfig.from_json(saved)
+        else:
+            assert not TrainConfig.from_json(saved).resolved_objective.linear_path
