@@ -120,13 +120,19 @@ class Guide(NamedTuple):
         if self.by_angle:
             return f"{name} {where}: its cosine and sine"
         if self.by_classes:
-            return f"{name} {where}: {len(self.levels)} classes, each but {shown(self.levels[0])}"
+            return f"{name} {where}: {len(self.levels)} classes, each but {spelled(self.levels)[0]}"
         return f"{name} {where}: the rank of its {len(self.levels)} levels"
 
 
-def shown(level: float) -> str:
-    """A class as text: whole numbers with all digits."""
-    return f"{level:.15g}" if float(level).is_integer() and abs(level) < 1e15 else f"{level:g}"
+def shown(level: float, digits: int = 6) -> str:
+    """A class as text, to so many digits: whole numbers with all of them."""
+    return f"{level:.15g}" if float(level).is_integer() and abs(level) < 1e15 else f"{level:.{digits}g}"
+
+
+def spelled(levels: Sequence[float]) -> list[str]:
+    """A text for each of these classes, all different: six digits, or as many more as that takes."""
+    texts = ([shown(level, digits) for level in levels] for digits in range(6, 18))  # 17 tell any two floats apart
+    return next(found for found in texts if len(set(found)) == len(levels))
 
 
 def guides_of(data: "ImageSet", names: Sequence[str], labels: Labels) -> tuple[Guide, ...]:
@@ -150,7 +156,7 @@ def _guide(factor: Factor, values_N: NDArray, taken: set[str]) -> Guide:
     if len(levels) < 2:
         return Guide(factor, (factor,))
     if factor.kind == "categorical":
-        names = [_free(f"{name}={shown(level)}", taken) for level in levels[1:]]
+        names = [_free(f"{name}={text}", taken) for text in spelled(levels)[1:]]
         return Guide(factor, tuple(Factor(own, "", 0, 1, "ordinal") for own in names), levels)
     steps = np.diff(factor.scale(np.array(levels)))
     if np.ptp(steps) < _EVEN * steps.mean():

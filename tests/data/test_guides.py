@@ -15,6 +15,7 @@ from hpcauxvae.data.guides import (
     in_words,
     measured,
     spans,
+    spelled,
 )
 from hpcauxvae.data.hdf5 import ImageSet, open_set, write
 from hpcauxvae.types import Factor, InputError
@@ -107,6 +108,26 @@ def test_two_classes_are_one_column_and_names_that_are_taken_are_left(tmp_path: 
     assert [view.factors[c].name for c in columns] == ["two=1", "cos azimuth*", "sin azimuth", "cos azimuth"]
     np.testing.assert_array_equal(view.scaled()[:, columns[0]], data.scaled()[:, 1])
     np.testing.assert_array_equal(view.values[:, columns[3]], values[:, 2])
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ((0.5, 1 / 3, 0.3333334), ["z=0.3333334", "z=0.5"]),
+        ((1e15, 1e15 + 1, 1e15 + 2), ["z=1000000000000001", "z=1000000000000002"]),
+        ((0.1, 0.1 + 2**-56, 7), ["z=0.10000000000000002", "z=7"]),
+        ((0.5, 1 / 3, 1e15), ["z=0.5", "z=1e+15"]),
+    ],
+)
+def test_classes_that_are_alike_in_six_digits_have_names_of_their_own(
+    classes: tuple[float, ...], names: list[str], tmp_path: Path
+) -> None:
+    factor = Factor("z", "", 0, 2e15, "categorical")
+    write(tmp_path / "set.h5", np.ones((30, 1, 8, 8)), np.resize(classes, 30)[:, None], (factor,), {})
+    data = open_set(tmp_path / "set.h5")
+    view = guided(data, guides_of(data, ["z"], "kinds"))
+    assert [view.factors[column].name for column in guiding(view, ["z"])] == names
+    assert in_words(view.guides)[0].endswith(f"3 classes, each but {spelled(sorted(classes))[0]}")
 
 
 def test_what_guides_what_is_told_and_counted(tmp_path: Path) -> None:
