@@ -20,6 +20,7 @@ from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.remarks import remarks
 from hpcauxvae.data.splits import described, parts
+from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.types import InputError
@@ -30,8 +31,6 @@ _BATCH = 64
 """Samples of a step by default."""
 _SAME = 0.01
 """Largest difference of columns that are cosine and sine of the same angle."""
-_KNOWN = 4
-"""Samples of the training part, and of validation, in which a factor must be measured to guide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,36 +118,36 @@ def advise(image_set: ImageSet) -> str:
     """
     chosen = choose(image_set)
     try:
-        train, validation, _ = parts(image_set, 0)
+        found_parts = parts(image_set, 0)
     except InputError as error:
         return f"{chosen}\nnot enough to train on: {error}"
     left_out = _told_by_others(image_set)
     able = [n for n in range(len(image_set.factors)) if n not in left_out]
-    lacking = {n: line for n in able if (line := next(_lacking(image_set, n, train, validation), ""))}
+    each = {n: guides_of(image_set, [image_set.factors[n].name], "kinds")[0] for n in able}
+    lacking = {n: fault for n in able if (fault := next(faults(image_set, each[n], found_parts), ""))}
     able = [n for n in able if n not in lacking]
-    if lacking and not able:
-        return f"{chosen}\nnot enough to train on: {next(iter(lacking.values()))}"
+    few = [fault for n, fault in lacking.items() if not each[n].by_classes]
+    if few and not able:
+        return f"{chosen}\nnot enough to train on: {few[0]}"
     guides: list[Guide] = []
     copies = {*able} - {*quantities.distinct(image_set.scaled(), able)}
     left_out |= dict.fromkeys(copies, "it is a copy of one before")
-    for column in (n for n in able if n not in copies):
-        (guide,) = guides_of(image_set, [image_set.factors[column].name], "kinds")
+    for column, guide in ((n, each[n]) for n in able if n not in copies):
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
-        seen = image_set.values[train, column]
-        if guide.by_classes and (lost := sorted({*guide.levels} - {*seen.tolist()})):
-            left_out[column] = f"no training image is of class {shown(lost[0])}"
-        elif total <= _GUIDES:
+        if total <= _GUIDES:
             guides.append(guide)
         elif not guide.plain:
             what = f"its {len(guide.levels)} classes" if guide.by_classes else "it"
             left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + _GUIDES}"
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
-    if len(train) < _BATCH:
-        words += ["--batch-size", str(max(2, len(train) // 2))]
+    if (n_train := len(found_parts[0])) < _BATCH:
+        words += ["--batch-size", str(max(2, n_train // 2))]
     words += ["--out", f"runs/{image_set.path.stem}"]
-    reasons = [f"left out below: {image_set.factors[n].name}, for {left_out[n]}" for n in sorted(left_out)]
-    return "\n".join([*reasons, *in_words(guides), str(chosen), shlex.join(words)])
+    names = [factor.name for factor in image_set.factors]
+    reasons = {n: f"{names[n]}, for {reason}" for n, reason in left_out.items()} | lacking
+    told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
+    return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
 
 
 def _told_by_others(image_set: ImageSet) -> dict[int, str]:
@@ -163,18 +162,6 @@ def _told_by_others(image_set: ImageSet) -> dict[int, str]:
         else:
             found[column] = f"{names[1]} and {names[2]} are its cosine and sine, or those of what looks the same"
     return found
-
-
-def _lacking(image_set: ImageSet, column: int, train: np.ndarray, validation: np.ndarray) -> Iterator[str]:
-    """What a factor lacks in order to guide, as training would refuse it."""
-    for name, part in (("training", train), ("validation", validation)):
-        values = image_set.values[part, column]
-        known = values[~np.isnan(values)]
-        told = f"{image_set.factors[column].name} is measured in {len(known)} of {len(part)} {name} samples"
-        if len(known) < _KNOWN:
-            yield f"{told}; {_KNOWN} are needed"
-        elif name == "training" and np.ptp(known) == 0:
-            yield f"{told}, {known[0]:g} in each; what guides must vary"
 
 
 def describe(image_set: ImageSet) -> str:

@@ -196,6 +196,11 @@ class TrainConfig:
         """Seed, kind and fold, as data/splits.py takes them."""
         return self.split_seed, self.split, self.own_fold
 
+    def splits(self) -> list[tuple[int, By, Fold | None]]:
+        """`how_split` of all folds, where this is one of them."""
+        folds = [Fold(number, self.folds) for number in range(self.folds)]
+        return [(self.split_seed, self.split, fold) for fold in folds or [None]]
+
     def runs(self) -> "list[TrainConfig]":
         """The trainings that this asks for: itself, or those of its folds, each into a folder of its own."""
         if not self.folds or self.fold is not None:

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcauxvae.data.guides import measured
+from hpcauxvae.data.guides import guides_in, measured
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
 from hpcauxvae.data.remarks import about_angles, about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
+from hpcauxvae.data.sufficient import doubts, faults
 from hpcauxvae.data.summary import Summary, summarise
-from hpcauxvae.metrics.codes import FEWEST
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
@@ -48,12 +48,13 @@ def prepare(
     """
     data, world = samples.data, processes.world
     found_parts = parts(data, *config.how_split)
-    lacking = on_each_rank(lambda: _about_parts(data, found_parts, model.columns), processes)
+    lacking = on_each_rank(lambda: check_parts(data, config), processes)
     own = range(len(data))[slice_of(len(data), world.rank, world.world_size)]
     missing = _gather(np.array([on_each_rank(lambda: count_missing(data.images, own), processes)]), processes).sum()
     lacking += on_each_rank(lambda: about_beside(data, config, int(missing)), processes)
     fixed = on_each_rank(lambda: stuck(data.images), processes)
     seen = gathered(on_each_rank(lambda: look_at(data.images, own, mark, fixed), processes), processes)
+    on_each_rank(lambda: _check_dark(seen, data, config), processes)
     found, far = _range_of(seen, found_parts[0], fixed, data.shape)
     on_each_rank(lambda: _fit(model, config, samples, found), processes)
     if processes.group is not None:
@@ -132,14 +133,23 @@ def about_reach(model: Model, config: TrainConfig, outside: tuple[int, int], ima
     return words
 
 
+def _check_dark(seen: Pixels, data: ImageSet, config: TrainConfig) -> None:
+    """Raises InputError where the training part of any fold has a pixel below 0 that the objective cannot take."""
+    if config.resolved_objective.likelihood != "bernoulli":
+        return
+    for split in config.splits():
+        train, fold = parts(data, *split)[0], split[2]
+        if (darkest := bounds(Pixels(*(values[train] for values in seen)))[0]) < 0:
+            of = f" of fold {fold.number} of {fold.of}" if fold else ""
+            raise InputError(
+                f"{data.path}: images: the lowest training pixel{of} is {darkest}; allowed with likelihood bernoulli: "
+                "at least 0; --objective gaussian takes pixels of any sign"
+            )
+
+
 def _fit(model: Model, config: TrainConfig, samples: Samples, found: PixelRange) -> None:
     data = samples.data
     train = torch.from_numpy(parts(data, *config.how_split)[0])
-    if found.darkest < 0 and model.objective.likelihood == "bernoulli":
-        raise InputError(
-            f"{data.path}: images: the lowest training pixel is {found.darkest}; allowed with likelihood bernoulli: at "
-            "least 0; --objective gaussian takes pixels of any sign"
-        )
     of_train = train.to(samples.device)
     u_ND = samples.factors[of_train][:, model.columns]
     errors_ND = None if samples.errors is None else samples.errors[of_train][:, model.columns]
@@ -219,26 +229,19 @@ def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]
     return words
 
 
-def _about_parts(data: ImageSet, parts: Sequence[np.ndarray], columns: Sequence[int]) -> list[str]:
+def check_parts(data: ImageSet, config: TrainConfig) -> list[str]:
     """Sentences on auxiliary factors that validation or test cannot judge.
 
-    Raises InputError where one is known too seldom to train on it, or does not vary in the training part.
+    Raises InputError where a factor cannot be trained on, in any fold: none shall fail behind hours of the others.
     """
-    words = []
-    for column in columns:
-        for name, part in zip(("training", "validation", "test"), parts, strict=True):
-            known = data.values[part, column]
-            known = known[~np.isnan(known)]
-            told = f"{data.path}: factors, {data.factors[column].name}: measured in {len(known)} of {len(part)} {name}"
-            if len(known) < FEWEST and name != "test":
-                raise InputError(f"{told} samples; allowed as an auxiliary variable: in {FEWEST} or more")
-            if len(known) < FEWEST:
-                words.append(f"{told} samples, but a score needs {FEWEST}: evaluate will score no code")
-            elif np.ptp(known) == 0 and name == "training":
-                raise InputError(f"{told} samples, {known[0]:g} in each; allowed as an auxiliary variable: what varies")
-            elif np.ptp(known) == 0:
-                words.append(f"{told} samples, {known[0]:g} in each: no score can say there whether it is read")
-    return words
+    guides = guides_in(data, config.aux_names)
+    for split in config.splits():
+        found, fold = parts(data, *split), split[2]
+        where = f"{data.path}: " + (f"fold {fold.number} of {fold.of}: " if fold else "")
+        for fault in chain.from_iterable(faults(data, guide, found) for guide in guides):
+            raise InputError(f"{where}factors, {fault}")
+    own = parts(data, *config.how_split)
+    return [f"{data.path}: factors, {doubt}" for guide in guides for doubt in doubts(data, guide, own)]
 
 
 def gathered(own: Pixels, processes: Processes) -> Pixels:

@@ -71,10 +71,10 @@ class Trainer:
         self.train_index, self.validation_index, _ = map(torch.from_numpy, parts(data, *config.how_split))
         self.batch_size = self.objective.batch_size
         self.steps_per_epoch = len(self.train_index) // self.batch_size
-        if self.steps_per_epoch == 0:
+        if (fewest := min(len(parts(data, *split)[0]) for split in config.splits())) < self.batch_size:
             raise InputError(
-                f"batch_size = {self.batch_size} for {len(self.train_index)} training samples in "
-                f"{config.data}; allowed: at most {len(self.train_index)}"
+                f"batch_size = {self.batch_size} for {fewest} training samples{' of a fold' * bool(config.folds)} in "
+                f"{config.data}; allowed: at most {fewest}"
             )
         self.config = config = config.with_epochs(max(1, len(parts(data, *first)[0]) // self.batch_size))
         self.about = about(data, self.columns, len(self.train_index), resolved(data, config.split))

@@ -10,13 +10,14 @@ import pytest
 from helpers.forked import on_ranks
 from helpers.trainings import alone, assert_same, config
 from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.data.splits import parts
 from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
 from hpcauxvae.train.command import main
 from hpcauxvae.train.loop import Loop
 from hpcauxvae.train.run import load_run
 from hpcauxvae.train.tracking import history
 from hpcauxvae.train.trainer import Trainer
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, Fold, InputError
 
 FOLDS = 3
 
@@ -159,6 +160,50 @@ def test_what_is_refused(folds, blobs_file, tmp_path):
     with pytest.raises(InputError, match="folds = 3 with the parts of the file"):
         main(words(own, tmp_path / "y"))
     assert not (tmp_path / "y").exists()
+
+
+def beside(blobs_file: Path, path: Path, name: str) -> tuple[list[str], str]:
+    """A set of which the last fold alone cannot be trained; further words of the command, and why not."""
+    data = open_set(blobs_file)
+    images, values, factors, more = np.array(data.images), data.values.copy(), [*data.factors], {}
+    train, validation, test = parts(data, 0, "random", Fold(2, FOLDS))
+    words, why = [], f"{path}: fold 2 of 3: factors, "
+    if name == "class":
+        factors[0], values[:, 0] = Factor("kind", "", 0, 2, "categorical"), np.arange(160) % 2
+        values[test[:3], 0] = 2
+        words = ["--aux", "kind"]
+        why += r"kind: the training part has none of the samples of class 2 \(3 in all\); allowed as an auxiliary"
+    elif name == "first class":
+        factors[0], values[:, 0] = Factor("kind", "", 0, 2, "categorical"), 1 + np.arange(160) % 2
+        values[[*test[:3], *validation[:3]], 0] = 0
+        words = ["--aux", "kind"]
+        why += r"kind: the training part has none of the samples of class 0 \(6 in all\)"
+    elif name == "seldom":
+        values[validation[3:], 1] = np.nan
+        why += f"g1: measured in 3 of {len(validation)} validation samples; allowed as an auxiliary variable: in 4"
+    elif name == "constant":
+        values[train, 1] = 0.25
+        why += f"g1: measured in {len(train)} of {len(train)} training samples, 0.25 in each; allowed"
+    elif name == "small":
+        more["group"] = np.repeat(np.arange(8), [10, 10, 10, 90, 10, 10, 10, 10])
+        words = ["--batch-size", "56"]
+        why = r"batch_size = 56 for 40 training samples of a fold in .*; allowed: at most 40"
+    else:
+        others = np.union1d(*(parts(data, 0, "random", Fold(number, FOLDS))[0] for number in (0, 1)))
+        images /= images.max()
+        images[np.setdiff1d(train, others), 0, 0, 0] = -0.01
+        words = ["--objective", "bernoulli"]
+        why = r"images: the lowest training pixel of fold 2 of 3 is -0.0\d*; allowed with likelihood bernoulli"
+    write(path, images, values, factors, {}, **more)
+    return words, why
+
+
+@pytest.mark.parametrize("name", ["class", "first class", "seldom", "constant", "small", "dark"])
+def test_a_fold_that_cannot_be_trained_is_found_before_the_first(name: str, blobs_file: Path, tmp_path: Path) -> None:
+    more, why = beside(blobs_file, tmp_path / "set.h5", name)
+    with pytest.raises(InputError, match=why):
+        main(words(tmp_path / "set.h5", tmp_path / "x", *more))
+    assert not list(tmp_path.glob("x/*/*.safetensors"))
 
 
 def test_single_runs_and_folds_have_folders_of_their_own(folds, blobs_file, tmp_path):
