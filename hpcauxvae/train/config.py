@@ -322,14 +322,21 @@ class TrainConfig:
             config = cls(**{**fields, "data": Path(fields["data"]), "out": Path(fields["out"])})
         except TypeError as error:
             raise InputError(f"config: {error}") from error
-        now = json.loads(json.dumps(dataclasses.asdict(config.resolved_objective)))
-        for name in saved.keys() | now.keys():
+        config.refuse_another_version(saved, "config")
+        return config
+
+    def refuse_another_version(self, saved: dict[str, Any], source: str) -> None:
+        """Raises InputError where the run of these settings had an objective whose constants were others.
+
+        saved: its resolved objective, as to_json gives it. source: what the message begins with.
+        """
+        now = json.loads(json.dumps(dataclasses.asdict(self.resolved_objective)))
+        for name in sorted(saved.keys() | now.keys()):
             if saved.get(name) != now.get(name):
                 raise InputError(
-                    f"config: objective {config.objective!r} had {name} = {saved.get(name)} and has {now.get(name)} "
+                    f"{source}: objective {self.objective!r} had {name} = {saved.get(name)} and has {now.get(name)} "
                     "in this version of hpcauxvae; train again or use the version that trained the run"
                 )
-        return config
 
 
 def fold_folder(folder: Path, number: int) -> Path:

@@ -21,6 +21,7 @@ from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.resumption import restore, snapshot
 from hpcauxvae.train.tracking import EpochLog
 from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
 from hpcauxvae.types import InputError
@@ -53,7 +54,7 @@ class Loop:
             own = slice_of(len(data), processes.world.rank, processes.world.world_size)
             on_each_rank(lambda: check_pixels(data, own, watch.mark), processes)
         else:
-            on_each_rank(lambda: trainer.restore(newest, *checkpoint.read(newest)), processes)
+            on_each_rank(lambda: restore(trainer, newest, *checkpoint.read(newest)), processes)
         watch.mark()
         trainer.connect(watch.mark)
         self.saved, self.first = (trainer.epoch, trainer.epoch_step), trainer.step
@@ -170,8 +171,8 @@ class Loop:
         trainer = self.trainer
         trainer.check()
         if (trainer.epoch, trainer.epoch_step) != self.saved:
-            snapshot = trainer.snapshot()
-            on_first_rank(lambda: self.checkpoints.save(*snapshot), self.processes)
+            kept = snapshot(trainer)
+            on_first_rank(lambda: self.checkpoints.save(*kept), self.processes)
             self.saved = trainer.epoch, trainer.epoch_step
         self.requests.saved()
 

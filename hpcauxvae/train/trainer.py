@@ -1,4 +1,4 @@
-"""The training step, whatever the number of processes, and everything that a run must remember to go on from a step.
+"""The training step and the validation, whatever the number of processes.
 
 The answer does not depend on the number of processes: the samples of a global batch and their noise are functions of
 (seed, epoch, step); each rank takes its slice of both, and moments are summed over ranks before any correlation.
@@ -7,7 +7,6 @@ The answer does not depend on the number of processes: the samples of a global b
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +24,12 @@ from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.collectives import Processes, slice_of
-from hpcauxvae.runtime.devices import float64_device, in_float64, place, skips_steps
+from hpcauxvae.runtime.devices import in_float64, place, skips_steps
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.train.cycles import cycle_of, longer
+from hpcauxvae.train.cycles import cycle_of
 from hpcauxvae.train.gradients import Accumulated, AtOnce, Graphed, PartOfBatch, graph_stream
 from hpcauxvae.train.preparation import prepare
-from hpcauxvae.train.run import about, build_model, load_weights, refuse_another
+from hpcauxvae.train.run import about, build_model
 from hpcauxvae.types import Batch, Fold, InputError, LossTerms, Posterior, Reduction
 
 CHECK_EVERY = 50
@@ -215,7 +214,7 @@ class Trainer:
     def _report_divergence(self, epoch_step: int) -> None:
         batch = self.samples.batch(self._order()[epoch_step])
         noise_BZ = self._noise(batch.index, _NOISE, self.epoch)
-        terms = self._mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
+        terms = self.mean_over_ranks(self.model.forward(batch, noise_BZ, self._over(self.batch_size)))
         self.model.eval()  # a batch of one has no statistics of its own
         bad = []
         for row, number in enumerate(batch.index):
@@ -233,7 +232,7 @@ class Trainer:
 
     def means(self) -> dict[str, float]:
         """Each quantity's mean over the steps done in this epoch, the same on every rank; all ranks must ask."""
-        return {name: total / self.epoch_step for name, total in self._mean_over_ranks(self.totals).items()}
+        return {name: total / self.epoch_step for name, total in self.mean_over_ranks(self.totals).items()}
 
     def own_means(self) -> dict[str, float]:
         """The same over this rank's samples alone, without waiting for the others."""
@@ -314,7 +313,7 @@ class Trainer:
 
     def _add(self, totals: dict[str, float], terms: LossTerms, n: int) -> None:
         """Adds means over n of the validation samples to means over all of them."""
-        for name, value in self._mean_over_ranks(terms).items():
+        for name, value in self.mean_over_ranks(terms).items():
             totals[name] = totals.get(name, 0.0) + value * n / len(self.validation_index)
 
     def _gather(self, values_NX: Tensor) -> np.ndarray:
@@ -325,7 +324,8 @@ class Trainer:
         torch.distributed.all_gather_object(parts, values_NX.cpu().double().numpy(), self.processes.group)
         return np.concatenate(parts)
 
-    def _mean_over_ranks(self, terms: LossTerms) -> dict[str, float]:
+    def mean_over_ranks(self, terms: LossTerms) -> dict[str, float]:
+        """As numbers, the same on every rank; all ranks must ask."""
         if not terms:
             return {}
         stacked = torch.stack([in_float64(value.detach()) for value in terms.values()])
@@ -333,61 +333,8 @@ class Trainer:
             torch.distributed.all_reduce(stacked, group=self.processes.group)
         return dict(zip(terms, (stacked / self.world.world_size).tolist(), strict=True))
 
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What a checkpoint holds, the same on every rank; all ranks must ask.
-
-        An epoch counts there once its steps are done; `totals` stay until it is validated.
-        """
-        epoch, epoch_step = divmod(self.step, self.steps_per_epoch)
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            tensors |= {f"optimizer.{name}.{slot}": value for slot, value in self.optimizer.state[parameter].items()}
-        return tensors, self.about | {
-            "config": self.config.to_json(),
-            "epoch": epoch,
-            "epoch_step": epoch_step,
-            "step": self.step,
-            "cycles": self.cycles,
-            "seconds": self.seconds,
-            "totals": self._mean_over_ranks(self.totals),
-            "best": self.best,
-            "groups": [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups],
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | list)},
-        }
-
-    def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint. Raises InputError, naming `path`, if it is of another run or other data."""
-        saved = TrainConfig.completed(state["config"], path)
-        for name, value in self.config.decisive().items():
-            if name != "epochs" and saved.get(name) != value:
-                raise InputError(f"{path}: config {name} = {saved.get(name)}, now {value}; allowed: the same")
-        self.cycles = longer(path, state["cycles"], state["epoch"], self.config)
-        refuse_another(path, state, self.about, self.config.data)
-        weights = {f"model.{name}": name for name in self.model.state_dict()}
-        slots = {
-            f"optimizer.{name}.{slot}": (parameter, slot)
-            for name, parameter in self.model.named_parameters()
-            # not of one that never had a gradient
-            if any(stored.startswith(f"optimizer.{name}.") for stored in tensors)
-            for slot in ("step", "exp_avg", "exp_avg_sq")
-        }
-        for name in sorted(tensors.keys() ^ (weights.keys() | slots.keys())):
-            raise InputError(f"{path}: tensor {name} is {'unknown' if name in tensors else 'missing'}")
-        load_weights(self.model, {name: tensors[stored] for stored, name in weights.items()}, f"{path}: ")
-        self.about |= {name: state[name] for name in ("summary",) if name in state}  # not of an earlier version
-        for stored, (parameter, slot) in slots.items():
-            # With the strides of the weights: the fused step goes through memory, whatever a tensor's shape says.
-            like = torch.zeros((), device=parameter.device) if slot == "step" else torch.empty_like(parameter)
-            self.optimizer.state[parameter][slot] = like.copy_(tensors[stored])
-        for group, saved in zip(self.optimizer.param_groups, state["groups"], strict=True):
-            group.update(saved)
-        self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.epoch_step, self.best = state["epoch"], state["epoch_step"], state["best"]
-        self.seconds = state["seconds"]
-        self.totals = {
-            name: torch.tensor(total, dtype=torch.float64, device=float64_device(self.processes.device))
-            for name, total in state["totals"].items()
-        }
+    def go_on(self) -> None:
+        """Told that everything is as a checkpoint had it."""
         if self.totals and self.epoch_step == 0:  # saved before its last epoch was validated
             self.epoch, self.epoch_step = self.epoch - 1, self.steps_per_epoch
         self._begin_cycle()

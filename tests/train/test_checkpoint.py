@@ -244,6 +244,38 @@ def test_anything_else_that_an_earlier_checkpoint_lacks_is_named(run_copy, monke
         load_run(run_copy)
 
 
+def test_a_run_of_another_version_is_read_and_not_gone_on_with(run_copy: Path) -> None:
+    """Of which only the training needs more, or less, than it kept."""
+    path = (run_copy / checkpoint.LAST).resolve()
+    tensors, state = checkpoint.read(path)
+    again = config(Path(state["config"]["data"]), run_copy, epochs=3, resume="auto")
+    gone = {name: tensor for name, tensor in tensors.items() if "independence.labels" not in name}
+    told = r"by {} version of hpcauxvae, whose .* \({}\): its training cannot be continued. evaluate, .* another --out$"
+    for kept, by, named in (
+        (gone, "an earlier", "model.independence.labels.attainable_D and 4 more tensors"),
+        ({name: tensor for name, tensor in tensors.items() if name != "model.unit"}, "an earlier", "model.unit"),
+        (tensors | {"model.independence.new": torch.ones(1)}, "another", "model.independence.new"),
+    ):
+        checkpoint.write(path, kept, state)
+        with pytest.raises(InputError, match=told.format(by, named)):
+            alone(again)
+        assert load_run(run_copy).state["step"] == state["step"]
+
+
+def test_a_constant_of_another_version_is_named(run_copy: Path) -> None:
+    path = (run_copy / checkpoint.LAST).resolve()
+    tensors, state = checkpoint.read(path)
+    objective = state["config"]["resolved_objective"] | {"guide": 0.3}
+    checkpoint.write(path, tensors, state | {"config": state["config"] | {"resolved_objective": objective}})
+    said = r"config: objective 'tuned' had guide = 0.3 and has 0\.\d+ in this version of hpcauxvae; train again"
+    for read in (
+        lambda: load_run(run_copy),
+        lambda: alone(config(Path(state["config"]["data"]), run_copy, epochs=3, resume="auto")),
+    ):
+        with pytest.raises(InputError, match=said):
+            read()
+
+
 def test_a_tensor_of_another_shape_is_one_line(run_copy):
     """As where a later version keeps more of something under the same name."""
     path = (run_copy / checkpoint.LAST).resolve()
