@@ -56,9 +56,10 @@ class Objectives(NamedTuple):
         return math.log10(self.mse), self.gap
 
 
-def declared_space(config: TrainConfig) -> Space:
+def declared_space(config: TrainConfig, guided: int = 0) -> Space:
     """The space that the model of `config` declares, around the values of its objective.
 
+    guided: how many latents the auxiliary variables guide, where the data are known; each one otherwise.
     Raises InputError where the model, as one from another package may, names what no search can set.
     """
     space: Space = {}
@@ -79,8 +80,9 @@ def declared_space(config: TrainConfig) -> Space:
             space[name] = values
     latents = space.get("latents")
     if isinstance(latents, Interval):  # at least one for what nobody measured
-        least = len(config.aux_names) + 1
-        space["latents"] = latents._replace(low=max(latents.low, least), high=max(latents.high, least))
+        least = max(latents.low, (guided or len(config.aux_names)) + 1)
+        most = latents.high if least < latents.high else least + latents.high - latents.low
+        space["latents"] = latents._replace(low=least, high=most)
     return space
 
 

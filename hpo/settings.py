@@ -3,9 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
+
+import tyro
 
 from hpcauxvae.data.choice import choose
+from hpcauxvae.data.guides import guides_of
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.train.config import AUTO, TrainConfig
 from hpcauxvae.types import By, InputError, Interval
@@ -79,6 +82,8 @@ class SearchConfig:
     """A trial that takes longer has failed."""
     resume: bool = False
     """Go on from what `out` holds, if anything."""
+    guided: Annotated[int, tyro.conf.Suppress] = 0
+    """How many latents the auxiliary variables guide, as the data say; 0: not yet known, one each."""
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("processes", 1), ("seed", 0)):
@@ -118,14 +123,19 @@ class SearchConfig:
         return TrainConfig(**self.train_fields())
 
     def decided(self) -> "SearchConfig":
-        """With an objective by name, printed where it is chosen; a search that goes on keeps its own."""
-        if self.objective != AUTO:
-            return self
+        """With what the data decide, which a search that goes on keeps: how many latents the auxiliary variables guide,
+        and an objective by name, printed where it is chosen."""
         if self.resume and (self.out / SETTINGS).exists():
-            return dataclasses.replace(self, objective=SearchConfig.load(self.out).objective)
-        choice = choose(open_set(self.data), self.train_config().split_seed, self.split)
-        print(choice, flush=True)
-        return dataclasses.replace(self, objective=cast(Any, choice.objective))
+            kept = SearchConfig.load(self.out)
+            objective = kept.objective if self.objective == AUTO else self.objective
+            return dataclasses.replace(self, objective=objective, guided=kept.guided)
+        data, run, objective = open_set(self.data), self.train_config(), self.objective
+        if objective == AUTO:
+            choice = choose(data, run.split_seed, self.split)
+            print(choice, flush=True)
+            objective = cast(Any, choice.objective)
+        guided = sum(len(guide.columns) for guide in guides_of(data, run.aux_names, run.labels))
+        return dataclasses.replace(self, objective=objective, guided=guided)
 
     def space(self) -> Space:
         """The axes of the search. Raises InputError where they are wrong."""
@@ -136,7 +146,7 @@ class SearchConfig:
             boxes: Space = {name: Interval(min(values), max(values), log=True) for name, values in grid.items()}
             space = dict(grid) if self.strategy == "grid" else boxes
         else:
-            space = declared_space(self.train_config())
+            space = declared_space(self.train_config(), self.guided)
         fixed = self.fixed().keys()
         if self.vary and fixed & space.keys():
             raise InputError(f"{', '.join(fixed & space.keys())}: both in vary and in fix; allowed: one of the two")

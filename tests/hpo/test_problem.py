@@ -1,5 +1,6 @@
 """The space, the objectives, dominance, hypervolume and the choice: against pymoo, brute force and hand-made fronts."""
 
+import dataclasses
 import importlib
 import json
 import math
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.kinds import drawn
+from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.metrics.pareto import choose, dominated_by, hypervolume, paper_products
 from hpcauxvae.models import MODELS
 from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import InputError, Interval
-from hpo.logbook import Logbook, Row
+from hpo.logbook import SETTINGS, Logbook, Row
 from hpo.problem import (
     GRIDS,
     Objectives,
@@ -242,6 +245,29 @@ def test_fixed_hyperparameters_leave_the_space():
     assert "batch_size" not in config.space()
     assert config.train_fields()["batch_size"] == 64
     assert parse_fixed("beta=1e-3") == ("beta", 1e-3)
+
+
+def test_there_are_latents_for_all_that_factors_guide(tmp_path):
+    """Three factors by five columns, and with 20 classes by 24; raw labels guide one each. What was counted is kept."""
+    angles = open_set(drawn(tmp_path / "set.h5"))
+    own = angles.values[:, :3], angles.factors[:3]
+    for classes, labels, low, high in (
+        (3, "kinds", 6, 16),
+        (8, "kinds", 11, 16),
+        (20, "kinds", 23, 33),
+        (20, "raw", 6, 16),
+    ):
+        values, factors = own[0].copy(), (own[1][0], own[1][1]._replace(low=0, high=99), own[1][2])
+        values[:, 1] = np.arange(120) % classes
+        path = tmp_path / f"{classes}{labels}.h5"
+        write(path, angles.images[:], values, factors, {})
+        search = SearchConfig(data=path, aux="azimuth,shape,size", fix=(f"labels={labels}",), out=tmp_path / path.stem)
+        assert search.decided().space()["latents"] == Interval(low, high, log=False)
+        search.out.mkdir()
+        (search.out / SETTINGS).write_text(json.dumps({"settings": search.decided().to_json()}))
+        again = dataclasses.replace(search, resume=True).decided()
+        again.check_same(SearchConfig.load(search.out))
+        assert again.space() == search.decided().space() == SearchConfig.load(search.out).space()
 
 
 @pytest.mark.parametrize("name", ["warmup_epochs", "checkpoint_minutes"])
