@@ -130,9 +130,10 @@ def advise(image_set: ImageSet) -> str:
     if few and not able:
         return f"{chosen}\nnot enough to train on: {few[0]}"
     guides: list[Guide] = []
-    copies = {*able} - {*quantities.distinct(image_set.scaled(), able)}
-    left_out |= dict.fromkeys(copies, "it is a copy of one before")
-    for column, guide in ((n, each[n]) for n in able if n not in copies):
+    room = [n for n in able if len(each[n].columns) <= _GUIDES]
+    copies = quantities.doubled(image_set, [each[n] for n in room])
+    left_out |= {room[place]: reason for place, reason in copies.items()}
+    for column, guide in ((n, each[n]) for n in able if n not in left_out):
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
         if total <= _GUIDES:
             guides.append(guide)

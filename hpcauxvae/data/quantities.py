@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data.guides import Guide, spans
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.types import Factor
 
@@ -49,13 +50,32 @@ def correlations(values_NF: NDArray) -> NDArray[np.float64]:
     return found
 
 
-def distinct(values_NF: NDArray, columns: Sequence[int]) -> list[int]:
-    """Those of these columns that copy none before them: two latents cannot be told apart by the same quantity."""
-    r_FF, found = correlations(values_NF[:, columns]), list[int]()
-    for place in range(len(columns)):
-        if not any(abs(r_FF[place, other]) > _COPY for other in found):
-            found.append(place)
-    return [columns[place] for place in found]
+def doubled(data: ImageSet, guides: Sequence[Guide]) -> dict[int, str]:
+    """Which of these guides say what another of them says already, by their places, and how: latents that are guided by
+    the same quantity cannot be told apart.
+
+    Of two the one with more columns guides, or the first. Classes of which there are many are not looked at.
+    """
+    few = [place for place, guide in enumerate(guides) if len(guide.columns) <= _MOST]
+    own = [guides[place].scaled(data.values[:, data.column([guides[place].factor.name])[0]]) for place in few]
+    r_TT = np.abs(correlations(np.concatenate(own, 1))) if own else np.empty((0, 0))
+    columns = dict(zip(few, spans(guides[place] for place in few), strict=True))
+    kept, found = list[int](), dict[int, str]()
+    for place in sorted(few, key=lambda place: -len(guides[place].columns)):
+        for other in kept:
+            same = np.flatnonzero((r_TT[columns[place], columns[other]] > _COPY).any(0))
+            if len(same):
+                found[place] = _copied(guides[other], guides[other].columns[same[0]].name)
+                break
+        else:
+            kept.append(place)
+    return found
+
+
+def _copied(guide: Guide, column: str) -> str:
+    if guide.by_angle:
+        return f"{guide.factor.name} guides by its own cosine and sine"
+    return f"it is a copy of {column}" + f", by which {guide.factor.name} guides" * (not guide.plain)
 
 
 def described(data: ImageSet) -> Iterator[str]:

@@ -70,16 +70,21 @@ class Independence(nn.Module):
             momenta = objective.momentum, _MEASURE
             self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
 
-    def forward(self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None) -> LossTerms:
-        """As Model.batch_terms; in validation without those whose weight moves."""
+    def forward(
+        self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None, exact: bool = False
+    ) -> LossTerms:
+        """As Model.batch_terms; in validation without those whose weight moves. exact: no label has an error."""
         with torch.autocast(posterior.mean.device.type, enabled=False):  # of several radians bfloat16 leaves little
-            return self._terms(u_BD, posterior.mean, posterior.logvar.exp(), group)
+            return self._terms(u_BD, posterior, None if exact else self.short(), group)
 
-    def _terms(self, u_BD: Tensor, mean_BZ: Tensor, var_BZ: Tensor, group: dist.ProcessGroup | None) -> LossTerms:
+    def _terms(
+        self, u_BD: Tensor, posterior: Posterior, pulled_D: Tensor | None, group: dist.ProcessGroup | None
+    ) -> LossTerms:
+        mean_BZ, var_BZ = posterior.mean, posterior.logvar.exp()
         batch = moments(u_BD, mean_BZ, var_BZ, self.degree, group)
         soon, long = self.pairs.slopes()  # of the guided latents, and of the residual ones
         slopes = torch.cat([soon[:, :, : self.d], long[:, :, self.d :]], 2)
-        intra, inter = dependence(batch.correlation(), slopes, self.short(), self.pairs.expected)
+        intra, inter = dependence(batch.correlation(), slopes, pulled_D, self.pairs.expected)
         terms = {"intra": self.lambda1 * intra}
         if self.training:
             weight = self.constraint.weight()
@@ -314,7 +319,7 @@ class AuxVAE(BetaVAE):
         u_BD, mean_BZ, objective = self._likely(batch), posterior.mean, self.objective
         strength = self.guided**2 if self.training else 1.0
         if self.independence is not None:
-            terms = self.independence(u_BD, posterior, reduction.group)
+            terms = self.independence(u_BD, posterior, reduction.group, exact=self._errors(batch) is None)
             units = {"intra": strength}
             return {name: units.get(name, strength * self.unit[0]) * term for name, term in terms.items()}
         group = reduction.group

@@ -18,6 +18,7 @@ from hpcauxvae.data.guides import guides_in, measured
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
+from hpcauxvae.data.quantities import doubled
 from hpcauxvae.data.remarks import about_angles, about_copies, about_labels, about_layout, about_places, about_units
 from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
@@ -73,6 +74,7 @@ def prepare(
     words += lacking + _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in model.columns])
+        words += on_each_rank(lambda: about_doubled(data, config), processes)
     words += about_length(model, config.epochs, model.n_train // model.objective.batch_size)
     low, high = model.reach()
     for name, part in zip(("training", "validation"), found_parts, strict=False):
@@ -100,6 +102,16 @@ def about_kinds(factors: Sequence[Factor]) -> list[str]:
         f"{_TAKEN[f.kind]}"
         for f in factors
         if f.kind in _TAKEN
+    ]
+
+
+def about_doubled(data: ImageSet, config: TrainConfig) -> list[str]:
+    """Sentences on auxiliary variables that guide by what another one guides by."""
+    guides = guides_in(data, config.aux_names)
+    return [
+        f"{guides[place].factor.name} guides the same again, for {reason}: two latents cannot be told apart by one "
+        "quantity; leave it out of --aux"
+        for place, reason in sorted(doubled(data, guides).items())
     ]
 
 

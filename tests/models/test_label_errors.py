@@ -8,6 +8,7 @@ import torch
 
 from hpcauxvae.dependence.past import dependence
 from hpcauxvae.models import model_class
+from hpcauxvae.models.aux_vae import Independence
 from hpcauxvae.models.label_errors import LabelErrors
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import OBJECTIVES
@@ -39,6 +40,23 @@ def test_exact_labels_are_what_they_are() -> None:
     made.fit(labels, errors, 0.01)
     torch.testing.assert_close(made.likely(labels, errors)[:, 0], labels[:, 0])
     assert made.attainable_D[0] > 1 > made.attainable_D[1] and made.unknown_D[0].abs() < 1e-12
+
+
+def test_exact_labels_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss and its gradient are those of labels whose errors are 0, and nothing is asked of their errors."""
+    sizes = {"image_shape": (1, 16, 16), "latents": 3, "network": "mlp", "columns": (0, 2), "n_train": 50}
+    torch.manual_seed(1)
+    made = model_class("aux-vae")(OBJECTIVES["bernoulli"], **sizes)
+    images, factors, noise = torch.rand(16, 1, 16, 16), torch.rand(16, 3), torch.randn(16, made.noise_size)
+    made.prepare(images, factors[:, made.columns], PixelRange(1.0))
+    batch, found = Batch(images, factors, torch.arange(16)), []
+    for exact in (False, True):
+        if exact:
+            monkeypatch.setattr(Independence, "short", lambda _: pytest.fail("asked of exact labels"))
+        terms = made(batch._replace(errors=None if exact else torch.zeros(16, 3)), noise, Reduction(16))
+        gradients = torch.autograd.grad(sum(terms.values()), list(made.parameters()), allow_unused=True)
+        found.append([*terms.values(), *(gradient for gradient in gradients if gradient is not None)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True)) and len(found[0]) > 10
 
 
 def test_an_error_widens_the_prior_about_its_label() -> None:

@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.kinds import drawn
 from helpers.trainings import alone, assert_same, config
+from hpcauxvae.data.command import main as check
+from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.runtime.collectives import start
+from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.command import main
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.run import load_run
-from hpcauxvae.types import InputError
+from hpcauxvae.train.trainer import Trainer
+from hpcauxvae.types import Factor, InputError
 
 FIELDS = {"network": "mlp", "epochs": 1, "latents": 8, "objective": "tuned"}
 
@@ -43,3 +49,36 @@ def test_too_few_latents_are_counted_by_factor(tmp_path: Path) -> None:
         InputError, match=r"azimuth needs 2 latents, shape needs 2 latents \(3 classes\): 4 in all, for"
     ):
         main([str(data), "--aux", "azimuth,shape", "--latents", "3", "--out", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize(
+    ("aux", "labels", "told"),
+    [
+        ("size,azimuth,front", "kinds", "front guides the same again, for azimuth guides by its own cosine and sine: "),
+        ("side,azimuth", "kinds", "side guides the same again, for azimuth guides by its own cosine and sine: "),
+        ("is5,shape", "kinds", "is5 guides the same again, for it is a copy of shape=5, by which shape guides: two"),
+        ("size,grams", "kinds", "grams guides the same again, for it is a copy of size: two latents cannot be told"),
+        ("size,azimuth,shape", "kinds", ""),
+        ("azimuth,side,is5", "raw", ""),
+    ],
+)
+def test_what_guides_the_same_again_is_told(
+    aux: str, labels: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In whatever order; data check proposes no such command."""
+    made = open_set(drawn(tmp_path / "drawn.h5"))
+    grams, data = 7 - 3 * made.values[:, 2:3], tmp_path / "set.h5"
+    grams[5] = np.nan
+    values, factors = np.concatenate([made.values, grams], 1), [*made.factors, Factor("grams", "g", 0, 7)]
+    chosen = made.column(aux.split(",")) if "grams" not in aux else [2, 7]
+    write(data, made.images[:], values[:, chosen], [factors[column] for column in chosen], {})
+    trainer = Trainer(
+        config(data, tmp_path / "run", aux=aux, labels=labels, **FIELDS), start(find_world({}), "cpu"), open_set(data)
+    )
+    trainer.connect()
+    said = capsys.readouterr().err
+    assert f"warning: {told}" in said if told else "guides the same again" not in said
+    if labels == "kinds":
+        assert check(["check", str(data)]) == 0
+        left_out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out below: ")]
+        assert len(left_out) == bool(told) and all(told.split(" guides")[0] + ", for " in line for line in left_out)
