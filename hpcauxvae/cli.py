@@ -18,7 +18,10 @@ from hpcauxvae.types import InputError
 
 COMMANDS = {
     "simulate": ("hpcauxvae.simulate.command", "draw galaxies with GalSim into a labelled HDF5 file"),
-    "data": ("hpcauxvae.data.command", "check a data set, or make one of Cars3D or dSprites"),
+    "data": (
+        "hpcauxvae.data.command",
+        "import images and labels into the format, check a set, or make Cars3D or dSprites",
+    ),
     "train": ("hpcauxvae.train.command", "train a model on labelled images"),
     "search": ("hpo.search", "search for hyperparameters, asynchronously"),
     "encode": ("hpcauxvae.evaluate.command:encode", "codes and image scores of a whole data set"),

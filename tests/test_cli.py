@@ -4,6 +4,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     done = command("--help")
+    assert re.search(r"^  data +import ", done.stdout, re.MULTILINE)
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in ("simulate", "train", "evaluate", "paper", "submit", "doctor"))
     program = "import hpcauxvae.cli, sys; print(*{'torch', 'numpy', 'h5py', 'tyro'} & set(sys.modules))"

@@ -3,6 +3,7 @@
 N samples, C channels, H height, W width, F factors.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -84,6 +85,13 @@ def _weights(given: Any, source: str) -> np.ndarray:
         raise InputError(
             f"{source}: {values[beyond][0]:g}, which float32 does not hold ({np.count_nonzero(beyond)} such values); "
             "allowed: images in another unit, in which inverse variances are near 1"
+        )
+    if lost := np.count_nonzero((values > 0) & (stored == 0)):
+        print(
+            f"warning: {source}: {lost} are above 0 but too small for float32, which holds them as 0: their pixels "
+            "count as missing; in another unit of the images inverse variances are near 1",
+            file=sys.stderr,
+            flush=True,
         )
     return stored
 

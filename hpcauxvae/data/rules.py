@@ -8,7 +8,7 @@ import numpy as np
 
 from hpcauxvae.data import beside
 from hpcauxvae.data.shards import lost_parts
-from hpcauxvae.data.stored import plain
+from hpcauxvae.data.stored import MADE_BY, plain
 from hpcauxvae.types import KINDS, TRANSFORMS, Factor
 
 VERSIONS = 1, 2
@@ -33,7 +33,8 @@ def layout_errors(file: h5py.File) -> Iterator[str]:
     version = version_of(file)
     if version == 0:
         given, allowed = file.attrs.get("format_version"), " or ".join(map(str, VERSIONS))
-        yield f"attribute format_version: {given} is not {allowed}, which this version of hpcauxvae reads"
+        other = f"; {MADE_BY}" if given is None else ""
+        yield f"attribute format_version: {given} is not {allowed}, which this version of hpcauxvae reads{other}"
         return
     needed = [("images", "(N, C, H, W)", PIXELS[version]), ("factors", "(N, F)", ("float64",))]
     if version > 1 and "factors" not in file:

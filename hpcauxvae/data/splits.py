@@ -116,13 +116,18 @@ def described(data: ImageSet, seed: int, by: By = "auto", fold: Fold | None = No
         groups = _BLOCKS if kind == "blocks" or data.group is None else len(np.unique(data.group))
         what = "blocks of neighbours" if kind == "blocks" else "groups, each in one part"
         how = f"by {min(groups, len(data))} {what} (seed {seed})"
-    torn = (
-        " (the file has groups, which are torn apart)"
-        if kind in ("random", "blocks") and data.group is not None
-        else ""
-    )
     sizes = ", ".join(
         f"{len(part)} {name}" for part, name in zip(found, ("training", "validation", "test"), strict=True)
     )
     of = "" if fold is None else f", fold {fold.number} of {fold.of}"
-    return f"split {how}{of}: {sizes} samples{torn}"
+    return f"split {how}{of}: {sizes} samples{_torn(data, found)}"
+
+
+def _torn(data: ImageSet, found: Parts) -> str:
+    """How many groups of the file lie in several parts, in words; nothing where none does."""
+    if data.group is None:
+        return ""
+    groups, times = np.unique(np.concatenate([np.unique(data.group[part]) for part in found]), return_counts=True)
+    if not (torn := np.count_nonzero(times > 1)):
+        return ""
+    return f" ({torn} of the file's {len(groups)} groups are torn apart: scores reward what was learned by heart)"

@@ -12,6 +12,7 @@ from hpcauxvae.runtime.memory import memory_fault
 from hpcauxvae.types import InputError
 
 _OF_H5PY = (OSError, RuntimeError, ValueError, TypeError, KeyError)
+MADE_BY = "`hpcauxvae data import` makes a set of images in other forms"
 _PIECE_BYTES = 32 << 20  # of images looked at, or copied, at once, in float32
 
 
@@ -41,7 +42,8 @@ def open_file(path: Path) -> h5py.File:
                 raise
             return _Opened(path, "r")  # as this process has it open already
     except OSError as error:
-        raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
+        other = "" if path.is_dir() or h5py.is_hdf5(path) else f"; {MADE_BY}"
+        raise InputError(f"{path}: cannot be read as HDF5: {error}{other}") from error
 
 
 def plain(value: Any) -> Any:

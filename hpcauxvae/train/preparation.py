@@ -118,10 +118,11 @@ def about_doubled(data: ImageSet, config: TrainConfig) -> list[str]:
 def about_length(model: Model, epochs: int, of_epoch: int) -> list[str]:
     """A sentence on a training of so few steps that little can come of it. of_epoch: steps of one epoch."""
     steps = epochs * of_epoch
-    if model.objective.dependence_tolerance is None or not model.GUIDED or steps >= _FEW_STEPS:
+    if model.objective.dependence_tolerance is None or steps >= _FEW_STEPS:
         return []
+    guided = "the latents hardly learn their factors, and " * model.GUIDED
     return [
-        f"{steps} steps in all: below {_FEW_STEPS} the latents hardly learn their factors, and images stay blurred; "
+        f"{steps} steps in all: below {_FEW_STEPS} {guided}images stay blurred; "
         f"--epochs {math.ceil(STEPS / of_epoch)} makes {STEPS:,} of them"
     ]
 

@@ -95,6 +95,18 @@ def test_weights_that_float32_does_not_hold_are_refused(tmp_path: Path) -> None:
         write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=weights)
 
 
+def test_weights_that_float32_holds_as_0_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Their pixels are missing then; those that are 0 are so by their own word."""
+    weights = np.ones(SHAPE)
+    weights[2:4, 0, 0, 0], weights[5, 0, 0, 0], weights[6, 0, 0, 0] = 1e-50, 0, 1e-44
+    write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=weights)
+    (told,) = capfd.readouterr().err.splitlines()
+    assert told.startswith(f"warning: {tmp_path}") and "weights: 2 are above 0 but too small for float32" in told
+    weights[2:4] = 1
+    write(tmp_path / "whole.h5", *content(), FACTORS, {}, weights=weights)
+    assert capfd.readouterr().err == ""
+
+
 def test_weights_in_memory_are_not_the_file_s(tmp_path: Path) -> None:
     """Memory that is mapped for reading alone must not be a tensor's."""
     write(tmp_path / "set.h5", *content(), FACTORS, {}, weights=np.ones(SHAPE))

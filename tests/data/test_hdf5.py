@@ -218,6 +218,14 @@ def test_files_that_are_not_whole(path: Path, tmp_path: Path, capfd: pytest.Capt
     cut(path)
     (tmp_path / "text.h5").write_text("not HDF5")
     assert_refused(path, "cannot be read as HDF5: ", capfd)
+    np.savez(tmp_path / "x.npz", images=np.zeros((3, 4, 5)))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = np.zeros((3, 4, 5))
+    for name in ("text.h5", "x.npz", "other.h5"):
+        with pytest.raises(InputError, match=rf"{name}: .*; `hpcauxvae data import` makes a set of images in other"):
+            open_set(tmp_path / name)
+    with pytest.raises(InputError, match=r"cannot be read as HDF5: [^`]*$"):
+        open_set(path)
     assert_refused(tmp_path / "text.h5", "cannot be read as HDF5: ", capfd)
     assert_refused(tmp_path / "none.h5", "no such file", capfd)
 

@@ -182,6 +182,21 @@ def test_columns_that_are_left_out_are_named(tmp_path: Path, capfd: pytest.Captu
     assert told in capfd.readouterr().out
 
 
+def test_rows_of_numbers_are_spectra_and_it_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Unless --layout has said so, or there are images."""
+    told = f"spectra.npy: spectra: read as {N} spectra of {W} values, images of one row (--layout NW)\n"
+    for name, array, words in (
+        ("spectra", counts()[:, 0, 0], ()),
+        ("images", counts()[:, 0], ()),
+        ("spectra", counts()[:, 0, 0], ("--layout", "NW")),
+    ):
+        (tmp_path / "out.h5").unlink(missing_ok=True)
+        np.save(tmp_path / f"{name}.npy", array)
+        assert made(tmp_path / f"{name}.npy", *words).images.shape[2] == (1 if name == "spectra" else H)
+        said = capfd.readouterr().out
+        assert told in said if name == "spectra" and not words else " spectra of " not in said
+
+
 def test_netcdf_4_with_packed_and_missing_values(tmp_path: Path) -> None:
     """The conventions of climate data: a scale, an offset; a spectrum is an image of one row."""
     packed = np.random.default_rng(2).integers(-300, 300, (N, W), dtype=np.int16)

@@ -60,7 +60,10 @@ def test_the_files_own_parts(tmp_path: Path) -> None:
     found = parts(data, 7)
     for name, part in zip(("train", "validation", "test"), found, strict=True):
         np.testing.assert_array_equal(np.sort(part), np.flatnonzero(own == name))
-    assert described(data, 7).startswith("split as the file says: ")
+    torn = sum(own[n] != own[n + 1] for n in range(0, N, 2))
+    told = described(data, 7)
+    assert told.startswith("split as the file says: ")
+    assert told.endswith(f" ({torn} of the file's 300 groups are torn apart: scores reward what was learned by heart)")
 
 
 def test_random_is_the_split_of_version_1(tmp_path: Path) -> None:
@@ -76,7 +79,9 @@ def test_what_auto_comes_to_and_is_said(tmp_path: Path, capfd: pytest.CaptureFix
     line = "split by 100 groups, each in one part (seed 0): 420 training, 120 validation, 60 test samples"
     assert described(grouped, 0) == line
     assert described(grouped, 1, "blocks").startswith("split by 20 blocks of neighbours (seed 1): 420 training")
-    assert described(grouped, 0, "random").endswith("samples (the file has groups, which are torn apart)")
+    torn = sum(len({number for number, part in enumerate(split(N, 0)) if n in part // 6}) > 1 for n in range(100))
+    assert f"samples ({torn} of the file's 100 groups are torn apart: " in described(grouped, 0, "random")
+    assert "torn apart" not in described(made(tmp_path / "own.h5", group=np.arange(N)), 0, "random")
     assert main(["check", str(grouped.path)]) == 0
     assert f"  {line}\n" in capfd.readouterr().out
 

@@ -237,6 +237,9 @@ class Finder:
         member = file[name]
         if option != "images" and len(layout) == len(member.shape) + 1:
             layout = layout.replace("C", "")
+        if len(member.shape) == 2 and option == "images" and not layout:
+            n, length = member.shape
+            print(f"{file.path}: {name}: read as {n} spectra of {length} values, images of one row (--layout NW)")
         if len(member.shape) > 1:
             layout = layout or _usual(member.shape, f"--{option}: {file.path}: {name}")
             if len(layout) != len(member.shape) or "N" not in layout:

@@ -213,7 +213,8 @@ def _say(plan: Plan, made: int, seconds: float, holes: int) -> None:
     print(f"{made} images read in {seconds:.0f} s ({made / max(seconds, 1e-9):.0f} images/s, {rate:.3g} MB/s)")
     if holes:
         share = holes / (plan.n * int(np.prod(plan.recipe.shape)))
-        print(f"missing pixels: {holes}, {share:.2%} of all")
+        small = ": those of weight 0, or of one too small for float32" if plan.recipe.has_weights else ""
+        print(f"missing pixels: {holes}, {share:.2%} of all{small}")
 
 
 def _store(plan: Plan, parts: Path, rows: Rows, holes: int) -> None:
