@@ -198,7 +198,7 @@ class TrainConfig:
 
     def splits(self) -> list[tuple[int, By, Fold | None]]:
         """`how_split` of all folds, where this is one of them."""
-        folds = [Fold(number, self.folds) for number in range(self.folds)]
+        folds: list[Fold | None] = [Fold(number, self.folds) for number in range(self.folds)]
         return [(self.split_seed, self.split, fold) for fold in folds or [None]]
 
     def runs(self) -> "list[TrainConfig]":

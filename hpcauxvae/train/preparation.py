@@ -151,7 +151,8 @@ def _check_dark(seen: Pixels, data: ImageSet, config: TrainConfig) -> None:
     if config.resolved_objective.likelihood != "bernoulli":
         return
     for split in config.splits():
-        train, fold = parts(data, *split)[0], split[2]
+        train: np.ndarray = parts(data, *split)[0]
+        fold = split[2]
         if (darkest := bounds(Pixels(*(values[train] for values in seen)))[0]) < 0:
             of = f" of fold {fold.number} of {fold.of}" if fold else ""
             raise InputError(
