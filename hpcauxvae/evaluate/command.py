@@ -139,6 +139,9 @@ class PredictConfig(Images):
     """The images: a file of docs/data-format.md, labelled or not, or anything else that `data import` takes first."""
     out: Path
     """The table to make: .ecsv, .fits, .parquet or .h5, a row for each image, in their order. Must not exist."""
+    json: Path | None = None
+    """File to write the figures to that are printed: how many images are flagged and, where they have labels, the
+    error of each factor and what its intervals cover."""
     data: Path | None = None
     """Where the run's data set lies now; the recorded path if not given."""
     checkpoint: Literal["last", "best"] = "last"

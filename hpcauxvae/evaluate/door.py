@@ -159,8 +159,9 @@ class Trained:
     def predict(self, images: Any) -> "Table":
         """The factors of images (N, C, H, W), or of one, as an astropy Table: a row for each, with intervals.
 
-        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 in the factor's unit; `unlike_p` and `unlike`: whether an
-        image is unlike those of the training. The first call calibrates the run on the validation part of its data set,
+        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 in the factor's unit; of classes NAME, NAME_p, NAME_set68
+        and NAME_set95; `unlike_p` and `unlike`: whether an image is unlike those of the training. `meta` says of which
+        run they are. The first call calibrates the run on the validation part of its data set,
         unless that was done; the result is kept in its folder. Raises InputError where the data set is not there then.
         """
         from hpcauxvae.evaluate.calibration import measured
@@ -171,7 +172,8 @@ class Trained:
 
         given, calibration = self._given(images), self._calibration
         found = measured(self.run, images if isinstance(images, Filled) else given, weighted=calibration.weighted)
-        table = Table(calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS))
+        columns = calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS)
+        table = Table(columns, meta=calibration.head(self.run))
         for name, unit in calibration.units().items():
             table[name].unit = unit or None
         return table
