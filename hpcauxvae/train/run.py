@@ -95,6 +95,8 @@ class Run:
             )
             for i in range(0, len(rows), size)
         ]
+        if not parts:
+            return np.empty((0, self.config.latents)), np.empty((0, self.config.latents))
         mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
         return mean_NZ, logvar_NZ
 

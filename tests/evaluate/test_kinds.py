@@ -92,7 +92,7 @@ def test_images_are_asked_for_in_the_unit_of_the_factor(
     assert generator.grid((), ("shape=5:1:2",), u_ND[0])[0][:, 1].tolist() == [5, 1]
     for asked, words in (
         ("shape=3", "allowed: the classes that the model was trained on, 1, 2, 5"),
-        ("azimuth=400", "0 "),
+        ("azimuth=nan", "azimuth=nan: nan; allowed: numbers, such as from 0 to 360 deg"),
     ):
         with pytest.raises(InputError, match=words):
             generator.grid((asked,), (), u_ND[0])
