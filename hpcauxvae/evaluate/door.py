@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import shown
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import with_unit
@@ -212,7 +213,9 @@ class Trained:
             return found
         if lacking := [name for name in names if name not in known]:
             raise InputError(f"factors: {lacking[0]} is not there; allowed: at least {', '.join(names)}")
-        hidden = [name for name in known if name not in names]
+        others, values_NF = [j for j, name in enumerate(known) if name not in names], np.stack([*known.values()], 1)
+        follow = functions_of(values_NF, set(range(len(known))) - set(others), others)
+        hidden = [name for j, name in enumerate(known) if j in others and j not in follow]
         codes = Codes(
             mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=self._scaled(known),
             hidden_NH=np.stack([known[name] for name in hidden], 1) if hidden else np.empty((len(given), 0)),

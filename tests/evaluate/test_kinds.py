@@ -47,6 +47,7 @@ def data(tmp_path: Path) -> ImageSet:
 def test_scores_speak_of_the_factor(folder: Path) -> None:
     block = evaluate(EvaluateConfig(run=folder / "run", device="cpu", control=False))["sets"]["test"]
     assert list(block["reading"]) == COLUMNS
+    assert block["codes"]["leakage"]["hidden_from_aux"] == {}, "hand-made columns follow from the azimuth and the shape"
     azimuth, shape = block["factors"]["azimuth"], block["factors"]["shape"]
     with h5py.File(folder / "run" / "codes-test.h5") as file:
         mean_NZ, index_N = file["mean"][:], file["index"][:]
