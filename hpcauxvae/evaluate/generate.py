@@ -27,6 +27,7 @@ from hpcauxvae.types import Factor, InputError
 
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
+_BESIDE = 6  # factors that are named beside a row
 _OFF = 0.01  # of the sum of the squares of cosine and sine
 _FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twice
 
@@ -245,10 +246,12 @@ def _write_fits(path: Path, made: Generated) -> None:
 def _write_png(path: Path, made: Generated) -> None:
     hdf5.refuse_existing(path)
     u_ND = made.u_ND
-    *down, across = made.swept or [0]
-    wide = len(np.unique(u_ND[:, across]))
+    down, across = list(made.swept[:-1]), made.swept[-1] if made.swept else None
+    if not down:  # one row: beside it stand the factors that are held
+        down = [j for j in range(len(made.factors)) if j != across][:_BESIDE]
+    wide = 1 if across is None else len(np.unique(u_ND[:, across]))
     rows = made.images_NCHW.reshape(-1, wide, *made.images_NCHW.shape[1:])
-    labels = [_named(made.factors[across], value) for value in u_ND[:wide, across]]
+    labels = [""] if across is None else [_named(made.factors[across], value) for value in u_ND[:wide, across]]
     names = ["\n".join(_named(made.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
     shown = drawing.upright(rows, made.data)
     pictures.traversal(shown, names, [labels] * len(rows), path, look=drawing.look_of(made.data))
