@@ -4,6 +4,7 @@ Shape suffix: N samples.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,48 @@ def read_true(label_N: NDArray, z_N: NDArray, error_N: NDArray, factor: Factor) 
     best = found(_weights(y_N, z_N, s_N))
     value, low = alike["error"]["value"], alike["error"]["low"]
     return alike if best["error"]["value"] < value - _TOO_SMALL * (value - low) else best
+
+
+class Likely(NamedTuple):
+    """What labels with errors leave to be known of a factor."""
+
+    guess_N: Array
+    """The best linear guess from each label; NaN where there is none."""
+    share: float
+    """Of the variance of the true factor, that of the guesses."""
+    unknown: float
+    """Variance of the true factor about them."""
+
+    def of_true(self, found: dict[str, Any], width: float) -> dict[str, Any]:
+        """Scores `r` and `error` beside guesses as they would be beside the true factor; slopes are the same already.
+
+        width: of the range from 0 to 1 in the unit of the error. Supposes that what is read goes with the guess by the
+        true factor alone.
+        """
+
+        def each(score: Score, do: Callable[[float], float]) -> Score:
+            return Score(value=do(score["value"]), low=do(score["low"]), high=do(score["high"]), n=score["n"])
+
+        return found | {
+            "r": each(found["r"], lambda r: float(np.clip(r / np.sqrt(self.share), -1, 1))),
+            "error": each(found["error"], lambda off: float(np.sqrt(max(off**2 - width**2 * self.unknown, 0)))),
+        }
+
+
+def likely(label_N: NDArray, error_N: NDArray) -> Likely:
+    """A label is drawn to the mean of all by its share of the variance: regression calibration (Carroll et al. 2006,
+    Measurement Error in Nonlinear Models, chapter 4). What goes with the guess goes with the factor by the same slope.
+
+    As `read_true`.
+    """
+    known = ~np.isnan(label_N)
+    square_N, variance = np.square(error_N, dtype=np.float64), float(label_N[known].var())
+    of_true = max(variance - float(square_N[known].mean()), LEAST_RELIABLE * variance)
+    if of_true == 0 or not square_N[known].any():
+        return Likely(np.asarray(label_N, np.float64), 1.0, 0.0)
+    part_N = of_true / (of_true + square_N)
+    mean, share = float(label_N[known].mean()), float(part_N[known].mean())
+    return Likely(mean + part_N * (label_N - mean), share, of_true * (1 - share))
 
 
 def _weights(y_N: Array, z_N: Array, s_N: Array) -> Array:

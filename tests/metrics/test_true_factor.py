@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcauxvae.metrics.intervals import Score
-from hpcauxvae.metrics.true_factor import read_true
+from hpcauxvae.metrics.true_factor import likely, read_true
 from hpcauxvae.types import Factor
 
 FACTOR = Factor("thickness", "px", 0, 2)
@@ -38,6 +38,24 @@ def test_good_labels_do_not_speak_for_images_that_are_read_worse() -> None:
     mean_square = ((0.1 + 0.5 * ERRORS) ** 2) @ SHARES + (0.1 * 0.9) ** 2
     assert error["value"] == pytest.approx(2 * np.sqrt(mean_square), rel=0.1)
     assert error["low"] < 2 * np.sqrt(mean_square) < error["high"]
+
+
+def test_what_is_likely_of_a_label_has_the_slope_and_with_its_share_the_r_of_the_true_factor() -> None:
+    rng = np.random.default_rng(2)
+    u_N, s_N = rng.normal(0.5, 0.2, 40_000), rng.choice([0.0, 0.1, 0.4], 40_000)
+    label_N, z_N = u_N + s_N * rng.standard_normal(40_000), 0.7 * u_N + 0.1 * rng.standard_normal(40_000)
+    found = likely(label_N, s_N)
+    assert found.guess_N.var() == pytest.approx(found.share * u_N.var(), rel=0.02) and 0.6 < found.share < 0.8
+    assert np.mean((found.guess_N - u_N) ** 2) == pytest.approx(found.unknown, rel=0.03)
+    assert np.cov(found.guess_N, z_N)[0, 1] / found.guess_N.var() == pytest.approx(0.7, rel=0.02)
+    r, off = np.corrcoef(found.guess_N, z_N)[0, 1], 2 * np.sqrt(np.mean((z_N - found.guess_N) ** 2))
+    scores = {name: Score(value=value, low=value, high=value, n=9) for name, value in (("r", r), ("error", off))}
+    true = found.of_true(scores, 2.0)
+    assert true["r"]["value"] == pytest.approx(np.corrcoef(u_N, z_N)[0, 1], abs=0.01)
+    unread = 2 * np.sqrt(np.mean((z_N - found.guess_N) ** 2) - found.unknown)
+    assert true["error"]["value"] == pytest.approx(unread)
+    exact = likely(u_N, np.zeros(40_000))
+    assert np.array_equal(exact.guess_N, u_N) and (exact.share, exact.unknown) == (1, 0)
 
 
 def test_labels_that_are_exact_or_equally_poor_weigh_alike() -> None:
