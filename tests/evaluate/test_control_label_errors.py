@@ -66,7 +66,7 @@ def test_a_control_that_is_right_looks_right(tmp_path: Path) -> None:
     for part in ("asked", "real"):
         assert found[part]["r"]["value"] == pytest.approx(1, abs=0.02), part
         assert found[part]["slope"]["value"] == pytest.approx(1, abs=0.1), part
-        assert found[part]["error"]["value"] == pytest.approx(0, abs=0.25), part
+        assert found[part]["error"]["value"] == pytest.approx(0, abs=0.35), part
     assert found["asked"]["spread"] < 1, "what is likely varies less than the true factor"
     assert found["of_labels"]["value"] < 0.9
     assert list(steering({"control": block, "reading": {}})) == []
