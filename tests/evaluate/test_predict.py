@@ -246,5 +246,9 @@ def test_bad_input_is_refused_and_nothing_is_left(run: Path, fresh: Path, tmp_pa
     ):
         with pytest.raises(InputError, match=message):
             predict(settings(run, source, out), ALONE)
+    with pytest.raises(InputError, match=r"there\.ecsv: exists already"):
+        predict(settings(run, fresh, tmp_path / "out.h5", json=there), ALONE)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        predict(settings(run, fresh, tmp_path / "out.h5", json=tmp_path / "nowhere" / "x.json"), ALONE)
     assert there.read_text() == "mine"
     assert not list(tmp_path.glob("*.parts"))
