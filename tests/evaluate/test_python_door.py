@@ -142,7 +142,7 @@ def test_predictions_are_those_of_the_command(
     ],
 )
 def test_images_that_cannot_be_encoded_are_refused(run: Trained, given: NDArray, words: str) -> None:
-    for what in (run.encode, run.predict, run.score):
+    for what in (run.encode, run.score):
         with pytest.raises(InputError, match=words):
             what(given)
 
@@ -152,6 +152,8 @@ def test_no_images_have_no_codes(run_copy: Path, blobs_file: Path, images: NDArr
     code = run.encode(images[:0])
     assert code.mean.shape == code.logvar.shape == (0, 10) and run.decode(code.mean).shape == (0, 1, 33, 33)
     assert len(run.predict(images[:0])) == 0
+    with pytest.raises(InputError, match=r"images: 'new\.npz', a path; allowed: an array"):
+        run.predict("new.npz")
     with pytest.raises(InputError, match=r"images: the set .*blobs\.h5; allowed: an array"):
         run.encode(open_set(blobs_file))
 
