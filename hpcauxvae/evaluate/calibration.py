@@ -1,11 +1,13 @@
 """What a run's predictions are worth: made once from its validation part, and kept in its folder without any pickle.
 
-The guided latents tell the factors, with intervals (metrics/conformal.py); reconstructions and codes tell images that
-are unlike those of the training. Shape suffixes: N samples, M validation samples, D guided factors, Z latents, X
-features, S scores of an image.
+The guided latents tell the factors, with intervals (metrics/conformal.py) and sets (metrics/prediction_sets.py);
+reconstructions and codes tell images that are unlike those of the training. Shape suffixes: N samples, M validation
+samples, F factors, T columns by which one guides as many latents, Z latents, K classes, X features, S scores of an
+image.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import hpcauxvae
-from hpcauxvae.data.guides import Guide
+from hpcauxvae.data.guides import Guide, spans
+from hpcauxvae.data.guides import shown as class_as_text
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.evaluate.sets import refuse_unguided
-from hpcauxvae.metrics.conformal import FEW, LEVELS, Reader, Trees, distance, fitted, folds, p_value, quantile
+from hpcauxvae.metrics.conformal import (
+    FEW,
+    LEVELS,
+    AngleReader,
+    Reader,
+    Trees,
+    distance,
+    fitted,
+    folds,
+    p_value,
+    quantile,
+)
+from hpcauxvae.metrics.prediction_sets import ClassReader, fitted_classes
 from hpcauxvae.models.base import Model
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import Run
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import InputError
 
 ALARM = 0.001
 """Images that are so rare among those of the training are flagged; the fewest that can be told where that is more."""
 _MOST = 16_384
 """Validation samples, at most."""
-_VERSION = 1
+_VERSION = 2
 _TESTS = 4
 """Whether an image is drawn worse, is brighter, is fainter, or has a stranger code than almost all others."""
 KEPT = "calibration."
@@ -41,11 +56,9 @@ KEPT = "calibration."
 class Calibration:
     """Turns codes into factors with intervals, and says which images are unlike those of the training."""
 
-    factors: tuple[Factor, ...]
-    """The columns that guide, D of them."""
     guides: tuple[Guide, ...]
-    """What these stand for."""
-    readers: tuple[Reader, ...]
+    """The guided factors."""
+    readers: tuple[Reader | ClassReader, ...]
     """Of each."""
     score_SM: NDArray[np.float64]
     """`Measured.score_NS` of validation samples, each in increasing order."""
@@ -67,22 +80,29 @@ class Calibration:
     def predict(self, mean_NZ: NDArray, logvar_NZ: NDArray, score_NS: NDArray) -> dict[str, NDArray]:
         """Columns (N,) of images with these codes and scores (`measured`), in the factors' units.
 
-        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 of each guided factor; `unlike_p`, how probable an image
-        so odd is among those of the training; `unlike`, whether it is flagged.
+        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 of each guided factor; of an angle the ends lie about it
+        and may be beyond its range. Of classes NAME, NAME_p, the probability of this class, and NAME_set68 and
+        NAME_set95, texts of the classes that it may be. `unlike_p`, how probable an image so odd is among those of the
+        training; `unlike`, whether it is flagged.
         """
+        return self.with_texts(self.numbers(mean_NZ, logvar_NZ, score_NS))
+
+    def numbers(self, mean_NZ: NDArray, logvar_NZ: NDArray, score_NS: NDArray) -> dict[str, NDArray]:
+        """As `predict`; sets of K classes as (N, K), whether each is in it."""
         found: dict[str, NDArray] = {}
         features_NX = _features(mean_NZ, logvar_NZ)
-        for factor, reader, z_N in zip(self.factors, self.readers, mean_NZ.T[: len(self.factors)], strict=True):
-            told_N, intervals = reader(z_N, features_NX)
-            with np.errstate(over="ignore", under="ignore"):  # of logarithms far from those of the training
-                found[factor.name] = factor.unscale(told_N)
-                for level, ends in zip(LEVELS, intervals, strict=True):
-                    for end, values_N in zip(("low", "high"), ends, strict=True):
-                        found[f"{factor.name}_{end}{100 * level:.0f}"] = factor.unscale(values_N)
-        for guide in self.guides:  # an angle, a class: by what its columns say together, without an interval
-            if not guide.plain:
-                columns_NT = np.stack([found[column.name] for column in guide.columns], 1)
-                found[guide.factor.name] = guide.told(columns_NT)
+        for guide, span, reader in self._each():
+            name, z_NT = guide.factor.name, mean_NZ[:, span]
+            if isinstance(reader, ClassReader):
+                told_N, found[f"{name}_p"], sets = reader(z_NT)
+                found[name] = np.array(guide.levels)[told_N]
+                found |= {f"{name}_set{_percent(level)}": of for level, of in zip(LEVELS, sets, strict=True)}
+                continue
+            read_N, intervals = reader(z_NT, features_NX)
+            found[name] = _in_units(guide, read_N)
+            for level, ends in zip(LEVELS, intervals, strict=True):
+                for end, values_N in zip(("low", "high"), ends, strict=True):
+                    found[f"{name}_{end}{_percent(level)}"] = _in_units(guide, values_N)
         far_N = distance(mean_NZ / self.scale_Z, self.known_MZ)
         drawn_N, bright_N = score_NS.T
         tests = [
@@ -93,49 +113,87 @@ class Calibration:
         ]
         found["unlike_p"] = np.minimum(1.0, _TESTS * np.min(tests, 0))  # Bonferroni
         found["unlike"] = found["unlike_p"] <= self.alarm
+        return {name: found[name] for name in self.units()}
+
+    def with_texts(self, numbers: dict[str, NDArray]) -> dict[str, NDArray]:
+        """`numbers` with sets as texts: their classes, with a space between two."""
+        found = dict(numbers)
+        for name, words in self.words().items():
+            rows = (" ".join(itertools.compress(words, row)) for row in numbers[name].tolist())
+            found[name] = np.array(list(rows), dtype=np.str_)
         return found
 
+    def words(self) -> dict[str, list[str]]:
+        """By the name of a column of sets the classes that may be in them."""
+        return {
+            f"{guide.factor.name}_set{_percent(level)}": [class_as_text(of) for of in guide.levels]
+            for guide in self.guides
+            if guide.by_classes
+            for level in LEVELS
+        }
+
     def level(self, number: int, found: "Measured", values_N: NDArray) -> NDArray:
-        """Of the smallest interval of a factor in which its label is, (N,): `Reader.level`.
+        """Of the smallest interval, or set, of a factor in which its label is, (N,): `Reader.level`.
 
         values_N: labels in the factor's unit; NaN where there is none.
         """
-        factor = self.factors[number]
-        if factor.transform == "log10":
-            values_N = np.where(values_N > 0, values_N, np.nan)
-        features_NX = _features(found.mean_NZ, found.logvar_NZ)
-        return self.readers[number].level(found.mean_NZ[:, number], features_NX, factor.scale(values_N))
+        guide, span, reader = list(self._each())[number]
+        z_NT = found.mean_NZ[:, span]
+        if isinstance(reader, ClassReader):
+            return reader.level(z_NT, _number_of(guide, values_N))
+        return reader.level(z_NT, _features(found.mean_NZ, found.logvar_NZ), _target(guide, values_N))
 
     def remarks(self) -> Iterator[str]:
         """What is to be told of it."""
-        for factor, reader in zip(self.factors, self.readers, strict=True):
-            n = len(reader.score_M)
-            if n < FEW:
-                yield f"{factor.name}: {n} validation samples, fewer than {FEW}: all images have intervals of one width"
+        for guide, _, reader in self._each():
+            name, n = guide.factor.name, len(reader.score_M)
+            if n < FEW and isinstance(reader, Reader):
+                yield f"{name}: {n} validation samples, fewer than {FEW}: all images have intervals of one width"
             for level in LEVELS:
                 if np.isinf(quantile(reader.score_M, level)):
-                    yield f"{factor.name}: {n} validation samples, too few for {100 * level:.0f} %: no end to intervals"
+                    without = "sets have all classes" if guide.by_classes else "no end to intervals"
+                    yield f"{name}: {n} validation samples, too few for {_percent(level)} %: {without}"
 
     def units(self) -> dict[str, str]:
         """The unit of each column of `predict`, empty where it has none."""
-        ends = ("", *(f"_{end}{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
-        found = {f.name + end: f.unit for f in self.factors for end in ends}
-        found |= {guide.factor.name: guide.factor.unit for guide in self.guides}
+        found: dict[str, str] = {}
+        for guide in self.guides:
+            name, unit = guide.factor[:2]
+            if guide.by_classes:
+                found |= {name: unit, f"{name}_p": ""} | {f"{name}_set{_percent(level)}": "" for level in LEVELS}
+            else:
+                ends = ("", *(f"_{end}{_percent(level)}" for level in LEVELS for end in ("low", "high")))
+                found |= {name + end: unit for end in ends}
         return found | {"unlike_p": "", "unlike": ""}
+
+    def head(self, run: Run) -> dict[str, str | int | float]:
+        """What a table of predictions says of itself, by names that FITS takes: the run, its `step` and `weights`, the
+        version, how many samples the run was calibrated on, the levels in per cent, and `alarm`."""
+        return {
+            "weights": run.digest,
+            "software": f"hpcauxvae {hpcauxvae.__version__}",
+            "run": str(run.folder),
+            "step": run.state["step"],
+            "samples": self.about["samples"],
+            "levels": ",".join(map(_percent, LEVELS)),
+            "alarm": self.alarm,
+        }
+
+    def _each(self) -> Iterator[tuple[Guide, slice, Reader | ClassReader]]:
+        """Each factor with the latents that it guides."""
+        return zip(self.guides, spans(self.guides), self.readers, strict=True)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """As tensors and JSON values, from which `unpacked` makes it."""
         tensors: dict[str, NDArray] = {name: getattr(self, name) for name in _ARRAYS}
-        readers = []
         for number, reader in enumerate(self.readers):
-            if len(reader.usual.root_T):
+            tensors |= {f"{number}.line_T2": reader.line_T2, f"{number}.score_M": reader.score_M}
+            if isinstance(reader, ClassReader):
+                tensors[f"{number}.temperature"] = np.array(reader.temperature)
+            elif len(reader.usual.root_T):
                 tensors |= {f"{number}.{name}": of for name, of in vars(reader.usual).items()}
-            tensors[f"{number}.score_M"] = reader.score_M
-            readers.append([reader.slope, reader.offset])
         state = {
             "calibration": _VERSION,
-            "factors": [factor.record() for factor in self.factors],
-            "readers": readers,
             "weighted": self.weighted,
             "about": self.about,
         }
@@ -222,14 +280,17 @@ def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None)
     row_M = _apart(run, data, run.parts(data)[1][:_MOST])
     weighted = isinstance(data.images, Filled) and data.images.weights is not None
     found = measured(run, data.images, row_M, weighted, mark)
-    u_MD = data.scaled()[row_M][:, data.column([column.name for column in run.guiding])]
-    features_MX = _features(found.mean_NZ, found.logvar_NZ)
-    readers = (fitted(u_M, z_M, features_MX) for u_M, z_M in zip(u_MD.T, found.mean_NZ.T, strict=False))
+    features_MX, values_MF = _features(found.mean_NZ, found.logvar_NZ), data.values[row_M]
+    readers = (
+        _fitted(guide, values_MF[:, column], found.mean_NZ[:, span], features_MX)
+        for guide, column, span in zip(
+            run.guides, data.column([factor.name for factor in run.factors]), spans(run.guides), strict=True
+        )
+    )
     scale_Z = np.sqrt(found.mean_NZ.var(0) + np.exp(found.logvar_NZ).mean(0))
     known_MZ, fold_M = found.mean_NZ / scale_Z, folds(len(row_M))
     parts = ((known_MZ[fold_M == fold], known_MZ[fold_M != fold]) for fold in np.unique(fold_M))
     return Calibration(
-        factors=tuple(run.guiding),
         guides=run.guides,
         readers=tuple(readers),
         score_SM=np.sort(found.score_NS.T),
@@ -238,7 +299,7 @@ def calibrate(run: Run, data: ImageSet, mark: Callable[[], None] = lambda: None)
         scale_Z=scale_Z,
         distance_M=np.sort(np.concatenate([distance(own, others) for own, others in parts])),
         about={
-            "weights": checkpoint.digest(run.model.state_dict()),
+            "weights": run.digest,
             "data_fingerprint": data.fingerprint,
             "hpcauxvae": hpcauxvae.__version__,
             "samples": len(row_M),
@@ -251,6 +312,40 @@ def _apart(run: Run, data: ImageSet, row_M: NDArray) -> NDArray:
     if run.split == "group" and data.group is not None:
         return row_M[np.argsort(data.group[row_M], kind="stable")]
     return np.sort(row_M) if run.split == "blocks" else row_M
+
+
+def _fitted(guide: Guide, values_M: NDArray, z_MT: NDArray, features_MX: NDArray) -> Reader | ClassReader:
+    columns_MT = guide.scaled(values_M)
+    if guide.by_classes:
+        return fitted_classes(_number_of(guide, values_M), columns_MT, z_MT)
+    return fitted(_target(guide, values_M), columns_MT, z_MT, features_MX, _kind(guide))
+
+
+def _kind(guide: Guide) -> type[Reader]:
+    return AngleReader if guide.by_angle else Reader
+
+
+def _target(guide: Guide, values_N: NDArray) -> NDArray[np.float64]:
+    """What is read of a factor that is no class, on the scale from 0 to 1, (N,): an angle in turns, or a rank."""
+    if guide.factor.transform == "log10":
+        values_N = np.where(values_N > 0, values_N, np.nan)
+    return np.asarray(guide.factor.scale(values_N) if guide.by_angle else guide.scaled(values_N)[:, 0])
+
+
+def _number_of(guide: Guide, values_N: NDArray) -> NDArray[np.int64]:
+    """Which of the classes each value is, (N,); -1 where it is none of them."""
+    place_N = np.minimum(np.searchsorted(guide.levels, values_N), len(guide.levels) - 1)
+    return np.where(np.array(guide.levels)[place_N] == values_N, place_N, -1)
+
+
+def _in_units(guide: Guide, read_N: NDArray) -> NDArray[np.float64]:
+    """The inverse of `_target`. A rank is one that occurs, or between two of these."""
+    with np.errstate(over="ignore", under="ignore"):  # of logarithms far from those of the training
+        return guide.factor.unscale(read_N) if guide.by_angle else guide.unscaled(read_N[:, None])
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:.0f}"
 
 
 def _features(mean_NZ: NDArray, logvar_NZ: NDArray) -> NDArray:
@@ -266,7 +361,7 @@ def path_of(folder: Path, digest: str) -> Path:
 def load_calibration(run: Run, folder: Path | None = None) -> Calibration | None:
     """That of the run's weights, in its folder or another, or in its single file; None where there is none that can be
     read."""
-    digest, place = checkpoint.digest(run.model.state_dict()), folder or run.folder
+    digest, place = run.digest, folder or run.folder
     try:
         tensors, state = checkpoint.read(place if place.is_file() else path_of(place, digest))
     except InputError:
@@ -282,13 +377,16 @@ def unpacked(tensors: dict[str, Tensor], state: dict[str, Any], guides: tuple[Gu
     if state.get("calibration") != _VERSION:
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    readers = []
-    for number, (slope, offset) in enumerate(state["readers"]):
-        names = [f"{number}.{field.name}" for field in dataclasses.fields(Trees)]
-        usual = Trees(*(arrays[name] for name in names)) if names[0] in arrays else Trees.of([])
-        readers.append(Reader(slope, offset, usual, arrays[f"{number}.score_M"]))
+    readers: list[Reader | ClassReader] = []
+    for number, guide in enumerate(guides):
+        of = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{number}.")}
+        if guide.by_classes:
+            readers.append(ClassReader(of["line_T2"], float(of["temperature"]), of["score_M"]))
+        else:
+            names = [field.name for field in dataclasses.fields(Trees)]
+            usual = Trees(*(of[name] for name in names)) if names[0] in of else Trees.of([])
+            readers.append(_kind(guide)(of["line_T2"], usual, of["score_M"]))
     return Calibration(
-        factors=tuple(Factor(*record) for record in state["factors"]),
         guides=guides,
         readers=tuple(readers),
         weighted=state["weighted"],

@@ -63,6 +63,9 @@ class Chunked:
         """Makes `out` of all chunks. mark: to be called after each."""
         raise NotImplementedError
 
+    def tell(self) -> None:
+        """What is to be said of `out`, which was just made, on rank 0."""
+
     def rows(self, chunk: int) -> slice:
         """Its samples."""
         return slice(chunk * self.size, min(self.n, (chunk + 1) * self.size))
@@ -111,6 +114,7 @@ def make(work: Chunked) -> int:
         lock.acquire()
         if work.is_written():
             shutil.rmtree(work.parts)
+            print(f"{work.out}: is there already, of these images and weights", flush=True)
             return True
         return False
 
@@ -134,6 +138,8 @@ def make(work: Chunked) -> int:
 def _merged(work: Chunked, watch: Watchdog) -> None:
     work.merge(watch.mark)
     shutil.rmtree(work.parts)
+    work.tell()
+    print(f"written: {work.out}", flush=True)
 
 
 def _own_chunks(work: Chunked, missing: list[int], requests: Requests, watch: Watchdog) -> None:
@@ -150,8 +156,8 @@ def _own_chunks(work: Chunked, missing: list[int], requests: Requests, watch: Wa
                 progress.say(f"{progress.rate * work.size * world.world_size:.0f} images/s")
 
 
-def on_ranks(action: Callable[[Processes], int], device: str, world: World, out: Path) -> int:
-    """Does this on the ranks of a launcher, or alone; says what came of it, and returns the exit code."""
+def on_ranks(action: Callable[[Processes], int], device: str, world: World) -> int:
+    """Does this on the ranks of a launcher, or alone; says where it stopped, and returns the exit code."""
     try:
         # A rank may wait for hours for the others; the watch sees who hangs.
         code = action(start(world, device, timedelta(days=30)))
@@ -160,6 +166,6 @@ def on_ranks(action: Callable[[Processes], int], device: str, world: World, out:
         return FAILED
     finally:
         stop()
-    if world.rank == 0:
-        print(f"written: {out}" if code == FINISHED else "stopped; the same command goes on", flush=True)
+    if world.rank == 0 and code != FINISHED:
+        print("stopped; the same command goes on", flush=True)
     return code

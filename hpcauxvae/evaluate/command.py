@@ -16,6 +16,8 @@ from hpcauxvae.train.config import fold_folder
 from hpcauxvae.types import InputError
 
 T = TypeVar("T")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+"""Begins such a file."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,9 @@ class PredictConfig(Images):
     """The images: a file of docs/data-format.md, labelled or not, or anything else that `data import` takes first."""
     out: Path
     """The table to make: .ecsv, .fits, .parquet or .h5, a row for each image, in their order. Must not exist."""
+    json: Path | None = None
+    """File to write the figures to that are printed: how many images are flagged and, where they have labels, the
+    error of each factor and what its intervals cover."""
     data: Path | None = None
     """Where the run's data set lies now; the recorded path if not given."""
     checkpoint: Literal["last", "best"] = "last"
@@ -157,9 +162,9 @@ class GenerateConfig:
     """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
     paths are escaped there as in a Python string."""
     set: tuple[str, ...] = ()
-    """Factors held at a value, NAME=VALUE in the factor's unit. Those not named stand at the median of the training
-    data, or with --like at the image's own; of an angle's cosine and sine the other goes with the one named. A factor
-    that guides several latents, an angle or classes, sets them all."""
+    """Factors held at a value, NAME=VALUE in the factor's unit; of an angle 400 degrees are 40. Those not named stand
+    at the median of the training data, or with --like at the image's own; of an angle's cosine and sine the other goes
+    with the one named. A factor that guides several latents, an angle or classes, sets them all."""
     sweep: tuple[str, ...] = ()
     """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last of them varying fastest. Of classes those
     from FIRST to LAST, COUNT of them."""
@@ -317,6 +322,11 @@ def _of_a_run(
     return config
 
 
+def _begins(path: Path, with_bytes: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(with_bytes)) == with_bytes
+
+
 def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool = False) -> None:
     """Raises InputError where no folder of a run is, or a cross-validation.
 
@@ -326,6 +336,9 @@ def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool
     if there and not run.is_dir() and not (files and run.is_file()):
         or_file = " or file" if files else ""
         raise InputError(f"{run}: no such folder{or_file}; allowed: that of a training run")
+    if there and run.is_file() and _begins(run, _HDF5):
+        made = "a file that `hpcauxvae export` has made"
+        raise InputError(f"{run}: is an HDF5 file, as data sets are; allowed: the folder of a training run, or {made}")
     if not folds and _holds_folds(run):
         one = fold_folder(run, 0)
         raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")

@@ -20,6 +20,7 @@ from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, refuse_existin
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate.command import CompareConfig
 from hpcauxvae.evaluate.compared import differing, findings, named
+from hpcauxvae.evaluate.compared_factors import left_out, of_factors
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.scores import Later, Scored
 from hpcauxvae.evaluate.sets import looked_at, refuse_missing
@@ -98,6 +99,7 @@ def compare(config: CompareConfig) -> Block:
             "data": str(images.data.path),
             "samples": len(images.index_N),
             "scores": _scores(images, seen, config),
+            "left_out": _left_out(names, runs),
         }
         result["sets"][images.name] = block | {"verdicts": findings(names, block["scores"])}
     if config.json:
@@ -249,6 +251,7 @@ def _scores(images: Images, seen: Sequence[Seen], config: CompareConfig) -> Bloc
             of_runs, paired = ([one.get(name) for one in every] for every in (values, differences))
             found[name] = _entry("higher", of_runs, paired)
         found |= _guided(images, seen, shared, config.seed)
+    found |= _in_own_terms(images, seen)
     for name, better in _OF_IMAGES.items():
         if all(name in one.per_image for one in seen):
             image_CM = np.stack([one.per_image[name] for one in seen])
@@ -285,11 +288,7 @@ def _guided(images: Images, seen: Sequence[Seen], shared: Sequence[str], seed: i
     found: Block = {}
 
     def put(name: str, better: str, of_runs: Sequence[Score], paired: Sequence[Score], unit: str = "") -> None:
-        one_each: list[list[Score | None]] = [[None] * len(seen), [None] * len(seen)]
-        for given, row in zip((of_runs, paired), one_each, strict=True):
-            for number, score in zip(own, given, strict=True):
-                row[number] = score
-        found[name] = _entry(better, one_each[0], one_each[1] if own[0] == 0 else [None] * len(seen), unit)
+        found[name] = _entry_of(own, len(seen), better, of_runs, paired, unit)
 
     for name in shared:
         for key, better in (("r", "higher"), ("error", "lower")):
@@ -298,6 +297,31 @@ def _guided(images: Images, seen: Sequence[Seen], shared: Sequence[str], seed: i
         if from_residuals[name][0][0]["n"] >= FEWEST_TOGETHER:
             put(f"residual R2 of {name}", "lower", *from_residuals[name])
     return found
+
+
+def _entry_of(
+    own: Sequence[int], runs: int, better: str, of_runs: Sequence[Score], paired: Sequence[Score], unit: str
+) -> Block:
+    """As `_entry`, of scores that these runs alone have."""
+    one_each: list[list[Score | None]] = [[None] * runs, [None] * runs]
+    for given, row in zip((of_runs, paired), one_each, strict=True):
+        for number, score in zip(own, given, strict=True):
+            row[number] = score
+    return _entry(better, one_each[0], one_each[1] if own[0] == 0 else [None] * runs, unit)
+
+
+def _in_own_terms(images: Images, seen: Sequence[Seen]) -> Block:
+    """Of factors that guide by several columns in some run the error, or the accuracy, of the factor itself."""
+    own = [number for number, one in enumerate(seen) if one.run.model.GUIDED]
+    if not own:
+        return {}
+    guides, means = (
+        [of(seen[number]) for number in own] for of in (lambda one: one.run.guides, lambda one: one.mean_NZ)
+    )
+    rows = of_factors(images.data, images.index_N, guides, means)
+    return {
+        name: _entry_of(own, len(seen), better, values, paired, unit) for name, better, unit, values, paired in rows
+    }
 
 
 def _shared(images: Images, runs: Sequence[Run]) -> list[str]:
@@ -313,6 +337,12 @@ def _shared(images: Images, runs: Sequence[Run]) -> list[str]:
 def _comparable(runs: Sequence[Run]) -> Sequence[Run]:
     """Those with guided latents; all where none has any."""
     return [run for run in runs if run.model.GUIDED] or runs
+
+
+def _left_out(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    pairs = [*zip(names, runs, strict=True)]
+    pairs = [pair for pair in pairs if pair[1].model.GUIDED] or pairs
+    return left_out([name for name, _ in pairs], [run.guides for _, run in pairs])
 
 
 def _codes(images: Images, seen: Seen, shared: Sequence[str], seed: int, residual: bool = False) -> Codes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcauxvae.evaluate.compared_factors import shared
 from hpcauxvae.metrics.paired import SHARE
 from hpcauxvae.train.run import Run
 
@@ -24,6 +25,9 @@ def differing(first: Run, other: Run) -> list[str]:
     ours, its = (
         run.config.decisive() | {"data": run.state["fingerprint"][:8], "split": run.split} for run in (other, first)
     )
+    both = shared([run.guides for run in (other, first)])
+    if any(one.plain != another.plain for _, (one, another) in both):
+        ours["labels"], its["labels"] = other.config.labels, first.config.labels
     if ours["objective"] != its["objective"]:
         for settings in (ours, its):
             del settings["resolved_objective"]
@@ -42,6 +46,7 @@ def table(found: Block) -> str:
     for name, block in found["sets"].items():
         of = " that are test images of each run" if name == "test" else ""
         lines.append(f"{name}: {block['data']}, {block['samples']} images{of}")
+        lines += (f"  {line}" for line in block["left_out"])
         for number, other in enumerate(others, start=1):
             wide = max(10, len(first), len(other)) + 2
             lines.append(f"  {'score':34}{first:>{wide}}{other:>{wide}}{'difference':>13}  95 % interval")

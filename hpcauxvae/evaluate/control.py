@@ -23,6 +23,7 @@ from hpcauxvae.evaluate.by_factor import Block, by_factor, in_units
 from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.control import agreement, distance, minimality, unlike
+from hpcauxvae.metrics.true_factor import Likely, likely
 from hpcauxvae.train.run import Run
 from hpcauxvae.types import Factor
 
@@ -62,6 +63,8 @@ class Counterfactuals(NamedTuple):
     """The same of `asked`."""
     known: tuple[NDArray, NDArray] | None
     """Which pixels of A are, and of B, (P, C, H, W); None where none is missing."""
+    likely: Sequence[Likely | None]
+    """D of them: what is known of factors whose labels have errors; their guesses are what is asked for."""
     rendered: NDArray | None
     """What `asked` should show, where the images of the data set are known for any factors."""
 
@@ -70,7 +73,7 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     """The pairs of some samples of a data set; None where fewer than two have all guided factors measured."""
     columns = guiding(data, run.config.aux_names)
     d = len(columns)
-    u_ND = data.scaled()[:, columns]
+    u_ND, guesses = _asked_for(data, columns, index_N)
     rows = index_N[np.isfinite(u_ND[index_N]).all(1)]
     if len(rows) < 2:
         return None
@@ -106,8 +109,21 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
         again=again[:, kept],
         changed=changed[:, kept],
         known=None if known.all() else (known, np.roll(known, 1, 0)),
+        likely=guesses,
         rendered=_rendered(data, a_P, b_P, columns),
     )
+
+
+def _asked_for(data: ImageSet, columns: list[int], index_N: NDArray) -> tuple[NDArray, list[Likely | None]]:
+    """What can be asked for, scaled: the labels, or what is likely where these have errors, so that it exists."""
+    u_ND, errors_ND = data.scaled()[:, columns], data.scaled_errors(slice(None), columns)
+    plain = {guide.factor.name for guide in data.guides if guide.plain} or {factor.name for factor in data.factors}
+    guesses: list[Likely | None] = [None] * len(columns)
+    for j, column in enumerate(columns if errors_ND is not None else ()):
+        if data.factors[column].name in plain and data.factors[column].kind in ("continuous", "ordinal"):
+            guesses[j] = found = likely(u_ND[index_N, j], errors_ND[index_N, j])  # type: ignore[index]
+            u_ND[index_N, j] = found.guess_N
+    return u_ND, guesses
 
 
 def _filled(images: NDArray) -> NDArray:
@@ -140,6 +156,9 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     pixels whose sum is below 0, where that of each real one is above. `composition.code` is the minimality of
     reconstructions. `rendered`: of dSprites, the distance of what was asked for to that very image. `factors`: the same
     three of factors that guide by several columns, in their own terms (by_factor.py).
+
+    Where labels have errors, what is likely of them is asked for, `real` and `reconstruction` are beside the true
+    factor, and `of_labels` is r of real images beside what is likely.
     """
     apart, pixels = (made.a, made.b), made.known
     block: dict[str, Any] = {
@@ -181,10 +200,19 @@ def score(made: Counterfactuals, reader: Reader | None, data: ImageSet, aux_name
     network = reader.network
     block["unlike"] = unlike(reader.known_KF, network.features(made.reconstruction), network.features(made.asked))
     block["effectiveness"] = {
-        factor.name: {name: next(scores) for name, scores in found.items()} | {"unit": factor.span[1]}
-        for factor in factors
+        factor.name: _of_true({name: next(scores) for name, scores in found.items()}, made.likely[j], factor.span[0])
+        | {"unit": factor.span[1]}
+        for j, factor in zip(known, factors, strict=True)
     }
     return block
+
+
+def _of_true(found: Block, guess: Likely | None, width: float) -> Block:
+    """What is read of real images is held against the true factor, not against what labels with errors leave of it."""
+    if guess is None:
+        return found
+    of_true = {name: guess.of_true(found[name], width) for name in ("real", "reconstruction")}
+    return found | of_true | {"of_labels": found["real"]["r"]}
 
 
 def _by_factor(data: ImageSet, columns: Sequence[Factor], found: dict[str, tuple[NDArray, NDArray]]) -> Block:

@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import shown
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import with_unit
@@ -62,6 +64,12 @@ class Given:
 
     def __init__(self, images: Any, image_shape: tuple[int, ...], holes: bool) -> None:
         """holes: whether pixels may be missing. Raises InputError for another shape or type."""
+        if isinstance(images, str | PathLike | ImageSet):
+            found = f"the set {images.path}" if isinstance(images, ImageSet) else f"{str(images)!r}, a path"
+            raise InputError(
+                f"images: {found}; allowed: an array, such as hpcauxvae.open_set(PATH).images; for files that are of "
+                "other forms there is the command `hpcauxvae predict`"
+            )
         self.images = images if hasattr(images, "shape") and hasattr(images, "dtype") else np.asarray(images)
         shape, self.holes = tuple(self.images.shape), holes
         own = [image_shape] + [image_shape[i:] for i in (1, 2) if set(image_shape[:i]) == {1}]
@@ -123,7 +131,7 @@ class Trained:
 
     def decode(self, z: ArrayLike) -> NDArray[np.float32]:
         """(..., Z) -> expected images (..., C, H, W), linear data units. Raises InputError for other shapes and NaN."""
-        codes = np.asarray(z, np.float64)
+        codes = _numbers("z", z)
         if codes.shape[-1:] != (self.config.latents,) or not np.isfinite(codes).all():
             what = f"shape {codes.shape}" if np.isfinite(codes).all() else "numbers that are not finite"
             raise InputError(f"z has {what}; allowed: finite numbers of shape (..., {self.config.latents})")
@@ -141,6 +149,8 @@ class Trained:
         Of an angle's cosine and sine the one that is not named goes with the other. Warns of values outside the range
         that the model was trained on. Raises InputError for names, values and shapes that are not taken.
         """
+        if not isinstance(factors or {}, Mapping):
+            raise InputError(f"factors = {factors!r:.99}; allowed: a dictionary of values by name")
         generator, names = self._generator, [factor.name for factor in self.factors]
         asked = {name: self._asked(name, value) for name, value in {**(factors or {}), **named}.items()}
         try:
@@ -159,8 +169,9 @@ class Trained:
     def predict(self, images: Any) -> "Table":
         """The factors of images (N, C, H, W), or of one, as an astropy Table: a row for each, with intervals.
 
-        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 in the factor's unit; `unlike_p` and `unlike`: whether an
-        image is unlike those of the training. The first call calibrates the run on the validation part of its data set,
+        NAME, NAME_low68, NAME_high68, NAME_low95, NAME_high95 in the factor's unit; of classes NAME, NAME_p, NAME_set68
+        and NAME_set95; `unlike_p` and `unlike`: whether an image is unlike those of the training. `meta` says of which
+        run they are. The first call calibrates the run on the validation part of its data set,
         unless that was done; the result is kept in its folder. Raises InputError where the data set is not there then.
         """
         from hpcauxvae.evaluate.calibration import measured
@@ -171,7 +182,8 @@ class Trained:
 
         given, calibration = self._given(images), self._calibration
         found = measured(self.run, images if isinstance(images, Filled) else given, weighted=calibration.weighted)
-        table = Table(calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS))
+        columns = calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS)
+        table = Table(columns, meta=calibration.head(self.run))
         for name, unit in calibration.units().items():
             table[name].unit = unit or None
         return table
@@ -201,7 +213,9 @@ class Trained:
             return found
         if lacking := [name for name in names if name not in known]:
             raise InputError(f"factors: {lacking[0]} is not there; allowed: at least {', '.join(names)}")
-        hidden = [name for name in known if name not in names]
+        others, values_NF = [j for j, name in enumerate(known) if name not in names], np.stack([*known.values()], 1)
+        follow = functions_of(values_NF, set(range(len(known))) - set(others), others)
+        hidden = [name for j, name in enumerate(known) if j in others and j not in follow]
         codes = Codes(
             mean_NZ=mean_NZ, logvar_NZ=logvar_NZ, aux_ND=self._scaled(known),
             hidden_NH=np.stack([known[name] for name in hidden], 1) if hidden else np.empty((len(given), 0)),
@@ -278,7 +292,7 @@ class Trained:
         known = {factor.name: factor for factor in self.factors}
         if name not in known:
             raise InputError(f"factor {name!r} is unknown; allowed: {', '.join(known)}")
-        factor, values = known[name], np.asarray(value, np.float64)
+        factor, values = known[name], _numbers(name, value)
         low = 0.0 if factor.transform == "log10" else -np.inf
         if not values.size or not (np.isfinite(values) & (values > low)).all():
             allowed = "numbers above 0, whose logarithm scales this factor" if low == 0 else "finite numbers"
@@ -288,7 +302,7 @@ class Trained:
             raise InputError(
                 f"{name} = {value!r}; allowed: classes of the training, {', '.join(map(shown, guide.levels))}"
             )
-        if values.min() < factor.low or values.max() > factor.high:
+        if factor.kind != "periodic" and (values.min() < factor.low or values.max() > factor.high):
             found = f"{values.min():g}" + f" to {values.max():g}" * (values.size > 1)
             range_of = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
             warnings.warn(f"{name} = {found}: the model was trained on {range_of}", stacklevel=3)
@@ -313,7 +327,7 @@ class Trained:
             return {}
         known = {f.name: f for f in (*(Factor(*fields) for fields in self.state["factors"]), *self.factors)}
         if not hasattr(factors, "keys"):
-            values = np.asarray(factors, np.float64)
+            values = _numbers("factors", factors)
             values = values.reshape(1, -1) if values.ndim == 1 and n == 1 else values
             if values.shape != (n, len(self.factors)):
                 names = ", ".join(factor.name for factor in self.factors)
@@ -321,12 +335,20 @@ class Trained:
             factors = {factor.name: column for factor, column in zip(self.factors, values.T, strict=True)}
         found = {}
         for name in factors.keys():  # noqa: SIM118  a table goes through its rows
-            values = np.atleast_1d(np.asarray(factors[name], np.float64))
+            values = np.atleast_1d(_numbers(f"factors, {name}", factors[name]))
             if name not in known or values.shape != (n,):
                 of = f"of shape {values.shape}; allowed: {(n,)}" if name in known else f"unknown; allowed: {[*known]}"
                 raise InputError(f"factors: {name} is {of}")
             found[name] = with_logarithm(known[name], values, Path("factors"))
         return found
+
+
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """Raises InputError where it is none."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} = {value!r:.99}; allowed: numbers") from error
 
 
 def _scores(block: Mapping[str, Any]) -> list[str]:

@@ -71,7 +71,7 @@ class ImageReader(Chunked):
         self.about: dict[str, Any] = {
             "run": str(config.run),
             "checkpoint_step": run.state["step"],
-            "weights": checkpoint.digest(self.model.state_dict()),
+            "weights": run.digest,
             "data": str(data.path),
             "data_fingerprint": data.fingerprint,
             "hpcauxvae": hpcauxvae.__version__,
@@ -196,4 +196,4 @@ def encode(config: EncodeConfig, processes: Processes) -> int:
 
 def run(config: EncodeConfig, world: World) -> int:
     """Makes the file on the ranks of a launcher, or alone; says what came of it, and returns the exit code."""
-    return on_ranks(lambda processes: encode(config, processes), config.device, world, config.out)
+    return on_ranks(lambda processes: encode(config, processes), config.device, world)

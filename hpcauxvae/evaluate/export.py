@@ -141,8 +141,14 @@ def _graph(module: nn.Module, values: Tensor, of: str, to: list[str], run: Run) 
         "hpcauxvae": hpcauxvae.__version__,
         "model": run.config.model,
         "step": run.state["step"],
+        "weights": run.digest,
+        "image_unit": str(run.state.get("summary", {}).get("provenance", {}).get("image_unit", "")),
         "factors": [factor._asdict() for factor in run.factors],
         "columns": [column._asdict() for guide in run.guides for column in guide.columns],
+        "guides": [
+            {"factor": guide.factor.name, "columns": [column.name for column in guide.columns], "levels": guide.levels}
+            for guide in run.guides
+        ],
         "guided": run.model.GUIDED,
         "latents": run.config.latents,
     }

@@ -18,7 +18,8 @@ from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import by_factor, scores
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.records import write_metrics
-from hpcauxvae.evaluate.verdicts import control, latents, reading, unasked, verdicts
+from hpcauxvae.evaluate.steering import control, unasked
+from hpcauxvae.evaluate.verdicts import latents, reading, verdicts
 from hpcauxvae.metrics import Codes
 from hpcauxvae.metrics.codes import FEWEST, correlated
 from hpcauxvae.metrics.intervals import Score, parts_score, pooled_score

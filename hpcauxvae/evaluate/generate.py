@@ -27,6 +27,7 @@ from hpcauxvae.types import Factor, InputError
 
 _MOST_IMAGES = 1_000_000
 _MOST_DRAWN = 400
+_BESIDE = 6  # factors that are named beside a row
 _OFF = 0.01  # of the sum of the squares of cosine and sine
 _FITS_LETTERS = 68  # of the name and the unit of a column, a quote counting twice
 
@@ -53,7 +54,8 @@ class Generator:
 
     def scaled(self, u_ND: NDArray) -> NDArray[np.float64]:
         """What the guided latents have for these factors."""
-        return np.concatenate([guide.scaled(u_N) for guide, u_N in zip(self.guides, u_ND.T, strict=True)], 1)
+        pairs = zip(self.guides, u_ND.T, strict=True)
+        return np.concatenate([guide.scaled(turned(guide.factor, u_N)) for guide, u_N in pairs], 1)
 
     def typical(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factors (D,) in physical units and Z - D other latents of no image: what is typical of the training data
@@ -180,12 +182,22 @@ class Generator:
         if guide.by_classes and value not in guide.levels:
             classes = ", ".join(map(shown, guide.levels))
             raise InputError(f"{given}: {text}; allowed: the classes that the model was trained on, {classes}")
-        if not factor.low <= value <= factor.high:
+        if not (np.isfinite(value) if factor.kind == "periodic" else factor.low <= value <= factor.high):
             allowed = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
+            if factor.kind == "periodic":
+                raise InputError(f"{given}: {text}; allowed: numbers, such as from {allowed}")
             raise InputError(
                 f"{given}: {text}; allowed: numbers from {allowed}, the range that the model was trained on"
             )
         return value
+
+
+def turned(factor: Factor, values_N: NDArray) -> NDArray[np.float64]:
+    """Values (N,), of a periodic factor by whole turns brought into its range where they are outside."""
+    if factor.kind != "periodic":
+        return np.asarray(values_N, np.float64)
+    outside_N = (values_N < factor.low) | (values_N > factor.high)
+    return np.where(outside_N, factor.low + (values_N - factor.low) % (factor.high - factor.low), values_N)
 
 
 class Generated(NamedTuple):
@@ -208,9 +220,10 @@ class Generated(NamedTuple):
 
 def _write_hdf5(path: Path, made: Generated) -> None:
     varies = made.varying()
-    fixed = {f.name: float(made.u_ND[0, j]) for j, f in enumerate(made.factors) if j not in varies}
+    u_ND = np.stack([turned(f, u_N) for f, u_N in zip(made.factors, made.u_ND.T, strict=True)], 1)
+    fixed = {f.name: float(u_ND[0, j]) for j, f in enumerate(made.factors) if j not in varies}
     factors = [made.factors[column] for column in varies]
-    hdf5.write(path, made.images_NCHW, made.u_ND[:, varies], factors, dict(made.provenance) | fixed)
+    hdf5.write(path, made.images_NCHW, u_ND[:, varies], factors, dict(made.provenance) | fixed)
 
 
 def _write_fits(path: Path, made: Generated) -> None:
@@ -233,10 +246,12 @@ def _write_fits(path: Path, made: Generated) -> None:
 def _write_png(path: Path, made: Generated) -> None:
     hdf5.refuse_existing(path)
     u_ND = made.u_ND
-    *down, across = made.swept or [0]
-    wide = len(np.unique(u_ND[:, across]))
+    down, across = list(made.swept[:-1]), made.swept[-1] if made.swept else None
+    if not down:  # one row: beside it stand the factors that are held
+        down = [j for j in range(len(made.factors)) if j != across][:_BESIDE]
+    wide = 1 if across is None else len(np.unique(u_ND[:, across]))
     rows = made.images_NCHW.reshape(-1, wide, *made.images_NCHW.shape[1:])
-    labels = [_named(made.factors[across], value) for value in u_ND[:wide, across]]
+    labels = [""] if across is None else [_named(made.factors[across], value) for value in u_ND[:wide, across]]
     names = ["\n".join(_named(made.factors[j], u[j]) for j in down) for u in u_ND[::wide]]
     shown = drawing.upright(rows, made.data)
     pictures.traversal(shown, names, [labels] * len(rows), path, look=drawing.look_of(made.data))

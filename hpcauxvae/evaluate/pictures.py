@@ -143,7 +143,8 @@ def traversal(
     rows, columns, images_RVCHW = *images_RVCHW.shape[:2], look.hidden(images_RVCHW)
     scale = drawing.scale_of(images_RVCHW, look)
     with mpl.rc_context(STYLE):
-        figure, axes = sheet(rows, 1, 0.86 * columns + 1.9, 1.06 * rows + 0.1)
+        beside = 1.9 if any(row_names) else 0.9  # for the names of rows, and for the bar of values
+        figure, axes = sheet(rows, 1, 0.86 * columns + beside, 1.06 * rows + 0.1)
         for row, (ax, name) in enumerate(zip(axes[:, 0], row_names, strict=True)):
             _strip(ax, images_RVCHW[row], scale, labels_RV[row], heads[row] if heads else "")
             _row_label(ax, name)

@@ -5,7 +5,6 @@ is made of chunks (chunks.py). Where images have labels, what the intervals prom
 in types.py.
 """
 
-import contextlib
 import dataclasses
 import json
 import shutil
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import hpcauxvae
-from hpcauxvae.data.guides import guided
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
 from hpcauxvae.data.importing.options import Images, Import
 from hpcauxvae.data.stored import open_file
@@ -30,12 +28,12 @@ from hpcauxvae.evaluate.chunks import make, on_ranks, parts_of
 from hpcauxvae.evaluate.command import PredictConfig
 from hpcauxvae.evaluate.coverage import Coverage
 from hpcauxvae.evaluate.encode import ImageReader, run_of
+from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.sets import refuse_unguided
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, on_first_rank
 from hpcauxvae.runtime.devices import place
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.launchers import World
-from hpcauxvae.runtime.stop_requests import FINISHED
 from hpcauxvae.train.run import Run, training_set
 from hpcauxvae.types import Factor, InputError
 
@@ -54,18 +52,10 @@ class Predictor(ImageReader):
         self, config: PredictConfig, run: Run, processes: Processes, data: ImageSet, calibration: Calibration
     ) -> None:
         """Raises InputError where run and data do not fit each other."""
-        units = {factor.name: factor.unit for factor in data.factors}
-        several = [guide.factor for guide in run.guides if not guide.plain]
-        if all(units.get(factor.name, "") in ("", factor.unit) for factor in several):
-            with contextlib.suppress(InputError):  # without the labels of one there is nothing to compare with
-                data = guided(data, run.guides)
-        elif processes.world.rank == 0:
-            names = ", ".join(f"{factor.name} in {factor.unit!r}" for factor in several)
-            words = f"labels of angles and classes are not compared; allowed: {names}, as in training"
-            print(f"warning: {data.path}: factors: {words}", file=sys.stderr, flush=True)
         super().__init__(config, run, processes, data)
         self.source, self.calibration, self.trained_on = config.source, calibration, config.data
-        self.columns = [self._column_of(factor) for factor in calibration.factors]
+        self.json = config.json
+        self.columns = [self._column_of(factor) for factor in run.factors]
 
     def _column_of(self, factor: Factor) -> int | None:
         """That of a factor's labels in the data; None where there are none, or where they have another unit.
@@ -98,11 +88,11 @@ class Predictor(ImageReader):
         """The columns of the table; and for each label the level of the smallest interval that it is in."""
         rows = self.rows(chunk)
         found = measured(self.run, self.data.images, np.arange(rows.start, rows.stop), self.calibration.weighted)
-        columns = self.calibration.predict(found.mean_NZ, found.logvar_NZ, found.score_NS)
+        columns = self.calibration.numbers(found.mean_NZ, found.logvar_NZ, found.score_NS)
         for number, column in enumerate(self.columns):
             if column is not None:
                 level_N = self.calibration.level(number, found, self.data.values[rows, column])
-                columns[_LEVEL + self.calibration.factors[number].name] = level_N
+                columns[_LEVEL + self.run.factors[number].name] = level_N
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
 
     def merge(self, mark: Callable[[], None]) -> None:
@@ -111,38 +101,60 @@ class Predictor(ImageReader):
         letters = {}
         if ids is not None and ids.dtype.kind == "U":
             letters["id"] = max(1, *(len(result_tables.ascii_only(text)) for text in ids.tolist()))
+        letters |= self._letters(mark)
         head = result_tables.Head(self.n, ({} if ids is None else {"id": ""}) | units, self.head(), letters)
-        labelled = {f: n for f, n in zip(self.calibration.factors, self.columns, strict=True) if n is not None}
-        coverage = Coverage({factor: self.data.values[:, column] for factor, column in labelled.items()})
+        labels = {
+            guide: self.data.values[:, column]
+            for guide, column in zip(self.run.guides, self.columns, strict=True)
+            if column is not None
+        }
+        coverage = Coverage(labels)
         flagged = 0
 
         def pieces() -> Iterator[dict[str, NDArray]]:
             nonlocal flagged
             for rows, columns in self.all_stored(mark):
                 flagged += int(np.count_nonzero(columns["unlike"]))
-                coverage.add(rows, columns, {factor: columns[_LEVEL + factor.name] for factor in labelled})
+                coverage.add(rows, columns, {guide: columns[_LEVEL + guide.factor.name] for guide in labels})
+                columns = self.calibration.with_texts(columns)
                 yield columns if ids is None else {"id": ids[rows], **columns}
 
         result_tables.write(self.out, head, pieces())
         self.coverage, self.flagged = coverage, flagged
 
+    def _letters(self, mark: Callable[[], None]) -> dict[str, int]:
+        """Of each column of sets, those of its longest text."""
+        lengths = {name: np.array([1 + len(word) for word in of]) for name, of in self.calibration.words().items()}
+        most = dict.fromkeys(lengths, 1)
+        for _, columns in self.all_stored(mark) if lengths else ():
+            most = {name: max(n, int((columns[name] @ lengths[name]).max()) - 1) for name, n in most.items()}
+        return most
+
     def tell(self) -> None:
         """Says what is in the table, and what its intervals cover where there are labels."""
-        if self.coverage is not None:  # else an earlier start has made it
-            rare = f"of the training's own {self.calibration.alarm:.2g} would be"
-            print(f"{self.out}: {self.n} images; {self.flagged} are unlike those of the training ({rare})")
-            self.coverage.tell(self.out)
+        assert self.coverage is not None
+        share, rare = self.flagged / self.n, self.calibration.alarm
+        unlike = f"{self.flagged} ({share:.2%}) are unlike those of the training, of whose own {rare:.2%} would be"
+        print(f"{self.out}: {self.n} images; {unlike}")
+        for line in self.known_images():
+            print(f"warning: {self.data.path}: {line}", file=sys.stderr, flush=True)
+        self.coverage.tell(self.out)
+        if self.json is not None:
+            figures = {"images": self.n, "unlike": self.flagged, "unlike_expected": rare * self.n}
+            write_metrics(self.json, self.head() | figures | {"factors": self.coverage.figures()})
+
+    def known_images(self) -> Iterator[str]:
+        """Whether the run was trained, or calibrated, on these images: where they are its own data set."""
+        if self.data.fingerprint == self.run.state["fingerprint"]:
+            train, validation, _ = (len(part) for part in self.run.parts(self.data))
+            yield (
+                f"is the data set of the run: {train} of these {self.n} images were trained on, and {validation} gave "
+                "the intervals; what intervals cover here says little of new images"
+            )
 
     def head(self) -> dict[str, str | int | float]:
         """Where the rows come from, by names that FITS takes."""
-        return {
-            **self.made_of(),
-            "run": self.about["run"],
-            "step": self.about["checkpoint_step"],
-            "data": str(self.source),
-            "samples": self.calibration.about["samples"],
-            "alarm": self.calibration.alarm,
-        }
+        return self.calibration.head(self.run) | self.made_of() | {"data": str(self.source)}
 
 
 def predict(config: PredictConfig, processes: Processes) -> int:
@@ -159,17 +171,16 @@ def predict(config: PredictConfig, processes: Processes) -> int:
         if processes.world.rank == 0 and not any(parts_of(config.out).glob("[0-9]*.safetensors")):
             shutil.rmtree(parts_of(config.out), ignore_errors=True)
         raise
-    code = make(work)
-    if code == FINISHED and processes.world.rank == 0:
-        work.tell()
-    return code
+    return make(work)
 
 
 def _checked(config: PredictConfig) -> Run:
     """The run. Raises InputError for all that can be seen before any work."""
     result_tables.check_kind(config.out)
     if not parts_of(config.out).is_dir() and not result_tables.about(config.out):
-        refuse_existing(config.out)
+        for path in (config.out, config.json):
+            if path is not None:
+                refuse_existing(path)
     run = run_of(config)
     refuse_unguided(run)
     return run
@@ -250,4 +261,4 @@ def _found(run: Run, folder: Path) -> Calibration:
 
 def run(config: PredictConfig, world: World) -> int:
     """Makes the table on the ranks of a launcher, or alone; says what came of it, and returns the exit code."""
-    return on_ranks(lambda processes: predict(config, processes), config.device, world, config.out)
+    return on_ranks(lambda processes: predict(config, processes), config.device, world)

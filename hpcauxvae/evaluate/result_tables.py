@@ -57,18 +57,22 @@ def fits_unit(unit: str) -> str:
 
 def _write_ecsv(path: Path, head: Head, pieces: Pieces) -> None:
     """The header as astropy writes it, once, and its rows."""
-    from astropy.table import Table
-
     with whole(path) as part, part.open("w", encoding="utf-8") as file:
         for number, columns in enumerate(pieces):
-            table = Table({name: columns[name] for name in head.units}, meta=dict(head.about))
-            for name, unit in head.units.items():
-                table[name].unit = unit or None
             text = io.StringIO()
-            table.write(text, format="ascii.ecsv")
+            _of_astropy(head, columns).write(text, format="ascii.ecsv")
             lines = text.getvalue().splitlines(keepends=True)
             rows = next(n for n, line in enumerate(lines) if not line.startswith("#")) + 1
             file.writelines(lines if number == 0 else lines[rows:])
+
+
+def _of_astropy(head: Head, columns: Mapping[str, NDArray]) -> Any:
+    from astropy.table import Table
+
+    table = Table({name: columns[name] for name in head.units}, meta=dict(head.about))
+    for name, unit in head.units.items():
+        table[name].unit = unit or None
+    return table
 
 
 def _about_ecsv(path: Path) -> dict[str, Any]:
@@ -138,11 +142,20 @@ def _write_parquet(path: Path, head: Head, pieces: Pieces) -> None:
                     pyarrow.field(name, array.type, metadata={"unit": unit} if unit else None)
                     for (name, unit), array in zip(head.units.items(), arrays, strict=True)
                 ]
-                about = {name: str(value) for name, value in head.about.items()}
+                about = {name: str(value) for name, value in head.about.items()} | _for_astropy(head, columns)
                 writer = parquet.ParquetWriter(part, pyarrow.schema(fields, metadata=about))
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=writer.schema))
         if writer is not None:
             writer.close()
+
+
+def _for_astropy(head: Head, columns: Mapping[str, NDArray]) -> dict[str, str]:
+    """By what `Table.read` of astropy finds units and meta in Parquet; nothing where astropy is not there."""
+    if importlib.util.find_spec("astropy") is None:
+        return {}
+    from astropy.table.meta import get_yaml_from_table
+
+    return {"table_meta_yaml": "\n".join(get_yaml_from_table(_of_astropy(head, columns)))}
 
 
 def _about_parquet(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data import drawing
 from hpcauxvae.data.beside import ids_bytes, put_ids
+from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import guided, guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
 from hpcauxvae.data.missing import Filled, scored_by
@@ -227,7 +228,10 @@ class Evaluator:
     def _codes(self, scored: Scored, aux: list[int]) -> Codes:
         factors, values_NF = scored.data.factors, scored.data.scaled()[scored.index_N]
         stood_for = scored.data.column([guide.factor.name for guide in scored.data.guides])
-        others = [c for c in range(len(factors)) if c not in {*aux, *stood_for}]
+        sources = {*aux, *stood_for}
+        others = [c for c in range(len(factors)) if c not in sources]
+        follow = functions_of(scored.data.values, sources, others)  # what guides tells them by itself
+        others = [c for c in others if c not in follow]
         hidden = _measured(scored, others, "left out of the scores")
         return Codes(
             mean_NZ=scored.mean_NZ,

@@ -56,7 +56,7 @@ def _reading(block: Block) -> Iterator[str]:
         yield f"{name:20}{own}{error:10.3g}{_cell(fitted, '10.3g')}{beside} {unit}".rstrip()
         if true := of_factor.get("true"):
             figures = f"{_with_intervals(true['r'], true['slope'])}{true['error']['value']:10.3g}"
-            yield f"{'  its true value':20}{figures}"
+            yield f"{'  its true value':20}{figures} {_interval(true['error'])}"
 
 
 def _factors(block: Block) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcauxvae.evaluate import by_factor
-from hpcauxvae.evaluate.control import FEWEST
+from hpcauxvae.evaluate import by_factor, steering
+from hpcauxvae.evaluate.steering import shifted
 from hpcauxvae.metrics.joint import FEWEST as FEWEST_TOGETHER
 from hpcauxvae.metrics.joint import LEAF
 from hpcauxvae.metrics.leakage import FEWEST as FEWEST_OF_A_HALF
@@ -30,9 +30,6 @@ more than intervals and the choice of a penalty make."""
 SQUEEZED = 0.7
 """An estimate that is uncertain has the slope r^2; a slope below this share of it, or above one over this share of 1,
 is a scale that nobody asked for."""
-SHIFTED = 0.05
-"""Share of a factor's variance that the square of an offset must pass, as with `WORSE_THAN_PLAIN`: beyond .22 of its
-standard deviation, or .06 of the range of a uniform one."""
 MEAN_IMAGE = 0.95
 """Share of the mean image's MSE above which an image tells less than a twentieth of what differs between images."""
 WORSE_BY_MSE = 0.1
@@ -55,28 +52,6 @@ TOGETHER = 0.02
 """Root mean squared correlation of random features; runs whose decoders ignored a factor had .015 to .16."""
 HIDDEN = 0.1
 """R^2 of a factor that is not auxiliary, from guided latents."""
-
-READABLE = 0.5
-"""Correlation with a factor of real images below which the reader cannot tell whether the factor steers."""
-STEERS = 0.5
-"""Share of the reader's correlation in real images below which a factor does not steer the image; and of its slope,
-below which it does in part."""
-IN_PART = 0.8
-"""Share of the reader's correlation in real images below which a factor steers the image in part; and of its slope,
-below which it steers less well than could be."""
-LESS_WELL = 0.05
-"""By so much less than in real images may the reader find a factor where it was asked for."""
-UNLIKE = 0.05
-"""Share of the images that were asked for that may look like no real one; of runs that obey it was .03 at most."""
-TOO_FAR = 1.25
-"""Ratio of the slope to the reader's in real images above which an image changes more than was asked for: poor images
-lower what a reader finds, and none raises it."""
-STEERS_ALONE = 0.3
-"""Share of its slope there below which a factor hardly steers, however well the little follows; and of that beside the
-other factors, below which it is followed through the others alone."""
-UNASKED = 0.1
-"""By so much more must an image change with other factors than one that is only encoded and decoded, in parts of the
-distance to another image, or of all images. A tenth can be seen; runs whose factors steer had .03 at most."""
 
 
 def verdicts(block: Block) -> list[str]:
@@ -126,7 +101,7 @@ def reading(block: Block) -> Iterator[str]:
             yield f"{name} is read less well than could be ({'; '.join(figures)})"
         if slope and r["value"] >= NOT_READ:
             yield from _scale(name, r["value"], slope)
-        if r["value"] >= NOT_READ and _shifted(of_factor["offset"], of_factor["spread"]):
+        if r["value"] >= NOT_READ and shifted(of_factor["offset"], of_factor["spread"]):
             fitted = (
                 f", {of_factor['error_fitted']['value']:.3g} after a linear fit" if "error_fitted" in of_factor else ""
             )
@@ -138,7 +113,9 @@ def _plain(block: Block, name: str) -> dict[str, float]:
     """r of what reads a factor better in real images: the ridge regression or, where there is one, the reader."""
     ridge: dict[str, float] = block["reading"][name]["regressor"]["r"]
     of_reader = ((block.get("control") or {}).get("effectiveness") or {}).get(name)
-    return max(ridge, of_reader["real"]["r"], key=lambda r: r["value"]) if of_reader else ridge
+    return (
+        max(ridge, of_reader.get("of_labels", of_reader["real"]["r"]), key=lambda r: r["value"]) if of_reader else ridge
+    )
 
 
 def trained(block: Block) -> Iterator[str]:
@@ -170,12 +147,6 @@ def _scale(name: str, r: float, slope: dict[str, float]) -> Iterator[str]:
         yield f"{name} is squeezed (slope {slope['value']:.2f} where r = {r:.2f})"
     if slope["low"] > 1 / SQUEEZED:
         yield f"{name} is stretched (slope {slope['value']:.2f} where r = {r:.2f})"
-
-
-def _shifted(offset: dict[str, float], spread: float, of_reader: float = 0.0) -> bool:
-    """Whether an offset, less that of the reader in real images, is large beside the spread of the factor."""
-    low, high = offset["low"] - of_reader, offset["high"] - of_reader
-    return low * high > 0 and min(low**2, high**2) > SHIFTED * spread**2
 
 
 def latents(block: Block) -> Iterator[str]:
@@ -299,95 +270,9 @@ def _square(r: float) -> float:
     return max(r, 0) ** 2
 
 
-def control(block: Block) -> Iterator[str]:
-    """Factors that do not steer the image, or of which nothing can be said."""
-    if "control" not in block:
-        return
-    still = [name for name, of_factor in block.get("reading", {}).items() if of_factor["spread"] == 0]  # told there
-    for name in block["control"].get("unread", ()):
-        yield f"{name} is categorical, which the reader does not read: whether it steers the image cannot be judged"
-    if block["control"]["effectiveness"] is None:
-        yield "whether factors steer the image cannot be judged: too few images to train a reader, or to ask for"
-        return
-    classes = by_factor.of_classes(block)
-    for name, found in block["control"]["effectiveness"].items():
-        if name in classes:
-            continue
-        asked, real, own = found["asked"], found["real"], found["reconstruction"]
-        ceiling = real["r"]["value"]
-        poor = f", {own['r']['value']:.2f} on its own reconstructions" * (own["r"]["high"] < IN_PART * ceiling)
-        straight = "slope" in asked  # no periodic factor has a slope
-        slope, its = (f" (slope {x['slope']['value']:z.2f})" if straight else "" for x in (asked, real))
-        figures = f"asked against read r = {asked['r']['value']:z.2f}{slope}, {ceiling:.2f}{its} on real images{poor}"
-        most, steepest = (max(-asked[x]["low"], asked[x]["high"]) for x in ("r", "slope" if straight else "r"))
-        if name in still:
-            continue
-        if ceiling < READABLE:
-            yield (
-                f"{name}: the reader does not find it in real images (r = {ceiling:.2f}): whether it steers the image "
-                "cannot be judged"
-            )
-        elif straight and steepest < STEERS_ALONE * real["slope"]["value"]:
-            yield f"{name} {'does not steer' if most < STEERS * ceiling else 'hardly steers'} the image: {figures}"
-        elif asked["r"]["high"] < 0:
-            yield f"{name} steers the image backwards: {figures}"
-        elif asked["r"]["high"] < STEERS * ceiling:
-            yield f"{name} does not steer the image: {figures}"
-        elif straight and asked["own"]["high"] < STEERS_ALONE * real["own"]["value"]:
-            yield (
-                f"{name} does not steer the image, other factors that correlate with it do: beside them its slope is "
-                f"{asked['own']['value']:.2f}, on real images {real['own']['value']:.2f}"
-            )
-        else:
-            if asked["r"]["high"] < IN_PART * ceiling or (
-                straight and asked["slope"]["high"] < STEERS * real["slope"]["value"]
-            ):
-                yield f"{name} steers the image in part: {figures}"
-            elif asked["r"]["high"] < ceiling - LESS_WELL or (
-                straight and asked["slope"]["high"] < IN_PART * real["slope"]["value"]
-            ):
-                yield f"{name} steers the image less well than could be: {figures}"
-            elif straight and asked["slope"]["low"] > TOO_FAR * real["slope"]["value"]:
-                yield f"{name} steers the image too far: {figures}"
-            if _shifted(asked["offset"], asked["spread"], real["offset"]["value"]):
-                yield (
-                    f"images are drawn with an offset of {name}: {asked['offset']['value']:+.3g} on average from what "
-                    f"was asked for to what is read, {real['offset']['value']:+.3g} on real images"
-                )
-
-
-def unasked(block: Block) -> Iterator[str]:
-    """What changes with the factors although nobody asked for it: the residual latents, and what does not come back."""
-    found = block.get("control")
-    if not found or found["pairs"] < FEWEST:
-        return
-    if (unlike := found.get("unlike")) and unlike["low"] > UNLIKE:
-        yield (
-            f"{unlike['value']:.0%} of the images that were asked for are unlike all real ones (1% of reconstructions "
-            "are): what is read in them says little"
-        )
-    if negative := found.get("negative"):
-        yield (
-            f"{negative} of {found['pairs']} images that were asked for have less than no light: the sum of their "
-            "pixels is below 0, that of each real one above"
-        )
-    changed, unchanged = found["minimality"], found["composition"]["code"]
-    if changed and changed["low"] > unchanged["high"] + UNASKED:
-        yield (
-            f"images with other factors change in the residual latents too: {changed['value']:.0%} of other images are "
-            f"nearer to the first one there ({unchanged['value']:.0%} are where it keeps its factors)"
-        )
-    back, cycled = found["reversibility"], found["composition"]["again"]
-    if back["low"] > cycled["high"] + UNASKED:
-        yield (
-            f"an image does not come back when its own factors do: {back['value']:.2f} of the distance to another "
-            f"image ({cycled['value']:.2f} when it is encoded and decoded {found['composition']['cycles']} times)"
-        )
-
-
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
     unfinished, copies, trained, labels, reading, by_factor.as_a_whole, latents, images, ceilings, residual, hidden,
-    too_few, control, by_factor.steering, unasked,
+    too_few, steering.control, by_factor.steering, steering.unasked,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",

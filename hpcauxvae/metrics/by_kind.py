@@ -28,10 +28,10 @@ def agreement(values_N: NDArray, told_N: NDArray, factor: Factor) -> dict[str, A
         return {}
     if factor.kind == "categorical":
         share = np.unique(values_N, return_counts=True)[1].max() / len(values_N)
-        return {"accuracy": mean_score((told_N == values_N).astype(np.float64)), "chance": float(share)}
+        return {"accuracy": mean_score(1 - misses(values_N, told_N, factor)), "chance": float(share)}
     return {
-        "error": _above_0(mean_score(_apart(values_N, told_N, factor))),
-        "chance": float(_apart(values_N, _constant(values_N, factor), factor).mean()),
+        "error": _above_0(mean_score(misses(values_N, told_N, factor))),
+        "chance": float(misses(values_N, _constant(values_N, factor), factor).mean()),
     }
 
 
@@ -40,8 +40,10 @@ def _above_0(score: Score) -> Score:
     return score
 
 
-def _apart(values_N: NDArray, told_N: NDArray | float, factor: Factor) -> Array:
-    """Absolute differences (N,)."""
+def misses(values_N: NDArray, told_N: NDArray | float, factor: Factor) -> Array:
+    """Absolute differences (N,), of an angle the shorter way round; of classes 1 where another one is told, else 0."""
+    if factor.kind == "categorical":
+        return np.asarray(values_N != told_N, np.float64)
     apart_N = np.abs(values_N - told_N)
     if factor.kind == "periodic":
         turn = factor.high - factor.low

@@ -2,11 +2,12 @@
 
 A residual counts in units of what is usual for such a sample (Lei et al. 2018, JASA 113, section 5.2), which trees tell
 (Geurts et al. 2006). Each comes from a line and from trees that were fitted to other samples (cross-conformal: Vovk
-2015, Ann. Math. Artif. Intell. 74). Shape suffixes: N samples, M of the calibration, X features, T
-trees, K nodes of all trees.
+2015, Ann. Math. Artif. Intell. 74). Shape suffixes: N samples, M of the calibration, X features, T columns by which a
+factor guides as many latents, or trees, K nodes of all trees.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,51 +74,83 @@ class Trees:
 
 @dataclass(frozen=True)
 class Reader:
-    """A factor from the mean of its latent, with intervals; all on the scale on which the factor's range is 0 to 1."""
+    """A factor from the means of its latents, with intervals; all on the scale on which its range is 0 to 1."""
 
-    slope: float
-    offset: float
+    line_T2: Array
+    """Slope and offset of each of its columns on its latent."""
     usual: Trees
     """Of how far it is off, from the features of a sample."""
     score_M: Array
     """Of M samples, in increasing order: how far they are off in units of what is usual."""
 
-    def __call__(self, z_N: NDArray, features_NX: NDArray) -> tuple[Array, list[tuple[Array, Array]]]:
+    def __call__(self, z_NT: NDArray, features_NX: NDArray) -> tuple[Array, list[tuple[Array, Array]]]:
         """What is read, (N,), and for each of LEVELS the lower and upper ends of its interval.
 
         The ends are infinite where too few samples tell.
         """
-        told_N, usual_N = self._read(z_N, features_NX)
-        halves = [quantile(self.score_M, level) * usual_N for level in LEVELS]
+        told_N, usual_N = self.told(on_lines(self.line_T2, z_NT)), self.usual(features_NX)
+        halves = [np.minimum(quantile(self.score_M, level) * usual_N, self.FARTHEST) for level in LEVELS]
         return told_N, [(told_N - half_N, told_N + half_N) for half_N in halves]
 
-    def level(self, z_N: NDArray, features_NX: NDArray, u_N: NDArray) -> Array:
+    def level(self, z_NT: NDArray, features_NX: NDArray, u_N: NDArray) -> Array:
         """Of the smallest interval in which the truth u_N lies, (N,); evenly spread over 0 to 1 if intervals cover what
         they say. NaN where u is not known."""
-        told_N, usual_N = self._read(z_N, features_NX)
-        level_N = 1 - p_value(self.score_M, np.abs(u_N - told_N) / usual_N)
+        off_N = self.off(on_lines(self.line_T2, z_NT), u_N)
+        level_N = 1 - p_value(self.score_M, off_N / self.usual(features_NX))
         return np.where(np.isnan(u_N), np.nan, level_N)
 
-    def _read(self, z_N: NDArray, features_NX: NDArray) -> tuple[Array, Array]:
-        return self.offset + self.slope * z_N, self.usual(features_NX)
+    FARTHEST: ClassVar[float] = np.inf
+    """That something can be off."""
+
+    @staticmethod
+    def told(columns_NT: NDArray) -> Array:
+        """What columns say of the factor, (N,)."""
+        return np.asarray(columns_NT[:, 0])
+
+    @classmethod
+    def off(cls, columns_NT: NDArray, u_N: NDArray) -> Array:
+        """How far that is from the truth, (N,)."""
+        return np.abs(u_N - cls.told(columns_NT))
 
 
-def fitted(u_N: NDArray, z_N: NDArray, features_NX: NDArray) -> Reader:
-    """A reader of u from z. u: NaN where not measured. Neighbours should not be alike, or be in the same fold.
+class AngleReader(Reader):
+    """An angle, in turns, from its cosine and sine, whose range is 0 to 1. It is off by what it is the shorter way
+    round, half a turn at most; an interval about 0 or 1 has an end beyond it, and half a turn either way is all round.
+    """
 
-    The line is that of least squares of u on z, so that what is read has no bias: its error has mean 0 and goes with
-    nothing that z tells. (The line of z on u, turned round, would spread a factor that is hardly read without bound.)
+    FARTHEST: ClassVar[float] = 0.5
+
+    @staticmethod
+    def told(columns_NT: NDArray) -> Array:
+        """As Reader."""
+        x_N, y_N = 2 * columns_NT.T - 1
+        return np.asarray(np.arctan2(y_N, x_N) / (2 * np.pi) % 1)
+
+    @classmethod
+    def off(cls, columns_NT: NDArray, u_N: NDArray) -> Array:
+        """As Reader."""
+        return np.abs((u_N - cls.told(columns_NT) + 0.5) % 1 - 0.5)
+
+
+def fitted(
+    u_N: NDArray, columns_NT: NDArray, z_NT: NDArray, features_NX: NDArray, kind: type[Reader] = Reader
+) -> Reader:
+    """A reader of u, by its columns, from z. u and columns: NaN where not measured. Neighbours should not be alike, or
+    be in the same fold.
+
+    The lines are those of least squares of columns on z, so that what is read has no bias: its error has mean 0 and
+    goes with nothing that z tells. (The line of z on u, turned round, would spread a factor that is hardly read without
+    bound.)
     """
     from sklearn.ensemble import ExtraTreesRegressor  # half a second, which training does without
 
     known = np.flatnonzero(~np.isnan(u_N))
-    u_N, z_N, features_NX = u_N[known].astype(np.float64), z_N[known].astype(np.float64), features_NX[known]
+    u_N, columns_NT, z_NT, features_NX = (of[known] for of in (u_N, columns_NT, z_NT, features_NX))
     n, scores, forests = len(known), [], []
     fold_N = folds(n)
     for fold in range(FOLDS):
         own, others = fold_N == fold, fold_N != fold
-        slope, offset = _line(u_N[others], z_N[others])
-        residual_N = np.abs(u_N - offset - slope * z_N)
+        residual_N = kind.off(on_lines(lines(columns_NT[others], z_NT[others]), z_NT), u_N)
         least = _LEAST * float(residual_N[others].mean()) if others.any() else 0.0
         usual = Trees.of([])
         if n >= FEW and least > 0:
@@ -126,12 +159,22 @@ def fitted(u_N: NDArray, z_N: NDArray, features_NX: NDArray) -> Reader:
             usual = Trees.of([forest])
         scores.append(residual_N[own] / usual(features_NX[own]))
     usual = Trees.of(forests if len(forests) == FOLDS else [])
-    return Reader(*_line(u_N, z_N), usual, np.sort(np.concatenate(scores)))
+    return kind(lines(columns_NT, z_NT), usual, np.sort(np.concatenate(scores)))
 
 
 def folds(n: int) -> NDArray[np.int64]:
     """The fold of each of n samples, (n,): neighbours are in the same."""
     return np.arange(n) * FOLDS // max(n, 1)
+
+
+def lines(columns_NT: NDArray, z_NT: NDArray) -> Array:
+    """Slope and offset of the least squares of each column on its own latent, (T, 2)."""
+    return np.array([_line(u_N, z_N) for u_N, z_N in zip(columns_NT.T, z_NT.T, strict=True)])
+
+
+def on_lines(line_T2: Array, z_NT: NDArray) -> Array:
+    """The columns (N, T) that latents tell."""
+    return np.asarray(line_T2[:, 0] * z_NT + line_T2[:, 1])
 
 
 def _line(u_N: Array, z_N: Array) -> tuple[float, float]:

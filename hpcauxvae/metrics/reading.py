@@ -10,39 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
-from hpcauxvae.metrics.intervals import GROUPS, Array, Score, jackknife_score
+from hpcauxvae.metrics.intervals import Array, Score, jackknifed
+from hpcauxvae.metrics.true_factor import read_true
 from hpcauxvae.types import Factor
 
 
 def readings(codes: Codes, factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:
     """`read` of each auxiliary factor (D of them) and the mean of its own latent, by name.
 
-    Of labels with errors, too, what would be read of the `true` factor: see `corrected`.
+    Of labels with errors, too, what would be read of the `true` factor: see `true_factor.read_true`.
     """
     columns = zip(codes.aux_ND.T, codes.mean_NZ.T, strict=False)
     found = {factor.name: read(u_N, z_N, factor) for factor, (u_N, z_N) in zip(factors, columns, strict=True)}
-    for factor, reliable in zip(factors, codes.reliability_D.tolist(), strict=True):
-        if reliable < 1 and "slope" in found[factor.name]:
-            found[factor.name]["true"] = corrected(found[factor.name], reliable)
+    for j, factor in enumerate(factors):
+        if codes.errors_ND is not None and codes.reliability_D[j] < 1 and "slope" in found[factor.name]:
+            columns_of_one = codes.aux_ND[:, j], codes.mean_NZ[:, j], codes.errors_ND[:, j]
+            found[factor.name]["true"] = read_true(*columns_of_one, factor)
     return found
-
-
-def corrected(of_label: dict[str, Any], reliable: float) -> dict[str, Score]:
-    """`r`, `slope` and `error` of the true factor, whose share of the variance of the labels is `reliable`.
-
-    Independent errors of the labels lower r by the root of that share (Spearman 1904), slopes by the share itself, and
-    add their variance to the square of the error. The intervals are those of the labels, scaled alike.
-    """
-    noise = (1 - reliable) * of_label["spread"] ** 2
-
-    def each(score: Score, do: Callable[[float], float]) -> Score:
-        return Score(value=do(score["value"]), low=do(score["low"]), high=do(score["high"]), n=score["n"])
-
-    return {
-        "r": each(of_label["r"], lambda r: float(np.clip(r / np.sqrt(reliable), -1, 1))),
-        "slope": each(of_label["slope"], lambda slope: slope / reliable),
-        "error": each(of_label["error"], lambda error: float(np.sqrt(max(error**2 - noise, 0)))),
-    }
 
 
 def at_a_glance(codes: Codes) -> dict[str, dict[str, float]]:
@@ -76,13 +60,15 @@ def read(u_N: NDArray, z_N: NDArray, factor: Factor) -> dict[str, Any]:
     turns = factor.kind == "periodic"
     found: dict[str, Any] = {
         "unit": unit,
-        "offset": _score(lambda _, d: width * float(d.mean()), u_N, _differences(u_N, z_N, turns), (-np.inf, np.inf)),
+        "offset": jackknifed(
+            lambda _, d: width * float(d.mean()), u_N, _differences(u_N, z_N, turns), (-np.inf, np.inf)
+        ),
         "spread": width * float(u_N.std()) if np.ptp(u_N) else 0.0,
     }
     if factor.kind == "categorical":
         found["unit"] = "of the samples"
     for name, (statistic, limits) in _judged(factor, u_N).items():
-        found[name] = _score(statistic, u_N, z_N, limits)
+        found[name] = jackknifed(statistic, u_N, z_N, limits)
     return found
 
 
@@ -95,7 +81,7 @@ def read_beside(u_N: NDArray, z_N: NDArray, other_N: NDArray, factor: Factor) ->
     u_N, pair_N2 = u_N[known].astype(np.float64), np.stack([z_N, other_N], 1)[known].astype(np.float64)
 
     def difference(statistic: Callable[[Array, Array], float]) -> Score:
-        return _score(lambda u, z: statistic(u, z[:, 1]) - statistic(u, z[:, 0]), u_N, pair_N2, (-np.inf, np.inf))
+        return jackknifed(lambda u, z: statistic(u, z[:, 1]) - statistic(u, z[:, 0]), u_N, pair_N2, (-np.inf, np.inf))
 
     return {name: difference(_judged(factor, u_N)[name][0]) for name in ("r", "error")}
 
@@ -157,12 +143,3 @@ def _differences(u_N: Array, z_N: Array, turns: bool) -> Array:
 
 def _rms(difference_N: Array) -> float:
     return float(np.sqrt(np.square(difference_N).mean()))
-
-
-def _score(statistic: Callable[[Array, Array], float], u_N: Array, z_N: Array, limits: tuple[float, float]) -> Score:
-    """A statistic of pairs with its grouped jackknife interval."""
-    n = len(u_N)
-    groups = min(GROUPS, n)
-    group_N = np.arange(n) * groups // n
-    others = np.array([statistic(u_N[group_N != g], z_N[group_N != g]) for g in range(groups)])
-    return jackknife_score(statistic(u_N, z_N), others, n, limits)

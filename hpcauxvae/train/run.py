@@ -19,7 +19,7 @@ from hpcauxvae.data.summary import Summary, summarise
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.networks import images_at_once
-from hpcauxvae.train.checkpoint import LAST, read
+from hpcauxvae.train.checkpoint import LAST, digest, read
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import By, Factor, InputError
 
@@ -62,6 +62,12 @@ class Run:
         return [Factor(*self.state["factors"][column]) for column in self.state["columns"]]
 
     @property
+    def digest(self) -> str:
+        """Tells its weights from others; what only training reads is no part of them."""
+        weights = self.model.state_dict().items()
+        return digest({name: tensor for name, tensor in weights if not name.startswith(self.model.TRAINED_BY)})
+
+    @property
     def split(self) -> By:
         """How the data set was split: what `auto` came to."""
         return cast(By, self.state.get("split", "random"))
@@ -89,6 +95,8 @@ class Run:
             )
             for i in range(0, len(rows), size)
         ]
+        if not parts:
+            return np.empty((0, self.config.latents)), np.empty((0, self.config.latents))
         mean_NZ, logvar_NZ = (torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True))
         return mean_NZ, logvar_NZ
 

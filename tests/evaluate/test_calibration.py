@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from helpers.trainings import alone, config
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.data.splits import parts
 from hpcauxvae.evaluate import calibration
 from hpcauxvae.evaluate.calibration import calibrate, load_calibration, measured, squares
 from hpcauxvae.train.run import load_run, training_set
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 
 def test_what_is_written_is_read_again_and_belongs_to_its_weights(run_copy: Path) -> None:
@@ -24,10 +25,14 @@ def test_what_is_written_is_read_again_and_belongs_to_its_weights(run_copy: Path
     made = calibrate(run, data)
     path = made.write(run.folder)
     found = load_calibration(run)
-    assert found is not None and found.about == made.about and found.factors == made.factors
+    assert found is not None and found.about == made.about and found.guides == made.guides
     codes = measured(run, data.images, np.arange(40))
     for name, values in made.predict(codes.mean_NZ, codes.logvar_NZ, codes.score_NS).items():
         np.testing.assert_array_equal(found.predict(codes.mean_NZ, codes.logvar_NZ, codes.score_NS)[name], values, name)
+    for name, tensor in run.model.state_dict().items():
+        if name.startswith(("independence.", "unit")):
+            tensor.add_(1)
+    assert load_calibration(run) is not None, "what only training reads is no part of the weights"
     with torch.no_grad():
         next(run.model.parameters()).add_(1e-3)
     assert load_calibration(run) is None
@@ -44,7 +49,7 @@ def test_predictions_are_those_of_the_guided_means_in_the_factors_units(run_copy
     made = calibrate(run, data)
     validation = parts(data, 0)[1]
     codes = measured(run, data.images)
-    for number, factor in enumerate(made.factors):
+    for number, factor in enumerate(run.factors):
         u_M = factor.scale(data.values[validation, number])
         slope, offset = np.polyfit(codes.mean_NZ[validation, number], u_M, 1)
         expected_N = factor.low + (slope * codes.mean_NZ[:, number] + offset) * (factor.high - factor.low)
@@ -62,12 +67,12 @@ def test_predictions_are_those_of_the_guided_means_in_the_factors_units(run_copy
 def test_a_logarithmic_factor_stays_positive(run_copy: Path) -> None:
     run = load_run(run_copy)
     made = calibrate(run, training_set(run))
-    factor = made.factors[0]._replace(transform="log10")
-    made = dataclasses.replace(made, factors=(factor, made.factors[1]))
+    factor = run.factors[0]._replace(transform="log10")
+    made = dataclasses.replace(made, guides=(Guide(factor, (factor,)), made.guides[1]))
     found = measured(run, training_set(run).images)
     table = made.predict(found.mean_NZ, found.logvar_NZ, found.score_NS)
     reader = made.readers[0]
-    ends = reader(found.mean_NZ[:, 0], np.concatenate([found.mean_NZ, found.logvar_NZ], 1))[1][1]
+    ends = reader(found.mean_NZ[:, :1], np.concatenate([found.mean_NZ, found.logvar_NZ], 1))[1][1]
     np.testing.assert_allclose(np.log10(table["radius_low95"] / factor.low), ends[0], rtol=1e-9)
     assert (ends[0] < 0).any() and (table["radius_low95"] > 0).all()
     far = made.predict(found.mean_NZ + 1e6, found.logvar_NZ, found.score_NS)
@@ -104,7 +109,7 @@ def test_images_unlike_those_of_the_training_are_flagged(tmp_path: Path) -> None
     width = 0.15 + 0.3 * u[:, 0, None, None]
     expected = np.exp(-((x - u[:, 1, None, None] + 0.5) ** 2 + y**2) / (2 * width**2)) * 50
     images = rng.poisson(expected)[:, None].astype(np.float32)
-    factors = [calibration.Factor("width", "", 0, 1), calibration.Factor("place", "", 0, 1)]
+    factors = [Factor("width", "", 0, 1), Factor("place", "", 0, 1)]
     write(tmp_path / "set.h5", images, u, factors, {})
     assert alone(config(tmp_path / "set.h5", tmp_path / "run", aux="width,place", network="mlp", epochs=8)) == 0
     run = load_run(tmp_path / "run")

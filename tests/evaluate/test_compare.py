@@ -195,8 +195,9 @@ def test_words_and_table_tell_better_from_worse():
         "intervals are of these images: a training with another seed may differ by more",
     ]
     runs = [{"name": name, "model": "aux-vae", "epoch": 1, "epochs": 2, "differs": []} for name in "abc"]
-    block = {"data": "x.h5", "samples": 9, "scores": scores, "verdicts": lines}
+    block = {"data": "x.h5", "samples": 9, "left_out": ["x is not"], "scores": scores, "verdicts": lines}
     rows = table({"runs": runs, "sets": {"test": block}}).splitlines()
+    assert rows.count("  x is not") == 1
     assert sum(row.rstrip().endswith("better") for row in rows) == 3
     assert sum(row.rstrip().endswith("worse") for row in rows) == 2
     assert next(row.split() for row in rows if row.strip().startswith("r of g1")) == ["r", "of", "g1", "1", "-"]

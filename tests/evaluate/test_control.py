@@ -18,9 +18,9 @@ from hpcauxvae.data.hdf5 import ImageSet, open_set, split, write
 from hpcauxvae.evaluate import control, reader
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, evaluate
+from hpcauxvae.evaluate.steering import control as steered
+from hpcauxvae.evaluate.steering import unasked
 from hpcauxvae.evaluate.table import table
-from hpcauxvae.evaluate.verdicts import control as steered
-from hpcauxvae.evaluate.verdicts import unasked
 from hpcauxvae.types import Factor, InputError
 
 CPU = torch.device("cpu")

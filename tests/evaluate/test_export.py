@@ -134,7 +134,10 @@ def test_onnx_gives_what_torch_gives(runs: dict[str, Path], kind: str, tmp_path:
         wanted = run.decode(code.mean)
         np.testing.assert_allclose(drawn, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
     about = {item.key: item.value for item in onnx.load(tmp_path / "x.decoder.onnx").metadata_props}
-    assert [factor["name"] for factor in json.loads(about["hpcauxvae"])["factors"]] == ["radius", "g1"]
+    told = json.loads(about["hpcauxvae"])
+    assert [(factor["name"], factor["unit"]) for factor in told["factors"]] == [("radius", "arcsec"), ("g1", "")]
+    assert told["guides"] == [{"factor": name, "columns": [name], "levels": []} for name in ("radius", "g1")]
+    assert told["weights"] == run.run.digest and told["step"] == run.state["step"] and told["image_unit"] == ""
 
 
 @pytest.mark.slow

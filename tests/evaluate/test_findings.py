@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.evaluate import table, verdicts
+from hpcauxvae.evaluate import steering, table, verdicts
 from hpcauxvae.evaluate.control import Counterfactuals, score
 from hpcauxvae.evaluate.training import training
 from hpcauxvae.train.run import load_run
@@ -78,10 +78,10 @@ def test_images_with_less_than_no_light_are_told(blobs_file) -> None:
     def judged(a: NDArray, asked: NDArray) -> dict[str, Any]:
         made = Counterfactuals(
             a=a, b=np.roll(a, 1, 0), u_a=u, u_b=np.roll(u, 1, 0), reconstruction=a, asked=asked, back=a, cycled=a,
-            own=none, again=none, changed=none, known=None, rendered=None,
+            own=none, again=none, changed=none, known=None, likely=[None], rendered=None,
         )  # fmt: skip
         return score(made, None, data, ("radius",))
 
-    (line,) = verdicts.unasked({"control": judged(images, dark)})
+    (line,) = steering.unasked({"control": judged(images, dark)})
     assert line.startswith("3 of 30 images that were asked for have less than no light")
     assert judged(images, images)["negative"] == 0 and judged(dark, dark)["negative"] == 0

@@ -174,9 +174,12 @@ def test_each_picture_stands_beside_the_factors_that_it_was_drawn_for(
     for row, name, labels in zip(drawn["images"], drawn["names"], drawn["labels"], strict=True):
         for image, label in zip(row, labels, strict=True):
             said = dict(text.split()[:2] for text in [*name.split("\n"), label] if text)
-            factors = [float(said.get(name, median(folder, column))) for column, name in enumerate(("radius", "g1"))]
-            if not sweep:  # the label has three digits
-                factors[0] = median(folder, 0)
+            factors, swept = [], {text.split("=")[0] for text in sweep}
+            for column, factor in enumerate(("radius", "g1")):
+                held = median(folder, column)
+                if factor not in swept and len(sweep) < 2:
+                    assert float(said[factor]) == pytest.approx(held, rel=0.01), "with three digits"
+                factors.append(float(said[factor]) if factor in swept else held)
             np.testing.assert_allclose(image[:, ::-1], decoded(folder, factors), rtol=1e-4, atol=1e-4)
 
 

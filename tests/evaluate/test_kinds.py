@@ -47,6 +47,7 @@ def data(tmp_path: Path) -> ImageSet:
 def test_scores_speak_of_the_factor(folder: Path) -> None:
     block = evaluate(EvaluateConfig(run=folder / "run", device="cpu", control=False))["sets"]["test"]
     assert list(block["reading"]) == COLUMNS
+    assert block["codes"]["leakage"]["hidden_from_aux"] == {}, "hand-made columns follow from the azimuth and the shape"
     azimuth, shape = block["factors"]["azimuth"], block["factors"]["shape"]
     with h5py.File(folder / "run" / "codes-test.h5") as file:
         mean_NZ, index_N = file["mean"][:], file["index"][:]
@@ -92,7 +93,7 @@ def test_images_are_asked_for_in_the_unit_of_the_factor(
     assert generator.grid((), ("shape=5:1:2",), u_ND[0])[0][:, 1].tolist() == [5, 1]
     for asked, words in (
         ("shape=3", "allowed: the classes that the model was trained on, 1, 2, 5"),
-        ("azimuth=400", "0 "),
+        ("azimuth=nan", "azimuth=nan: nan; allowed: numbers, such as from 0 to 360 deg"),
     ):
         with pytest.raises(InputError, match=words):
             generator.grid((asked,), (), u_ND[0])

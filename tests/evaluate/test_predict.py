@@ -19,7 +19,6 @@ from hpcauxvae.evaluate.command import PredictConfig
 from hpcauxvae.evaluate.predict import Predictor, predict
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
-from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run, training_set
 from hpcauxvae.types import InputError
 
@@ -119,10 +118,13 @@ def test_tables_of_all_kinds_are_the_same(run: Path, fresh: Path, tmp_path: Path
     assert str(ecsv["radius_low68"].unit) == str(fits["radius_low68"].unit) == "arcsec" and ecsv["g1"].unit is None
     assert table.schema.field("radius").metadata == {b"unit": b"arcsec"}
     digest, tables = (
-        checkpoint.digest(load_run(run).model.state_dict()),
+        load_run(run).digest,
         (ecsv.meta["weights"], fits.meta["WEIGHTS"]),
     )
     assert {*tables, table.schema.metadata[b"weights"].decode()} == {digest}
+    again = Table.read(tmp_path / "out.parquet")
+    assert str(again["radius_high95"].unit) == "arcsec" and again.meta == ecsv.meta
+    assert ecsv.meta["levels"] == fits.meta["LEVELS"] == "68,95" and ecsv.meta["software"].startswith("hpcauxvae 0")
     assert (tmp_path / "out.fits").stat().st_size % 2880 == 0, "whole blocks, as FITS wants them"
     with h5py.File(tmp_path / "out.h5") as file:
         assert file.attrs["weights"] == digest and file["radius"].attrs["unit"] == "arcsec"
@@ -184,7 +186,7 @@ def test_images_of_other_forms_are_imported_and_nothing_is_left(
     assert predict(config, ALONE) == 0
     same(content(tmp_path / "npz.h5"), wanted)
     said = capsys.readouterr().out
-    assert "radius: 68 % intervals cover" in said and "g1: 68 %" not in said
+    assert "radius: mean error 0." in said and "g1: mean error" not in said
     (tmp_path / "stamps").mkdir()
     for number in range(3):
         np.save(tmp_path / "stamps" / f"{number}.npy", data.images[number, 0])
@@ -217,8 +219,10 @@ def test_labels_tell_what_intervals_cover(
     inside = (found["radius_low68"] <= values[:, 0]) & (values[:, 0] <= found["radius_high68"])
     width = np.median(found["radius_high68"] - found["radius_low68"])
     share = 100 * inside[~np.isnan(values[:, 0])].mean()
-    assert f"radius: 68 % intervals cover {share:.1f} %, median width {width:.3g} arcsec; 95 % " in said.out
-    assert "(140 labels)" in said.out and "g1: 68 %" not in said.out
+    error = np.nanmean(np.abs(found["radius"] - values[:, 0]))
+    start = f"radius: mean error {error:.3g} arcsec; 68 % intervals"
+    assert f"{start} cover {share:.1f} %, median width {width:.3g} arcsec; 95 % " in said.out
+    assert "(140 labels)" in said.out and "g1: mean" not in said.out
     assert "factors, g1: unit 'deg', in training it was '': not compared" in said.err
     assert "40 of them outside the range of the training, 0.1 to 1 arcsec: intervals promise nothing there" in said.err
 
@@ -242,5 +246,9 @@ def test_bad_input_is_refused_and_nothing_is_left(run: Path, fresh: Path, tmp_pa
     ):
         with pytest.raises(InputError, match=message):
             predict(settings(run, source, out), ALONE)
+    with pytest.raises(InputError, match=r"there\.ecsv: exists already"):
+        predict(settings(run, fresh, tmp_path / "out.h5", json=there), ALONE)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        predict(settings(run, fresh, tmp_path / "out.h5", json=tmp_path / "nowhere" / "x.json"), ALONE)
     assert there.read_text() == "mine"
     assert not list(tmp_path.glob("*.parts"))

@@ -136,12 +136,37 @@ def test_predictions_are_those_of_the_command(
         (np.zeros(33), r"images of shape \(33,\)"),
         (np.full((2, 33, 33), "x"), r"images of <U1; allowed: numbers"),
         (np.r_[np.zeros((1, 33, 33)), np.full((1, 33, 33), np.inf)], r"images: inf in image 1, pixel \(0, 0, 0\)"),
+        ("new.npz", r"images: 'new\.npz', a path; allowed: an array"),
+        (Path("new.npz"), r"images: 'new\.npz', a path; allowed: an array"),
         (np.full((33, 33), np.nan), r"images: nan in image 0, .*; allowed: finite numbers$"),
     ],
 )
 def test_images_that_cannot_be_encoded_are_refused(run: Trained, given: NDArray, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        run.encode(given)
+    for what in (run.encode, run.score):
+        with pytest.raises(InputError, match=words):
+            what(given)
+
+
+def test_no_images_have_no_codes(run_copy: Path, blobs_file: Path, images: NDArray) -> None:
+    run = hpcauxvae.load(run_copy, device="cpu", data=blobs_file)
+    code = run.encode(images[:0])
+    assert code.mean.shape == code.logvar.shape == (0, 10) and run.decode(code.mean).shape == (0, 1, 33, 33)
+    assert len(run.predict(images[:0])) == 0
+    with pytest.raises(InputError, match=r"images: 'new\.npz', a path; allowed: an array"):
+        run.predict("new.npz")
+    with pytest.raises(InputError, match=r"images: the set .*blobs\.h5; allowed: an array"):
+        run.encode(open_set(blobs_file))
+
+
+def test_labels_and_codes_that_are_no_numbers_are_refused(run: Trained, images: NDArray) -> None:
+    for do, words in (
+        (lambda: run.generate(["g1"]), r"factors = \['g1'\]; allowed: a dictionary"),
+        (lambda: run.decode("x"), "z = 'x'; allowed: numbers"),
+        (lambda: run.score(images, {"radius": ["x"] * 160}), r"factors, radius = \['x', .*; allowed: numbers"),
+        (lambda: run.score(images, "x"), "factors = 'x'; allowed: numbers"),
+    ):
+        with pytest.raises(InputError, match=words):
+            do()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +179,8 @@ def test_images_that_cannot_be_encoded_are_refused(run: Trained, given: NDArray,
             {"g1": [0, 0.1], "radius": [0.3, 0.4, 0.5]},
             r"factors of shapes g1 \(2,\), radius \(3,\); allowed: numbers, and",
         ),
+        ({"g1": "x"}, "g1 = 'x'; allowed: numbers"),
+        ({"like": "new.h5:3"}, r"images: 'new\.h5:3', a path; allowed: an array, such as hpcauxvae\.open_set"),
         ({"like": np.zeros((2, 33, 33))}, r"like has 2 images; allowed: one, of shape \(1, 33, 33\)"),
         ({"like": np.zeros((32, 33))}, r"images of shape \(32, 33\); allowed"),
     ],
@@ -280,8 +307,11 @@ def test_what_is_no_run_is_refused(tmp_path: Path, trained_run: Path, blobs_file
         hpcauxvae.load(tmp_path / "none")
     with pytest.raises(InputError, match="checkpoint = newest; allowed: last, best"):
         hpcauxvae.load(trained_run, checkpoint="newest")
-    with pytest.raises(InputError, match="damaged or not a checkpoint"):
+    with pytest.raises(InputError, match=r"blobs\.h5: is an HDF5 file, as data sets are; allowed: the folder of a"):
         hpcauxvae.load(blobs_file)
+    (tmp_path / "text.safetensors").write_text("no tensors at all")
+    with pytest.raises(InputError, match="damaged or not a checkpoint"):
+        hpcauxvae.load(tmp_path / "text.safetensors")
     with pytest.raises(InputError, match=r"other\.h5: is not the data set that .* was trained on"):
         hpcauxvae.load(trained_run, data=blobs(tmp_path / "other.h5", seed=1))
     with pytest.raises(InputError, match="device 'gpu': torch sees no such accelerator here"):
@@ -322,6 +352,14 @@ def test_an_angle_and_classes_are_asked_for_as_such(tmp_path: Path) -> None:
     z = np.zeros(10)
     z[:4] = 0.5, 1, 0, 1  # the cosine and the sine of 90 degrees, and the last of three classes
     np.testing.assert_allclose(run.generate(turn=90, kind=5), run.decode(z), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(run.generate(turn=[450, -270], kind=5), run.generate(turn=[90, 90], kind=5))
+    out = tmp_path / "x.h5"
+    assert (
+        command.generate([str(tmp_path / "run"), "--set", "kind=5", "--sweep", "turn=-90:450:4", "--out", str(out)])
+        == 0
+    )
+    assert open_set(out).values[:, 0].tolist() == [270, 90, 270, 90]
+    np.testing.assert_allclose(open_set(out).images[1], run.generate(turn=90, kind=5), rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match="kind = 3; allowed: classes of the training, 1, 2, 5"):
         run.generate(kind=3)
     assert len(run.score(images, values)["reading"]) == 4

@@ -14,7 +14,7 @@ from helpers.places import ROOT
 from helpers.trainings import alone, config
 from hpcauxvae.data.hdf5 import split, write
 from hpcauxvae.data.remarks import about_copies
-from hpcauxvae.evaluate import scores, verdicts
+from hpcauxvae.evaluate import scores, steering, verdicts
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.evaluate.table import table
@@ -140,7 +140,7 @@ def test_a_factor_that_has_the_same_value_in_all_samples_is_not_judged(evaluator
     still = {"r": {"value": 0.0, "high": 0.0, "low": 0.0}}
     found = {"asked": still, "real": still, "reconstruction": still}
     block = {"reading": {"wide": {"spread": 0.0}}, "control": {"effectiveness": {"wide": found}}}
-    assert list(verdicts.control(block)) == []
+    assert list(steering.control(block)) == []
 
 
 def test_an_uncertain_estimate_is_not_called_squeezed(said) -> None:
