@@ -35,6 +35,8 @@ MEAN_IMAGE = 0.95
 WORSE_BY_MSE = 0.1
 """Share of the mean image's MSE by which that of the images must pass PCA's before it is told although SSIM is no
 worse, as where all is drawn too faint or in the wrong place: a tenth can be seen."""
+NOISE = 0.1
+"""So far from 1 may chi2 be."""
 ALIKE = 1e-9
 """MSE of the mean image, in units of the brightest pixel squared, that rounding alone makes of equal images."""
 CEILING_PASSED = 1.02
@@ -183,6 +185,12 @@ def images(block: Block) -> Iterator[str]:
             yield f"the images are worse than {than} ({_beside(ours, pca)})"
         elif more > WORSE_BY_MSE * mean["mse"]["value"]:
             yield f"the images are worse than {than} by MSE ({_beside(ours, pca)})"
+    chi2 = ours.get("chi2", {"value": 1, "low": 1, "high": 1})
+    if chi2["low"] > 1 + NOISE:
+        of_pca = f"PCA has {pca['chi2']['value']:.3g}"
+        yield f"the images are off by more than the noise: chi2 is {chi2['value']:.3g}, where 1 is right; {of_pca}"
+    elif chi2["high"] < 1 - NOISE:
+        yield f"the noise of the file is larger than what images are off by: chi2 is {chi2['value']:.3g}, not 1"
 
 
 def _beside(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

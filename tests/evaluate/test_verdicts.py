@@ -232,6 +232,21 @@ def test_images_that_ssim_flatters(ssim: float, mse: float, expected: str) -> No
     assert ("SSIM" in title) == (not np.isnan(ssim)) and not [line for line in (title, *found) if "nan" in line]
 
 
+@pytest.mark.parametrize(
+    ("chi2", "expected"),
+    [(4.2, "the images are off by more than the noise: chi2 is 4.2"), (1.13, ""), (0.95, ""),
+     (0.5, "the noise of the file is larger than what images are off by: chi2 is 0.5")],
+)  # fmt: skip
+def test_images_that_are_not_drawn_to_within_their_noise(chi2: float, expected: str) -> None:
+    def scored(mse: float, chi2: float) -> dict[str, Any]:
+        scores = (("ssim", 0.9), ("mse", mse), ("chi2", chi2))
+        return {name: {"value": value, "low": value * 0.95, "high": value * 1.05} for name, value in scores}
+
+    baselines = {"mean_image": scored(1.0, 30.0), "pca": scored(0.2, 4.1)}
+    found = list(verdicts.images({"images": scored(0.1, chi2), "baselines": baselines}))
+    assert [line.split(",")[0] for line in found] == [expected] * bool(expected)
+
+
 def test_residual_latents_that_are_off(said) -> None:
     """Their means follow the factors, but by a thousandth of the spread: the LDS of means is its ceiling."""
 
