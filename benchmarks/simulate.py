@@ -34,8 +34,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import galsim  # noqa: E402
 import numpy as np  # noqa: E402
 
+from hpcauxvae.runtime.dealer import FIRST_SHARE, grant_size  # noqa: E402
 from hpcauxvae.simulate import designs  # noqa: E402
-from hpcauxvae.simulate.dealer import FIRST_SHARE, grant_size  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
 from hpcauxvae.simulate.stamps import painter_of, with_noise  # noqa: E402
 

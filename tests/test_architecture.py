@@ -35,7 +35,7 @@ OF_SIMULATE = ("types", "runtime", "data")
 # Who alone may import what; the doctor asks by name whether they can be imported at all.
 DOORS = {
     "galsim": ("simulate",),
-    "mpi4py": ("simulate", "hpo"),
+    "mpi4py": ("runtime", "hpo"),
     "deephyper": ("hpo",),
     "hpcauxvae.dependence._core": ("dependence",),
 }

@@ -23,6 +23,7 @@ from hpcauxvae.data.splits import described, parts
 from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import refuse_unwritable
+from hpcauxvae.runtime.ranks import Ranks
 from hpcauxvae.types import InputError
 
 _GUIDES = 5
@@ -204,12 +205,38 @@ def _beside(data: ImageSet) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 with every error on stderr."""
-    action: Any = parse(cast(Any, Action), argv, "hpcauxvae data")
-    good = action.run()
+    """Exit code 0, or 2 with every error on stderr. `import` works on the ranks of MPI."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["import"]:
+        ranks = Ranks()
+        return ranks.command(lambda: _import(arguments, ranks))
+    good = _parsed(arguments).run()
     if good is None:
         return 2
+    _tell(good)
+    return 0
+
+
+def _parsed(arguments: Sequence[str]) -> Any:
+    return parse(cast(Any, Action), arguments, "hpcauxvae data")
+
+
+def _import(arguments: Sequence[str], ranks: Ranks) -> int:
+    def options() -> Any:
+        try:
+            return _parsed(arguments)
+        except SystemExit as end:  # of --help, or of a line that cannot be read: the other ranks must hear of it
+            return int(end.code or 0)
+
+    action = ranks.first(options)
+    if isinstance(action, int):
+        return action
+    good = action.run(ranks)
+    ranks.first(lambda: _tell(good))
+    return 0
+
+
+def _tell(good: Path) -> None:
     image_set = open_set(good)
     print(describe(image_set))
     print(advise(image_set))
-    return 0

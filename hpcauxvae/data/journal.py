@@ -9,6 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +62,18 @@ class Stored(NamedTuple):
     crc: np.ndarray
     """(M,) int64"""
 
+    @classmethod
+    def none(cls) -> "Stored":
+        return cls(*(np.empty(0, np.int64) for _ in cls._fields))
+
     def part(self, low: int, high: int) -> "Stored":
         """Chunks low to high - 1 of these."""
         return Stored(*(column[low:high] for column in self))
+
+    def shares(self, count: int) -> list["Stored"]:
+        """As many parts, about equally long, in order."""
+        edges = [number * len(self.chunk) // count for number in range(count + 1)]
+        return [self.part(*edge) for edge in pairwise(edges)]
 
 
 class Journal:

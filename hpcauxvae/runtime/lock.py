@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,27 @@ class RunLock:
             # Where restarts are counted, a job that runs on two hosts at once was not requeued.
             return self.owner["restart"] is None or self.owner["restart"] > (holder.get("restart") or 0)
         return _start_time(holder["pid"]) != holder["started"]
+
+
+@contextlib.contextmanager
+def freed_by_signals(locks: Sequence[RunLock]) -> Iterator[None]:
+    """A signal, such as a batch system sends at the time limit, frees the locks and then ends the process as always."""
+
+    def end(number: int, frame: Any) -> None:
+        for lock in locks:
+            lock.release()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    if not locks or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def held_elsewhere(folder: Path) -> bool:

@@ -1,1 +1,1 @@
-"""Labelled image sets drawn by GalSim, alone or on many MPI ranks. The only importer of galsim and mpi4py."""
+"""Labelled image sets drawn by GalSim, alone or on many MPI ranks. The only importer of galsim."""

@@ -12,8 +12,8 @@ from importlib import import_module
 
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.memory import memory_fault
+from hpcauxvae.runtime.ranks import Ranks
 from hpcauxvae.simulate.config import MergeConfig, SimulateConfig, VerifyConfig
-from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import InputError
 
 
@@ -28,9 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             case ["verify", *rest]:
                 return _verify(parse(VerifyConfig, rest, "hpcauxvae simulate verify"))
             case arguments:
-                return _simulate(arguments)
+                ranks = Ranks()
+                return ranks.command(lambda: _simulate(arguments, ranks))
     except InputError as error:
-        print(f"error: {memory_fault(error) or error}", file=sys.stderr)
+        if not error.reported:
+            print(f"error: {memory_fault(error) or error}", file=sys.stderr)
     return 2
 
 
@@ -69,24 +71,12 @@ def _verify(config: VerifyConfig) -> int:
     return 0
 
 
-def _simulate(arguments: list[str]) -> int:
-    ranks = Ranks()
+def _simulate(arguments: list[str], ranks: Ranks) -> int:
     config = ranks.first(lambda: _parsed(arguments))
     if isinstance(config, int):
         return config
-    try:
-        ranks.each(_need_galsim)
-        return _make(config, arguments, ranks)
-    except InputError:
-        if ranks.rank == 0:
-            raise
-        return 2  # rank 0 says it
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except Exception:
-        ranks.abort()
-        return 1
+    ranks.each(_need_galsim)
+    return _make(config, arguments, ranks)
 
 
 def _make(config: SimulateConfig, arguments: list[str], ranks: Ranks) -> int:

@@ -13,7 +13,7 @@ import scipy
 
 import hpcauxvae
 from hpcauxvae.data.hdf5 import ImageSet, check_values, open_set
-from hpcauxvae.data.journal import SUFFIX, Rows
+from hpcauxvae.data.journal import Rows
 from hpcauxvae.data.tables import read_columns
 from hpcauxvae.runtime.files import whole, write_json
 from hpcauxvae.simulate import designs
@@ -84,10 +84,6 @@ class Plan:
         """(N, F) float64, on disk so that all ranks of a node share one copy."""
         return self.parts / "factors.npy"
 
-    def journals(self) -> list[Path]:
-        """Those of earlier starts, in order."""
-        return sorted(self.parts.glob(f"*{SUFFIX}"))
-
     @property
     def provenance(self) -> dict[str, str | int | float]:
         """What the file says about itself."""
@@ -135,29 +131,6 @@ class Plan:
         with whole(self.values_path) as part, open(part, "wb") as file:
             np.save(file, values)
         write_json(record, identity)
-
-
-def intervals(numbers: np.ndarray) -> np.ndarray:
-    """(M, 2): increasing whole numbers (n,) as half-open runs."""
-    if len(numbers) == 0:
-        return np.empty((0, 2), np.int64)
-    gaps = np.flatnonzero(np.diff(numbers) > 1)
-    return np.stack([numbers[[0, *(gaps + 1)]], numbers[[*gaps, -1]] + 1], axis=1)
-
-
-class Missing:
-    """Chunks still to be drawn, kept as runs so that a fresh set of any size takes a few bytes on every rank."""
-
-    def __init__(self, runs: np.ndarray) -> None:
-        self.runs = runs
-        self._before = np.concatenate([[0], np.cumsum(runs[:, 1] - runs[:, 0])])
-
-    def __len__(self) -> int:
-        return int(self._before[-1])
-
-    def __getitem__(self, position: int) -> int:
-        run = int(np.searchsorted(self._before, position, side="right")) - 1
-        return int(self.runs[run, 0] + position - self._before[run])
 
 
 def factors_with(factors: Sequence[Factor], ranges: str) -> tuple[Factor, ...]:

@@ -11,8 +11,8 @@ import numpy as np
 from hpcauxvae.data.checksums import create_checksums
 from hpcauxvae.data.hdf5 import Provenance, begin, reopen, whole_file
 from hpcauxvae.data.journal import Reader, Stored
+from hpcauxvae.runtime.ranks import Ranks
 from hpcauxvae.simulate.plan import Plan
-from hpcauxvae.simulate.ranks import Ranks
 from hpcauxvae.types import Factor, InputError
 
 _SOURCE_BYTES = 512  # what an entry of a virtual data set takes, generously
@@ -60,8 +60,7 @@ def _store_together(plan: Plan, ranks: Ranks, paths: list[Path], found: Stored) 
     """One contiguous file that every rank writes a part of, through parallel HDF5."""
     with ExitStack() as stack:
         part = ranks.first(lambda: stack.enter_context(_room_for(plan, found)))
-        edges = [rank * plan.rows.chunks // ranks.size for rank in range(ranks.size + 1)]
-        names, own = ranks.deal(lambda: [(paths, found.part(*edge)) for edge in pairwise(edges)])
+        names, own = ranks.deal(lambda: [(paths, part) for part in found.shares(ranks.size)])
 
         def fill() -> None:
             with reopen(part, driver="mpio", comm=ranks.comm) as file:

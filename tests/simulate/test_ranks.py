@@ -151,9 +151,7 @@ def test_full_disk_and_room_again(tmp_path: Path, capfd: pytest.CaptureFixture[s
 
 def test_asked_to_stop_before_anything_is_drawn() -> None:
     """MPI must not take the signal for its own: the design of many galaxies takes long."""
-    program = (
-        "from hpcauxvae.simulate.ranks import Ranks; import time; Ranks(); print('met', flush=True); time.sleep(9)"
-    )
+    program = "from hpcauxvae.runtime.ranks import Ranks; import time; Ranks(); print('met', flush=True); time.sleep(9)"
     started = subprocess.Popen([*launcher(2), sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert started.stdout is not None
     said = b""

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.simulations import N, assert_refused, hashes, here, images, refuse, simulate
+from helpers.simulations import N, assert_refused, hashes, here, images, launcher, refuse, simulate
 from hpcauxvae.data.galaxies import FACTORS
 from hpcauxvae.data.hdf5 import open_set, validate, write
 from hpcauxvae.types import Factor
 
 galsim = pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
-from hpcauxvae.data.journal import Rows  # noqa: E402
+from hpcauxvae.data.dealt import missing_of  # noqa: E402
+from hpcauxvae.data.journal import Rows, Stored  # noqa: E402
 from hpcauxvae.simulate import designs, parallel  # noqa: E402
-from hpcauxvae.simulate.plan import intervals  # noqa: E402
-from hpcauxvae.simulate.ranks import Ranks  # noqa: E402
 from hpcauxvae.simulate.scene import Scene  # noqa: E402
 from hpcauxvae.simulate.stamps import with_noise  # noqa: E402
 
@@ -262,20 +261,25 @@ def test_how_far_it_is_stays_out_of_the_result(
 def test_galaxies_left_are_counted_in_part_chunks_too() -> None:
     rows = Rows(1400, 64, 1)
     for missing in ([], [0], [21], [3, 4, 5, 9, 20, 21], range(22)):
-        runs = intervals(np.array(missing, np.int64))
-        assert rows.count(runs) == sum(len(rows.of(chunk)) for chunk in missing)
+        there = np.setdiff1d(np.arange(22), np.array(missing, np.int64))
+        left = missing_of(rows, Stored(there, there, there, there))
+        assert [left[position] for position in range(len(left))] == [*missing]
+        assert rows.count(left.runs) == sum(len(rows.of(chunk)) for chunk in missing)
 
 
-def test_a_module_missing_in_the_work_ends_every_rank(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.processes
+def test_a_module_missing_in_the_work_ends_every_rank(tmp_path: Path) -> None:
     """The other ranks would wait for ever for one that only returned; and it is not for want of GalSim."""
-    ended = list[int]()
-    monkeypatch.setattr(Ranks, "abort", lambda ranks: ended.append(ranks.rank))
-
-    def without_torch(*_: object) -> None:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-    monkeypatch.setattr(parallel, "run", without_torch)
-    assert here(tmp_path / "out.h5", "--n", "10") == 1 and ended == [0]
-    assert "pip install" not in capfd.readouterr().err
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "from hpcauxvae.simulate import command, parallel\n"
+        "def without_torch(prepare, ranks):\n"
+        "    if ranks.rank == 1:\n"
+        "        raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+        "    ranks.comm.Barrier()\n"
+        "parallel.run = without_torch\n"
+        "sys.exit(command.main())\n"
+    )
+    line = [*launcher(2), sys.executable, tmp_path / "program.py", tmp_path / "out.h5", "--n", "10"]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1 and "No module named 'torch'" in ended.stderr and "pip install" not in ended.stderr

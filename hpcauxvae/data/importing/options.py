@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hpcauxvae.runtime.ranks import Ranks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
@@ -38,7 +40,7 @@ class Images:
     matched: bool = False
     """Leaves rows without an image out, which are refused otherwise."""
     processes: int | None = None
-    """Processes that read; as many as there are cores if not given."""
+    """Processes that read; as many as there are cores if not given. MPI ranks read by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Import(Images):
     """Makes a set of the images and the catalogue that you have: FITS, PNG, TIFF, HDF5, NetCDF, NPZ, Zarr, Parquet.
 
     The source is a catalogue (CSV, ECSV, FITS, VOTable, Parquet), a file with arrays, or a folder of images. Several
-    processes read; what is killed goes on when it is started again.
+    processes read, or the ranks of mpirun and srun; what is killed goes on when it is started again.
     """
 
     source: Path
@@ -72,10 +74,9 @@ class Import(Images):
     dtype: Literal["", "float32", "float16", "uint8", "uint16"] = ""
     """Type of the pixels; that of the first image if it is one of these, else float32."""
 
-    def run(self) -> Path:
+    def run(self, ranks: Ranks) -> Path:
         from hpcauxvae.data.importing.plan import plan_of
-        from hpcauxvae.data.importing.work import make
+        from hpcauxvae.data.importing.work import make_on
 
-        plan = plan_of(self)
-        make(plan, self.processes)
+        make_on(ranks, lambda: plan_of(self), self.processes)
         return self.out

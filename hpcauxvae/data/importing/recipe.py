@@ -3,7 +3,7 @@
 N samples, C channels, H height, W width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,14 +76,18 @@ class Recipe:
         """The first image, (C, H, W), as it lies in its file. Raises InputError where it cannot be read."""
         return next(self._samples(range(1)))[0]
 
-    def block(self, samples: range) -> tuple[bytes, int]:
-        """The images of these samples, then their weights, little-endian, and how many pixels are missing."""
+    def block(self, samples: range, between: Callable[[], None] = lambda: None) -> tuple[bytes, int]:
+        """The images of these samples, then their weights, little-endian, and how many pixels are missing.
+
+        between: is called after each.
+        """
         images = np.empty((len(samples), *self.shape), self.dtype.newbyteorder("<"))
         weights = np.empty((len(samples), *self.shape), "<f4") if self.has_weights else None
         for row, (image, weight) in enumerate(self._samples(samples, shaped=True)):
             images[row] = image
             if weights is not None:
                 weights[row] = weight
+            between()
         return images.tobytes() + (b"" if weights is None else weights.tobytes()), holes_in(images, weights)
 
     def parts(self, data: bytes, n: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,4 +1,4 @@
-"""From a plan to the set, by several processes, killed or not: the same bytes.
+"""From a plan to the set, by several processes or MPI ranks, killed or not: the same bytes.
 
 Each process appends the blocks that it made to a journal in the folder OUT.parts; when all are there, they are copied
 into the set, which then gets its name. A start after a kill makes what is missing.
@@ -10,20 +10,22 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from hpcauxvae.data import journal
+from hpcauxvae.data.dealt import Missing, found_in, journals_of, make_dealt, missing_of, next_journal
 from hpcauxvae.data.hdf5 import create, refuse_existing
 from hpcauxvae.data.importing.plan import Plan
 from hpcauxvae.data.importing.recipe import Recipe, holes_in
-from hpcauxvae.data.journal import SUFFIX, Journal, Reader, Rows, Stored
+from hpcauxvae.data.journal import Journal, Reader, Rows, Stored
 from hpcauxvae.runtime.files import attempt, refuse_unwritable, write_json
-from hpcauxvae.runtime.lock import RunLock
+from hpcauxvae.runtime.lock import RunLock, freed_by_signals
 from hpcauxvae.runtime.progress import Progress
+from hpcauxvae.runtime.ranks import Ranks
 from hpcauxvae.types import InputError
 
 _BLOCK_BYTES, _BLOCK_ROWS = 4 << 20, 256
@@ -37,10 +39,41 @@ class Refused(InputError):
     """An image that cannot be taken: what was made of the others is of no use."""
 
 
+class _Work(NamedTuple):
+    """What every rank knows of a plan."""
+
+    recipe: Recipe
+    rows: Rows
+    parts: Path
+    """The folder of journals."""
+
+
 def make(plan: Plan, processes: int | None = None) -> None:
     """Raises InputError where an image is refused, and then leaves nothing; where the disk does not take it, too."""
-    if processes is not None and processes < 1:
-        raise InputError(f"--processes {processes}: allowed is 1 or more")
+    make_on(Ranks({}), lambda: plan, processes)
+
+
+def make_on(ranks: Ranks, prepare: Callable[[], Plan], processes: int | None = None) -> None:
+    """The same on these ranks, of which rank 0 plans and puts the set together; alone, by so many processes.
+
+    Raises InputError on every rank.
+    """
+    if processes is not None and (processes < 1 or ranks.size > 1):
+        allowed = "1 or more" if ranks.size == 1 else f"none beside MPI, of which {ranks.size} ranks read"
+        raise InputError(f"--processes {processes}: allowed is {allowed}")
+    plans: list[Plan] = []
+    locks: list[RunLock] = []
+    work = ranks.first(lambda: _claim(prepare(), plans, locks))
+    try:
+        with freed_by_signals(locks):
+            _make(work, plans, ranks, processes or _cores())
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _claim(plan: Plan, plans: list[Plan], locks: list[RunLock]) -> _Work:
+    """Takes the output and its folder of parts, if they are free and what is in it is of this plan."""
     parts = plan.out.with_name(f"{plan.out.name}.parts")
     refuse_existing(plan.out)
     refuse_unwritable(plan.out.parent)
@@ -48,22 +81,46 @@ def make(plan: Plan, processes: int | None = None) -> None:
     lock.acquire()
     try:
         _record(plan, parts)
-        rows = _rows(plan.recipe, plan.n)
-        done = _found(parts, rows)
-        began, missing = time.monotonic(), np.setdiff1d(np.arange(rows.chunks), done.chunk)
-        if len(done.chunk):
-            print(f"{plan.out}: an earlier start made {rows.count(_runs(done.chunk))} of {plan.n} images")
-        holes = _holes(plan, parts, rows, done) + _read(
-            plan, parts, rows, missing, min(processes or _cores(), len(missing))
-        )
-        _say(plan, rows.count(_runs(missing)), time.monotonic() - began, holes)
-        _store(plan, parts, rows, holes)
-        shutil.rmtree(parts, ignore_errors=True)
-    except Refused:
-        shutil.rmtree(parts, ignore_errors=True)
-        raise
-    finally:
+    except BaseException:
         lock.release()
+        raise
+    plans.append(plan)
+    locks.append(lock)
+    return _Work(plan.recipe, _rows(plan.recipe, plan.n), parts)
+
+
+def _make(work: _Work, plans: list[Plan], ranks: Ranks, processes: int) -> None:
+    """plans: on rank 0 the plan."""
+    rows = work.rows
+    paths, done = _found(work, ranks)
+    missing = ranks.first(lambda: missing_of(rows, done))
+    made = rows.n - rows.count(missing.runs)
+    if made and ranks.rank == 0:
+        print(f"{plans[0].out}: an earlier start made {made} of {rows.n} images")
+    began = time.monotonic()
+    own = ranks.deal(lambda: done.shares(ranks.size))
+    holes = sum(ranks.each(lambda: _holes(work, paths, own)))
+    with Progress(
+        rows.n, "image", title="import", done=made, speaks=ranks.rank == 0, every_s=_LINE_EVERY_S
+    ) as progress:
+        read = ranks.each(lambda: _read(work, missing, paths, ranks, processes, progress))
+    seconds = time.monotonic() - began
+    ranks.first(lambda: _refuse(work, [problem for _, problem in read if problem]))
+    holes += sum(count for count, _ in read)
+    paths, found = _found(work, ranks)
+
+    def finish() -> None:
+        _say(work, rows.n - made, seconds, holes)
+        _store(plans[0], work, paths, found, holes)
+        shutil.rmtree(work.parts, ignore_errors=True)
+
+    ranks.first(finish)
+
+
+def _refuse(work: _Work, problems: list[str]) -> None:
+    if problems:
+        shutil.rmtree(work.parts, ignore_errors=True)
+        raise Refused(problems[0])
 
 
 def _cores() -> int:
@@ -72,10 +129,6 @@ def _cores() -> int:
 
 def _rows(recipe: Recipe, n: int) -> Rows:
     return Rows(n, max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // recipe.row_bytes)), recipe.row_bytes)
-
-
-def _runs(chunks: np.ndarray) -> np.ndarray:
-    return np.stack([chunks, chunks + 1], axis=1)
 
 
 def _record(plan: Plan, parts: Path) -> None:
@@ -95,63 +148,74 @@ def _record(plan: Plan, parts: Path) -> None:
             )
 
 
-def _found(parts: Path, rows: Rows) -> Stored:
-    """The whole blocks that are there."""
-    paths = sorted(parts.glob(f"*{SUFFIX}"))
-    empty = Stored(*(np.empty(0, np.int64) for _ in Stored._fields))
-    return journal.distinct([empty, *(journal.scan(path, number, rows) for number, path in enumerate(paths))])
+def _found(work: _Work, ranks: Ranks) -> tuple[list[Path], Stored]:
+    """The journals and, on rank 0, the whole blocks in them."""
+    paths = ranks.first(lambda: journals_of(work.parts))
+    return paths, found_in(paths, work.rows, ranks)
 
 
-def _holes(plan: Plan, parts: Path, rows: Rows, done: Stored) -> int:
+def _holes(work: _Work, paths: list[Path], blocks: Stored) -> int:
     """How many pixels are missing in these blocks."""
-    count, paths = 0, sorted(parts.glob(f"*{SUFFIX}"))
-    with contextlib.closing(Reader(paths, rows)) as reader:
-        for record in zip(*(column.tolist() for column in done), strict=True):
-            images, weights = plan.recipe.parts(reader.read(*record), len(rows.of(record[0])))
+    count = 0
+    with contextlib.closing(Reader(paths, work.rows)) as reader:
+        for record in zip(*(column.tolist() for column in blocks), strict=True):
+            images, weights = work.recipe.parts(reader.read(*record), len(work.rows.of(record[0])))
             count += holes_in(images, weights)
     return count
 
 
-def _read(plan: Plan, parts: Path, rows: Rows, missing: np.ndarray, processes: int) -> int:
-    """Makes these blocks; how many pixels are missing in them."""
+def _read(
+    work: _Work, missing: Missing, paths: list[Path], ranks: Ranks, processes: int, progress: Progress
+) -> tuple[int, str]:
+    """Makes these blocks, or those dealt to this rank; how many pixels are missing in them, and why one is refused."""
+    processes = 1 if ranks.size > 1 else min(processes, len(missing))
+    try:
+        if processes > 1:
+            names = [next_journal(work.parts, paths, number) for number in range(processes)]
+            return _together(work, missing, names, progress), ""
+        return _dealt(work, missing, next_journal(work.parts, paths, ranks.rank), ranks, progress), ""
+    except Refused as error:
+        return 0, str(error)
+
+
+def _dealt(work: _Work, missing: Missing, path: Path, ranks: Ranks, progress: Progress) -> int:
     holes = 0
-    first = 1 + max((int(path.stem) for path in parts.glob(f"*{SUFFIX}")), default=-1)  # one may never have begun
-    names = [parts / f"{first + number:06d}{SUFFIX}" for number in range(processes)]
-    done = plan.n - rows.count(_runs(missing))
-    with Progress(plan.n, "image", title="import", done=done, every_s=_LINE_EVERY_S) as progress:
-        for chunk, lost in (_alone if processes <= 1 else _together)(plan, rows, missing, names):
-            progress.advance(len(rows.of(chunk)))
-            holes += lost
-            if progress.is_due():
-                progress.say(f"{progress.rate * plan.recipe.row_bytes / 1e6:.3g} MB/s")
+
+    def block(chunk: int, serve: Callable[[], None]) -> bytes:
+        nonlocal holes
+        data, problem = attempt(lambda: work.recipe.block(work.rows.of(chunk), serve))
+        if data is None:
+            raise Refused(problem or "")
+        holes += data[1]
+        return data[0]
+
+    make_dealt(ranks, work.rows, missing, path, lambda: block, progress, lambda: _rate(work, progress))
     return holes
 
 
-def _alone(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> Iterator[tuple[int, int]]:
-    """Yields each block that is made, and how many of its pixels are missing."""
-    for path in names:
-        with contextlib.closing(Journal(path)) as own:
-            for chunk in missing.tolist():
-                data, problem = attempt(lambda chunk=chunk: plan.recipe.block(rows.of(chunk)))  # type: ignore[misc]
-                if data is None:
-                    raise Refused(problem or "")
-                own.append(chunk, data[0])
-                yield chunk, data[1]
+def _rate(work: _Work, progress: Progress) -> str:
+    return f"{progress.rate * work.recipe.row_bytes / 1e6:.3g} MB/s"
 
 
-def _together(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) -> Iterator[tuple[int, int]]:
+def _together(work: _Work, missing: Missing, names: list[Path], progress: Progress) -> int:
     """The same by a process for each name, all of which end with this one."""
+    holes = 0
     context = multiprocessing.get_context("spawn")  # libraries that read have threads
     pipes, workers = [], []
     try:
         for path in names:
             here, there = context.Pipe()
-            worker = context.Process(target=_work, args=(there, plan.recipe, rows, path), daemon=True)
+            worker = context.Process(target=_work, args=(there, work.recipe, work.rows, path), daemon=True)
             worker.start()
             there.close()
             pipes.append(here)
             workers.append(worker)
-        yield from _deal(pipes, rows, missing)
+        for chunk, lost in _deal(pipes, missing):
+            progress.advance(len(work.rows.of(chunk)))
+            holes += lost
+            if progress.is_due():
+                progress.say(_rate(work, progress))
+        return holes
     finally:
         for pipe in pipes:
             pipe.close()
@@ -159,9 +223,9 @@ def _together(plan: Plan, rows: Rows, missing: np.ndarray, names: list[Path]) ->
             worker.join()
 
 
-def _deal(pipes: list[Connection], rows: Rows, missing: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Runs of blocks to the processes as they ask for them."""
-    left, waiting = missing, list(pipes)
+def _deal(pipes: list[Connection], missing: Missing) -> Iterator[tuple[int, int]]:
+    """Runs of blocks to the processes as they ask for them; yields each that is made, and its missing pixels."""
+    left, waiting = [missing[position] for position in range(len(missing))], list(pipes)
     while waiting:
         for pipe in wait(waiting):
             assert isinstance(pipe, Connection)
@@ -178,7 +242,7 @@ def _deal(pipes: list[Connection], rows: Rows, missing: np.ndarray) -> Iterator[
                     raise InputError(value)
                 case "free":
                     count = -(-len(left) // (_RUN * len(pipes)))
-                    pipe.send(left[:count].tolist())
+                    pipe.send(left[:count])
                     left = left[count:]
                     if count == 0:
                         waiting.remove(pipe)
@@ -208,34 +272,33 @@ def _work(pipe: Connection, recipe: Recipe, rows: Rows, path: Path) -> None:
                 return
 
 
-def _say(plan: Plan, made: int, seconds: float, holes: int) -> None:
-    rate = made * plan.recipe.row_bytes / 1e6 / max(seconds, 1e-9)
+def _say(work: _Work, made: int, seconds: float, holes: int) -> None:
+    rate = made * work.recipe.row_bytes / 1e6 / max(seconds, 1e-9)
     print(f"{made} images read in {seconds:.0f} s ({made / max(seconds, 1e-9):.0f} images/s, {rate:.3g} MB/s)")
     if holes:
-        share = holes / (plan.n * int(np.prod(plan.recipe.shape)))
-        small = ": those of weight 0, or of one too small for float32" if plan.recipe.has_weights else ""
+        share = holes / (work.rows.n * int(np.prod(work.recipe.shape)))
+        small = ": those of weight 0, or of one too small for float32" if work.recipe.has_weights else ""
         print(f"missing pixels: {holes}, {share:.2%} of all{small}")
 
 
-def _store(plan: Plan, parts: Path, rows: Rows, holes: int) -> None:
+def _store(plan: Plan, work: _Work, paths: list[Path], found: Stored, holes: int) -> None:
     """Copies the blocks into the set, in the folder of parts, and moves it to its place."""
-    found = _found(parts, rows)
-    paths = sorted(parts.glob(f"*{SUFFIX}"))
+    rows, recipe = work.rows, work.recipe
     if len(found.chunk) != rows.chunks:
-        raise InputError(f"{parts}: {rows.chunks - len(found.chunk)} blocks were lost; start again")
-    made = parts / plan.out.name
+        raise InputError(f"{work.parts}: {rows.chunks - len(found.chunk)} blocks were lost; start again")
+    made = work.parts / plan.out.name
     made.unlink(missing_ok=True)
-    shape = (plan.n, *plan.recipe.shape)
-    more = plan.beside | {"weights": shape} if plan.recipe.has_weights else dict(plan.beside)
-    if holes and not plan.recipe.has_weights:
+    shape = (plan.n, *recipe.shape)
+    more = plan.beside | {"weights": shape} if recipe.has_weights else dict(plan.beside)
+    if holes and not recipe.has_weights:
         more["missing_pixels"] = "nan"
-    new = create(made, shape, plan.factors, plan.provenance, plan.recipe.dtype, **more)
+    new = create(made, shape, plan.factors, plan.provenance, recipe.dtype, **more)
     with contextlib.closing(Reader(paths, rows)) as reader, new as (images, values):
         if values is not None:
             values[:] = plan.values
         for record in zip(*(column.tolist() for column in found), strict=True):
             span = rows.of(record[0])
-            block, weights = plan.recipe.parts(reader.read(*record), len(span))
+            block, weights = recipe.parts(reader.read(*record), len(span))
             images[span.start : span.stop] = block
             if weights is not None:
                 images.file["weights"][span.start : span.stop] = weights

@@ -66,6 +66,25 @@ class Ranks:
         gathered: list[T] | None = self.comm.gather(result) if self.comm else [result]  # type: ignore[list-item]
         return gathered or []
 
+    def command(self, work: Callable[[], int]) -> int:
+        """The exit code of a command that all ranks do.
+
+        An InputError of all is raised, for rank 0 to say; any other error of one of several ranks ends them all.
+        """
+        try:
+            return work()
+        except InputError as error:
+            error.reported = self.rank > 0
+            raise
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+            return 130
+        except Exception:
+            if self.comm is None:
+                raise
+            self.abort()
+            return 1
+
     def abort(self) -> None:
         """After an error of the program itself: the trace, and the end of every rank."""
         traceback.print_exc()
