@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.foreign import catalogue, counts, write_csv
+from helpers.simulations import below
 from hpcauxvae.data.command import main
 from hpcauxvae.data.importing import work
 from hpcauxvae.data.journal import SUFFIX
@@ -29,15 +30,20 @@ def tiny_stamps(folder: Path, n: int) -> Path:
 
 def start(path: Path, out: str, processes: int = 2) -> subprocess.Popen:
     command = [sys.executable, "-m", "hpcauxvae", "data", "import", str(path), str(path.parent / out)]
-    return subprocess.Popen([*command, "--processes", str(processes)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, "--processes", str(processes)], stdout=-1, stderr=-1, text=True)
 
 
-def killed_at(process: subprocess.Popen, parts: Path, n_bytes: int) -> None:
-    """Kills it without a warning when its journals, and those before, have grown to so many bytes."""
+def grown(process: subprocess.Popen, parts: Path, n_bytes: int) -> None:
+    """Waits until its journals, and those before, have grown to so many bytes."""
     until = time.monotonic() + 240
     while sum(path.stat().st_size for path in parts.glob(f"*{SUFFIX}")) < n_bytes:
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.002)
+
+
+def killed_at(process: subprocess.Popen, parts: Path, n_bytes: int) -> None:
+    """Kills it without a warning then."""
+    grown(process, parts, n_bytes)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -57,6 +63,37 @@ def test_killed_twice_and_the_same_bytes(tmp_path: Path) -> None:
     assert main(["import", str(path), str(tmp_path / "alone.h5"), "--processes", "1"]) == 0
     assert out.read_bytes() == (tmp_path / "alone.h5").read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["alone.h5", "cat.csv", "out.h5", "stamps"]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_killed_reader_is_told_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    path = tiny_stamps(tmp_path, 2000)
+    first = start(path, "out.h5")
+    grown(first, tmp_path / "out.h5.parts", 256 * 64)
+    reader = next(pid for pid in below(first.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(reader, signal.SIGKILL)
+    _, errors = first.communicate(timeout=120)
+    assert (first.returncode, errors) == (
+        2, "error: a process that read images ended unasked, perhaps for lack of memory\n",
+    )  # fmt: skip
+    assert not (tmp_path / "out.h5").exists()
+    last = start(path, "out.h5")
+    said, _ = last.communicate(timeout=120)
+    assert last.returncode == 0 and "an earlier start made" in said
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_of_a_batch_system_leaves_no_lock(tmp_path: Path, number: signal.Signals) -> None:
+    """The next start may be another job on another host, which could not tell that this one is dead."""
+    process, parts = start(tiny_stamps(tmp_path, 2000), "out.h5"), tmp_path / "out.h5.parts"
+    grown(process, parts, 256 * 64)
+    assert (parts / "lock").exists()
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    assert process.returncode == -number and not (parts / "lock").exists() and list(parts.glob(f"*{SUFFIX}"))
 
 
 def interrupted(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -37,6 +37,12 @@ def launcher(ranks: int | None) -> list[str]:
     return [MPIRUN, "-n", str(ranks)]
 
 
+def below(pid: int) -> list[int]:
+    """The processes that it started, and those that these started."""
+    own = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return own + [child for one in own for child in below(one)]
+
+
 def assert_refused(ended: subprocess.CompletedProcess[str], message: str) -> None:
     """Exit code 2 and one line on stderr."""
     assert (ended.returncode, ended.stdout) == (2, "")
