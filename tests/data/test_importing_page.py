@@ -36,6 +36,7 @@ def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     columns = {"id": IDS, "file": files, "mass": MASS, "charge": [str(c) if c == c else "" for c in CHARGE]}
     write_csv(Path("catalogue.csv"), **{name: np.asarray(column)[order] for name, column in columns.items()})
     np.savez("cube.npz", id=IDS, images=images[..., None])
+    np.savez("digits.npz", image=images.astype(np.uint8), mass=MASS.astype(np.uint8), digit=np.arange(N) % 3)
     with h5py.File("everything.h5", "w") as file:
         file["image"], file["ivar"], file["mass"], file["charge"] = images, 1 / images**2, MASS, CHARGE
     cells = [{"band": ["g"], "flux": [image.tolist()], "ivar": [image.tolist()]} for image in images]
@@ -47,4 +48,5 @@ def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if made.factors:
             np.testing.assert_allclose(made.images[:, 0, 4, 4], made.values[:, made.column(["mass"])[0]], rtol=1e-6)
     assert {path.name for path in tmp_path.glob("*.h5")} == {line[2] for line in commands()} | {"everything.h5"}
-    assert open_set("unlabelled.h5").shape == (1, 32, 32) and len(commands()) == 6
+    assert open_set("unlabelled.h5").shape == (1, 32, 32) and len(commands()) == 7
+    assert [factor.kind for factor in open_set("digits.h5").factors] == ["continuous", "categorical"]

@@ -166,7 +166,12 @@ def _guessed(table: Members, options: Import) -> tuple[str, dict[str, str]]:
     files = [name for name in table.names if table.names.count(name) == 1 and _names_files(table[name])]
     if not arrays and len(files) == 1:
         return files[0], maps
-    choice = ", ".join(arrays or files or table.names)
+    if not arrays and not files:
+        raise InputError(
+            f"--images: not given, and {table.path} has neither arrays of images nor names of files; allowed: names as "
+            f"stamps/{{COLUMN}}.fits, or FILE:NAME of an array; columns: {', '.join(table.names)}"
+        )
+    choice = ", ".join(arrays or files)
     raise InputError(
         f"--images: not given, and not clear in {table.path}; has {choice}; allowed: one of them, or FILE:NAME"
     )
