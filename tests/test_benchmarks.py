@@ -1,4 +1,4 @@
-"""The benchmarks of training run, on data so small that their figures mean nothing."""
+"""The benchmarks of training and of import run, on data so small that their figures mean nothing."""
 
 import json
 import subprocess
@@ -40,3 +40,18 @@ def test_networks_side_by_side(tmp_path):
         assert of_size["conv"]["ratio"] == 1 and of_size["resnet"]["ratio"] > 0
         for row in of_size.values():
             assert row["flop"] > row["parameters"] > 0 and row["bytes"] > 16 * row["parameters"]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_import_beside_a_loop(tmp_path):
+    pytest.importorskip("astropy.io.fits")
+    command = [sys.executable, FOLDER / "data_import.py", "--arrays", "300", "--files", "20", "--repeats", "2"]
+    done = subprocess.run([*command, "--results", tmp_path / "x.json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert [row["images"] for row in rows.values()] == [300, 300, 20]
+    for row in rows.values():
+        ratio = row["import over loop, by CPU time"]
+        assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+        assert row["import, by wall time"]["MB/s"] > 0

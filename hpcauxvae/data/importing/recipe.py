@@ -123,12 +123,12 @@ class Recipe:
 
     def _placed(self, item: Item) -> np.ndarray:
         """(C, H, W), NaN where masked."""
-        found: Any = np.ma.asarray(item.pixels)
+        found = plain = np.ma.getdata(item.pixels)
         if found.dtype.kind not in "biuf":
             raise InputError(f"{item.where}: images: type {found.dtype}; allowed: real numbers")
-        plain = found.filled(np.nan) if np.ma.is_masked(found) and found.dtype.kind == "f" else found.data
-        if np.ma.is_masked(found) and found.dtype.kind != "f":
-            plain = found.astype(np.float64).filled(np.nan)
+        if np.ma.is_masked(item.pixels):
+            kept = found.dtype if found.dtype.kind == "f" else np.dtype(np.float64)
+            plain = np.ma.filled(item.pixels.astype(kept), np.nan)
         layout = item.layout
         if self.layout and len(self.layout) == found.ndim:
             layout = self.layout
