@@ -29,11 +29,12 @@ def members(path: Path) -> Members:
             return pictures(path)
         if table is None and not images:
             raise InputError(f"{path}: holds no FITS table, and no cube of images")
+        named = [*{id(hdu): name for name, hdu in images.items()}.values()]  # else the number
         if table is None or any(hdu is table for hdu in images.values()):
-            return Members(path, list(images), lambda name: _cube(images[name]))
+            return Members(path, named, lambda name: _cube(images[name]), also=images)
         columns = columns_of(path, table_type.read(table))
-    names = [*table.columns.names, *(name for name in images if name not in table.columns.names)]
-    return Members(path, names, lambda name: columns.get(name) if name in columns else _cube(images[name]))
+    names = [*table.columns.names, *(name for name in named if name not in table.columns.names)]
+    return Members(path, names, lambda name: columns.get(name) if name in columns else _cube(images[name]), also=images)
 
 
 def _cube(hdu: Any) -> Member:

@@ -1,7 +1,7 @@
 """What a file holds by name: columns, and arrays of images, read by sample."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -42,16 +42,18 @@ class Members:
     """What the options of `data import` are, where the user says nothing: of a file that tells itself what it holds."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """What is to be told of its images."""
+    also: Collection[str] = ()
+    """Further names of some of these, such as the numbers of FITS extensions."""
 
     def __getitem__(self, name: str) -> Member:
         """Raises InputError where there is none of that name, or several."""
-        if self.names.count(name) != 1:
+        if self.names.count(name) != 1 and (name in self.names or name not in self.also):
             found = "no column" if name not in self.names else f"{self.names.count(name)} columns"
             raise InputError(f"{self.path}: {found} {name}; has {', '.join(self.names)}")
         return self.get(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return name in self.names or name in self.also
 
 
 def open_members(path: Path) -> Members:
