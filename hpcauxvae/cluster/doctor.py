@@ -228,7 +228,7 @@ PROBES: Sequence[Probe] = (
     Probe(name="commands", serves="training", look=_commands, mend="pip install -e .", needed=True),
     Probe(name="native kernel", serves="speed", look=_compiled_module, mend=_REBUILD),
     Probe(name="accelerator", serves="speed", look=_accelerator, mend=_TORCH),
-    Probe(name="MPI", serves="simulation on many ranks", look=_mpi, mend="pip install mpich mpi4py"),
+    Probe(name="MPI", serves="simulation and import on many ranks", look=_mpi, mend="pip install mpich mpi4py"),
     Probe(name="GalSim", serves="simulation", look=_galsim, mend="pip install galsim"),
     Probe(name="Slurm", serves="jobs on a cluster", look=_slurm, mend="apt-get install -y slurm-client"),
     Probe(name="DeepHyper", serves="hyperparameter search", look=_deephyper, mend="pip install deephyper"),
