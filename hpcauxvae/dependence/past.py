@@ -29,6 +29,8 @@ def moments(
     return PolynomialMoments.of(u_BD, codes_BZ, var_BZ, degree=degree).all_reduce(group)
 
 
+_ROWS = 131_072
+"""Samples that tell how factors correlate, at most."""
 _CHANCE = 4.0
 """Correlations of n samples below so many times 1/sqrt(n) are none."""
 
@@ -148,7 +150,7 @@ def among_factors(u_ND: Tensor, degree: int) -> Tensor:
 
     u_ND: NaN where not measured. Raises InputError as PolynomialMoments.of.
     """
-    found = []
+    u_ND, found = u_ND[:: -(-len(u_ND) // _ROWS) or 1], []
     for j, u_N in enumerate(u_ND.T):
         known_N = u_N.isfinite()
         pair = PolynomialMoments.of(u_ND[known_N], u_N[known_N, None], degree=degree)

@@ -96,11 +96,11 @@ def _to_onnx(run: Run, config: ExportConfig, paths: list[Path]) -> dict[Path, st
         )
     single = copy.deepcopy(run.model).float().eval()
     plain(single)
-    run = Run(folder=run.folder, config=run.config, model=single, state=run.state)
-    images, z = _examples(run)
+    exported = Run(folder=run.folder, config=run.config, model=single, state=run.state)
+    images, z = _examples(exported)
     graphs: list[tuple[Path, nn.Module, Tensor, str, list[str]]] = [
-        (paths[0], _Inward(run), images, "images", ["mean", "logvar"]),
-        (paths[1], _Outward(run), z, "z", ["images"]),
+        (paths[0], _Inward(exported), images, "images", ["mean", "logvar"]),
+        (paths[1], _Outward(exported), z, "z", ["images"]),
     ]
     found = {}
     with ExitStack() as files:

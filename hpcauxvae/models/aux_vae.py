@@ -348,7 +348,7 @@ class AuxVAE(BetaVAE):
         z_BZ = torch.cat([guided_BD, posterior.sample(draw_BZ)[:, d:]], 1)
         seen = self._seen(self._squashed(self.decoder(z_BZ)), dimmest=_DIMMEST, known=known)
         frozen = {name: weights.detach() for name, weights in self.encoder.named_parameters()}
-        read_BD = torch.func.functional_call(self.encoder, frozen, (seen,))[:, :d]
+        read_BD = torch.func.functional_call(self.encoder, frozen, (seen,), self._beside(known))[:, :d]
         b_D, a_D, square_D = (from_float64(x, u_BD.device) for x in self.independence.pairs.reading())
         square_D = square_D - a_D.square() * self.independence.labels.unknown_D
         distance_BD = (read_BD - a_D * u_BD - b_D).square() / square_D.maximum(self.prior_variance * self._narrower())

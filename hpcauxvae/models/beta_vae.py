@@ -48,11 +48,15 @@ class BetaVAE(Model):
         self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
         self.decoder = DECODERS[self.network](self.image_shape, self.latents)
         if objective.linear_path:
-            self.encoder.linear = LinearPath(self._seen_shape(), self.latents)
+            self.encoder.linear = self._linear_way_in()
             self.decoder.linear = LinearPath(self.image_shape, self.latents)
         self.variance = FittedVariance(self.image_shape) if objective.likelihood == "fitted" else None
         self.noise = KnownNoise(self.image_shape) if objective.likelihood == "weighted" else None
         self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
+
+    def _linear_way_in(self) -> LinearPath:
+        """Beside a new encoder."""
+        return LinearPath(self._seen_shape(), self.latents)
 
     def _seen_shape(self) -> tuple[int, int, int]:
         """Of what the encoder is given for an image."""
@@ -73,10 +77,12 @@ class BetaVAE(Model):
             for part, own in zip(images.split(_PIECE), scaled.split(_PIECE), strict=True):  # the memory of a piece
                 own.copy_(self.scale(part))
             self.decoder.start_at(scaled.mean(0), self.objective.sigmoid)
-        if self.encoder.linear is not None and self.decoder.linear is not None:
+        if self.objective.linear_path:
             some = self.scale(images[: self.taken(len(images))])
-            self.encoder.linear.fit(self._seen(some))
-            self.decoder.linear.fit(some)
+            for network, given in ((self.encoder, self._seen(some)), (self.decoder, some)):
+                path = getattr(network, "linear", None)  # a network of another package has none
+                if isinstance(path, LinearPath):
+                    path.fit(given)
         if self.variance is not None:
             self.variance.start(self.scale(images[: self.taken(len(images))]).var(0, correction=0))
         if self.noise is not None:
@@ -200,7 +206,12 @@ class BetaVAE(Model):
                 return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
 
     def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None, known: Tensor | None = None) -> Posterior:
-        return Posterior(*self.encoder(self._seen(scaled, known=known), self._labels(u_BD)).chunk(2, 1))
+        seen, labels = self._seen(scaled, known=known), self._labels(u_BD)
+        return Posterior(*self.encoder(seen, labels, **self._beside(known)).chunk(2, 1))
+
+    def _beside(self, known: Tensor | None) -> dict[str, Tensor]:
+        """What an encoder with a linear way is told of missing pixels, (B, C, H, W)."""
+        return {} if known is None or getattr(self.encoder, "linear", None) is None else {"known": known}
 
     def _seen(self, scaled: Tensor, dimmest: float = 0.0, known: Tensor | None = None) -> Tensor:
         """What the encoder is given of images on the scale of the likelihood. dimmest: least peak to divide by.

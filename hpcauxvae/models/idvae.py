@@ -37,6 +37,8 @@ class IDVAE(BetaVAE):
         self.prior_decoder = _perceptron(self.latents, d)
         if self.SEES_LABELS:
             self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents, labels=d)
+            if objective.linear_path:
+                self.encoder.linear = self._linear_way_in()
 
     @property
     def noise_size(self) -> int:

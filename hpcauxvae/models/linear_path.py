@@ -14,6 +14,8 @@ from hpcauxvae.runtime.devices import in_float64
 
 _LEAST = 1e-4
 """Standard deviation of a component, in units of the largest, below which it is none."""
+_SHARE = 0.1
+"""Of an axis that is known, by which its score is divided at least."""
 
 
 class LinearPath(nn.Module):
@@ -40,17 +42,29 @@ class LinearPath(nn.Module):
         """Takes the components of these images (N, C, H, W), as the network is given them or gives them."""
         rows_NP = in_float64(images.flatten(1))
         mean_P = rows_NP.mean(0)
-        _, spread_N, axes_NP = torch.linalg.svd(rows_NP - mean_P, full_matrices=False)
-        found = min(len(self.spread_K), int((spread_N > _LEAST * spread_N[0]).sum()))
+        centred_NP = rows_NP - mean_P
+        square_N, basis_NN = torch.linalg.eigh(centred_NP @ centred_NP.T)  # far cheaper than of P x P, or an SVD
+        length_K = square_N.flip(0)[: len(self.spread_K)].clamp(min=0).sqrt()
+        found = int((length_K > _LEAST * length_K[0]).sum())
+        axes_KP = basis_NN.flip(1)[:, :found].T @ centred_NP / length_K[:found, None]
         self.mean_P.copy_(mean_P)
-        self.axes_KP[:found] = axes_NP[:found].to(self.axes_KP)
-        self.spread_K[:found] = (spread_N[:found] / math.sqrt(len(rows_NP))).to(self.spread_K)
+        self.axes_KP[:found] = axes_KP.to(self.axes_KP)
+        self.spread_K[:found] = (length_K[:found] / math.sqrt(len(rows_NP))).to(self.spread_K)
 
-    def read(self, images_BCHW: Tensor) -> Tensor:
-        """What is added to the means of the latents, (B, Z)."""
+    def read(self, images_BCHW: Tensor, known: Tensor | None = None) -> Tensor:
+        """What is added to the means of the latents, (B, Z).
+
+        known: which pixels are not missing, (B, C, H, W). The others tell nothing: a score is that of the known ones,
+        by their share of its axis.
+        """
         with torch.autocast(images_BCHW.device.type, enabled=False):
             centred_BP = images_BCHW.flatten(1).to(self.weight_ZK.dtype) - self.mean_P
-            return (centred_BP @ self.axes_KP.T / self.spread_K) @ self.weight_ZK.T
+            share_BK: Tensor | float = 1.0
+            if known is not None:
+                known_BP = known.expand_as(images_BCHW).flatten(1).to(centred_BP.dtype)
+                centred_BP = centred_BP * known_BP
+                share_BK = (known_BP @ self.axes_KP.square().T).clamp(min=_SHARE)
+            return (centred_BP @ self.axes_KP.T / share_BK / self.spread_K) @ self.weight_ZK.T
 
     def draw(self, z_BZ: Tensor) -> Tensor:
         """What is added to the image, (B, P)."""

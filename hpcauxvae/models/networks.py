@@ -101,7 +101,7 @@ def plain(model: nn.Module) -> None:
 class Encoder(nn.Module):
     """`features` of the image (B, M), with the labels appended -> `head` -> 2 Z numbers: mean and log-variance.
 
-    `linear` adds to the means, where there is one.
+    `linear` adds to the means, where there is one; it needs to know which pixels are there.
     """
 
     def __init__(self, features: nn.Module, head: nn.Module, output: nn.Linear) -> None:
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         self.linear: LinearPath | None = None
         self.features, self.head, self.output = features, head, output
 
-    def forward(self, images_BCHW: Tensor, labels_BL: Tensor | None = None) -> Tensor:
+    def forward(self, images_BCHW: Tensor, labels_BL: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         features_BM = self.features(images_BCHW)
         if labels_BL is not None:
             features_BM = torch.cat([features_BM, labels_BL], 1)
@@ -117,7 +117,7 @@ class Encoder(nn.Module):
         if self.linear is None:
             return out
         mean_BZ, logvar_BZ = out.chunk(2, 1)
-        return torch.cat([mean_BZ + self.linear.read(images_BCHW), logvar_BZ], 1)
+        return torch.cat([mean_BZ + self.linear.read(images_BCHW, known), logvar_BZ], 1)
 
     def start_at(self, logvar_Z: Tensor) -> None:
         """Sets the bias of the log-variances."""
