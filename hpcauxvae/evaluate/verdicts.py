@@ -221,11 +221,24 @@ def ceilings(block: Block) -> Iterator[str]:
         named_so = f"{'LDS' if passed == 'lds' else passed} is {share:.2f} [{low / ceiling:.2f}, {high / ceiling:.2f}]"
         yield f"{named_so} of its ceiling: {why_passed}; the correlations r tell more"
     if (ceiling := scores["lds"]["attainable"]) < CEILING_LOW:
-        reasons, others = [why] if named else [], block["latents"]["of"] - 1
-        enough = int(np.ceil(2 / np.pi * (others * CEILING_LOW / (1 - CEILING_LOW)) ** 2))
-        needs = f" ({CEILING_LOW} needs {enough})" * (n < enough)
+        alone = scores.get("lds_d", scores["lds"] | {"attainable": 1.0})["attainable"]
+        enough = _samples_for(CEILING_LOW, block["latents"]["of"], alone)
+        needs = f" ({CEILING_LOW} needs {enough:.0f})" if n < enough < np.inf else ""
+        reasons = [why] if named else []
         reasons += [f"{n} samples have chance correlations{needs}"] if n < enough or not named else []
+        if np.isinf(enough):
+            reasons.append(f"these factors leave no more than {alone:.2f} to any number of images")
         yield f"a perfect code has an LDS of {ceiling:.2f} only: {', and '.join(reasons)}"
+
+
+def _samples_for(share: float, latents: int, alone: float) -> float:
+    """How many samples a perfect code needs for this LDS; infinite where its factors go together too much for it.
+
+    Of n samples each pair of independent columns correlates by sqrt(2 / (pi n)) in the mean. alone: the ceiling over
+    the guided latents alone, which tells how the factors go together.
+    """
+    room = 1 / share - (1 / alone if alone < 1 - CORRELATED else 1)
+    return float(np.ceil(2 / np.pi * ((latents - 1) / room) ** 2)) if room > 0 else float("inf")
 
 
 def residual(block: Block) -> Iterator[str]:

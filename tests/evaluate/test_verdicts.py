@@ -18,8 +18,6 @@ from hpcauxvae.evaluate import scores, steering, verdicts
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.evaluate.table import table
-from hpcauxvae.metrics import Codes
-from hpcauxvae.metrics.codes import correlated
 from hpcauxvae.metrics.lds import lds, lds_mean
 from hpcauxvae.metrics.leakage import leakage
 from hpcauxvae.types import Factor
@@ -301,42 +299,6 @@ def test_a_hidden_factor_in_the_errors_of_the_guided_latents(said) -> None:
     assert line.startswith("the errors of the guided latents tell shift, which guides none (R2 0.9")
 
 
-def block(value: float, ceiling: float, n: int, r: float) -> dict[str, Any]:
-    score = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": n, "attainable": ceiling}
-    return {
-        "codes": {"lds": score},
-        "latents": {"of": 4},
-        "correlated": [{"factors": ["length", "width"], "r": r}, {"factors": ["length", "hue"], "r": 0.1}],
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (block(0.70, 0.53, 4000, 0.85), ["LDS is 1.32 [1.28, 1.36] of its ceiling: length and width correlate by 0.85",
-                                         "a perfect code has an LDS of 0.53 only: length and width correlate by 0.85"]),
-        (block(0.90, 0.87, 400, 0.01), ["LDS is 1.03 [1.01, 1.06] of its ceiling: each of its latents correlates less "
-                                        "with the other factors than chance "]),
-        (block(0.90, 0.88, 400, 0.01), ["LDS is 1.02 [1.00, 1.05] of its ceiling: chance, of 400 samples"]),
-        (block(0.60, 0.65, 12, 0.1), ["a perfect code has an LDS of 0.65 only: 12 samples have chance correlations "
-                                       "(0.7 needs 32)"]),
-        (block(0.95, 0.96, 4000, 0.85), []),
-    ],
-)  # fmt: skip
-def test_a_ceiling_that_is_passed_or_low_says_why(given: dict[str, Any], expected: list[str]) -> None:
-    lines = list(verdicts.ceilings(given))
-    assert len(lines) == len(expected)
-    for line, start in zip(lines, expected, strict=True):
-        assert line.startswith(start)
-
-
-def test_the_share_that_passes_its_ceiling_is_named_beside_an_lds_that_does_not() -> None:
-    found = block(0.60, 0.75, 48, 0.1)
-    found["codes"]["lds_mean"] = {"value": 0.9, "low": 0.5, "high": 1.0, "n": 48, "attainable": 0.6}
-    (line,) = verdicts.ceilings(found)
-    assert line.startswith("lds_mean is 1.50 [0.83, 1.67] of its ceiling: chance, of 48 samples")
-
-
 @pytest.mark.parametrize(
     ("epoch", "inside", "words"),
     [(3, None, ""), (0, "process 9 on n1", ", and process 9 on n1 is in its folder"), (40, "process 9 on n1", None)],
@@ -381,17 +343,3 @@ def test_too_few_samples_for_the_trees_are_told() -> None:
         "48 samples are too few to tell whether the errors of the guided latents tell psf: trees with 20 samples in a "
         "leaf need 128",
     ]
-
-
-def test_factors_that_correlate_are_named_where_a_code_that_lost_one_passes_its_ceiling() -> None:
-    """The case of two labels that repeat each other: the ceiling falls to about a half."""
-    rng = np.random.default_rng(2)
-    u = rng.random((2000, 1)) + 0.3 * rng.random((2000, 2))
-    mean = np.c_[u[:, 0], rng.random(2000), rng.standard_normal((2000, 2))]
-    codes = Codes(
-        mean_NZ=mean, logvar_NZ=np.full_like(mean, -9.0), aux_ND=u, hidden_NH=u[:, :0], aux_names=["a", "b"],
-        hidden_names=(), seed=0,
-    )  # fmt: skip
-    found = {"codes": {"lds": lds(codes)}, "correlated": correlated(codes), "latents": {"of": 4}}
-    passed, low = verdicts.ceilings(found)
-    assert "a and b correlate by 0.9" in passed and "a and b correlate by 0.9" in low
