@@ -333,12 +333,12 @@ def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool
     there: not of several ranks, which agree on it later. folds: it may be a cross-validation, too; files: or a single
     file.
     """
+    if there and run.is_file() and _begins(run, _HDF5):
+        or_made = ", or a file that `hpcauxvae export` has made" if files else ""
+        raise InputError(f"{run}: is an HDF5 file, as data sets are; allowed: the folder of a training run{or_made}")
     if there and not run.is_dir() and not (files and run.is_file()):
         or_file = " or file" if files else ""
         raise InputError(f"{run}: no such folder{or_file}; allowed: that of a training run")
-    if there and run.is_file() and _begins(run, _HDF5):
-        made = "a file that `hpcauxvae export` has made"
-        raise InputError(f"{run}: is an HDF5 file, as data sets are; allowed: the folder of a training run, or {made}")
     if not folds and _holds_folds(run):
         one = fold_folder(run, 0)
         raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")

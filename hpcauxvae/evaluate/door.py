@@ -129,9 +129,12 @@ class Trained:
         mean_NZ, logvar_NZ = self.run.encode(given, self._seen(factors, len(given)))
         return Code(mean_NZ[0], logvar_NZ[0]) if given.single else Code(mean_NZ, logvar_NZ)
 
-    def decode(self, z: ArrayLike) -> NDArray[np.float32]:
-        """(..., Z) -> expected images (..., C, H, W), linear data units. Raises InputError for other shapes and NaN."""
-        codes = _numbers("z", z)
+    def decode(self, z: ArrayLike | Code) -> NDArray[np.float32]:
+        """(..., Z) -> expected images (..., C, H, W), linear data units; of what `encode` gives that of the means.
+
+        Raises InputError for other shapes and NaN.
+        """
+        codes = _numbers("z", z.mean if isinstance(z, Code) else z)
         if codes.shape[-1:] != (self.config.latents,) or not np.isfinite(codes).all():
             what = f"shape {codes.shape}" if np.isfinite(codes).all() else "numbers that are not finite"
             raise InputError(f"z has {what}; allowed: finite numbers of shape (..., {self.config.latents})")
@@ -151,6 +154,8 @@ class Trained:
         """
         if not isinstance(factors or {}, Mapping):
             raise InputError(f"factors = {factors!r:.99}; allowed: a dictionary of values by name")
+        if twice := named.keys() & (factors or {}).keys():
+            raise InputError(f"factors: {min(twice)} is given twice; allowed: in the dictionary, or by name")
         generator, names = self._generator, [factor.name for factor in self.factors]
         asked = {name: self._asked(name, value) for name, value in {**(factors or {}), **named}.items()}
         try:
@@ -371,6 +376,8 @@ def load(
     """
     if checkpoint not in BY_NAME:
         raise InputError(f"checkpoint = {checkpoint}; allowed: last, best")
+    if not isinstance(path, str | Path):
+        raise InputError(f"path = {path!r:.99}; allowed: that of a run's folder, or of a file that export has made")
     check_run(Path(path), files=True)
     run = load_run(path, BY_NAME[checkpoint])
     place(run.model, device_of(find_world({}), device))

@@ -302,6 +302,13 @@ def test_what_it_is_is_printed(run: Trained, run_copy: Path, trained_run: Path) 
         repr(hpcauxvae.load(run_copy))
 
 
+def test_a_code_is_decoded_at_its_mean_and_a_factor_is_given_once(run: Trained) -> None:
+    code = run.encode(open_set(run.config.data).images[:3])
+    np.testing.assert_array_equal(run.decode(code), run.decode(code.mean))
+    with pytest.raises(InputError, match="factors: radius is given twice"):
+        run.generate({"radius": 0.5}, radius=0.4)
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path, trained_run: Path, blobs_file: Path) -> None:
     with pytest.raises(InputError, match=r"none: no such folder or file; allowed: that of a training run"):
         hpcauxvae.load(tmp_path / "none")
@@ -309,6 +316,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path, trained_run: Path, blobs_file
         hpcauxvae.load(trained_run, checkpoint="newest")
     with pytest.raises(InputError, match=r"blobs\.h5: is an HDF5 file, as data sets are; allowed: the folder of a"):
         hpcauxvae.load(blobs_file)
+    with pytest.raises(InputError, match=r"is an HDF5 file, as data sets are; allowed: the folder of a training run$"):
+        command.evaluate([str(blobs_file)])
+    with pytest.raises(InputError, match="path = 5; allowed: that of a run's folder"):
+        hpcauxvae.load(5)  # type: ignore[arg-type]
     (tmp_path / "text.safetensors").write_text("no tensors at all")
     with pytest.raises(InputError, match="damaged or not a checkpoint"):
         hpcauxvae.load(tmp_path / "text.safetensors")
