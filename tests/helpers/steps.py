@@ -87,7 +87,7 @@ def _record(data: Path, cases: dict[str, dict[str, Any]] = CASES) -> dict[str, n
         losses = []
         for batch, noise_BZ in islice(endless(trainer), 20):
             terms = trainer.train_step(batch, noise_BZ)
-            losses.append(list(trainer._mean_over_ranks(terms).values()))
+            losses.append(list(trainer.mean_over_ranks(terms).values()))
             if len(losses) == 1:
                 for name, parameter in trainer.model.named_parameters():
                     record[f"{case}/{name}"] = parameter.grad.numpy().copy()
