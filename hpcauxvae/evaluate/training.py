@@ -15,7 +15,8 @@ def training(run: Run, rows: Sequence[Block], checkpoint: str = "last") -> Block
     """The `epoch` that a run stands at, of so many `epochs`; and who is `inside` its folder, if anybody is.
 
     `short`: sentences on a training of too few steps. `best`: the epoch whose validation loss is the lowest, with the
-    MSE of the validation images there and at `last`; None where that is the last epoch, or nobody validated. rows: of
+    MSE of the validation images there and at `last`, and whether training images were drawn worse since, too; None
+    where that is the last epoch, or nobody validated. `kept`: the dependence at the end, and its tolerance. rows: of
     metrics.jsonl; config.json knows of a start that trains the run longer, of which there may be no checkpoint yet.
     checkpoint: which one is evaluated; the best is as far as it shall come.
     """
@@ -24,6 +25,8 @@ def training(run: Run, rows: Sequence[Block], checkpoint: str = "last") -> Block
     found: Block = {"epoch": epoch, "epochs": epochs, "inside": inside(run.folder), "checkpoint": checkpoint}
     steps = run.state["step"] / epoch if epoch else 0
     found["short"] = about_length(run.model, epochs, round(steps)) if steps >= 1 else []
+    at_end = next((row for row in rows if row["epoch"] == epoch and row.get("tolerance")), None)
+    found["kept"] = at_end and {name: at_end[name] for name in ("dependence", "tolerance")}
     return found | {"best": _best(rows, epoch) if checkpoint == "last" else None}
 
 
@@ -33,4 +36,5 @@ def _best(rows: Sequence[Block], epoch: int) -> Block | None:
     best = min(loss, key=lambda number: loss[number], default=epoch)
     if best == epoch or epoch not in loss or None in (mse[best], mse[epoch]):
         return None
-    return {"epoch": best, "mse": mse[best], "last": mse[epoch]}
+    drawn = {row["epoch"]: row.get("train", {}).get("reconstruction", 0.0) for row in rows}
+    return {"epoch": best, "mse": mse[best], "last": mse[epoch], "training_too": drawn[epoch] > drawn[best]}

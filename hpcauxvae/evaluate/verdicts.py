@@ -35,6 +35,8 @@ MEAN_IMAGE = 0.95
 WORSE_BY_MSE = 0.1
 """Share of the mean image's MSE by which that of the images must pass PCA's before it is told although SSIM is no
 worse, as where all is drawn too faint or in the wrong place: a tenth can be seen."""
+NOT_KEPT = 3.0
+"""Times its tolerance above which the dependence at the end was not kept; good runs of small sets end at twice."""
 NOISE = 0.1
 """So far from 1 may chi2 be."""
 ALIKE = 1e-9
@@ -121,14 +123,20 @@ def _plain(block: Block, name: str) -> dict[str, float]:
 
 
 def trained(block: Block) -> Iterator[str]:
-    """A training of too few steps, and one in whose last epochs the validation images got worse."""
+    """A training of too few steps, one in whose last epochs images got worse, one that did not keep independence."""
     found = block.get("training", {})
     yield from (f"the training was short: {line}" for line in found.get("short", ()))
     if (best := found.get("best")) and best["last"] > RISEN * best["mse"]:
+        heart = "as where training images are learned by heart"
+        since = "and that of training images, too" if best.get("training_too") else heart
         yield (
             f"by validation epoch {best['epoch']} was the best, and the MSE of its images has risen by "
-            f"{best['last'] / best['mse'] - 1:.0%} since, as where training images are learned by heart: "
-            "`--checkpoint best` takes that epoch"
+            f"{best['last'] / best['mse'] - 1:.0%} since, {since}: `--checkpoint best` takes that epoch"
+        )
+    if (kept := found.get("kept")) and kept["dependence"] > NOT_KEPT * kept["tolerance"]:
+        yield (
+            f"independence was not kept: at the end of the training the dependence was {kept['dependence']:.3f}, its "
+            f"tolerance {kept['tolerance']:.4f}"
         )
 
 

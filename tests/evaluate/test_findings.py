@@ -69,6 +69,26 @@ def test_training_images_learned_by_heart_are_told(trained_run) -> None:
     assert training(run, [])["best"] is None
 
 
+def test_what_got_worse_of_training_images_too_was_not_learned_by_heart(trained_run) -> None:
+    run, told = load_run(trained_run), rows([1.0, 1.2])
+    for last, words in (
+        (90.0, "since, as where training images are learned by heart"),
+        (150.0, "training images, too"),
+    ):
+        told[0]["train"], told[1]["train"] = {"reconstruction": 100.0}, {"reconstruction": last}
+        (line,) = [one for one in verdicts.trained({"training": training(run, told)}) if "by validation" in one]
+        assert words in line
+
+
+def test_a_tolerance_that_was_not_kept_is_told(trained_run) -> None:
+    run = load_run(trained_run)
+    for dependence, said in ((0.05, True), (0.03, False)):
+        told = [row | {"dependence": dependence, "tolerance": 0.0150} for row in rows([1.0, 0.9])]
+        lines = [one for one in verdicts.trained({"training": training(run, told)}) if "independence was not" in one]
+        assert len(lines) == said and all("was 0.050, its tolerance 0.0150" in line for line in lines)
+    assert training(run, rows([1.0]))["kept"] is None
+
+
 def test_images_with_less_than_no_light_are_told(blobs_file) -> None:
     """Where no real image is like that."""
     data, none = open_set(blobs_file), np.zeros((30, 0))
