@@ -128,7 +128,7 @@ def trained(block: Block) -> Iterator[str]:
     yield from (f"the training was short: {line}" for line in found.get("short", ()))
     if (best := found.get("best")) and best["last"] > RISEN * best["mse"]:
         heart = "as where training images are learned by heart"
-        since = "and that of training images, too" if best.get("training_too") else heart
+        since = "and training images are drawn no better" if best.get("training_too") else heart
         yield (
             f"by validation epoch {best['epoch']} was the best, and the MSE of its images has risen by "
             f"{best['last'] / best['mse'] - 1:.0%} since, {since}: `--checkpoint best` takes that epoch"
