@@ -48,13 +48,13 @@ class BetaVAE(Model):
         self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
         self.decoder = DECODERS[self.network](self.image_shape, self.latents)
         if objective.linear_path:
-            self.encoder.linear = self._linear_way_in()
+            self.encoder.linear = self._encoder_path()
             self.decoder.linear = LinearPath(self.image_shape, self.latents)
         self.variance = FittedVariance(self.image_shape) if objective.likelihood == "fitted" else None
         self.noise = KnownNoise(self.image_shape) if objective.likelihood == "weighted" else None
         self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
 
-    def _linear_way_in(self) -> LinearPath:
+    def _encoder_path(self) -> LinearPath:
         """Beside a new encoder."""
         return LinearPath(self._seen_shape(), self.latents)
 

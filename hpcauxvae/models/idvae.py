@@ -38,7 +38,7 @@ class IDVAE(BetaVAE):
         if self.SEES_LABELS:
             self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents, labels=d)
             if objective.linear_path:
-                self.encoder.linear = self._linear_way_in()
+                self.encoder.linear = self._encoder_path()
 
     @property
     def noise_size(self) -> int:

@@ -262,18 +262,20 @@ def test_a_run_of_another_version_is_read_and_not_gone_on_with(run_copy: Path) -
         assert load_run(run_copy).state["step"] == state["step"]
 
 
+def refused_by_both(run: Path, data: Path, said: str) -> None:
+    """By who reads the run, and by who goes on with it."""
+    for read in (lambda: load_run(run), lambda: alone(config(data, run, epochs=3, resume="auto"))):
+        with pytest.raises(InputError, match=said):
+            read()
+
+
 def test_a_constant_of_another_version_is_named(run_copy: Path) -> None:
     path = (run_copy / checkpoint.LAST).resolve()
     tensors, state = checkpoint.read(path)
     objective = state["config"]["resolved_objective"] | {"guide": 0.3}
     checkpoint.write(path, tensors, state | {"config": state["config"] | {"resolved_objective": objective}})
     said = r"config: objective 'tuned' had guide = 0.3 and has 0\.\d+ in this version of hpcauxvae; train again"
-    for read in (
-        lambda: load_run(run_copy),
-        lambda: alone(config(Path(state["config"]["data"]), run_copy, epochs=3, resume="auto")),
-    ):
-        with pytest.raises(InputError, match=said):
-            read()
+    refused_by_both(run_copy, Path(state["config"]["data"]), said)
 
 
 def test_a_tensor_of_another_shape_is_one_line(run_copy):
@@ -283,9 +285,4 @@ def test_a_tensor_of_another_shape_is_one_line(run_copy):
     name = next(key for key in sorted(tensors) if key.startswith("model.decoder") and tensors[key].ndim > 1)
     checkpoint.write(path, tensors | {name: tensors[name][:-1]}, state)
     said = f"{name.removeprefix('model.')}: .* that of this version of hpcauxvae: the run is of another; [^\n]* again$"
-    for read in (
-        lambda: load_run(run_copy),
-        lambda: alone(config(Path(state["config"]["data"]), run_copy, epochs=3, resume="auto")),
-    ):
-        with pytest.raises(InputError, match=said):
-            read()
+    refused_by_both(run_copy, Path(state["config"]["data"]), said)
