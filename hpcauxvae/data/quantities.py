@@ -1,4 +1,4 @@
-"""The measured quantities of a set, in words: which go together, and which have a heavy tail.
+"""The measured quantities of a set, in words: which go together, have a heavy tail, or seem to be angles or classes.
 
 N samples, F factors.
 """
@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data.guides import Guide, spans
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.likely_kinds import about_likely_kinds
 from hpcauxvae.types import Factor
 
-_LOW = 0.05
-"""Part of its range below which a heavy-tailed quantity has half of its values."""
+_LONG = 3.5
+"""Ratio of the two ends of a heavy-tailed quantity, from median to 99 % over from 1 % to median, at least: of
+exponential values it is 6, of those within a factor of e about their median (one standard deviation) 10."""
+_EVENER = 0.55
+"""Part of the logarithm of that ratio that may be left, up or down, where the quantity's logarithm is taken."""
 _TOGETHER = 0.3
 """|r| from which two quantities are named."""
 _COPY = 0.999
@@ -27,11 +31,18 @@ _FEWEST = 3
 
 
 def heavy_tailed(factor: Factor, values_N: NDArray) -> bool:
-    """Whether a positive quantity, not yet scaled by its logarithm, has half of its values near its lowest."""
+    """Whether a positive quantity, not yet scaled by its logarithm, has a long tail which that makes an even end."""
     measured = values_N[~np.isnan(values_N)]
     if factor.kind != "continuous" or factor.transform != "linear" or measured.min(initial=np.inf) <= 0:
         return False
-    return bool(np.median(measured) - measured.min() < _LOW * np.ptp(measured))
+    ends = _ends(measured)
+    return ends > _LONG and bool(abs(np.log(_ends(np.log(measured)))) < _EVENER * np.log(ends))
+
+
+def _ends(values_N: NDArray) -> float:
+    """Of values of which more than half are the lowest one they have no ratio: 1."""
+    low, middle, high = np.quantile(values_N, (0.01, 0.5, 0.99))
+    return float((high - middle) / (middle - low)) if middle > low else 1.0
 
 
 def correlations(values_NF: NDArray) -> NDArray[np.float64]:
@@ -79,15 +90,20 @@ def _copied(guide: Guide, column: str) -> str:
 
 
 def described(data: ImageSet) -> Iterator[str]:
-    """Lines on the quantities that are numbers in order: their correlations, and heavy tails with what to do."""
+    """Lines on the quantities that are numbers in order: their correlations, and with what to do heavy tails, and those
+    that seem to be angles or classes."""
     columns = [n for n, factor in enumerate(data.factors) if factor.kind in ("continuous", "ordinal")]
     names = [data.factors[column].name for column in columns]
     if len(columns) > 1:
         yield from _matrix(names, correlations(data.scaled()[:, columns]))
     for column, name in zip(columns, names, strict=True):
         if heavy_tailed(data.factors[column], data.values[:, column]):
-            half = f"half of its values lie in the lowest {_LOW:.0%} of their range"
-            yield f"{name}: {half}; `data import` with --log {name} scales it by its logarithm"
+            middle, most = np.nanmedian(data.values[:, column]), np.nanmax(data.values[:, column])
+            yield (
+                f"{name}: half of its values are below {middle:.3g}, and the largest is {most:.3g}; `data import` with "
+                f"--log {name} scales it by its logarithm"
+            )
+    yield from about_likely_kinds(data, columns)
 
 
 def _matrix(names: list[str], r_FF: NDArray) -> Iterator[str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpcauxvae.data.guides import guides_in, measured
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.likely_kinds import about_likely_kinds
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
 from hpcauxvae.data.quantities import doubled
@@ -74,6 +75,8 @@ def prepare(
     words += lacking + _about_outliers(found, far, seen, data.path)
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in model.columns])
+        own_columns = [column for column in model.columns if column < len(measured(data).factors)]
+        words += on_each_rank(lambda: list(about_likely_kinds(measured(data), own_columns)), processes)
         words += on_each_rank(lambda: about_doubled(data, config), processes)
     words += about_length(model, config.epochs, model.n_train // model.objective.batch_size)
     low, high = model.reach()

@@ -63,13 +63,17 @@ def test_many_quantities_have_no_matrix_and_one_has_none(tmp_path: Path) -> None
 def test_heavy_tails_are_to_be_scaled_by_their_logarithm(tmp_path: Path) -> None:
     tail = np.exp(3 * RNG.standard_normal(N))
     expected = (
-        "mass: half of its values lie in the lowest 5% of their range; `data import` with --log mass scales it by its "
-        "logarithm"
+        f"mass: half of its values are below {np.median(tail):.3g}, and the largest is {tail.max():.3g}; `data import` "
+        "with --log mass scales it by its logarithm"
     )
     assert lines(tmp_path / "a.h5", {"mass": tail}) == [expected]
+    assert len(lines(tmp_path / "b.h5", {"mass": 3e3 * tail ** (0.8 / 3)})) == 1
     for number, (column, kind) in enumerate(
-        ((tail, "continuous log10"), (tail, "ordinal"), (tail - 1, "continuous"), (RNG.random(N) + 1, "continuous"))
-    ):
+        (
+            (tail, "continuous log10"), (tail, "ordinal"), (tail - 1, "continuous"), (RNG.random(N) + 1, "continuous"),
+            (np.exp(0.3 * RNG.standard_normal(N)), "continuous"), (RNG.random(N) ** 2 + 1e-6, "continuous"),
+        )
+    ):  # fmt: skip
         assert lines(tmp_path / f"{number}.h5", {"mass": column}, mass=kind) == []
 
 

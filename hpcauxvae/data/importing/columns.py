@@ -10,6 +10,7 @@ from hpcauxvae.data.given import labels
 from hpcauxvae.data.hdf5 import check_values
 from hpcauxvae.data.importing.members import Members
 from hpcauxvae.data.importing.options import Import
+from hpcauxvae.data.likely_kinds import turn_of
 from hpcauxvae.types import KINDS, TRANSFORMS, Factor, InputError
 
 
@@ -53,17 +54,21 @@ def factors_of(
             raise InputError(f"--kind {name}={kinds[name]}: allowed: {', '.join(KINDS)}")
         own = table[name].factor
         transform = TRANSFORMS[name in logarithmic] if own is None or name in logarithmic else own.transform
-        low, high = _range(name, ranges.get(name, ""), values)
-        if own is not None and name not in ranges and (transform == own.transform or own.low > 0):
+        kind = kinds.get(name, KINDS[0] if own is None else own.kind)
+        if own is not None and name not in ranges and (transform == own.transform or own.low > 0) and kind == own.kind:
             low, high = own.low, own.high
+        else:
+            low, high = _range(name, ranges.get(name, ""), values, kind)
         if name in logarithmic and low <= 0:
             raise InputError(f"--log {name}: from {low:g} on; allowed: quantities, and a --range, above 0")
-        kind = kinds.get(name, KINDS[0] if own is None else own.kind)
         factors.append(Factor(name, units.get(name, table[name].unit), low, high, kind, transform))  # type: ignore[arg-type]
     return tuple(factors), np.stack(list(columns.values()), axis=1)
 
 
-def _range(name: str, text: str, values: np.ndarray) -> tuple[float, float]:
+def _range(name: str, text: str, values: np.ndarray, kind: str) -> tuple[float, float]:
+    """Of the values, if it is not given; of what is periodic one turn."""
+    if not text and kind == "periodic":
+        return _turn(name, values)
     if not text:
         return float(np.nanmin(values)), float(np.nanmax(values))
     low, _, high = text.partition(":")
@@ -74,6 +79,16 @@ def _range(name: str, text: str, values: np.ndarray) -> tuple[float, float]:
     except ValueError:
         raise InputError(f"--range {name}={text}: allowed is NAME=LOW:HIGH, LOW < HIGH, both finite") from None
     return found
+
+
+def _turn(name: str, values: np.ndarray) -> tuple[float, float]:
+    if (turn := turn_of(values)) is None:
+        raise InputError(
+            f"--kind {name}=periodic: values from {np.nanmin(values):g} to {np.nanmax(values):g} do not tell what one "
+            f"turn is; allowed: with --range {name}=LOW:HIGH, one turn"
+        )
+    print(f"{name}: one turn is {turn[0]:.7g} to {turn[1]:.7g} (--range {name}=LOW:HIGH says otherwise)")
+    return turn
 
 
 def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, np.ndarray]:
