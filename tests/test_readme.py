@@ -1,4 +1,5 @@
-"""README.md says what is there: its tree is the repository's, its commands are those that exist and that CI runs."""
+"""README.md and CONTRIBUTING.md say what is there: the tree is the repository's, commands are those that exist and that CI
+runs."""
 
 import importlib.util
 import re
@@ -14,7 +15,7 @@ FILE_NAME = r"[\w.-]+\.(?:py|md|cpp|cu|h|sh)\b"
 
 def tree() -> dict[str, str]:
     """Path, folders with a slash at the end, to its purpose."""
-    block = README.split("## The tree")[1].split("\n\n")[1]
+    block = (ROOT / "CONTRIBUTING.md").read_text().split("## The tree")[1].split("\n\n")[1]
     found, folder = {}, ""
     for line in block.splitlines():
         names, _, purpose = line.strip().partition("  ")
@@ -49,11 +50,11 @@ def test_every_folder_has_its_place_in_the_tree() -> None:
         if path.startswith(".ci/"):
             assert path in paths
         elif rest:
-            assert f"{top}/" in paths, f"{path} has no folder in the tree of README.md"
+            assert f"{top}/" in paths, f"{path} has no folder in the tree of CONTRIBUTING.md"
         else:
-            assert path in paths, f"{path} is not in the tree of README.md"
+            assert path in paths, f"{path} is not in the tree of CONTRIBUTING.md"
         if top == "hpcauxvae" and "/" in rest:
-            assert f"{top}/{rest.partition('/')[0]}/" in paths, f"{path} has no folder in the tree of README.md"
+            assert f"{top}/{rest.partition('/')[0]}/" in paths, f"{path} has no folder in the tree of CONTRIBUTING.md"
 
 
 def test_the_tree_gives_purposes() -> None:
