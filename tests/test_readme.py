@@ -1,5 +1,4 @@
-"""README.md and CONTRIBUTING.md say what is there: the tree is the repository's, commands are those that exist and that CI
-runs."""
+"""README.md and CONTRIBUTING.md say what is there: the tree is the repository's, commands exist, CI runs them."""
 
 import importlib.util
 import re

@@ -9,6 +9,7 @@ from pathlib import Path
 from hpcauxvae.data.guides import in_words
 from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.data.splits import described
+from hpcauxvae.runtime import threads
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.devices import peak_memory
@@ -40,6 +41,10 @@ class Loop:
         self.config = config = trainer.config
         if trainer.choice is not None and processes.world.rank == 0:
             print(trainer.choice, flush=True)
+        if processes.world.rank == 0 and processes.device.type == "cpu":
+            print(threads.described(processes.world), flush=True)
+            if crowd := threads.about_crowd(processes.world):
+                print(f"warning: {crowd}", file=sys.stderr, flush=True)
         if processes.world.rank == 0 and (config.folds or trainer.about["split"] != "random" or data.group is not None):
             print(described(data, *config.how_split), flush=True)
         if processes.world.rank == 0 and trainer.model.GUIDED:
