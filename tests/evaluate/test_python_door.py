@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import hpcauxvae
 from helpers.trainings import FACTORS, alone, blobs, config, of_earlier_version
 from hpcauxvae.data.hdf5 import open_set, split, write
+from hpcauxvae.data.missing import shown
 from hpcauxvae.evaluate import command, door
 from hpcauxvae.evaluate.door import Given, Trained
 from hpcauxvae.metrics import score_images
@@ -243,8 +244,10 @@ def test_missing_pixels_of_a_run_that_leaves_them_out(tmp_path: Path) -> None:
     run = hpcauxvae.load(tmp_path / "run", device="cpu")
     mean = run.encode(images).mean
     masked = np.ma.MaskedArray(np.where(np.isnan(images), 1e6, images), np.isnan(images))
-    for same in (masked, open_set(tmp_path / "holes.h5").images):
+    stored = open_set(tmp_path / "holes.h5").images
+    for same in (masked, stored, shown(stored, slice(160))):
         np.testing.assert_array_equal(run.encode(same).mean, mean)
+    assert not np.allclose(run.encode(stored[:]).mean, mean), "a slice has the lowest pixel there"
     assert not np.allclose(run.encode(np.nan_to_num(images)).mean, mean)
     found = run.score(images, data.values[:, :2])
     assert np.isfinite(found["ssim"]["value"]) and found["mse"]["n"] == 160
