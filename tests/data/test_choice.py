@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcauxvae.data.choice import choose, judge, pixels_of
+from hpcauxvae.data.choice import bernoulli_nats, choose, judge, pixels_of
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.models.objectives import OBJECTIVES
@@ -41,6 +41,30 @@ SETS: dict[str, tuple[Any, str, str]] = {
     "all below 0": (WAVES - 9, "gaussian", ""),
     "a small physical unit": (1e-4 * (WAVES + 3), "gaussian", ""),
 }
+
+
+def test_pictures_of_which_bernoulli_sees_too_little_are_fields(tmp_path: Path) -> None:
+    """Few grey pixels: no latent would be worth its KL. The same in black and white tell more, and more pixels do."""
+    tall, wide = np.mgrid[-1:1:8j, -1:1:8j]
+    waves = np.sin(3 * wide + RNG.uniform(0, 6, (N, 1, 1, 1))) * np.cos(3 * tall + RNG.uniform(0, 6, (N, 1, 1, 1)))
+    grey = (8 + 8 * waves).round()
+    large = np.kron(grey, np.ones((8, 8)))
+    for name, images, objective in (
+        ("grey", grey, "gaussian"),
+        ("large", large, "bernoulli"),
+        ("flat", 0 * grey, "bernoulli"),
+    ):
+        write(tmp_path / f"{name}.h5", images.astype(np.uint8), np.zeros((N, 0)), (), {})
+        assert choose(open_set(tmp_path / f"{name}.h5")).objective == objective, name
+    small = grey.reshape(N, -1) / 16
+    parts = np.linalg.svd(small - small.mean(0), full_matrices=False)
+    drawn = small.mean(0) + (parts[0][:, :10] * parts[1][:10]) @ parts[2][:10]
+    loss = [
+        -(small * np.log(p) + (1 - small) * np.log(1 - p)).sum(1).mean()
+        for p in (small.mean(0), drawn.clip(1e-3, 0.999))
+    ]
+    assert bernoulli_nats(grey) == pytest.approx(loss[0] - loss[1], rel=1e-6)
+    assert "--objective bernoulli if they are black and white" in str(choose(open_set(tmp_path / "grey.h5")))
 
 
 @pytest.mark.parametrize("name", SETS)
