@@ -22,6 +22,8 @@ from hpcauxvae.metrics.intervals import NORMAL_95
 _MOST = 1_000_000
 """Samples, at most, that are looked at: evenly spread."""
 _FEWEST = 2
+TEST_PART = "of the run's test part"
+"""Which images of its own data set a run has not seen."""
 _TICKS = 99
 """Levels of the picture."""
 
@@ -29,16 +31,19 @@ _TICKS = 99
 class Coverage:
     """Takes the pieces of a table as they come."""
 
-    def __init__(self, truth: Mapping[Guide, NDArray]) -> None:
-        """truth: (N,) of each factor that has labels, in its unit; NaN where not measured."""
-        self.truth = truth
+    def __init__(self, truth: Mapping[Guide, NDArray], judged: NDArray[np.int64] | None = None) -> None:
+        """truth: (N,) of each factor that has labels, in its unit; NaN where not measured; judged: samples that the run
+        has not seen, where it has seen some; all if not given."""
+        self.truth, self.known_apart = truth, judged is not None
         n = max((len(values_N) for values_N in truth.values()), default=0)
-        self.step = -(-n // _MOST) or 1
+        rows = range(n) if judged is None else np.sort(judged)
+        self.rows = np.array(rows[:: -(-len(rows) // _MOST) or 1], np.int64)
         self.found: dict[Guide, list[list[NDArray]]] = {guide: [] for guide in truth}
 
     def add(self, rows: slice, columns: Mapping[str, NDArray], levels: Mapping[Guide, NDArray]) -> None:
         """columns: `Calibration.numbers`; levels: of the smallest intervals in which the labels are; of these rows."""
-        some = slice(-rows.start % self.step, None, self.step)
+        first, last = np.searchsorted(self.rows, (rows.start, rows.stop))
+        some = self.rows[first:last] - rows.start
         for guide in self.truth:
             name = guide.factor.name
             with np.errstate(invalid="ignore"):  # of ends that are both infinite
@@ -64,7 +69,7 @@ class Coverage:
         found = {}
         for guide, level_N in self.levels().items():
             told_N, _, *sizes = (np.concatenate(part) for part in zip(*self.found[guide], strict=True))
-            factor, truth_N = guide.factor, self.truth[guide][:: self.step]
+            factor, truth_N = guide.factor, self.truth[guide][self.rows]
             as_number = guide.plain and factor.kind == "categorical"
             own = agreement(truth_N, told_N, factor._replace(kind="continuous") if as_number else factor)
             own.pop("chance", None)
@@ -76,16 +81,17 @@ class Coverage:
 
     def tell(self, out: Path) -> None:
         """Prints the figures of each factor, and draws `calibration_picture` beside the table."""
-        known = self.levels()
+        known, of_part = self.levels(), f" {TEST_PART}" * self.known_apart
         for guide in self.truth:
             for line in self._about_range(guide):
                 print(f"warning: {guide.factor.name}: {line}", file=sys.stderr, flush=True)
         for name, of in self.figures().items():
             parts = [in_words(of, of), *(_in_words(of, level) for level in _names())]
-            print(f"{name}: {'; '.join(parts)} ({of['labels']} labels)")
+            print(f"{name}: {'; '.join(parts)} ({of['labels']} labels{of_part})")
         if known:
             path = out.with_name(f"{out.stem}.calibration.png")
-            calibration_picture({guide.factor.name: level_N for guide, level_N in known.items()}, path)
+            named = {guide.factor.name: level_N for guide, level_N in known.items()}
+            calibration_picture(named, path, of_part)
             print(f"picture: {path}")
 
     def _about_range(self, guide: Guide) -> Iterator[str]:
@@ -117,10 +123,10 @@ def _in_words(of: Mapping[str, Any], level: str) -> str:
     return f"{level} % intervals {share}, median width {found['width']:.3g} {of['unit']}".rstrip()
 
 
-def calibration_picture(levels: Mapping[str, NDArray], path: Path) -> None:
+def calibration_picture(levels: Mapping[str, NDArray], path: Path, of_part: str = "") -> None:
     """Share of labels that intervals cover against what they should, and where 95 % of sets as large would lie.
 
-    levels: (N,) of each factor by its name, as `Coverage.levels`.
+    levels: (N,) of each factor by its name, as `Coverage.levels`; of_part: which labels these are, in words.
     """
     nominal = np.arange(1, _TICKS + 1) / (_TICKS + 1)
     n = min(len(level_N) for level_N in levels.values())
@@ -128,7 +134,7 @@ def calibration_picture(levels: Mapping[str, NDArray], path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure, axes = sheet(1, 1, 4.4, 4.0)
         ax = axes[0, 0]
-        ax.fill_between(nominal, nominal - band, nominal + band, color=PALE, lw=0, label=f"chance, {n} labels")
+        ax.fill_between(nominal, nominal - band, nominal + band, color=PALE, lw=0, label=f"chance, {n} labels{of_part}")
         ax.plot([0, 1], [0, 1], color=GREY, lw=0.8)
         colours = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(levels)))
         for colour, (name, level_N) in zip(colours, levels.items(), strict=True):

@@ -26,7 +26,7 @@ from hpcauxvae.evaluate import result_tables
 from hpcauxvae.evaluate.calibration import Calibration, calibrate, load_calibration, measured
 from hpcauxvae.evaluate.chunks import make, on_ranks, parts_of
 from hpcauxvae.evaluate.command import PredictConfig
-from hpcauxvae.evaluate.coverage import Coverage
+from hpcauxvae.evaluate.coverage import TEST_PART, Coverage
 from hpcauxvae.evaluate.encode import ImageReader, run_of
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.sets import refuse_unguided
@@ -108,7 +108,7 @@ class Predictor(ImageReader):
             for guide, column in zip(self.run.guides, self.columns, strict=True)
             if column is not None
         }
-        coverage = Coverage(labels)
+        coverage = Coverage(labels, self.run.parts(self.data)[2] if self.is_own() else None)
         flagged = 0
 
         def pieces() -> Iterator[dict[str, NDArray]]:
@@ -141,15 +141,20 @@ class Predictor(ImageReader):
         self.coverage.tell(self.out)
         if self.json is not None:
             figures = {"images": self.n, "unlike": self.flagged, "unlike_expected": rare * self.n}
+            figures |= {"judged": "test part" if self.is_own() else "all"}
             write_metrics(self.json, self.head() | figures | {"factors": self.coverage.figures()})
 
+    def is_own(self) -> bool:
+        """Whether these images are the data set of the run, of which it was trained, and calibrated, on the most."""
+        return bool(self.data.fingerprint == self.run.state["fingerprint"])
+
     def known_images(self) -> Iterator[str]:
-        """Whether the run was trained, or calibrated, on these images: where they are its own data set."""
-        if self.data.fingerprint == self.run.state["fingerprint"]:
-            train, validation, _ = (len(part) for part in self.run.parts(self.data))
+        """How many of its own data set a run was trained, or calibrated, on."""
+        if self.is_own():
+            train, validation, test = (len(part) for part in self.run.parts(self.data))
             yield (
                 f"is the data set of the run: {train} of these {self.n} images were trained on, and {validation} gave "
-                "the intervals; what intervals cover here says little of new images"
+                f"the intervals; what intervals cover is told of the {test} others, {TEST_PART}"
             )
 
     def head(self) -> dict[str, str | int | float]:

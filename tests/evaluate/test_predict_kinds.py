@@ -7,8 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import hpcauxvae
+from helpers.drawn import texts
 from helpers.kinds import AZIMUTH, drawn
 from helpers.trainings import alone, config
 from hpcauxvae.data.hdf5 import open_set, write
@@ -111,10 +113,24 @@ def test_labels_of_another_unit_or_class_are_not_compared(
     assert "azimuth: mean error" not in said.out and "(593 labels)" in said.out
 
 
-def test_images_of_the_training_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict(folder, str(folder / "set.h5"), str(tmp_path / "x.h5")) == 0
-    assert "420 of these 600 images were trained on, and 120 gave the intervals" in capsys.readouterr().err
-    assert predict(folder, str(folder / "set.h5"), str(tmp_path / "x.h5")) == 0
+def test_coverage_of_a_runs_own_images_is_told_of_those_that_it_has_not_seen(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], figures: list[Figure]
+) -> None:
+    data, made = open_set(folder / "set.h5"), tmp_path / "x.json"
+    assert predict(folder, str(data.path), str(tmp_path / "x.h5"), "--json", str(made)) == 0
+    said, told = capsys.readouterr(), json.loads(made.read_text())
+    assert "420 of these 600 images were trained on, and 120 gave the intervals" in said.err
+    assert "what intervals cover is told of the 60 others, of the run's test part" in said.err
+    assert said.out.count("(60 labels of the run's test part)") == 2
+    assert "chance, 60 labels of the run's test part" in texts(figures[0])
+    with h5py.File(tmp_path / "x.h5") as file:
+        low, high = (file[f"azimuth_{end}68"][:] for end in ("low", "high"))
+    inside, test = (data.values[:, 0] - low) % 360 <= high - low, parts(data, 0)[2]
+    assert told["judged"] == "test part" and told["factors"]["shape"]["labels"] == 60
+    assert told["factors"]["azimuth"]["68"]["covered"] == inside[test].mean() != inside.mean()
+    assert told["factors"]["azimuth"]["68"]["width"] == pytest.approx(np.median((high - low)[test]))
+    assert predict(folder, str(data.path), str(tmp_path / "x.h5")) == 0
     assert capsys.readouterr().out == f"{tmp_path}/x.h5: is there already, of these images and weights\n"
     assert predict(folder, str(folder / "fresh.h5"), str(tmp_path / "y.h5")) == 0
-    assert "were trained on" not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "were trained on" not in said.err and "(600 labels)" in said.out
