@@ -18,7 +18,7 @@ Block = dict[str, Any]
 NOT_READ, IN_PART = 0.1, 0.5
 """Skills below which a factor is not read, and read in part: a tenth, and half, of what a constant answer leaves."""
 WORSE_THAN_PLAIN = 0.05
-"""Skill by which a plain regressor must be better before it is told."""
+"""Skill by which the ridge regression must be better before it is told."""
 STEERS_WELL = 0.8
 """Share of the skill in real images below which a factor steers in part."""
 
@@ -95,13 +95,12 @@ def skill(found: Block, chance: float, end: str = "value") -> float:
 
 
 def as_a_whole(block: Block) -> Iterator[str]:
-    """Factors of which their latents together tell little, or less than a plain regressor does."""
+    """Factors of which their latents together tell little, or less than the ridge regression does."""
     for name, of in block.get("factors", {}).items():
         own, plain = skill(of["latents"], of["chance"]), skill(of["regressor"], of["chance"])
         worse = _bounds(of["regressor"], of["chance"])[0] - _bounds(of["latents"], of["chance"])[1] > WORSE_THAN_PLAIN
-        kind = "classifier" if of["classes"] else "regressor"
         figures = f"{in_words(of['latents'], of)}; by chance {of['chance']:.2g}"
-        figures += f"; a plain {kind} has {score_of(of['regressor'])['value']:.3g}" * (plain > own)
+        figures += f"; the ridge regression has {score_of(of['regressor'])['value']:.3g}" * (plain > own)
         if own < NOT_READ:
             yield f"{name} is not read ({figures})"
         elif own < IN_PART:

@@ -175,7 +175,7 @@ class Evaluator:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The block of metrics.json for a set, and the image scores of each of its M images.
 
-        Beside these `regressed`, what a plain regressor says of the guided factors, (N, D) in their units.
+        Beside these `regressed`, what the ridge regression says of the guided factors, (N, D) in their units.
         Without auxiliary factors there are no scores of codes.
         """
         maximum, factors = float(self.model.maximum), scored.data.factors

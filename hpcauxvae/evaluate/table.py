@@ -47,7 +47,7 @@ def _images(block: Block) -> Iterator[str]:
 def _reading(block: Block) -> Iterator[str]:
     if block.get("reading"):
         heads = f"{'r':>8}{'95 % interval':>17}{'slope':>8}{'95 % interval':>17}{'error':>10}{'fitted':>10}"
-        yield f"{'guided factor':20}{heads}   plain regressor: r{'error':>10}"
+        yield f"{'guided factor':20}{heads}  ridge regression: r{'error':>10}"
     for name, of_factor in without_classes(block, "reading").items():
         slope, fitted, plain = of_factor.get("slope"), of_factor.get("error_fitted"), of_factor["regressor"]
         error, unit = of_factor["error"]["value"], of_factor["unit"]
@@ -64,7 +64,7 @@ def _factors(block: Block) -> Iterator[str]:
     for name, of in block.get("factors", {}).items():
         told = f"{in_words(of['latents'], of)} {_interval(score_of(of['latents']))}"
         classes = f", of {of['classes']} classes" * bool(of["classes"])
-        yield f"{name:20} read: {told}; plain regressor: {in_words(of['regressor'], of)}; {_chance(of)}{classes}"
+        yield f"{name:20} read: {told}; ridge regression: {in_words(of['regressor'], of)}; {_chance(of)}{classes}"
 
 
 def _chance(of: Block) -> str:

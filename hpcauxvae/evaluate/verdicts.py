@@ -78,15 +78,15 @@ def copies(block: Block) -> Iterator[str]:
 
 
 def reading(block: Block) -> Iterator[str]:
-    """Guided factors that are lost, reversed, out of scale, shifted, or read better by a plain regressor."""
+    """Guided factors that are lost, reversed, out of scale, shifted, or read better by ridge regression or reader."""
     classes = by_factor.of_classes(block)
     for number, (name, of_factor) in enumerate(block.get("reading", {}).items(), start=1):
         if name in classes:
             continue
-        r, plain, slope = of_factor["r"], _plain(block, name), of_factor.get("slope")
+        r, (who, plain), slope = of_factor["r"], _best(block, name), of_factor.get("slope")
         true = of_factor.get("true", of_factor)["r"]["value"]
         worse = _square(plain["low"]) - _square(r["high"]) > WORSE_THAN_PLAIN
-        figures = [f"r = {r['value']:.2f}"] + [f"a plain regressor has {plain['value']:.2f}"] * worse
+        figures = [f"r = {r['value']:.2f}"] + [f"{who} has {plain['value']:.2f}"] * worse
         if number in block["latents"]["off"]:
             yield f"the latent of {name} is off: its means hardly vary beside the spread of z (r = {r['value']:.2f})"
         if of_factor["spread"] == 0:
@@ -113,13 +113,12 @@ def reading(block: Block) -> Iterator[str]:
             yield f"{name} is read with an offset: {of_factor['offset']['value']:+.3g} on average {error}"
 
 
-def _plain(block: Block, name: str) -> dict[str, float]:
-    """r of what reads a factor better in real images: the ridge regression or, where there is one, the reader."""
-    ridge: dict[str, float] = block["reading"][name]["regressor"]["r"]
-    of_reader = ((block.get("control") or {}).get("effectiveness") or {}).get(name)
-    return (
-        max(ridge, of_reader.get("of_labels", of_reader["real"]["r"]), key=lambda r: r["value"]) if of_reader else ridge
-    )
+def _best(block: Block, name: str) -> tuple[str, dict[str, float]]:
+    """What reads a factor better in real images, and its r: the ridge regression or, where there is one, the reader."""
+    readers = {"the ridge regression": block["reading"][name]["regressor"]["r"]}
+    if of_reader := ((block.get("control") or {}).get("effectiveness") or {}).get(name):
+        readers["the reader"] = of_reader.get("of_labels", of_reader["real"]["r"])
+    return max(readers.items(), key=lambda found: found[1]["value"])
 
 
 def trained(block: Block) -> Iterator[str]:
@@ -143,12 +142,12 @@ def trained(block: Block) -> Iterator[str]:
 def labels(block: Block) -> Iterator[str]:
     """Labels that nothing finds in the images, neither the model nor what was trained for them alone."""
     judged = {name: of for name, of in block.get("reading", {}).items() if of["spread"] > 0}
-    plain = {name: _plain(block, name) for name in judged}
-    if plain and all(r["high"] < NOT_READ for r in [*plain.values(), *(of["r"] for of in judged.values())]):
-        figures = ", ".join(f"{name} {r['value']:z.2f}" for name, r in plain.items())
+    best = {name: _best(block, name) for name in judged}
+    if best and all(r["high"] < NOT_READ for r in [*(r for _, r in best.values()), *(of["r"] for of in judged.values())]):
+        figures = ", ".join(f"{name} {r['value']:z.2f} by {who}" for name, (who, r) in best.items())
         yield (
-            f"a plain regressor finds no guided factor in real images (r of {figures}): the labels may be of other "
-            "images, as where a catalogue is in another order, or the images do not show them"
+            f"no guided factor is found in real images (r of {figures}): the labels may be of other images, as where a "
+            "catalogue is in another order, or the images do not show them"
         )
 
 

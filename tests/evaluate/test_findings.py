@@ -31,15 +31,16 @@ def of_one(r: float, regressor: float, reader: float | None, half: float = 0.1) 
 )  # fmt: skip
 def test_labels_that_nothing_finds_in_the_images_may_be_of_others(r, regressor, reader, said) -> None:
     lines = list(verdicts.labels(of_one(r, regressor, reader)))
-    assert len(lines) == said and all("psf 0.12" in line and "may be of other images" in line for line in lines)
+    assert len(lines) == said and all("psf 0.12 by the ridge" in line and "may be of other images" in line for line in lines)
 
 
 @pytest.mark.parametrize(
-    ("regressor", "reader", "best"), [(0.5, 0.9, "0.90"), (0.95, 0.9, "0.95"), (0.8, None, "0.80")]
+    ("regressor", "reader", "best"),
+    [(0.5, 0.9, "reader has 0.90"), (0.95, 0.9, "ridge regression has 0.95"), (0.8, None, "ridge regression has 0.80")],
 )
 def test_a_lost_factor_stands_beside_the_better_of_ridge_and_reader(regressor, reader, best) -> None:
     lines = list(verdicts.reading(of_one(0.2, regressor, reader)))
-    assert lines == [f"psf is not read (r = 0.20; a plain regressor has {best})"]
+    assert lines == [f"psf is not read (r = 0.20; the {best})"]
 
 
 def test_the_table_has_intervals_of_r_and_slope() -> None:
@@ -48,6 +49,7 @@ def test_the_table_has_intervals_of_r_and_slope() -> None:
     one = {"r": score, "slope": score, "error": score, "regressor": {"r": score, "error": score}, "unit": "m"}
     reading = {"mass": one, "turn": {key: value for key, value in one.items() if key != "slope"}}
     head, mass, turn = table._reading({"reading": reading})
+    assert "ridge regression: r" in head, "as the findings call it"
     assert mass.count("[0.250, 0.750]") == 2 and turn.count("[0.250, 0.750]") == 1
     assert len(mass) == len(turn) and mass.index("]") == turn.index("]") == head.index(" interval") + 8
 

@@ -196,8 +196,8 @@ def test_what_latents_tell_of_a_factor_is_said_in_its_terms(data: ImageSet) -> N
     lost = values_ND.copy()
     lost[:, :4] = rng.permutation(lost[:, :4])
     azimuth, shape = said(lost)
-    assert azimuth.startswith("azimuth is not read (mean error ") and azimuth.endswith("a plain regressor has 0)")
-    assert shape.startswith("shape is not read (accuracy 0.3") and shape.endswith("a plain classifier has 1)")
+    assert azimuth.startswith("azimuth is not read (mean error ") and azimuth.endswith("the ridge regression has 0)")
+    assert shape.startswith("shape is not read (accuracy 0.3") and shape.endswith("the ridge regression has 1)")
     half = np.where(rng.random((400, 1)) < 0.6, values_ND, lost)
     assert [line.split(" (")[0] for line in said(half)] == [
         f"{name} is read less well than could be" for name in ("azimuth", "shape")
