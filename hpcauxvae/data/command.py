@@ -11,10 +11,10 @@ from typing import Annotated, Any, cast
 import numpy as np
 import tyro
 
-from hpcauxvae.data import cars3d, dsprites, quantities
+from hpcauxvae.data import cars3d, dsprites, quantities, series
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.guides import Guide, guides_of, in_words, shown
+from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
@@ -24,10 +24,10 @@ from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.ranks import Ranks
-from hpcauxvae.types import InputError
+from hpcauxvae.types import By, InputError
 
-_GUIDES = 5
-"""Latents that factors guide in the command which is proposed: half of them are left for what nobody measured."""
+_GUIDES = 10 - ROOM
+"""Latents that factors guide in the command which is proposed, of the usual ten."""
 _BATCH = 64
 """Samples of a step by default."""
 _SAME = 0.01
@@ -118,8 +118,10 @@ def advise(image_set: ImageSet) -> str:
     command that would be refused what is missing.
     """
     chosen = choose(image_set)
+    alike = series.alike(image_set)
+    by: By = "auto" if alike is None else "blocks"
     try:
-        found_parts = parts(image_set, 0)
+        found_parts = parts(image_set, 0, by)
     except InputError as error:
         return f"{chosen}\nnot enough to train on: {error}"
     left_out = _told_by_others(image_set)
@@ -140,15 +142,22 @@ def advise(image_set: ImageSet) -> str:
             guides.append(guide)
         elif not guide.plain:
             what = f"its {len(guide.levels)} classes" if guide.by_classes else "it"
-            left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + _GUIDES}"
+            left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + ROOM}"
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
     if (n_train := len(found_parts[0])) < _BATCH:
         words += ["--batch-size", str(max(2, n_train // 2))]
+    if alike is not None:
+        words += ["--split", by]
     words += ["--out", f"runs/{image_set.path.stem}"]
     names = [factor.name for factor in image_set.factors]
     reasons = {n: f"{names[n]}, for {reason}" for n, reason in left_out.items()} | lacking
     told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
+    if alike is not None:
+        told.append(
+            f"a series: {alike:.0%} of the images are nearer to their neighbour than to another one, so that at random a "
+            "test image has its like among the training images; --split blocks keeps neighbours together"
+        )
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
 
 

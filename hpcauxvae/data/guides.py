@@ -24,6 +24,8 @@ from hpcauxvae.types import Factor, InputError, Labels
 if TYPE_CHECKING:
     from hpcauxvae.data.hdf5 import ImageSet  # which holds what is here
 
+ROOM = 5
+"""Latents beside those that are guided, in what is proposed: for what nobody measured."""
 _EVEN = 1e-6
 """Of their mean step, by which the steps of an ordinal factor may differ and its values still are its ranks."""
 
@@ -240,6 +242,7 @@ def check_latents(guides: Sequence[Guide], latents: int) -> None:
         for guide in guides
     )
     raise InputError(
-        f"aux: {needs}: {total} in all, for latents = {latents}; allowed: latents = {total} or more, or labels = raw, "
-        "by which each factor guides one latent"
+        f"aux: {needs}: {total} in all, for latents = {latents}; allowed: {total} or more, best latents = "
+        f"{total + ROOM}, of which {ROOM} are for what nobody measured; or labels = raw, by which each factor guides one "
+        "latent"
     )

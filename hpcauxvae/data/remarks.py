@@ -7,6 +7,7 @@ import numpy as np
 
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.beside import ignored
+from hpcauxvae.data.guides import spelled
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.splits import Parts, parts
@@ -30,10 +31,15 @@ _ALIKE = 0.01
 """Part of the usual mean squared distance of two images below which they are nearly the same."""
 _LOOKED_AT, _LOOKED_AT_BYTES = 1000, 32 << 20
 """Images with all labels of another, and bytes of them in float32, that are compared with it, in float64."""
+_ROUNDING = 1e-6
+"""Of their size: what two values differ by that were one before they were rounded, as float32 rounds."""
+_RARE = 10
+"""Samples of a class, of which one is expected in the test part."""
 _OFTEN = 0.1
 """Share of these that must be nearly the same, for the labels of a grid repeat, too."""
 _FEW_CHANNELS = 4
 """Images with fewer columns than that, or as many, but more rows and channels, have seldom been taken."""
+_TOGETHER = "leave copies out, or give all of one image the same number in `group` (docs/data-format.md)"
 _SENTINELS = 2
 """Different values at either end of a column that may stand for "not measured"."""
 
@@ -49,6 +55,7 @@ def remarks(image_set: ImageSet, split_seed: int = 0) -> Iterator[str]:
     yield from about_layout(image_set.shape)
     yield from about_empty(pixels)
     yield from about_labels(image_set)
+    yield from _about_rare(image_set)
     yield from about_angles(image_set, range(len(image_set.factors)))
     yield from about_peaks(pixels)
     yield from about_places(found, pixels, image_set.shape)
@@ -87,6 +94,35 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
                 "latent; declare the range of the values"
             )
         yield from _about_sentinels(factor, column)
+        yield from _about_rounded(factor, column)
+
+
+def _about_rounded(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
+    """A sentence on classes, or levels, that differ by no more than rounding does, if any do."""
+    levels = np.unique(column_N[~np.isnan(column_N)]) if factor.kind in ("categorical", "ordinal") else np.empty(0)
+    pairs = zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True)
+    near = [(a, b) for a, b in pairs if b - a < _ROUNDING * max(abs(a), abs(b)) and not (a % 1 == 0 == b % 1)]
+    if near:
+        low, high = near[0]
+        what = "classes" if factor.kind == "categorical" else "levels"
+        yield (
+            f"factors, {factor.name}: {low:.17g} and {high:.17g} count as two {what}, though rounding may have made "
+            f"them of one ({len(near)} such pairs); where they are one, round the column"
+        )
+
+
+def _about_rare(image_set: ImageSet) -> Iterator[str]:
+    """Sentences on classes of so few images that a test part may have none of them."""
+    for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
+        levels, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        rare = np.flatnonzero(counts < _RARE) if factor.kind == "categorical" else []
+        if len(rare):
+            texts = spelled(levels.tolist())
+            of = ", ".join(f"{texts[n]} ({counts[n]})" for n in rare[:5]) + f" and {len(rare) - 5} more" * (len(rare) > 5)
+            yield (
+                f"factors, {factor.name}: fewer than {_RARE} samples have class {of}: so few can hardly be learned, and "
+                "a test part may have none of them, so that no score tells of it; more images, or leave them out"
+            )
 
 
 def about_angles(image_set: ImageSet, columns: Iterable[int]) -> Iterator[str]:
@@ -184,7 +220,8 @@ def about_copies(digest_N: np.ndarray, of_split: Parts | None, split_seed: int) 
         if any(shared):
             told += (
                 f"; {shared[0]} of {len(validation)} validation images and {shared[1]} of {len(test)} test images are "
-                f"training images, too (split seed {split_seed}): their scores count what was learned by heart"
+                f"training images, too (split seed {split_seed}): their scores count what was learned by heart; "
+                + _TOGETHER
             )
     yield f"images: {told}"
 
@@ -214,7 +251,7 @@ def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[st
         yield (
             f"images: {len(near)} of {len(again)} that have all labels of another are nearly the same as that, or as "
             f"its mirror image (sample {near[0]} as {other_N[near[0]]}, …), as altered copies are; where the "
-            "split parts them, scores count what was learned by heart"
+            f"split parts them, scores count what was learned by heart; {_TOGETHER}"
         )
 
 

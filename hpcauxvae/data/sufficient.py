@@ -45,7 +45,14 @@ def doubts(data: ImageSet, guide: Guide, parts: Parts) -> Iterator[str]:
             f"{guide.factor.name}: measured in {known} of {len(parts[2])} test samples, but a score needs {FEWEST}: "
             "evaluate will score no code"
         )
-    for told, value, part_name in _constant(guide, values_N, parts):
+    for part_name, part in zip(_NAMES[1:] if guide.by_classes else (), parts[1:], strict=False):
+        there = np.isin(guide.levels, values_N[part])
+        if lacking := [text for text, is_there in zip(spelled(guide.levels), there, strict=True) if not is_there]:
+            yield (
+                f"{guide.factor.name}: no {part_name} sample is of class {', '.join(lacking)}: no score can say there "
+                "whether it is told"
+            )
+    for told, value, part_name in () if guide.by_classes else _constant(guide, values_N, parts):
         if part_name != "training":
             yield f"{told}, {value:g} in each: no score can say there whether it is read"
 

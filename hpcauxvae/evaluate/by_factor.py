@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data.guides import Guide, spans
+from hpcauxvae.data.guides import Guide, spans, spelled
 from hpcauxvae.metrics.by_kind import agreement
 from hpcauxvae.types import Factor
 
@@ -28,7 +28,7 @@ def by_factor(guides: Sequence[Guide], values_ND: NDArray, told: dict[str, NDArr
 
     values_ND: the columns that guide, in their units, as measured; told: by a name what somebody tells of them, (N, D)
     each. Each block has a score for each of these names beside `kind`, `unit`, `columns` (their names), `classes` (how
-    many) and `chance`.
+    many), `absent` (those without a sample) and `chance`.
     """
     found = {}
     for guide, span in zip(guides, spans(guides), strict=True):
@@ -46,9 +46,16 @@ def by_factor(guides: Sequence[Guide], values_ND: NDArray, told: dict[str, NDArr
             "unit": guide.factor.unit,
             "columns": [column.name for column in guide.columns],
             "classes": len(guide.levels) if guide.by_classes else 0,
+            "absent": _absent(guide, values_N),
             "chance": chance,
         } | {name: {key: score for key, score in of.items() if key != "chance"} for name, of in scores.items()}
     return found
+
+
+def _absent(guide: Guide, values_N: NDArray) -> list[str]:
+    """The classes of which there is no sample."""
+    texts = zip(guide.levels, spelled(guide.levels), strict=True) if guide.by_classes else ()
+    return [text for level, text in texts if not (values_N == level).any()]
 
 
 def in_units(scaled_ND: NDArray, columns: Sequence[Factor]) -> NDArray[np.float64]:
@@ -97,6 +104,11 @@ def skill(found: Block, chance: float, end: str = "value") -> float:
 def as_a_whole(block: Block) -> Iterator[str]:
     """Factors of which their latents together tell little, or less than the ridge regression does."""
     for name, of in block.get("factors", {}).items():
+        if absent := of.get("absent"):
+            yield (
+                f"no image here is of class {', '.join(absent)} of {name}: no score tells whether these are read, or "
+                "steer"
+            )
         own, plain = skill(of["latents"], of["chance"]), skill(of["regressor"], of["chance"])
         worse = _bounds(of["regressor"], of["chance"])[0] - _bounds(of["latents"], of["chance"])[1] > WORSE_THAN_PLAIN
         figures = f"{in_words(of['latents'], of)}; by chance {of['chance']:.2g}"

@@ -142,6 +142,7 @@ def test_what_guides_what_is_told_and_counted(tmp_path: Path) -> None:
     check_latents(guides, 7)
     told = (
         r"size needs 1 latent, azimuth needs 2 latents, shape needs 3 latents \(4 classes\), grade needs 1 latent: 7 in"
+        r" all, for latents = 6; allowed: 7 or more, best latents = 12, of which 5 are for what nobody measured; "
     )
     with pytest.raises(InputError, match=told):
         check_latents(guides, 6)

@@ -62,7 +62,8 @@ def test_each_image_ten_times(tmp_path: Path) -> None:
     assert shared[1] == 60
     assert told(tmp_path / "set.h5", images(60)[order]) == [
         f"images: 540 of 600 are copies of others (sample 1 of 0, …); {shared[0]} of 120 validation images and 60 of "
-        "60 test images are training images, too (split seed 3): their scores count what was learned by heart"
+        "60 test images are training images, too (split seed 3): their scores count what was learned by heart; leave "
+        "copies out, or give all of one image the same number in `group` (docs/data-format.md)"
     ]
 
 
@@ -88,7 +89,7 @@ def test_altered_copies_that_keep_their_labels(tmp_path: Path, how: str, peak: f
     expected = (
         "images: 100 of 100 that have all labels of another are nearly the same as that, or as its mirror image "
         "(sample 100 as 0, …), as altered copies are; where the split parts them, scores count what was learned by "
-        "heart"
+        "heart; leave copies out, or give all of one image the same number in `group` (docs/data-format.md)"
     )
     said = [line for line in told(tmp_path / "set.h5", pixels * unit, labels) if "labels of another" in line]
     assert said == [expected] * (how != "other")
@@ -240,8 +241,28 @@ def test_channels_that_come_last(tmp_path: Path, shape: tuple[int, int, int], is
 
 def test_numbers_of_categories_are_names(tmp_path: Path) -> None:
     labels = np.arange(N) % 5.0
-    labels[3] = 9999
+    labels[3:13] = 9999
     assert told(tmp_path / "set.h5", images(), labels, "categorical") == []
+
+
+def test_classes_that_rounding_makes_two(tmp_path: Path) -> None:
+    """As 0.3 and 0.1 + 0.2; whole numbers are never meant to be one, nor are the values of a plain number."""
+    labels = np.repeat([0.3, 0.1 + 0.2, 7, 1e9, 1e9 + 1], N // 5)
+    (line,) = told(tmp_path / "set.h5", images(), labels, "categorical")
+    assert line.startswith(
+        "factors, a: 0.29999999999999999 and 0.30000000000000004 count as two classes, though rounding may have made "
+        "them of one (1 such pairs)"
+    )
+    assert "two levels" in "".join(told(tmp_path / "set.h5", images(), labels, "ordinal"))
+    assert not [line for line in told(tmp_path / "set.h5", images(), labels) if "rounding" in line]
+
+
+def test_classes_of_few_images(tmp_path: Path) -> None:
+    labels = np.r_[7.0, 9, 9, np.arange(N - 3) % 4]
+    assert told(tmp_path / "set.h5", images(), labels, "categorical") == [
+        "factors, a: fewer than 10 samples have class 7 (1), 9 (2): so few can hardly be learned, and a test part may "
+        "have none of them, so that no score tells of it; more images, or leave them out"
+    ]
 
 
 def test_broken_files_are_refused_before_remarks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
