@@ -46,6 +46,10 @@ def test_every_command_can_be_loaded(name: str) -> None:
     assert callable(getattr(importlib.import_module(module), function or "main"))
 
 
+def test_what_is_done_by_default_is_told_of_the_option_that_does_it() -> None:
+    assert "--pictures, --no-pictures" in command("evaluate", "--help").stdout
+
+
 def test_bad_input_to_a_command_is_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "no.h5"
     done = command("train", str(missing), "--out", str(tmp_path / "run"), "--aux", "radius")

@@ -155,8 +155,8 @@ def advise(image_set: ImageSet) -> str:
     told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
     if alike is not None:
         told.append(
-            f"a series: {alike:.0%} of the images are nearer to their neighbour than to another one, so that at random a "
-            "test image has its like among the training images; --split blocks keeps neighbours together"
+            f"a series: {alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
+            "random a test image has its like among the training images; --split blocks keeps neighbours together"
         )
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
 
@@ -214,23 +214,17 @@ def _beside(data: ImageSet) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 with every error on stderr. `import` works on the ranks of MPI."""
+    """Exit code 0, or 2 with every error on stderr. Of the ranks of MPI all import; the first does anything else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["import"]:
-        ranks = Ranks()
-        return ranks.command(lambda: _import(arguments, ranks))
-    good = _parsed(arguments).run()
-    if good is None:
-        return 2
-    _tell(good)
-    return 0
+    ranks = Ranks()
+    return ranks.command(lambda: _on(ranks, arguments))
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
     return parse(cast(Any, Action), arguments, "hpcauxvae data")
 
 
-def _import(arguments: Sequence[str], ranks: Ranks) -> int:
+def _on(ranks: Ranks, arguments: Sequence[str]) -> int:
     def options() -> Any:
         try:
             return _parsed(arguments)
@@ -240,7 +234,9 @@ def _import(arguments: Sequence[str], ranks: Ranks) -> int:
     action = ranks.first(options)
     if isinstance(action, int):
         return action
-    good = action.run(ranks)
+    good = action.run(ranks) if isinstance(action, Import) else ranks.first(action.run)
+    if good is None:
+        return 2
     ranks.first(lambda: _tell(good))
     return 0
 

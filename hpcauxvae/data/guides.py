@@ -243,6 +243,6 @@ def check_latents(guides: Sequence[Guide], latents: int) -> None:
     )
     raise InputError(
         f"aux: {needs}: {total} in all, for latents = {latents}; allowed: {total} or more, best latents = "
-        f"{total + ROOM}, of which {ROOM} are for what nobody measured; or labels = raw, by which each factor guides one "
-        "latent"
+        f"{total + ROOM}, of which {ROOM} are for what nobody measured; or labels = raw, by which each factor "
+        "guides one latent"
     )

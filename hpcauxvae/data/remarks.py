@@ -118,10 +118,11 @@ def _about_rare(image_set: ImageSet) -> Iterator[str]:
         rare = np.flatnonzero(counts < _RARE) if factor.kind == "categorical" else []
         if len(rare):
             texts = spelled(levels.tolist())
-            of = ", ".join(f"{texts[n]} ({counts[n]})" for n in rare[:5]) + f" and {len(rare) - 5} more" * (len(rare) > 5)
+            of = ", ".join(f"{texts[n]} ({counts[n]})" for n in rare[:5])
+            of += f" and {len(rare) - 5} more" * (len(rare) > 5)
             yield (
-                f"factors, {factor.name}: fewer than {_RARE} samples have class {of}: so few can hardly be learned, and "
-                "a test part may have none of them, so that no score tells of it; more images, or leave them out"
+                f"factors, {factor.name}: fewer than {_RARE} samples have class {of}: so few can hardly be learned, "
+                "and a test part may have none of them, so that no score tells of it; more images, or leave them out"
             )
 
 

@@ -16,8 +16,8 @@ images in no order it is a half, of yearly fields of a climate .85."""
 _PAIRS, _BYTES = 300, 16 << 20
 """Neighbours that are compared, and bytes of them in float32."""
 _STEPS, _EVEN, _VALUES = 0.95, 0.25, 0.1
-"""Share of the steps that are even, to so much of their median, as those of months are in days; and share of the samples
-of how many values the column has. Sorted by a quantity, the steps are not even."""
+"""Share of the steps that are even, to so much of their median, as those of months are in days; and how many values
+the column has, of the samples. Sorted by a quantity, the steps are not even."""
 _FEWEST = 50
 """Images of a series."""
 

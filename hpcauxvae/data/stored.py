@@ -34,6 +34,8 @@ def open_file(path: Path) -> h5py.File:
     """Opened for reading, without file locks: some cluster file systems lack them, and no finished file changes."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; allowed: an HDF5 file of docs/data-format.md; {MADE_BY}")
     try:
         try:
             return _Opened(path, "r", locking=False)
@@ -42,8 +44,9 @@ def open_file(path: Path) -> h5py.File:
                 raise
             return _Opened(path, "r")  # as this process has it open already
     except OSError as error:
-        other = "" if path.is_dir() or h5py.is_hdf5(path) else f"; {MADE_BY}"
-        raise InputError(f"{path}: cannot be read as HDF5: {error}{other}") from error
+        if not memory_fault(error) and not h5py.is_hdf5(path):
+            raise InputError(f"{path}: cannot be read as HDF5: it is no such file; {MADE_BY}") from error
+        raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
 
 
 def plain(value: Any) -> Any:

@@ -1,9 +1,8 @@
 """What a run's predictions are worth: made once from its validation part, and kept in its folder without any pickle.
 
 The guided latents tell the factors, with intervals (metrics/conformal.py) and sets (metrics/prediction_sets.py);
-reconstructions and codes tell images that are unlike those of the training. Shape suffixes: N samples, M validation
-samples, F factors, T columns by which one guides as many latents, Z latents, K classes, X features, S scores of an
-image.
+reconstructions and codes tell images that are unlike those of the training. Shape suffixes: N samples, M of validation,
+F factors, T columns by which one guides as many latents, Z latents, K classes, X features, S scores of an image.
 """
 
 import dataclasses
@@ -22,6 +21,7 @@ from hpcauxvae.data.guides import Guide, spans
 from hpcauxvae.data.guides import shown as class_as_text
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.missing import Filled, shown
+from hpcauxvae.evaluate.result_tables import as_precise
 from hpcauxvae.evaluate.sets import refuse_unguided
 from hpcauxvae.metrics.conformal import (
     FEW,
@@ -46,6 +46,8 @@ ALARM = 0.001
 _MOST = 16_384
 """Validation samples, at most."""
 _VERSION = 2
+BESIDE = "unlike_p", "unlike"
+"""Columns that a table of predictions has beside those of factors."""
 _TESTS = 4
 """Whether an image is drawn worse, is brighter, is fainter, or has a stranger code than almost all others."""
 KEPT = "calibration."
@@ -94,8 +96,8 @@ class Calibration:
         for guide, span, reader in self._each():
             name, z_NT = guide.factor.name, mean_NZ[:, span]
             if isinstance(reader, ClassReader):
-                told_N, found[f"{name}_p"], sets = reader(z_NT)
-                found[name] = np.array(guide.levels)[told_N]
+                told_N, p_N, sets = reader(z_NT)
+                found |= {name: np.array(guide.levels)[told_N], f"{name}_p": as_precise(p_N)}
                 found |= {f"{name}_set{_percent(level)}": of for level, of in zip(LEVELS, sets, strict=True)}
                 continue
             read_N, intervals = reader(z_NT, features_NX)
@@ -111,8 +113,8 @@ class Calibration:
             p_value(-self.score_SM[1, ::-1], -bright_N),
             p_value(self.distance_M, far_N),
         ]
-        found["unlike_p"] = np.minimum(1.0, _TESTS * np.min(tests, 0))  # Bonferroni
-        found["unlike"] = found["unlike_p"] <= self.alarm
+        unlike_N = np.minimum(1.0, _TESTS * np.min(tests, 0))  # Bonferroni
+        found |= {"unlike_p": as_precise(unlike_N), "unlike": unlike_N <= self.alarm}
         return {name: found[name] for name in self.units()}
 
     def with_texts(self, numbers: dict[str, NDArray]) -> dict[str, NDArray]:
@@ -156,15 +158,8 @@ class Calibration:
 
     def units(self) -> dict[str, str]:
         """The unit of each column of `predict`, empty where it has none."""
-        found: dict[str, str] = {}
-        for guide in self.guides:
-            name, unit = guide.factor[:2]
-            if guide.by_classes:
-                found |= {name: unit, f"{name}_p": ""} | {f"{name}_set{_percent(level)}": "" for level in LEVELS}
-            else:
-                ends = ("", *(f"_{end}{_percent(level)}" for level in LEVELS for end in ("low", "high")))
-                found |= {name + end: unit for end in ends}
-        return found | {"unlike_p": "", "unlike": ""}
+        of_factors = {name: unit for guide in self.guides for name, unit in columns_of(guide).items()}
+        return of_factors | dict.fromkeys(BESIDE, "")
 
     def head(self, run: Run) -> dict[str, str | int | float]:
         """What a table of predictions says of itself, by names that FITS takes: the run, its `step` and `weights`, the
@@ -205,6 +200,15 @@ class Calibration:
         path = path_of(folder, self.about["weights"])
         checkpoint.write(path, *self.packed())
         return path
+
+
+def columns_of(guide: Guide) -> dict[str, str]:
+    """The columns of a factor in a table of predictions, and the unit of each."""
+    name, unit = guide.factor[:2]
+    if guide.by_classes:
+        return {name: unit, f"{name}_p": ""} | {f"{name}_set{_percent(level)}": "" for level in LEVELS}
+    ends = ("", *(f"_{end}{_percent(level)}" for level in LEVELS for end in ("low", "high")))
+    return {name + end: unit for end in ends}
 
 
 _ARRAYS = ("score_SM", "known_MZ", "scale_Z", "distance_M")
@@ -341,7 +345,8 @@ def _number_of(guide: Guide, values_N: NDArray) -> NDArray[np.int64]:
 def _in_units(guide: Guide, read_N: NDArray) -> NDArray[np.float64]:
     """The inverse of `_target`. A rank is one that occurs, or between two of these."""
     with np.errstate(over="ignore", under="ignore"):  # of logarithms far from those of the training
-        return guide.factor.unscale(read_N) if guide.by_angle else guide.unscaled(read_N[:, None])
+        found_N = guide.factor.unscale(read_N) if guide.by_angle else guide.unscaled(read_N[:, None])
+    return as_precise(found_N, guide.factor)
 
 
 def _percent(level: float) -> str:

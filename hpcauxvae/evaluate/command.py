@@ -16,6 +16,8 @@ from hpcauxvae.train.config import fold_folder
 from hpcauxvae.types import InputError
 
 T = TypeVar("T")
+_POINTED = "*.safetensors"
+"""What `last` and `best` are called in the folder of a run."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 """Begins such a file."""
 
@@ -162,9 +164,10 @@ class GenerateConfig:
     """File to write: .h5 (docs/data-format.md), .fits or .png. FITS headers are ASCII: other letters of names and
     paths are escaped there as in a Python string."""
     set: tuple[str, ...] = ()
-    """Factors held at a value, NAME=VALUE in the factor's unit; of an angle 400 degrees are 40. Those not named stand
-    at the median of the training data, or with --like at the image's own; of an angle's cosine and sine the other goes
-    with the one named. A factor that guides several latents, an angle or classes, sets them all."""
+    """Factors held at a value, NAME=VALUE in the factor's unit, several with commas; of an angle 400
+    degrees are 40. Those not named stand at the median of the training data, or with --like at the image's own; of an
+    angle's cosine and sine the other goes with the one named. A factor that guides several latents, an angle or
+    classes, sets them all."""
     sweep: tuple[str, ...] = ()
     """Factors that vary, NAME=FIRST:LAST:COUNT; several make a grid, the last of them varying fastest. Of classes those
     from FIRST to LAST, COUNT of them."""
@@ -339,6 +342,13 @@ def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool
     if there and not run.is_dir() and not (files and run.is_file()):
         or_file = " or file" if files else ""
         raise InputError(f"{run}: no such folder{or_file}; allowed: that of a training run")
+    if there and files and run.is_file() and run.suffix != ".safetensors":
+        raise InputError(
+            f"{run}: is no trained model; allowed: the folder of a training run, or a file that `hpcauxvae export` has "
+            "made, NAME.safetensors"
+        )
+    if there and run.is_dir() and not (_holds_folds(run) or (run / "config.json").exists() or any(run.glob(_POINTED))):
+        raise InputError(f"{run}: holds no training run; allowed: the folder that `hpcauxvae train --out` named")
     if not folds and _holds_folds(run):
         one = fold_folder(run, 0)
         raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")

@@ -100,6 +100,7 @@ def compare(config: CompareConfig) -> Block:
             "samples": len(images.index_N),
             "scores": _scores(images, seen, config),
             "left_out": _left_out(names, runs),
+            "compared": _compared(names, runs, _shared(images, runs)),
         }
         result["sets"][images.name] = block | {"verdicts": findings(names, block["scores"])}
     if config.json:
@@ -343,6 +344,18 @@ def _left_out(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     pairs = [*zip(names, runs, strict=True)]
     pairs = [pair for pair in pairs if pair[1].model.GUIDED] or pairs
     return left_out([name for name, _ in pairs], [run.guides for _, run in pairs])
+
+
+def _compared(names: Sequence[str], runs: Sequence[Run], columns: Sequence[str]) -> str:
+    """Of which factors the scores of codes are, where some of the runs have guided latents and others none."""
+    guided_by = [name for name, run in zip(names, runs, strict=True) if run.model.GUIDED]
+    others = [name for name in names if name not in guided_by]
+    if not (guided_by and others and columns):
+        return ""
+    return (
+        f"LDS and SAP of all runs are of {', '.join(columns)}, which guide latents of {', '.join(guided_by)}; "
+        f"{', '.join(others)} was told of none of them, and its own latents are searched for them"
+    )
 
 
 def _codes(images: Images, seen: Seen, shared: Sequence[str], seed: int, residual: bool = False) -> Codes:

@@ -46,7 +46,7 @@ def table(found: Block) -> str:
     for name, block in found["sets"].items():
         of = " that are test images of each run" if name == "test" else ""
         lines.append(f"{name}: {block['data']}, {block['samples']} images{of}")
-        lines += (f"  {line}" for line in block["left_out"])
+        lines += (f"  {line}" for line in (*block["left_out"], block.get("compared")) if line)
         for number, other in enumerate(others, start=1):
             wide = max(10, len(first), len(other)) + 2
             lines.append(f"  {'score':34}{first:>{wide}}{other:>{wide}}{'difference':>13}  95 % interval")

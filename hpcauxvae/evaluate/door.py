@@ -22,6 +22,7 @@ from hpcauxvae.data.lettering import with_unit
 from hpcauxvae.data.missing import Filled, scored_by
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.summary import Summary
+from hpcauxvae.evaluate.by_factor import in_words, without_classes
 from hpcauxvae.evaluate.command import check_run
 from hpcauxvae.evaluate.records import METRICS, kept, read_metrics
 from hpcauxvae.evaluate.sets import refuse_unguided, with_logarithm
@@ -245,6 +246,7 @@ class Trained:
         unit = f" ({kept.provenance['image_unit']})" if kept and "image_unit" in kept.provenance else ""
         device = next(self.model.parameters()).device
         latents = sum(len(guide.columns) for guide in self.guides)
+        by = {guide.factor.name: f"{len(guide.levels)} classes" for guide in self.guides if guide.by_classes}
         guided = f"the first {latents} guided by" if self.model.GUIDED else "none of them guided"
         lines = [
             f"{config.model} of {self.run.folder}: {state['epoch']} of {config.epochs} epochs (step {state['step']})",
@@ -252,8 +254,9 @@ class Trained:
             f"{config.latents} latents, {guided}",
         ]
         for j, factor in enumerate(self.factors if self.model.GUIDED else []):
-            range_of = f"{factor.low:g} to {factor.high:g}"
+            range_of, classes = f"{factor.low:g} to {factor.high:g}", by.get(factor.name)
             most = f"   9 of 10 labels {kept.quantiles[0][j]:.3g} to {kept.quantiles[-1][j]:.3g}" if kept else ""
+            range_of, most = (classes, "") if classes else (range_of, most)
             lines.append(f"    {with_unit(factor):24}{range_of:20}{most}".rstrip())
         for name, block in self.metrics.get("sets", {}).items():
             lines.append(f"evaluated at epoch {self.metrics['epoch']}, {name}: " + "; ".join(_scores(block)))
@@ -360,7 +363,8 @@ def _scores(block: Mapping[str, Any]) -> list[str]:
     """`LDS 0.93 of 0.96` and the like, of a block of metrics.json."""
     lds, ssim = block["codes"].get("lds"), block["images"]["ssim"]["value"]
     words = [f"LDS {lds['value']:.3f} of {lds['attainable']:.3f}"] if lds else []
-    words += [f"{name} r {one['r']['value']:.3f}" for name, one in block.get("reading", {}).items()]
+    words += [f"{name} r {one['r']['value']:.3f}" for name, one in without_classes(block, "reading").items()]
+    words += [f"{name} {in_words(of['latents'], of)}" for name, of in block.get("factors", {}).items() if of["classes"]]
     return [*words, *([] if np.isnan(ssim) else [f"SSIM {ssim:.3f}"])]
 
 

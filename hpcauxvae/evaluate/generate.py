@@ -110,10 +110,16 @@ class Generator:
         axes: list[NDArray[np.float64]] = [np.array([value]) for value in unnamed_D]
         swept: list[int] = []
         named, total = [], 1
-        for text in fixed:
-            column, value = self._parse(text, "set")
-            axes[column] = np.array([self._number(column, value, text)])
-            named.append(column)
+        faults = []
+        for text in itertools.chain.from_iterable(map(self._parts, fixed)):
+            try:
+                column, value = self._parse(text, "set")
+                axes[column] = np.array([self._number(column, value, text)])
+                named.append(column)
+            except InputError as error:
+                faults.append(str(error))
+        if faults:
+            raise InputError("; ".join(faults))
         for text in sweeps:
             column, value = self._parse(text, "sweep")
             parts = value.split(":")
@@ -151,6 +157,12 @@ class Generator:
                     "none, as their squares do not add up to 1; name one of them, and the other goes with it",
                     file=sys.stderr,
                 )
+
+    def _parts(self, text: str) -> list[str]:
+        """`a=1,b=2` as its parts; a name may have a comma."""
+        if text.rpartition("=")[0] in {factor.name for factor in self.factors}:
+            return [text]
+        return text.split(",")
 
     def _parse(self, text: str, option: str) -> tuple[int, str]:
         name, equals, value = text.rpartition("=")  # a name may have one

@@ -23,7 +23,7 @@ from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
 from hpcauxvae.data.importing.options import Images, Import
 from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate import result_tables
-from hpcauxvae.evaluate.calibration import Calibration, calibrate, load_calibration, measured
+from hpcauxvae.evaluate.calibration import BESIDE, Calibration, calibrate, columns_of, load_calibration, measured
 from hpcauxvae.evaluate.chunks import make, on_ranks, parts_of
 from hpcauxvae.evaluate.command import PredictConfig
 from hpcauxvae.evaluate.coverage import TEST_PART, Coverage
@@ -168,6 +168,7 @@ def predict(config: PredictConfig, processes: Processes) -> int:
     place(run.model, processes.device)
     path = on_first_rank(lambda: _in_our_format(config, run), processes)
     data = on_each_rank(lambda: open_set(path), processes)
+    on_each_rank(lambda: _refuse_clash(config.out, run, data.id is not None), processes)
     folder = on_first_rank(lambda: _calibrated(run, config), processes)
     calibration = on_each_rank(lambda: _found(run, folder), processes)
     try:
@@ -188,7 +189,24 @@ def _checked(config: PredictConfig) -> Run:
                 refuse_existing(path)
     run = run_of(config)
     refuse_unguided(run)
+    _refuse_clash(config.out, run)
     return run
+
+
+def _refuse_clash(out: Path, run: Run, ids: bool = False) -> None:
+    """Raises InputError where two columns of the table would have one name; in FITS capitals do not tell them apart.
+
+    ids: whether images have some, which stand in a column.
+    """
+    names = ["id"] * ids + [name for guide in run.guides for name in columns_of(guide)] + [*BESIDE]
+    known = [name.lower() if out.suffix == ".fits" else name for name in names]
+    for name, as_known in zip(names, known, strict=True):
+        if known.count(as_known) > 1:
+            kinds = ", or another kind of file than FITS" * (names.count(name) == 1)
+            raise InputError(
+                f"{out}: two of its columns would be called {name}, by the factors of {run.folder} and what stands "
+                f"beside them; allowed: names that differ{kinds}"
+            )
 
 
 def _in_our_format(config: PredictConfig, run: Run) -> Path:
@@ -201,7 +219,8 @@ def _in_our_format(config: PredictConfig, run: Run) -> Path:
 
     made, record = parts / "images.h5", parts / "images.json"
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(Images)}
-    plan = plan_of(Import(source=source, out=made, **given))
+    plan = plan_of(Import(source=source, out=made, **given), tuple(run.state["image_shape"]))
+    _refuse_clash(config.out, run, plan.beside["id"] is not None)
     if list(plan.recipe.shape) != run.state["image_shape"]:
         allowed = tuple(run.state["image_shape"])
         raise InputError(f"{source}: images of {plan.recipe.shape}; allowed: {allowed}, or --size H,W")

@@ -18,7 +18,7 @@ from hpcauxvae.data.hdf5 import reopen, whole_file
 from hpcauxvae.data.importing.members import reading
 from hpcauxvae.data.stored import open_file, plain
 from hpcauxvae.runtime.files import whole
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 _FITS_BLOCK = 2880
 
@@ -38,6 +38,18 @@ class Head:
 
 Pieces = Iterator[dict[str, NDArray]]
 """Columns (n,) by name, row after row; those of `Head.units`."""
+
+
+def as_precise(values_N: NDArray, of: Factor | None = None) -> NDArray[np.float64]:
+    """Values (N,) to the digits that float32, in which networks compute, tells: seven behind the first of the range of
+    a factor, or where there is none, or its scale is logarithmic, behind the first of each value."""
+    values_N = np.asarray(values_N, np.float64)
+    span = np.nan if of is None or of.transform == "log10" else of.high - of.low
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        first_N = np.floor(np.log10(np.abs(values_N) if np.isnan(span) else np.full_like(values_N, span)))
+        up_N, down_N = 10.0 ** np.maximum(7 - first_N, 0), 10.0 ** np.maximum(first_N - 7, 0)
+        found_N = np.rint(values_N * up_N / down_N) * down_N / up_N
+    return np.where(np.isfinite(found_N), found_N, values_N)
 
 
 def ascii_only(text: str) -> str:

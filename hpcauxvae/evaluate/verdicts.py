@@ -143,7 +143,9 @@ def labels(block: Block) -> Iterator[str]:
     """Labels that nothing finds in the images, neither the model nor what was trained for them alone."""
     judged = {name: of for name, of in block.get("reading", {}).items() if of["spread"] > 0}
     best = {name: _best(block, name) for name in judged}
-    if best and all(r["high"] < NOT_READ for r in [*(r for _, r in best.values()), *(of["r"] for of in judged.values())]):
+    if best and all(
+        r["high"] < NOT_READ for r in [*(r for _, r in best.values()), *(of["r"] for of in judged.values())]
+    ):
         figures = ", ".join(f"{name} {r['value']:z.2f} by {who}" for name, (who, r) in best.items())
         yield (
             f"no guided factor is found in real images (r of {figures}): the labels may be of other images, as where a "

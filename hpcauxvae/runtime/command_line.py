@@ -33,7 +33,7 @@ def parse(
         if quiet:
             for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
                 silence.enter_context(redirect(io.StringIO()))
-        style: list[Any] = [tyro.conf.FlagCreatePairsOff]
+        style: list[Any] = []
         style += [tyro.conf.PositionalRequiredArgs] * positional + [tyro.conf.UseAppendAction] * append
         try:
             return tyro.cli(fields, args=argv, prog=prog, config=style, **about)

@@ -183,6 +183,12 @@ def test_a_line_is_answered_once(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_check_on_ranks_is_told_once(alone: bytes, tmp_path: Path) -> None:
+    (tmp_path / "set.h5").write_bytes(alone)
+    codes, said, errors = ended(2, tmp_path / "set.h5", command=[sys.executable, "-m", "hpcauxvae", "data", "check"])
+    assert codes == ["0"] * 2 and said.count("fingerprint") == 1, errors
+
+
 def test_predict_reads_by_processes_of_its_own(
     source: Path, alone: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

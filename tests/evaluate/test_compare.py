@@ -161,6 +161,14 @@ def score(value: float, half: float) -> dict:
     return {"value": value, "low": value - half, "high": value + half, "n": 9}
 
 
+def test_of_what_codes_are_compared_is_told_where_one_of_two_was_told_of_nothing(runs, blobs_file, tmp_path):
+    alone(config(blobs_file, tmp_path / "beta", model="beta-vae", epochs=1, network="mlp"))
+    found = compare.compare(CompareConfig(runs=(runs / "first", tmp_path / "beta"), device="cpu"))
+    words = "LDS and SAP of all runs are of radius, g1, which guide latents of first; beta was told of none of them"
+    assert words in table(found)
+    assert "LDS and SAP of all runs" not in table(compared(runs, "first", "other"))
+
+
 @pytest.mark.parametrize(("option", "name"), [("--json", "set.h5"), ("--out", "own.png")])
 def test_nothing_that_is_there_is_overwritten(runs, tmp_path, option, name):
     path = tmp_path / name

@@ -31,7 +31,9 @@ def of_one(r: float, regressor: float, reader: float | None, half: float = 0.1) 
 )  # fmt: skip
 def test_labels_that_nothing_finds_in_the_images_may_be_of_others(r, regressor, reader, said) -> None:
     lines = list(verdicts.labels(of_one(r, regressor, reader)))
-    assert len(lines) == said and all("psf 0.12 by the ridge" in line and "may be of other images" in line for line in lines)
+    assert len(lines) == said and all(
+        "psf 0.12 by the ridge" in line and "may be of other images" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize(

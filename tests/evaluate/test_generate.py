@@ -188,6 +188,11 @@ def test_each_picture_stands_beside_the_factors_that_it_was_drawn_for(
     [
         ({"set": ("flux=3",)}, "set flux=3; allowed: NAME=…, where NAME is one of radius, g1"),
         ({"set": ("radius=5",)}, "radius=5: 5; allowed: numbers from 0.1 to 1 arcsec"),
+        (
+            {"set": ("radius=5,g1=0.1,g1=9",)},
+            "radius=5: 5; allowed: .* arcsec, .*; g1=9: 9; allowed: numbers from -0.5",
+        ),
+        ({"set": ("radius=0.5,flux=3",)}, "set flux=3; allowed: NAME=…, where NAME is one of radius, g1"),
         ({"set": ("radius=wide",)}, "radius=wide: wide; allowed: numbers"),
         ({"sweep": ("g1=0:1",)}, "sweep g1=0:1; allowed: NAME=FIRST:LAST:COUNT"),
         ({"sweep": ("g1=0:1:³",)}, "sweep g1=0:1:³; allowed: NAME=FIRST:LAST:COUNT"),

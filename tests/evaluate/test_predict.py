@@ -19,6 +19,7 @@ from hpcauxvae.evaluate.command import PredictConfig
 from hpcauxvae.evaluate.predict import Predictor, predict
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.train import checkpoint
 from hpcauxvae.train.run import load_run, training_set
 from hpcauxvae.types import InputError
 
@@ -125,6 +126,9 @@ def test_tables_of_all_kinds_are_the_same(run: Path, fresh: Path, tmp_path: Path
     again = Table.read(tmp_path / "out.parquet")
     assert str(again["radius_high95"].unit) == "arcsec" and again.meta == ecsv.meta
     assert ecsv.meta["levels"] == fits.meta["LEVELS"] == "68,95" and ecsv.meta["software"].startswith("hpcauxvae 0")
+    cells = [line.split() for line in (tmp_path / "out.ecsv").read_text().splitlines() if not line.startswith("#")]
+    place = cells[0].index("radius_low68") - len(cells[0])
+    assert max(len(row[place]) for row in cells[1:]) <= len("-0.12345678"), "to the digits of float32"
     assert (tmp_path / "out.fits").stat().st_size % 2880 == 0, "whole blocks, as FITS wants them"
     with h5py.File(tmp_path / "out.h5") as file:
         assert file.attrs["weights"] == digest and file["radius"].attrs["unit"] == "arcsec"
@@ -199,6 +203,11 @@ def test_images_of_other_forms_are_imported_and_nothing_is_left(
     found = content(tmp_path / "fits.h5")
     assert found.pop("id").tolist() == ["stamp 0"], "a file of one image"
     same(found, {name: of[:1] for name, of in wanted.items()})
+    np.save(tmp_path / "single.npy", data.images[0, 0])
+    assert predict(settings(run, tmp_path / "single.npy", tmp_path / "single.h5", processes=1), ALONE) == 0
+    found = content(tmp_path / "single.h5")
+    assert found.pop("id").tolist() == ["single"], "an array of the shape of an image is one"
+    same(found, {name: of[:1] for name, of in wanted.items()})
     np.savez(tmp_path / "wide.npz", stack=np.ones((4, 33, 40), np.float32))
     with pytest.raises(InputError, match=r"wide\.npz: images of \(1, 33, 40\); allowed: \(1, 33, 33\), or --size"):
         predict(settings(run, tmp_path / "wide.npz", tmp_path / "wide.h5", layout="NHW"), ALONE)
@@ -225,6 +234,29 @@ def test_labels_tell_what_intervals_cover(
     assert "(140 labels)" in said.out and "g1: mean" not in said.out
     assert "factors, g1: unit 'deg', in training it was '': not compared" in said.err
     assert "40 of them outside the range of the training, 0.1 to 1 arcsec: intervals promise nothing there" in said.err
+
+
+def test_columns_of_one_name_are_refused_before_any_image_is_read(run: Path, fresh: Path, tmp_path: Path) -> None:
+    """As those of a factor m beside m_low68; in FITS also of m beside M."""
+    tensors, state = checkpoint.read(run / checkpoint.LAST)
+    for names, ids, out, words in (
+        (("unlike", "g1"), None, "x.h5", "two of its columns would be called unlike"),
+        (("m", "m_low68"), None, "x.ecsv", "two of its columns would be called m_low68"),
+        (("m", "M"), None, "x.fits", "would be called m, .* names that differ, or another kind of file"),
+        (("id", "M"), [*map(str, range(160))], "x.h5", "would be called id, "),
+        (("m", "M"), None, "x.h5", "not calibrated yet"),
+    ):
+        for column, name in enumerate(names):
+            state["factors"][column][0] = name
+        state["config"]["aux"] = ",".join(names)
+        checkpoint.write((run / checkpoint.LAST).resolve(), tensors, state)
+        for path in run.glob("calibration-*"):
+            path.unlink()
+        images = tmp_path / f"{names[0]}.h5"
+        images.unlink(missing_ok=True)
+        write(images, open_set(fresh).images[:], None, [], {}, id=ids)
+        with pytest.raises(InputError, match=words):
+            predict(settings(run, images, tmp_path / out, data=tmp_path / "nowhere.h5"), ALONE)
 
 
 def test_bad_input_is_refused_and_nothing_is_left(run: Path, fresh: Path, tmp_path: Path) -> None:

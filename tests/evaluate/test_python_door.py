@@ -323,6 +323,17 @@ def test_what_is_no_run_is_refused(tmp_path: Path, trained_run: Path, blobs_file
         command.evaluate([str(blobs_file)])
     with pytest.raises(InputError, match="path = 5; allowed: that of a run's folder"):
         hpcauxvae.load(5)  # type: ignore[arg-type]
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    for found, words in (
+        (hpcauxvae.load, r"a\.npy: is no trained model; allowed: the folder of a training run, or a file that"),
+        (hpcauxvae.open_set, r"a\.npy: cannot be read as HDF5: it is no such file; `hpcauxvae data import` makes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            found(tmp_path / "a.npy")
+    with pytest.raises(InputError, match=rf"{tmp_path}: holds no training run; allowed: the folder that `hpcauxvae tr"):
+        hpcauxvae.load(tmp_path)
+    with pytest.raises(InputError, match=rf"{tmp_path}: is a folder; allowed: an HDF5 file"):
+        hpcauxvae.open_set(tmp_path)
     (tmp_path / "text.safetensors").write_text("no tensors at all")
     with pytest.raises(InputError, match="damaged or not a checkpoint"):
         hpcauxvae.load(tmp_path / "text.safetensors")
@@ -356,6 +367,7 @@ def test_an_angle_and_classes_are_asked_for_as_such(tmp_path: Path) -> None:
     alone(config(tmp_path / "x.h5", tmp_path / "run", epochs=1, network="mlp", aux="turn,kind"))
     (tmp_path / "x.h5").unlink()
     run = hpcauxvae.load(tmp_path / "run", device="cpu")
+    assert "\n    kind                    3 classes\n" in repr(run)
     assert "10 latents, the first 4 guided by" in repr(run) and [f.name for f in run.factors] == ["turn", "kind"]
     typical = run.run.state["summary"]["typical"]
     assert typical[0] == pytest.approx(values[:, 0][np.abs(values[:, 0] - typical[0]).argmin()]) and typical[1] in (

@@ -13,7 +13,7 @@ import hpcauxvae
 from hpcauxvae.data.hdf5 import Provenance
 from hpcauxvae.data.importing import PICTURES, kind_of, parted
 from hpcauxvae.data.importing.columns import beside_of, factors_of
-from hpcauxvae.data.importing.members import Member, Members, open_members
+from hpcauxvae.data.importing.members import Member, Members, open_members, pictures
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.importing.recipe import Recipe
 from hpcauxvae.data.importing.sources import Files, Finder, Place, Stack, checked_layout
@@ -76,9 +76,14 @@ def _stamp(path: Path) -> str:
     return " ".join(f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
 
 
-def plan_of(options: Import) -> Plan:
-    """Raises InputError naming option or file, row, field, value and what is allowed."""
+def plan_of(options: Import, shape: tuple[int, ...] = ()) -> Plan:
+    """Raises InputError naming option or file, row, field, value and what is allowed.
+
+    shape: (C, H, W) of the images that are wanted, where that is known: an array of that very shape is one of them.
+    """
     table = open_members(options.source)
+    if shape and not options.images and not options.layout and _is_one(table, shape):
+        table = pictures(options.source)
     options = _told_by(table, options)
     layout = checked_layout(options.layout)
     images, maps = _guessed(table, options)
@@ -114,6 +119,12 @@ def plan_of(options: Import) -> Plan:
         provenance=_provenance(options, table, images, maps, recipe),
         beside=beside | beside_of(table, options, n, kept, factors, values),
     )
+
+
+def _is_one(table: Members, shape: tuple[int, ...]) -> bool:
+    """Whether a file has one array, and this is an image of that shape, (H, W) of one band, not several images."""
+    own = shape if shape[0] > 1 else shape[1:] if shape[1] > 1 else shape[2:]
+    return kind_of(table.path) in PICTURES and len(table.names) == 1 and table[table.names[0]].shape == own
 
 
 def _places_of(
