@@ -79,22 +79,25 @@ def factor_latent_scatter(
     score: LdsScore | None,
     path: Path,
     reading: Mapping[str, Mapping[str, Any]] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> None:
     """Fig. 3: latents along x, factors (N, F; physical units) along y; z in grey, posterior means in maroon.
 
-    Latent j carries the j-th of `aux_names`; the panel where the two meet is marked, with r and slope of its
-    reading (metrics/reading.py) where given. The score is the title; None where no factor is auxiliary. At most 2,000
-    samples are drawn.
+    numbers: which latents these are, counted from 0; all if not given. Latent j carries the j-th of `aux_names`; the
+    panel where the two meet is marked, with r and slope of its reading (metrics/reading.py) where given. The
+    score is the title; None where no factor is auxiliary. At most 2,000 samples are drawn.
     """
     step = -(-len(z_NZ) // MOST_POINTS)
     rows, columns = factors_NF.shape[1], z_NZ.shape[1]
+    numbers = numbers or range(columns)
+    names = [aux_names[number] if number < len(aux_names) else "" for number in numbers]
     with mpl.rc_context(STYLE):
         figure, axes = sheet(rows, columns, 1.05 * columns + 0.8, 1.05 * rows + 0.8, sharex="col", sharey="row")
         for (row, column), ax in np.ndenumerate(axes):
             values_N = factors_NF[::step, row]
             for codes_NZ, colour in ((z_NZ, PALE), (mean_NZ, MAROON)):
                 ax.scatter(codes_NZ[::step, column], values_N, s=1.4, color=colour, linewidths=0, alpha=0.6)
-            own = column < len(aux_names) and factors[row].name == aux_names[column]
+            own = factors[row].name == names[column]
             _frame(ax, MAROON if own else PALE)
             if own and reading and factors[row].name in reading:
                 ax.set_title(read_as(reading[factors[row].name]), loc="center", fontsize=6.5, pad=2)
@@ -106,8 +109,8 @@ def factor_latent_scatter(
         for ax, factor in zip(axes[:, 0], factors, strict=True):
             name = with_unit(factor) if len(with_unit(factor)) <= 16 else with_unit(factor).replace(" [", "\n[")
             ax.set_ylabel(name, fontsize=fit(name, 9, 1.05))
-        for column, ax in enumerate(axes[-1]):
-            ax.set_xlabel(latent_name(column, aux_names))
+        for number, ax in zip(numbers, axes[-1], strict=True):
+            ax.set_xlabel(latent_name(number, aux_names))
         figure.align_labels()
         if score is not None:
             figure.suptitle(_lds_title(score), x=0.01, ha="left", fontsize=10)
@@ -233,10 +236,18 @@ def boxes(
 
 
 def correlation_map(
-    correlations_FZ: NDArray, factor_names: Sequence[str], aux_names: Sequence[str], path: Path
+    correlations_FZ: NDArray,
+    factor_names: Sequence[str],
+    aux_names: Sequence[str],
+    path: Path,
+    numbers: Sequence[int] | None = None,
 ) -> None:
-    """|correlation| of every factor with every latent, its signed value written into each cell."""
+    """|correlation| of every factor with every latent, its signed value written into each cell.
+
+    numbers: as in `factor_latent_scatter`.
+    """
     rows, columns = correlations_FZ.shape
+    numbers = numbers or range(columns)
     norm = Normalize(0, 1)
     with mpl.rc_context(STYLE):
         figure, axes = sheet(rows=1, columns=1, width=0.62 * columns + 2.0, height=0.42 * rows + 1.0)
@@ -246,7 +257,9 @@ def correlation_map(
             text = minus(f"{value:z.2f}")
             colour = "white" if abs(value) > 0.55 else INK
             ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
-        ax.set_xticks(range(columns), [latent_name(z, aux_names) for z in range(columns)])
+        names = [latent_name(number, aux_names) for number in numbers]
+        longest = max((name.partition("\n")[2] for name in names), key=len)
+        ax.set_xticks(range(columns), names, fontsize=fit(longest, 8, 0.6))
         ax.set_yticks(range(rows), factor_names)
         ax.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
         ax.set_yticks(np.arange(rows - 1) + 0.5, minor=True)

@@ -26,6 +26,7 @@ from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
+from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
@@ -33,7 +34,7 @@ from hpcauxvae.evaluate.training import training
 from hpcauxvae.evaluate.traversal import traversal
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.metrics import Codes, score_codes, score_images
-from hpcauxvae.metrics.codes import FEWEST, correlate, correlated, off
+from hpcauxvae.metrics.codes import FEWEST, correlated, off
 from hpcauxvae.metrics.joint import joint
 from hpcauxvae.metrics.objects import objects
 from hpcauxvae.metrics.random_features import random_features
@@ -255,18 +256,9 @@ class Evaluator:
         """The pictures of a set of samples, into a folder."""
         data, own = scored.data, self._guiding()
         guides = guides_in(data, own) if own else ()
-        z_NZ = scored.sampled(self.config.seed)
         if data.factors:
-            of_latents = [guide.factor.name for guide in guides for _ in guide.columns]
-            pictures.factor_latent_scatter(
-                z_NZ, scored.mean_NZ, data.values[scored.index_N, : data.own], data.factors[: data.own], of_latents,
-                block["codes"].get("lds"), folder / f"scatter-{scored.name}.png", reading=block.get("reading"),
-            )  # fmt: skip
-            stood_for = {guide.factor.name for guide in data.guides if not guide.plain}
-            columns = [c for c, factor in enumerate(data.factors) if factor.name not in stood_for]
-            correlation_SDZ = correlate(data.values[scored.index_N][:, columns], [z_NZ]).values_SDZ
-            path, names = folder / f"correlations-{scored.name}.png", [data.factors[c].name for c in columns]
-            pictures.correlation_map(correlation_SDZ[0], names, own, path)
+            z_NZ = scored.sampled(self.config.seed)
+            draw_factors(data, scored.index_N, z_NZ, scored.mean_NZ, guides, own, block, folder, scored.name)
         shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
         look = drawing.look_of(data)
         pictures.reconstructions(
