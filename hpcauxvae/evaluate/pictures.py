@@ -37,6 +37,8 @@ from hpcauxvae.metrics.lds import LdsScore
 from hpcauxvae.types import Factor
 
 MOST_POINTS = 2000
+_HARDLY = 0.25
+"""Part of the scale of a picture below which a change can hardly be seen."""
 
 
 def reconstructions(
@@ -138,24 +140,38 @@ def traversal(
     *,
     look: Look = PLAIN,
     heads: Sequence[str] | None = None,
+    differences: bool = False,
 ) -> None:
     """Fig. 5: a row for each latent, varied along the columns while the others stay; the value above each image.
 
-    heads: for each row what stands before its values, line by line.
+    heads: for each row what stands before its values, line by line. differences: where the images of all rows hardly
+    change beside their values, as those of a temperature do, a second row shows each less the middle one.
     """
     rows, columns, images_RVCHW = *images_RVCHW.shape[:2], look.hidden(images_RVCHW)
     scale = drawing.scale_of(images_RVCHW, look)
+    change_RVHW = (images_RVCHW - images_RVCHW[:, columns // 2, None]).mean(2)
+    span = max(float(norm.vmax or 0) - float(norm.vmin or 0) for norm in scale.norms)
+    of_change = drawing.residual_scale(change_RVHW)
+    times = 1 + (differences and images_RVCHW.shape[-2] > 1 and 0 < float(of_change.norm.vmax or 0) < _HARDLY * span)
     with mpl.rc_context(STYLE):
         beside = 1.9 if any(row_names) else 0.9  # for the names of rows, and for the bar of values
-        figure, axes = sheet(rows, 1, 0.86 * columns + beside, 1.06 * rows + 0.1)
-        for row, (ax, name) in enumerate(zip(axes[:, 0], row_names, strict=True)):
+        beside += 0.9 * (times > 1)
+        figure, axes = sheet(times * rows, 1, 0.86 * columns + beside, 1.06 * times * rows + 0.1)
+        for row, (ax, name) in enumerate(zip(axes[::times, 0], row_names, strict=True)):
             _strip(ax, images_RVCHW[row], scale, labels_RV[row], heads[row] if heads else "")
             _row_label(ax, name)
+        for row, ax in enumerate(axes[1::2, 0] if times > 1 else ()):
+            _strip(ax, change_RVHW[row, :, None], of_change, [""] * columns)
+            _row_label(ax, "less the\nmiddle one")
         drawing.values(figure, axes, images_RVCHW[0, 0], scale, look.unit)
+        if times > 1:
+            drawing.values(
+                figure, axes, change_RVHW[:1, 0], of_change, f"difference {f'[{look.unit}]' * bool(look.unit)}"
+            )
         save(figure, path)
 
 
-def _strip(ax: Axes, images_VCHW: NDArray, scale: Scale, labels: Sequence[str], head: str) -> None:
+def _strip(ax: Axes, images_VCHW: NDArray, scale: Scale, labels: Sequence[str], head: str = "") -> None:
     """Images side by side with labels above, as one image: an axes for each would cost most of a picture's time."""
     count, channels, height, width = images_VCHW.shape
     gap, size = -(-width // 12), min(fit(label, 7.5, 0.84) for label in labels)

@@ -286,7 +286,7 @@ class Evaluator:
             if row is not None and (row >= len(guides) or guides[row].plain):
                 row_names[row] += "\noff"
         path = folder / f"traversal-{scored.name}.png"
-        pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look)
+        pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look, differences=True)
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
         """As traversal.traversal, of a set."""

@@ -247,6 +247,21 @@ def test_traversal_labels_rows_and_values_and_shares_one_scale(figures: list[Fig
         assert not strip[:, side].any(), "a gap is no missing pixel"
 
 
+def test_what_hardly_changes_is_drawn_as_a_difference_too(figures: list[Figure], tmp_path: Path) -> None:
+    """As temperatures about 280 K; what can be seen as it is has no second row."""
+    kelvin = 280 + 20 * images(1)[0] / images(1).max() + np.arange(3).reshape(1, 3, 1, 1, 1)
+    for number, stack in enumerate((kelvin, kelvin * np.array([1, 2, 3]).reshape(1, 3, 1, 1, 1))):
+        path = tmp_path / f"{number}.png"
+        pictures.traversal(stack, ["z"], [["a", "b", "c"]], path, look=Look("K"), differences=True)
+        check_png(path)
+    assert "less the\nmiddle one" in texts(figures[0]) and "less the\nmiddle one" not in texts(figures[1])
+    assert "difference [K]" in texts(figures[0])
+    strip, side = np.asarray(figures[0].axes[1].images[0].get_array()), kelvin.shape[-1]
+    norm = figures[0].axes[-1]._colorbar.norm  # type: ignore[attr-defined]
+    assert (norm.vmin, norm.vmax) == (-1, 1)
+    np.testing.assert_array_equal(strip[:, :side], coloured(np.full((side, side), -1.0), norm, "RdBu_r"))
+
+
 @pytest.mark.parametrize(
     ("low", "high", "value", "words"),
     [(0.1, 1.0, 0.21251, "0.213"), (2450000.5, 2450010.5, 2450001.75, "2450001.8"), (1e4, 1e5, 2e4, "20000"),
