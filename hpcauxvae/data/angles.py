@@ -14,6 +14,7 @@ from hpcauxvae.types import Kind
 _TOLERANCE = 1e-3  # of the sum of squares: labels may be rounded
 _APART = 0.01  # of two directions, and of one from an axis
 _FEWEST = 3  # directions
+_FIRST = 1000  # samples that are looked at before all are
 
 
 def angles(values_NF: NDArray) -> list[tuple[int, int]]:
@@ -24,14 +25,20 @@ def angles(values_NF: NDArray) -> list[tuple[int, int]]:
     pairs = []
     small_F = ~(np.abs(values_NF) > 1 + _TOLERANCE).any(0)
     for one, other in combinations(np.flatnonzero(small_F).tolist(), 2):
+        if not _of_angle(values_NF[:: max(1, len(values_NF) // _FIRST), [one, other]]):
+            continue
         both_N2 = values_NF[:, [one, other]]
         both_N2 = both_N2[np.isfinite(both_N2).all(1)]
         oblique = (np.abs(both_N2).min(1) > _APART).any()
         directions = np.unique(np.round(np.arctan2(*both_N2.T) / _APART))
-        of_angle = (np.abs(np.square(both_N2).sum(1) - 1) < _TOLERANCE).all()
-        if of_angle and oblique and len(directions) >= _FEWEST:
+        if _of_angle(both_N2) and oblique and len(directions) >= _FEWEST:
             pairs.append((one, other))
     return pairs
+
+
+def _of_angle(both_N2: NDArray) -> bool:
+    """Whether no square sum of a sample with both is far from 1."""
+    return not (np.abs(np.square(both_N2).sum(1) - 1) >= _TOLERANCE).any()
 
 
 def themselves(values_NF: NDArray) -> dict[int, tuple[int, int]]:

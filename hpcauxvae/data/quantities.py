@@ -26,8 +26,8 @@ _MOST = 12
 """Quantities of which a matrix is still read, and pairs that are named."""
 _LONGEST = 10
 """Letters of a name above a column."""
-_FEWEST = 3
-"""Samples with both that a correlation needs."""
+_FEWEST, _SAMPLES = 3, 100_000
+"""Samples with both that a correlation needs, and samples that tell it at most, evenly spread: to within .003."""
 
 
 def heavy_tailed(factor: Factor, values_N: NDArray) -> bool:
@@ -46,8 +46,9 @@ def _ends(values_N: NDArray) -> float:
 
 
 def correlations(values_NF: NDArray) -> NDArray[np.float64]:
-    """Pearson correlations (F, F), of each two columns in the samples that have both; NaN where too few have, or where
-    one is constant there."""
+    """Pearson correlations (F, F), of each two columns in the samples that have both, of 100,000 of them at most; NaN
+    where too few have, or where one is constant there."""
+    values_NF = values_NF[:: -(-len(values_NF) // _SAMPLES) or 1]
     count = values_NF.shape[1]
     found = np.full((count, count), np.nan)
     for one in range(count):

@@ -114,8 +114,9 @@ def _about_rounded(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
 def _about_rare(image_set: ImageSet) -> Iterator[str]:
     """Sentences on classes of so few images that a test part may have none of them."""
     for factor, column in zip(image_set.factors, image_set.values.T, strict=True):
-        levels, counts = np.unique(column[~np.isnan(column)], return_counts=True)
-        rare = np.flatnonzero(counts < _RARE) if factor.kind == "categorical" else []
+        known = column[~np.isnan(column)] if factor.kind == "categorical" else column[:0]
+        levels, counts = np.unique(known, return_counts=True)
+        rare = np.flatnonzero(counts < _RARE)
         if len(rare):
             texts = spelled(levels.tolist())
             of = ", ".join(f"{texts[n]} ({counts[n]})" for n in rare[:5])

@@ -29,6 +29,8 @@ UNLIKE = 0.05
 TOO_FAR = 1.25
 """Ratio of the slope to the reader's in real images above which an image changes more than was asked for: poor images
 lower what a reader finds, and none raises it."""
+FLATTERS = 0.02
+"""By so much more than in real images must the reader find a factor, beyond both intervals, before it is told."""
 STEERS_ALONE = 0.3
 """Share of its slope there below which a factor hardly steers, however well the little follows; and of that beside the
 other factors, below which it is followed through the others alone."""
@@ -98,6 +100,19 @@ def control(block: Block) -> Iterator[str]:
                     f"images are drawn with an offset of {name}: {asked['offset']['value']:+.3g} on average from what "
                     f"was asked for to what is read, {real['offset']['value']:+.3g} on real images"
                 )
+
+
+def easier(block: Block) -> Iterator[str]:
+    """Factors that the reader finds better in images that were asked for than in real ones."""
+    effectiveness, classes = (block.get("control") or {}).get("effectiveness") or {}, of_classes(block)
+    for name, found in effectiveness.items():
+        asked, real = found["asked"]["r"], found["real"]["r"]
+        if name not in classes and real["value"] >= READABLE and asked["low"] > real["high"] + FLATTERS:
+            yield (
+                f"{name} is read better in images that were asked for (r = {asked['value']:.2f}) than in real ones "
+                f"({real['value']:.2f}), for decoded images have no noise and no clutter: so well it does not stand in "
+                "real images"
+            )
 
 
 def unasked(block: Block) -> Iterator[str]:

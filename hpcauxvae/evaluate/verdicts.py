@@ -302,7 +302,7 @@ def _square(r: float) -> float:
 
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
     unfinished, copies, trained, labels, reading, by_factor.as_a_whole, latents, images, ceilings, residual, hidden,
-    too_few, steering.control, by_factor.steering, steering.unasked,
+    too_few, steering.control, steering.easier, by_factor.steering, steering.unasked,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",

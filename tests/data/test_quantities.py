@@ -35,6 +35,12 @@ def test_correlations_are_of_the_samples_that_have_both() -> None:
     assert np.isnan(found[3, :3]).all() and found[0, 0] == pytest.approx(1)
 
 
+def test_of_a_million_samples_some_tell() -> None:
+    values = RNG.standard_normal((250_000, 2))
+    values[::3, 1] = values[::3, 0]
+    assert correlations(values)[0, 1] == pytest.approx(1)
+
+
 def test_the_matrix_and_in_words_what_goes_together(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     a, b = RNG.standard_normal((2, N))
     columns = {"mass": a, "a long name of it": -2 * a + 0.1 * b, "class": np.arange(N) % 3.0, "spin": b}

@@ -91,6 +91,17 @@ def test_a_tolerance_that_was_not_kept_is_told(trained_run) -> None:
     assert training(run, rows([1.0]))["kept"] is None
 
 
+@pytest.mark.parametrize(("asked", "said"), [(0.94, True), (0.88, False)])
+def test_a_reading_that_is_easier_than_in_real_images_is_told(asked: float, said: bool) -> None:
+    def scores(r: float, width: float = 0.01) -> dict[str, Any]:
+        one = {"value": r, "low": r - width, "high": r + width, "n": 99}
+        return {"r": one, "offset": {"value": 0.0, "low": -0.1, "high": 0.1}, "spread": 1.0}
+
+    parts = {"asked": scores(asked), "real": scores(0.86), "reconstruction": scores(0.9)}
+    lines = list(steering.easier({"control": {"effectiveness": {"sersic": parts}}}))
+    assert len(lines) == said and all("(r = 0.94) than in real ones (0.86)" in line for line in lines)
+
+
 def test_images_with_less_than_no_light_are_told(blobs_file) -> None:
     """Where no real image is like that."""
     data, none = open_set(blobs_file), np.zeros((30, 0))
