@@ -359,7 +359,7 @@ def _numbers(name: str, value: Any) -> NDArray[np.float64]:
         raise InputError(f"{name} = {value!r:.99}; allowed: numbers") from error
 
 
-def _scores(block: Mapping[str, Any]) -> list[str]:
+def _scores(block: dict[str, Any]) -> list[str]:
     """`LDS 0.93 of 0.96` and the like, of a block of metrics.json."""
     lds, ssim = block["codes"].get("lds"), block["images"]["ssim"]["value"]
     words = [f"LDS {lds['value']:.3f} of {lds['attainable']:.3f}"] if lds else []

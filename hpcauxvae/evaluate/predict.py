@@ -140,7 +140,7 @@ class Predictor(ImageReader):
             print(f"warning: {self.data.path}: {line}", file=sys.stderr, flush=True)
         self.coverage.tell(self.out)
         if self.json is not None:
-            figures = {"images": self.n, "unlike": self.flagged, "unlike_expected": rare * self.n}
+            figures: dict[str, Any] = {"images": self.n, "unlike": self.flagged, "unlike_expected": rare * self.n}
             figures |= {"judged": "test part" if self.is_own() else "all"}
             write_metrics(self.json, self.head() | figures | {"factors": self.coverage.figures()})
 
