@@ -348,7 +348,9 @@ def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool
             "made, NAME.safetensors"
         )
     if there and run.is_dir() and not (_holds_folds(run) or (run / "config.json").exists() or any(run.glob(_POINTED))):
-        raise InputError(f"{run}: holds no training run; allowed: the folder that `hpcauxvae train --out` named")
+        raise InputError(
+            f"{run}: no such checkpoint, it holds no training run; allowed: the folder that `train --out` named"
+        )
     if not folds and _holds_folds(run):
         one = fold_folder(run, 0)
         raise InputError(f"{run}: holds a cross-validation; allowed: the run of one fold, such as {one}")
