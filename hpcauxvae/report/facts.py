@@ -9,6 +9,7 @@ from typing import Any
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.lettering import minus
+from hpcauxvae.models import model_class
 from hpcauxvae.models.objectives import OVERRIDES
 from hpcauxvae.report.folder import Found
 from hpcauxvae.report.tables import NONE, Cell, Table
@@ -23,9 +24,11 @@ _NOT_NOTED = "not noted: the run is of an earlier version"
 def facts(found: Found) -> list[tuple[str, str]]:
     """Rows of name and text."""
     config, state = found.config, found.state
-    guided = sum(record["columns"] for record in state.get("guides", [])) or len(state["columns"])
     told = f"{config['network']} network, {config['latents']} latents"
-    told += f", the first {guided} guided by {config['aux']}" if config["aux"] and config["model"] != "beta-vae" else ""
+    if state["columns"]:
+        names = config["aux"].replace(",", ", ")
+        guided = f"the first {len(state['columns'])} guided by {names}"
+        told += f", {guided}" if _guided(config) else f", none guided; scored against {names}"
     seeds = f"seed {config['seed']}, split {state.get('split', 'random')} with seed {config.get('split_seed', 0)}"
     rows = [*_of_data(found), ("model", f"{config['model']}: {told}"), ("objective", _objective(config))]
     if found.folds:
@@ -33,8 +36,9 @@ def facts(found: Found) -> list[tuple[str, str]]:
     return [*rows, ("training", "; ".join([*_training(found), seeds])), *_made(found), *_evaluated(found)]
 
 
-def factors(state: Block) -> Table:
+def factors(found: Found) -> Table:
     """A row for each factor of the data: unit, range, kind, and the latents that it guides."""
+    state = found.state
     latents: dict[str, list[int]] = {}
     names = [Factor(*record).name for record in state["factors"]]
     own, columns = len(names), iter(enumerate(state["columns"], start=1))
@@ -46,12 +50,20 @@ def factors(state: Block) -> Table:
     rows = []
     for factor in [Factor(*record) for record in state["factors"]][:own]:
         kind = factor.kind + (", by its logarithm" if factor.transform == "log10" else "")
-        guides = latents.get(factor.name)
+        guides = latents.get(factor.name) if _guided(found.config) else None
         which = NONE if not guides else f"{guides[0]}" if len(guides) == 1 else f"{guides[0]} to {guides[-1]}"
-        span = minus(f"{factor.low:g} to {factor.high:g}")
+        span = minus(f"{factor.low:.4g} to {factor.high:.4g}")
         rows.append([Cell(text) for text in (factor.name, factor.unit or NONE, span, kind, which)])
     head = ["Factor", "unit", "range", "kind", "guides latents"]
     return Table("Factors", head, rows, f"{NONE}: it guides none." if rows else "")
+
+
+def _guided(config: Block) -> bool:
+    """Whether latents of the model stand for factors; of a model whose package is not here it is supposed."""
+    try:
+        return model_class(config["model"]).GUIDED
+    except InputError:
+        return True
 
 
 def settings(config: Block) -> Table:
@@ -106,7 +118,7 @@ def _training(found: Found) -> Iterator[str]:
     epoch, epochs = found.state["epoch"], found.config["epochs"]
     yield f"{epoch} of {epochs} epochs, {found.state['step']:,} steps"
     if seconds := sum(row.get("seconds", 0.0) for row in found.rows):
-        yield f"{seconds / 60:.0f} minutes of steps" if seconds >= 60 else f"{seconds:.0f} seconds of steps"
+        yield f"{seconds / 60:.0f} minutes of steps" if seconds >= 60 else f"{seconds:.1f} s of steps"
 
 
 def _made(found: Found) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from hpcauxvae import __version__
 from hpcauxvae.report import facts, tables
+from hpcauxvae.report.covered import covered
 from hpcauxvae.report.folder import Found, read
 from hpcauxvae.report.look import rendered
 from hpcauxvae.report.pictures import Figure, encoded, figures
@@ -89,7 +90,7 @@ def page(runs: Sequence[Told], compared: Compared | None = None, explorer: str =
         compared=compared,
         explorer=Markup(explorer),
         parts_of_page=[Part(kind, PICTURES[kind]) for kind in shown],
-        missing=[PICTURES[kind] for kind in PICTURES if kind not in shown],
+        missing=[PICTURES[kind] for kind in PICTURES if kind not in shown and any(run.sets for run in runs)],
         made=f"Made {time.strftime('%Y-%m-%d %H:%M %Z')} by hpcauxvae {__version__}.",
     )
 
@@ -101,10 +102,10 @@ def told(found: Found, name: str = "", draw: bool = True) -> Told:
         name=name or found.folder.resolve().name,
         folder=str(found.folder),
         facts=facts.facts(found),
-        factors=facts.factors(found.state),
+        factors=facts.factors(found),
         settings=facts.settings(found.config),
         sets=sets,
-        shown={kind: Shown(figures(found, kind, draw), _tables(found, kind)) for kind in PICTURES},
+        shown={kind: _shown(found, kind, draw) for kind in PICTURES},
     )
 
 
@@ -129,6 +130,12 @@ def _about(name: str, block: Block) -> str:
 
 
 _OF_BLOCK = {"control": tables.control, "leakage": tables.leakage}
+
+
+def _shown(found: Found, kind: str, draw: bool) -> Shown:
+    if kind == "calibration":
+        return Shown(*covered(found))
+    return Shown(figures(found, kind, draw), _tables(found, kind))
 
 
 def _tables(found: Found, kind: str) -> list[Table]:

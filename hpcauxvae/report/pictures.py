@@ -15,6 +15,8 @@ from hpcauxvae.report.tables import known, number
 from hpcauxvae.types import InputError
 
 Block = dict[str, Any]
+_DRAWN = ("scatter", "traversal", "control", "reconstructions", "ssim", "correlations")
+"""Kinds of which `evaluate` draws one for each set."""
 _WIDEST = 2400
 """Pixels; wider pictures are scaled."""
 _COLOURS = 256
@@ -42,9 +44,7 @@ def figures(found: Found, kind: str, draw: bool = True) -> list[Figure]:
     """
     if kind == "training":
         return [*_training(found, draw)]
-    if kind == "calibration":
-        return [_figure(path, _CALIBRATION, path.stem) for path in sorted(found.folder.glob("*.calibration.png"))]
-    if found.pictures is None:
+    if found.pictures is None or kind not in _DRAWN:
         return []
     several = len(found.sets) > 1
     fold = "first fold" if found.folds else ""
@@ -73,9 +73,6 @@ def encoded(path: Path) -> tuple[str, tuple[int, int]]:
 def _figure(path: Path, alt: str, of: str = "") -> Figure:
     source, size = encoded(path)
     return Figure(source, alt, of, size)
-
-
-_CALIBRATION = "Lines of what intervals cover against what they should, beside a diagonal with a band of chance."
 
 
 def _training(found: Found, draw: bool) -> Iterator[Figure]:

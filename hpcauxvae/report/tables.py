@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from hpcauxvae.data.lettering import minus
 from hpcauxvae.evaluate.baselines import PLAIN
 from hpcauxvae.evaluate.by_factor import in_words, of_classes, score_of, without_classes
 from hpcauxvae.report import words
@@ -95,8 +96,9 @@ def sobol(found: Mapping[str, Any]) -> list[Table]:
 
 
 def _shares(of: Block) -> Cell:
-    ends = " / ".join(interval(of[kind]) for kind in ("first", "total"))
-    return Cell(" / ".join(f"{of[kind]['value']:.2f}" for kind in ("first", "total")), ends)
+    both = [of[kind] for kind in ("first", "total")]
+    spread = " / ".join(f"±{(score['high'] - score['low']) / 2:.2f}" for score in both)
+    return Cell(minus(" / ".join(f"{score['value']:z.2f}" for score in both)), spread)
 
 
 _HEAD = ["Score", "value", "ceiling", "share of it", "n"]
@@ -174,7 +176,7 @@ def number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     form = ".3f" if 0.1 <= abs(value) < 10 or value == 0 else ".3g" if abs(value) < 1000 else ",.0f"
-    return format(value, form).replace("-", "−")
+    return minus(format(value, form))
 
 
 def interval(score: Block) -> str:

@@ -19,12 +19,17 @@ REMARKS = (
 )  # fmt: skip
 """Findings with these words say what cannot be told, or explain a number."""
 GRAVE = (
-    "training images, too", "have all labels of training images", "equal images", "labels may be of other images",
+    "have all labels of training images", "equal images", "labels may be of other images",
     "is not read", "is off: its means", "is reversed", "does not steer the image", "hardly steers the image",
     "steers the image backwards", "draws the mean image", "worse than the mean image", "unlike all real ones",
     "these are its scores so far",
 )  # fmt: skip
 """Findings with these words mean that something asked for is not there, or that its scores are not to be believed."""
+
+
+_COPIES = re.compile(r"(\d+) of (\d+) (?:test|fresh) images are training images, too")
+MANY = 0.05
+"""Share of images that are scored and were trained on above which scores are not to be believed."""
 
 
 class Finding(NamedTuple):
@@ -59,6 +64,8 @@ _SAID = {
 
 def weigh(line: str) -> str:
     """The weight of a finding."""
+    if copies := _COPIES.search(line):
+        return "grave" if int(copies[1]) > MANY * int(copies[2]) else "care"
     if any(words in line for words in REMARKS):
         return "remark"
     return "grave" if any(words in line for words in GRAVE) else "care"
@@ -96,7 +103,8 @@ def _knows(block: Block, findings: Sequence[str]) -> list[str]:
             error = f"{number(of['error']['value'])} {of['unit']}".rstrip()
             told.append((name, f"{name} is read to {error} (r = {number(of['r']['value'])}){drawn}"))
     lines = [line for name, line in told if not any(_names(name, finding) for finding in findings)]
-    return [*lines, *_of_images(block), *_of_latents(block)]
+    poor = any("mean image" in finding or "images are worse" in finding for finding in findings)
+    return [*lines, *([] if poor else _of_images(block)), *_of_latents(block)]
 
 
 def _names(name: str, finding: str) -> bool:
@@ -123,7 +131,7 @@ def _of_latents(block: Block) -> list[str]:
     in_use = residual - int(np.sum([number > found["guided"] for number in found["off"]]))
     if not found["guided"]:
         return [f"{in_use} of {residual} latents are in use; none was told of a factor"]
-    return [f"{in_use} of {residual} residual latents are in use, and hold what nobody measured"] if in_use else []
+    return [f"{in_use} of {residual} residual latents, for what nobody measured, are in use"] if in_use else []
 
 
 def _listed(parts: Sequence[str]) -> str:

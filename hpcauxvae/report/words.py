@@ -48,7 +48,10 @@ SCORES = {
         "SSIM",
         "How like the original the decoded image is, each in its own range. 1 is the same image.",
     ),
-    "ssim_range_1": ("SSIM, range 1", "SSIM in the range of all training images, which forgives what is faint."),
+    "ssim_range_1": (
+        "SSIM, range 1",
+        "SSIM in the range of the brightest training image. It flatters: what is faint looks alike there.",
+    ),
     "mse": (
         "MSE",
         "Mean squared error of pixels, in units of the brightest training pixel. Less is better: compare it with "
@@ -56,7 +59,7 @@ SCORES = {
     ),
     "chi2": (
         "χ² per pixel",
-        "Squared error over the noise that the file states. 1 is right. Above it images are off by more than the noise.",
+        "Squared error over the noise that the file states. 1 is right. Above it images are off by more than noise.",
     ),
 }
 """By the name in metrics.json: what it is called, and what it says."""
@@ -113,8 +116,8 @@ class Words(NamedTuple):
     """How to read it."""
     bad: str
     """What a bad one looks like."""
-    missing: str = ""
-    """What to do where it is not there."""
+    missing: str = "`hpcauxvae evaluate` draws them, unless with `--no-pictures`."
+    """Where it comes from, for a page without it."""
 
 
 PICTURES = {
@@ -185,6 +188,7 @@ PICTURES = {
         "What the latents tell that they should not: guided factors in the residual latents, other factors in the "
         "guided ones.",
         "Bad: a value that is well above chance, with its whole interval.",
+        "Only guided latents have it.",
     ),
 }
 """By the beginning of the file's name, in the order of the page."""
