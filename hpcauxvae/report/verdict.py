@@ -78,7 +78,7 @@ def verdict(block: Block) -> Verdict:
     findings = sorted((Finding(line, weigh(line)) for line in lines), key=lambda one: order.index(one.weight))
     counts = {weight: sum(one.weight == weight for one in findings) for weight in order}
     weight = next((weight for weight in ("grave", "care") if counts[weight]), "good")
-    names = {"grave": "grave finding", "care": "finding", "remark": "remark"}
+    names = {"grave": "grave finding", "care": "other finding" if counts["grave"] else "finding", "remark": "remark"}
     told = [f"{n} {names[kind]}{'s' * (n > 1)}" for kind, n in counts.items() if n]
     said = f"{_SAID[weight]}: {_listed(told)}." if told else f"{_SAID[weight]}."
     looked_at = [what for key, what in LOOKED_AT.items() if block.get(key)]

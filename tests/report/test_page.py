@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from helpers.html_page import Page
 from helpers.trainings import alone, config
 from hpcauxvae import cli
 from hpcauxvae.data.hdf5 import write
+from hpcauxvae.evaluate.command import predict
 from hpcauxvae.report import command, page
 from hpcauxvae.train import checkpoint
 from hpcauxvae.types import Factor, InputError
@@ -244,3 +246,18 @@ def test_bad_input_ends_with_2(words, said, tmp_path, monkeypatch, capsys):
         cli.main()
     shown = capsys.readouterr()
     assert ended.value.code == 2 and re.search(said, shown.err + shown.out)
+
+
+def test_what_calibrated_intervals_hold(evaluated_copy, blobs_file, tmp_path):
+    """Counted here once more, from the table that `predict` makes of the same images."""
+    words = [str(evaluated_copy), str(blobs_file), str(tmp_path / "x.h5"), "--device", "cpu"]
+    assert predict(words) == 0
+    found = report(evaluated_copy, "--out", tmp_path / "x.html")
+    with h5py.File(tmp_path / "x.h5") as table, h5py.File(evaluated_copy / "codes-test.h5") as codes:
+        test_N, labels_N = codes["index"][:], codes["factors"][:, 0]
+        low_N, high_N = (table[f"radius_{end}95"][:][test_N] for end in ("low", "high"))
+        share = np.mean((low_N <= labels_N) & (labels_N <= high_N))
+        width = np.median(high_N - low_N)
+    shown = next(e.text for e in found.all("tr") if e.text.startswith("radius mean error"))
+    assert f"{100 * share:.1f} %" in shown and f"width {page.tables.number(width)} arcsec" in shown
+    assert any(e.given["alt"].startswith("Lines of what intervals cover") for e in found.all("img"))

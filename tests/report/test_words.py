@@ -48,7 +48,7 @@ def test_the_gravest_finding_comes_first_and_says_whether_to_trust():
     lines = ["53 samples are too few to tell it", "g1 is squeezed (slope 0.2)", "g2 is not read (r = 0.1)"]
     found = verdict(block(verdicts=lines, reading={}))
     assert [one.text for one in found.findings] == lines[::-1]
-    assert found.said == "Do not trust this model as it is: 1 grave finding, 1 finding and 1 remark."
+    assert found.said == "Do not trust this model as it is: 1 grave finding, 1 other finding and 1 remark."
     assert verdict(block(verdicts=lines[:2])).weight == "care"
     assert verdict(block(verdicts=lines[:1])).said == "Nothing was found that speaks against this model: 1 remark."
     clean = verdict(block(verdicts=["no finding; looked at x"]))
