@@ -115,9 +115,8 @@ def test_what_made_the_run_is_told(evaluated_run):
 def test_a_run_of_an_earlier_version_has_the_command_of_its_settings(evaluated_copy, tmp_path):
     (evaluated_copy / "starts.jsonl").unlink()
     text = report(evaluated_copy, "--out", tmp_path / "x.html").text
-    assert re.search(
-        r"hpcauxvae train \S+blobs.h5 --out \S+ --aux radius,g1 --epochs 2 --device cpu --batch-size 16", text
-    )
+    options = "--aux radius,g1 --objective tuned --epochs 2 --device cpu --batch-size 16"
+    assert re.search(rf"hpcauxvae train \S+blobs.h5 --out \S+ {options} \(from its settings\)", text)
     assert "not noted: the run is of an earlier version" in text
 
 
