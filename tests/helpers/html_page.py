@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
+_APART = {"caption", "div", "figcaption", "h1", "h2", "h3", "li", "p", "summary", "td", "th"}
 _VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 
 
@@ -48,6 +49,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self._open and self._open[-1].tag == tag, f"</{tag}> closes {[e.tag for e in self._open[-3:]]}"
         self._open.pop()
+        if tag in _APART:
+            self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:
         for element in self._open:

@@ -1,4 +1,4 @@
-"""Several runs stand side by side, with what `compare` finds; runs that cannot be compared have a page that says why."""
+"""Runs stand side by side, with what `compare` finds; runs that cannot be compared have a page that says why."""
 
 from pathlib import Path
 
