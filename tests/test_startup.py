@@ -19,6 +19,7 @@ HEAVY = {"torch", "sklearn", "scipy", "skimage", "matplotlib", "tensorboard", "g
         (("simulate", "--help"), 0, "--noiseless"),
         (("simulate", "x.h5", "--sead", "3"), 2, "--seed"),
         (("evaluate", "nofile"), 2, "error: nofile: no such folder; allowed: that of a training run"),
+        (("report", "nofile"), 2, "error: nofile: no such folder; allowed: that of a training run"),
         (("compare", "nofile", "other"), 2, "error: nofile: no such folder; allowed: that of a training run"),
         (("export", "nofile", "x.onnx"), 2, "error: nofile: no such folder or file; allowed: that of a training run"),
         (("preflight", "--help"), 0, "--space-gb"),

@@ -6,6 +6,7 @@ read and the run is there.
 
 import dataclasses
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -221,8 +222,11 @@ class SensitivityConfig:
             raise InputError(f"seed = {self.seed}; allowed: at least 0")
 
 
-def evaluate(argv: list[str] | None = None) -> int:
-    """The command `hpcauxvae evaluate`, also `python -m hpcauxvae.evaluate`."""
+def evaluate(argv: list[str] | None = None, write_page: Callable[[Path, Path], Path] | None = None) -> int:
+    """Scores, codes and pictures of a run: what the command `hpcauxvae evaluate` does (report/command.py).
+
+    write_page: makes a page of the run in the first folder with results in the second, and says where it lies.
+    """
     config = _of_a_run(EvaluateConfig, "evaluate", argv, folds=True)
     gc.collect()
     gc.disable()
@@ -234,7 +238,8 @@ def evaluate(argv: list[str] | None = None) -> int:
     out, of_folds = config.out or config.run, _holds_folds(config.run)
     print(table((folds.evaluate if of_folds else scores.evaluate)(config)["sets"]))
     drawn = f" and the pictures in {out}/{'fold*/' * of_folds}pictures/" if config.pictures else ""
-    print(f"written: {out}/metrics.json, {'fold*/' * of_folds}codes-*.h5{drawn}")
+    page = f"; to look at: {write_page(config.run, out)}" if write_page else ""
+    print(f"written: {out}/metrics.json, {'fold*/' * of_folds}codes-*.h5{drawn}{page}")
     return 0
 
 

@@ -17,13 +17,14 @@ from hpcauxvae.runtime.files import refuse_full, write_json
 from hpcauxvae.runtime.launchers import World
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
+from hpcauxvae.runtime.provenance import provenance
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.resumption import restore, snapshot
-from hpcauxvae.train.tracking import EpochLog
+from hpcauxvae.train.tracking import EpochLog, note_start
 from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
 from hpcauxvae.types import InputError
 
@@ -77,6 +78,8 @@ class Loop:
         self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
         write_json(out / "config.json", self.config.to_json())
+        about = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
+        note_start(out, provenance() | about | {"epoch": self.trainer.epoch, "step": self.trainer.step})
         (out / STATUS).unlink(missing_ok=True)
 
     def _where(self, newest: Path | None) -> str:

@@ -180,13 +180,19 @@ def check_factors(data: ImageSet, run: Run) -> None:
 
 def data_path(run: Run, given: Path | None = None) -> Path:
     """Where a run's data set lies: as given, or where it did in training. Raises InputError without a file there."""
-    path, out, folder = given or run.config.data, run.config.out, run.folder.resolve()
-    depth = 0 if given or path.exists() or out.is_absolute() else len(out.parts)
-    if depth and folder.parts[-depth:] == out.parts:  # both relative: from where it was started, or has moved since
-        path = folder.parents[depth - 1] / path
+    path = given or found_path(run.config.data, run.config.out, run.folder)
     if not path.exists():
         raise InputError(f"{path}: no such file; where the data set of {run.folder} lies now, --data FILE tells")
     return path
+
+
+def found_path(data: Path, out: Path, folder: Path) -> Path:
+    """Where the data set of a run lies that was started with these paths, and has its folder now."""
+    whole = folder.resolve()
+    depth = 0 if data.exists() or out.is_absolute() else len(out.parts)
+    if depth and whole.parts[-depth:] == out.parts:  # both relative: from where it was started, or has moved since
+        return whole.parents[depth - 1] / data
+    return data
 
 
 def training_set(run: Run, given: Path | None = None) -> ImageSet:

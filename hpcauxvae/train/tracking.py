@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG = "metrics.jsonl"
+STARTS = "starts.jsonl"
 _PICTURES = 20  # of the correlations in a run
 _CELL = 16  # pixels of one correlation in the picture
 _NAMED = 8  # guided latents in the line of an epoch
@@ -29,7 +30,25 @@ def history(run: Path) -> list[dict[str, Any]]:
 
     A last line that a kill or a full disk cut short is left out; so is another that is damaged, with a warning.
     """
-    path = run / LOG
+    return _rows(run / LOG)
+
+
+def starts(run: Path) -> list[dict[str, Any]]:
+    """What `note_start` noted of a run; nothing of one of an earlier version. Damaged lines as in `history`."""
+    return _rows(run / STARTS)
+
+
+def note_start(run: Path, about: dict[str, Any]) -> None:
+    """Notes a start of a training: what made it, and the `epoch` and `step` that were done. A new beginning, at step 0,
+    forgets the others.
+
+    Raises InputError where the disk does not take it.
+    """
+    lines = [json.dumps(row) for row in (starts(run) if about["step"] else [])]
+    write_text(run / STARTS, "\n".join([*lines, json.dumps(about)]) + "\n")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):

@@ -58,7 +58,7 @@ def test_the_page_stands_alone_and_has_every_trial(search):
         image = Image.open(io.BytesIO(base64.b64decode(data)))
         assert image.size[0] > 900
         assert image.size == Image.open(search / "pictures" / f"{name}.png").size
-    assert [int(number) for number in re.findall(r"<tr class='\w*'><td>(\d+)", page)] == list(range(14))
+    assert [int(number) for number in re.findall(r'<tr class="\w*"><td>(\d+)', page)] == list(range(14))
     assert "&lt;b&gt;killed" in page
     assert "14 of 20 ended: 12 finished, 1 stopped, 1 failed; 1 running" in page
     assert "4% of the epochs saved" in page, "4 of 13 times 8"
