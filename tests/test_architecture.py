@@ -23,6 +23,7 @@ LAYERS = (
     ("models",),
     ("train",),
     ("evaluate",),
+    ("report",),
     ("simulate",),
     ("paper",),
     ("cluster",),
