@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from hpcauxvae.data import drawing
-from hpcauxvae.data.guides import Guide, shown
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.codes import OFF
@@ -23,7 +24,7 @@ from hpcauxvae.train.run import Run
 
 GALLERY = 30
 """Starts that have a picture to press."""
-_MOST, _PICTURE_BYTES = 300, 1 << 20
+_MOST, _PICTURE_BYTES = 300, 2 << 20
 """Images of a part that travel with the page, at most, and bytes of their pictures; the gallery in any case."""
 _ENCODED, _ENCODED_BYTES = 1000, 64 << 20
 """Training images whose codes tell which latents are in use and how far they go."""
@@ -44,11 +45,12 @@ def told_of(run: Run, data: ImageSet) -> dict[str, Any]:
     mean_NZ, logvar_NZ = run.encode(data.images, None, seen)
     used_Z = mean_NZ.std(0) >= OFF * np.sqrt(np.exp(logvar_NZ).mean(0))
     used_Z[: generator.latents] = True
-    few = max(GALLERY, min(_MOST, _PICTURE_BYTES // (3 * int(np.prod(data.shape)))))
+    look = drawing.look_of(data)
+    gallery = _drawn(data, look, test[:GALLERY])
+    panels = panels_of(gallery, look)
+    few = max(GALLERY, min(_MOST, _PICTURE_BYTES // panels.sheet(gallery[:1])["bytes"]))
     tests = test[:few]
     codes_NZ = run.encode(data.images, None, tests)[0]
-    look = drawing.look_of(data)
-    panels = panels_of(_drawn(data, look, tests[:GALLERY]), look)
     factors_D, residual_R = generator.typical()
     return {
         "run": os.fspath(run.folder),
@@ -159,8 +161,8 @@ def _names(run: Run, data: ImageSet, rows: NDArray) -> list[str]:
     lines = []
     for row, labels in zip(rows.tolist(), labels_ND, strict=True):
         pairs = zip(run.factors[:3], labels, strict=True)
-        told = [f"{factor.name} {shown(value, 3)}" for factor, value in pairs if not np.isnan(value)]
-        lines.append(": ".join([f"image {row}", ", ".join(told)]) if told else f"image {row}")
+        told = [f"{factor.name} {short(factor, value)}" for factor, value in pairs if not np.isnan(value)]
+        lines.append(", ".join([f"image {row}", *told]))
     return lines
 
 

@@ -49,7 +49,10 @@ class Panels:
         return drawing.shade(image_CHW, self.scales[0])[..., :3]
 
     def sheet(self, images_NCHW: NDArray) -> dict[str, Any]:
-        """All pictures in one, as the browser is told: a PNG, the size of a picture, how many stand in a row."""
+        """All pictures in one, as the browser is told: a PNG, the size of a picture, how many stand in a row.
+
+        And the bytes of a picture before they were compressed.
+        """
         pictures = [self.picture(image) for image in images_NCHW]
         down, right = (-(-side // _LONGEST) for side in pictures[0].shape[:2])
         step = 1 if self.by == "lines" else max(down, right if self.by != "bands" else down)
@@ -64,6 +67,7 @@ class Panels:
             "width": width,
             "height": height,
             "across": across,
+            "bytes": small[0].nbytes,
         }
 
     def told(self) -> dict[str, Any]:

@@ -18,18 +18,24 @@ QUIET = (
 )
 
 
+def skip_without_chromium() -> None:
+    """Skips the test that calls it, and says what is missing."""
+    pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
+    if any(shutil.which(name) is None for name in ("chromium", "chromedriver")):
+        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
+
+
 @contextmanager
 def chromium(folder: Path, width: int = 1280, height: int = 1000) -> "Iterator[Chrome]":
     """folder: for its profile and what it downloads."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
-    if (driver := shutil.which("chromedriver")) is None or shutil.which("chromium") is None:
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in (*QUIET, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         chrome.set_script_timeout(120)
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 import hpcauxvae
-from helpers.browser import asked_for, awaited, chromium
+from helpers.browser import asked_for, awaited, chromium, skip_without_chromium
 from helpers.explored import KINDS, explored
 from hpcauxvae.data import drawing
 from hpcauxvae.data.hdf5 import open_set
@@ -61,14 +62,21 @@ class Opened(NamedTuple):
         return json.loads(self.chrome.execute_script("return document.querySelector('script.told').textContent"))
 
 
+def made(kind: str, folder: Path) -> None:
+    """A run, and its page."""
+    explored(kind, folder)
+    (folder / "page.html").write_text(alone(explorer(folder / "run")))
+
+
 @pytest.fixture(params=KINDS)
 def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path) -> Iterator[Opened]:
     if not all((ENGINE / name).is_file() for name in PARTS.values()):
         pytest.skip(NO_ENGINE)
+    skip_without_chromium()
+    folder = once(f"explored-{request.param}", lambda folder: made(request.param, folder))
+    shutil.copy(folder / "page.html", tmp_path)
+    run = hpcauxvae.load(folder / "run", device="cpu")
     with chromium(tmp_path) as chrome:
-        folder = once(f"explored-{request.param}", lambda folder: explored(request.param, folder))
-        run = hpcauxvae.load(folder / "run", device="cpu")
-        (tmp_path / "page.html").write_text(alone(explorer(folder / "run")))
         chrome.get(f"file://{tmp_path}/page.html")
         awaited(chrome, f"{HOOK}.ready")
         yield Opened(chrome, run, open_set(folder / "data.h5"), tmp_path)

@@ -17,9 +17,12 @@ function slider(place, name, { low, high, log = false, wraps = false }, changed)
   number.setAttribute("aria-label", `${name}, as a number`);
   const [to, from] = log ? [Math.log10, (value) => 10 ** value] : [(value) => value, (value) => value];
   [range.min, range.max, range.step] = [to(low), to(high), (to(high) - to(low)) / STEPS || 1];
-  const tell = (value) => range.setAttribute("aria-valuetext", String(rounded(value)));
+  // To a thousandth of the range, or finer.
+  const places = Math.min(100, Math.max(0, Math.ceil(3 - Math.log10(high - low))));
+  const short = (value) => (log ? Number(value.toPrecision(4)) : Number(value.toFixed(places)));
+  const tell = (value) => range.setAttribute("aria-valuetext", String(short(value)));
   range.addEventListener("input", () => {
-    const value = Math.min(high, Math.max(low, rounded(from(Number(range.value)))));
+    const value = Math.min(high, Math.max(low, short(from(Number(range.value)))));
     number.value = value;
     tell(value);
     changed(value);
@@ -42,7 +45,7 @@ function slider(place, name, { low, high, log = false, wraps = false }, changed)
   place.append(box);
   return (value) => {
     range.value = to(value);
-    number.value = rounded(value);
+    number.value = short(value);
     tell(value);
   };
 }
