@@ -1,1 +1,1 @@
-"""One page of a run: what was found, and the model to play with."""
+"""The page of a run, or of several: one HTML file that needs no network."""
