@@ -32,6 +32,8 @@ _LABELS = 2000
 """Training samples whose labels travel, and validation samples that set the threshold, at most."""
 _COMMON = 0.99
 """Share of the validation samples that count as near to those of the training."""
+_NEARLY_ALL = 0.9
+"""Of the steps between neighbouring values of a label."""
 _NOT_OF_ANGLE = re.compile("cosine|cos|sine|sin", re.IGNORECASE)
 """What names of cosine and sine do not share."""
 
@@ -85,8 +87,8 @@ def density(guides: Sequence[Guide], train_ND: NDArray, validation_ND: NDArray) 
     """Where labels of the training lie, and how far from them is far.
 
     The distance is that to the nearest of some training samples, in the columns that guide, each divided by its
-    standard deviation. Far is what 99 of 100 validation samples are not, and what is farther than neighbours on a grid
-    of labels are from each other. Labels are in their units; samples that lack one tell nothing.
+    standard deviation. Far is what 99 of 100 validation samples are not, and what is farther from a grid of labels than
+    the middle of its cells. Labels are in their units; samples that lack one tell nothing.
     """
     train_NT, validation_NT = (
         np.concatenate([guide.scaled(u_N) for guide, u_N in zip(guides, u_ND.T, strict=True)], 1)
@@ -94,19 +96,20 @@ def density(guides: Sequence[Guide], train_ND: NDArray, validation_ND: NDArray) 
     )
     train_NT, validation_NT = (part[~np.isnan(part).any(1)][:_LABELS] for part in (train_NT, validation_NT))
     spread_T = train_NT.std(0) if len(train_NT) else np.zeros(train_NT.shape[1])
-    points_NT = np.unique(train_NT / np.where(spread_T > 0, spread_T, 1), axis=0).astype(np.float32)
-    threshold = np.inf
-    if len(points_NT) > 1:
-        tree = KDTree(points_NT)
-        apart_N = tree.query(points_NT, k=2)[0][:, 1]
-        own_N = tree.query(validation_NT / np.where(spread_T > 0, spread_T, 1))[0]
-        threshold = max(float(np.quantile(part, _COMMON)) for part in (apart_N, own_N) if len(part))
-    points_NT = points_NT * np.where(spread_T > 0, spread_T, 1).astype(np.float32)
-    return {
-        "points": packed(points_NT),
-        "spread": spread_T.tolist(),
-        "threshold": threshold if np.isfinite(threshold) else 1e300,
-    }
+    unit_T = np.where(spread_T > 0, spread_T, 1)
+    points_NT = np.unique(train_NT, axis=0)
+    between_T = [not guide.by_classes for guide in guides for _ in guide.columns]  # of two classes nothing is between
+    threshold = float(np.linalg.norm(_steps(points_NT)[between_T] / unit_T[between_T])) / 2
+    if len(points_NT) and len(validation_NT):
+        own_N = KDTree(points_NT / unit_T).query(validation_NT / unit_T)[0]
+        threshold = max(threshold, float(np.quantile(own_N, _COMMON)))
+    return {"points": packed(points_NT.astype(np.float32)), "spread": spread_T.tolist(), "threshold": threshold}
+
+
+def _steps(points_NT: NDArray) -> NDArray[np.float64]:
+    """(T,), how far neighbouring values of a column are apart, nearly all of them: next to nothing where no grid is."""
+    gaps = (np.diff(np.unique(values_N.round(6))) for values_N in points_NT.T)
+    return np.array([np.quantile(gap, _NEARLY_ALL) if len(gap) else 0.0 for gap in gaps])
 
 
 def _drawn(data: ImageSet, look: drawing.Look, rows: NDArray) -> NDArray[np.float32]:

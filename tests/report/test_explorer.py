@@ -41,7 +41,7 @@ def test_a_grid_is_near_to_itself() -> None:
     turn = np.radians(195)  # half-way between 180 and 210 degrees of a turn
     between = [0.525, (np.cos(turn) + 1) / 2, (np.sin(turn) + 1) / 2]
     assert 0 < apart(found, between) < found["threshold"]
-    assert apart(found, [1.0, 0.5, 0.5]) > found["threshold"], "in the middle of the circle is no angle"
+    assert apart(found, [1.0, 0.5, 0.5]) > found["threshold"], "in the middle of the circle no angle lies"
 
 
 def test_a_threshold_is_that_of_validation() -> None:
@@ -50,7 +50,8 @@ def test_a_threshold_is_that_of_validation() -> None:
     one = rng.uniform(0, 2, 4000)
     labels = np.stack([one, one + 0.02 * rng.normal(size=4000)], 1)
     labels[::10, 1] = np.nan
-    guides = [Guide(SIZE, (SIZE,)), Guide(SIZE._replace(name="other"), (SIZE,))]
+    other = SIZE._replace(name="other")
+    guides = [Guide(SIZE, (SIZE,)), Guide(other, (other,))]
     found = density(guides, labels[:3000], labels[3000:])
     assert sum(apart(found, (u / 2).tolist()) > found["threshold"] for u in labels[3001::100]) <= 1
     assert apart(found, [0.3, 0.7]) > 5 * found["threshold"]
