@@ -11,7 +11,7 @@ READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest -n $(NPROC) --dist worksteal
 SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
 
-.PHONY: demo test test-all lint bench gpu-check build clean
+.PHONY: demo test test-all lint bench gpu-check build engine clean
 
 demo: demo/run/metrics.json
 	@echo "Pictures: demo/run/pictures/"
@@ -61,6 +61,20 @@ gpu-check:
 	$(PYTHON) benchmarks/moments.py --device cuda
 
 build: $(READY)
+	@$(MAKE) --no-print-directory engine || echo "warning: no engine: pages of hpcauxvae report will have no explorer"
+
+# What the explorer of a report runs decoders with: of npm, as package-lock.json has it.
+ENGINE := hpcauxvae/report/static/engine
+FROM_NPM := build/npm/node_modules/onnxruntime-web/dist
+
+engine: $(ENGINE)/ort-wasm-simd-threaded.wasm
+
+$(ENGINE)/ort-wasm-simd-threaded.wasm: hpcauxvae/report/static/package-lock.json
+	mkdir -p build/npm $(ENGINE)
+	cp hpcauxvae/report/static/package*.json build/npm
+	cd build/npm && npm ci --ignore-scripts --no-audit --no-fund
+	cp $(FROM_NPM)/ort.wasm.bundle.min.mjs $(FROM_NPM)/ort-wasm-simd-threaded.wasm $(ENGINE)
+	touch $@
 
 $(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
 	@echo "Installing into .venv: some 2 GB, several minutes without a word"
@@ -70,4 +84,4 @@ $(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc
 	touch $@
 
 clean:
-	rm -rf .venv build demo *.egg-info hpcauxvae/dependence/_core*.so
+	rm -rf .venv build demo *.egg-info hpcauxvae/dependence/_core*.so $(ENGINE)

@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import json
 import logging
+import tempfile
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -88,15 +89,12 @@ class _Outward(nn.Module):
 
 def _to_onnx(run: Run, config: ExportConfig, paths: list[Path]) -> dict[Path, str]:
     """Encoder and decoder as graphs of float32 from and to linear data units, for any number of images at once."""
-    if lacking := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
-        raise InputError(f"{config.out}: ONNX needs {', '.join(lacking)}; `pip install 'hpcauxvae[export]'` mends it")
+    _refuse_lacking(config.out)
     if run.model.SEES_LABELS:
         raise InputError(
             f"{config.out}: the encoder of model {run.config.model} needs labels; allowed: one that sees images alone"
         )
-    single = copy.deepcopy(run.model).float().eval()
-    plain(single)
-    exported = Run(folder=run.folder, config=run.config, model=single, state=run.state)
+    exported = _single(run)
     images, z = _examples(exported)
     graphs: list[tuple[Path, nn.Module, Tensor, str, list[str]]] = [
         (paths[0], _Inward(exported), images, "images", ["mean", "logvar"]),
@@ -109,6 +107,33 @@ def _to_onnx(run: Run, config: ExportConfig, paths: list[Path]) -> dict[Path, st
             _graph(module, values, of, to, run).save(part, external_data=False)
             found[path] = f"{of} to {' and '.join(to)}, within {_apart(part, module, values):.0e} of torch's"
     return found
+
+
+def decoder_graph(run: Run) -> bytes:
+    """The decoder alone: what the file *.decoder.onnx of `export` holds, compared with torch's as there.
+
+    Takes z (N, Z), gives images (N, C, H, W) in linear data units. Raises InputError without the packages of ONNX.
+    """
+    _refuse_lacking(run.folder)
+    exported = _single(run)
+    z = _examples(exported)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "decoder.onnx"
+        _graph(_Outward(exported), z, "z", ["images"], run).save(path, external_data=False)
+        _apart(path, _Outward(exported), z)
+        return path.read_bytes()
+
+
+def _refuse_lacking(path: Path) -> None:
+    if lacking := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        raise InputError(f"{path}: ONNX needs {', '.join(lacking)}; `pip install 'hpcauxvae[export]'` mends it")
+
+
+def _single(run: Run) -> Run:
+    """The run with a copy of its model, in float32 and on the CPU as ONNX wants it."""
+    model = copy.deepcopy(run.model).cpu().float().eval()
+    plain(model)
+    return Run(folder=run.folder, config=run.config, model=model, state=run.state)
 
 
 @torch.no_grad()

@@ -1,0 +1,89 @@
+"""What the explorer is told of a run, and what is said where there can be none."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.explored import GUIDES
+from helpers.trainings import alone, config
+from hpcauxvae.data.guides import Guide
+from hpcauxvae.report import explorer as page
+from hpcauxvae.report.explored import density
+from hpcauxvae.types import Factor
+
+SIZE, ANGLE = Factor("size", "cm", 0, 2), GUIDES[0]
+BY_ANGLE = Guide(ANGLE, (Factor("cos azimuth", "", -1, 1), Factor("sin azimuth", "", -1, 1)))
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files with the names of the engine's: nothing runs it here."""
+    for name in page.PARTS.values():
+        (tmp_path / name).write_bytes(b"engine")
+    monkeypatch.setattr(page, "ENGINE", tmp_path)
+
+
+def apart(found: dict, code: list[float]) -> float:
+    """The distance of a code from the nearest of the points."""
+    points = np.frombuffer(base64.b64decode(found["points"]), "<f4").reshape(-1, len(code))
+    spread = np.array(found["spread"])
+    return float(np.sqrt(np.square((points - code) / spread).sum(1)).min())
+
+
+def test_a_grid_is_near_to_itself() -> None:
+    """Between neighbours nobody is warned, and outside the grid everybody is."""
+    sizes, angles = (part.ravel() for part in np.meshgrid(np.linspace(0.5, 1.5, 11), np.arange(-180, 180, 30.0)))
+    labels = np.stack([sizes, angles], 1)
+    found = density([Guide(SIZE, (SIZE,)), BY_ANGLE], labels, labels[::7])
+    turn = np.radians(195)  # half-way between 180 and 210 degrees of a turn
+    between = [0.525, (np.cos(turn) + 1) / 2, (np.sin(turn) + 1) / 2]
+    assert 0 < apart(found, between) < found["threshold"]
+    assert apart(found, [1.0, 0.5, 0.5]) > found["threshold"], "in the middle of the circle no angle lies"
+
+
+def test_a_threshold_is_that_of_validation() -> None:
+    """Of a correlated pair: on the line is near, off it is far, and labels that are missing tell nothing."""
+    rng = np.random.default_rng(0)
+    one = rng.uniform(0, 2, 4000)
+    labels = np.stack([one, one + 0.02 * rng.normal(size=4000)], 1)
+    labels[::10, 1] = np.nan
+    other = SIZE._replace(name="other")
+    guides = [Guide(SIZE, (SIZE,)), Guide(other, (other,))]
+    found = density(guides, labels[:3000], labels[3000:])
+    assert sum(apart(found, (u / 2).tolist()) > found["threshold"] for u in labels[3001::100]) <= 1
+    assert apart(found, [0.3, 0.7]) > 5 * found["threshold"]
+
+
+def test_without_an_engine_it_says_how_to_get_it(trained_run: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(page, "ENGINE", tmp_path)
+    found = page.explorer(trained_run)
+    assert found.startswith('<section id="explorer"') and "<code>" not in found
+    assert "`make engine`" in found and "<script" not in found
+
+
+@pytest.mark.usefixtures("engine")
+def test_without_guided_latents_or_data_there_is_none(trained_run: Path, blobs_file: Path, tmp_path, capsys) -> None:
+    assert alone(config(blobs_file, tmp_path / "beta", model="beta-vae", aux="", epochs=1, network="mlp")) == 0
+    capsys.readouterr()
+    assert page.explorer(tmp_path / "beta") == ""
+    assert "no guided latents" in capsys.readouterr().err
+    assert page.explorer(trained_run, data=tmp_path / "gone.h5") == ""
+    assert "gone.h5: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("engine")
+def test_what_it_is_told(trained_run: Path) -> None:
+    """JSON that ends no script, codes of as many images as it names, and ranges of the training labels."""
+    found = page.explorer(trained_run)
+    told = json.loads(found.split('class="told">')[1].split("</script>")[0])
+    assert found.count("<script") == found.count("</script>") == 5 and "http" not in found.split("<script")[0]
+    for part in (told["test"], told["train"]):
+        assert len(base64.b64decode(part["codes"])) == 4 * 10 * len(part["rows"])
+    assert not set(told["test"]["rows"]) & set(told["train"]["rows"])
+    radius = told["guides"][0]
+    assert 0.1 < radius["seen"][0] < 0.15 and 0.95 < radius["seen"][1] < 1.0 and radius["factor"]["unit"] == "arcsec"
+    assert len(told["axes"]) == 2 + np.count_nonzero(told["spread"])

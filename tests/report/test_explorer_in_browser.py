@@ -1,0 +1,237 @@
+"""The explorer in a real Chromium, from a file: it draws what Python draws, for every kind of factor and of picture."""
+
+import base64
+import io
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import hpcauxvae
+from helpers.browser import asked_for, awaited, chromium, skip_without_chromium
+from helpers.explored import KINDS, explored
+from hpcauxvae.data import drawing
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.missing import shown as with_holes
+from hpcauxvae.evaluate import command
+from hpcauxvae.evaluate.door import Trained
+from hpcauxvae.report.explored import GALLERY
+from hpcauxvae.report.explorer import ENGINE, NO_ENGINE, PARTS, alone, explorer
+from hpcauxvae.report.panels import Panels, panels_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+HOOK = "window.hpcauxvaeExplorer"
+
+
+class Opened(NamedTuple):
+    """A page in a browser, and the run that it is of."""
+
+    chrome: Any
+    run: Trained
+    data: Any
+    folder: Path
+
+    def state(self) -> dict[str, Any]:
+        return self.chrome.execute_script(f"const s = {HOOK}.state(); return {{...s, image: [...s.image]}}")
+
+    def image(self) -> np.ndarray:
+        return np.array(self.state()["image"], np.float32).reshape(self.run.model.image_shape)
+
+    def set(self, factors: dict[str, float], residual: dict[int, float] | None = None) -> np.ndarray:
+        awaited(self.chrome, f"{HOOK}.set(given[0], given[1]).then(() => 0)", factors, residual or {})
+        return self.image()
+
+    def pixels(self, name: str) -> np.ndarray:
+        """(H, W, 3) of a canvas."""
+        url = self.chrome.execute_script("return document.querySelector(arguments[0]).toDataURL()", f"#explorer {name}")
+        return np.round(255 * imread(io.BytesIO(base64.b64decode(url.split(",")[1]))))[..., :3].astype(int)
+
+    def panels(self) -> tuple[Panels, drawing.Look]:
+        look = drawing.look_of(self.data)
+        rows = self.told()["test"]["rows"][:GALLERY]
+        images = with_holes(self.data.images, rows).astype(np.float32)
+        return panels_of(look.hidden(drawing.upright(images, self.data)), look), look
+
+    def place(self, number: int) -> tuple[float, float]:
+        """Where the point of an image lies on the scatter, from its middle, in shares of its width and height."""
+        told = self.told()
+        codes = np.frombuffer(base64.b64decode(told["test"]["codes"]), "<f4").reshape(-1, told["latents"])
+        x_N, y_N = (codes @ np.array(axis["weights"]) for axis in told["axes"][:2])
+        x, y = ((values[number] - values.min()) / np.ptp(values) - 0.5 for values in (x_N, y_N))
+        return x * (1 - 2 * 26 / 520), -y * (1 - 2 * 26 / 400)
+
+    def told(self) -> dict[str, Any]:
+        return json.loads(self.chrome.execute_script("return document.querySelector('script.told').textContent"))
+
+
+def made(kind: str, folder: Path) -> None:
+    """A run, and its page."""
+    explored(kind, folder)
+    (folder / "page.html").write_text(alone(explorer(folder / "run")))
+
+
+@pytest.fixture(params=KINDS)
+def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path) -> Iterator[Opened]:
+    if not all((ENGINE / name).is_file() for name in PARTS.values()):
+        pytest.skip(NO_ENGINE)
+    skip_without_chromium()
+    folder = once(f"explored-{request.param}", lambda folder: made(request.param, folder))
+    shutil.copy(folder / "page.html", tmp_path)
+    run = hpcauxvae.load(folder / "run", device="cpu")
+    with chromium(tmp_path) as chrome:
+        chrome.get(f"file://{tmp_path}/page.html")
+        awaited(chrome, f"{HOOK}.ready")
+        yield Opened(chrome, run, open_set(folder / "data.h5"), tmp_path)
+        assert [entry["message"] for entry in chrome.get_log("browser")] == []
+        others = [address for address in asked_for(chrome) if not address.startswith(("data:", "blob:"))]
+        assert others == [f"file://{tmp_path}/page.html"], "the page asks for nothing but itself"
+
+
+def near(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.abs(one - other).max() <= 1e-3 * np.abs(other).max())
+
+
+def drawn_at_random(page: Opened, rng: np.random.Generator) -> dict[str, float]:
+    """Values of some factors; of cosine and sine of an angle the one, the other, or both."""
+    found = {}
+    for guide in page.run.guides:
+        if rng.random() < 0.7:
+            u = guide.factor.unscale(rng.uniform(-0.2 * (guide.factor.kind == "periodic"), 1))
+            found[guide.factor.name] = float(rng.choice(guide.levels) if guide.by_classes else u)
+    return found
+
+
+@pytest.mark.parametrize("page", ["guides"], indirect=True)
+def test_draws_what_the_door_generates(page: Opened) -> None:
+    """A hundred random settings, from twenty starts; and settings of the other latents, which the door decodes."""
+    rng, rows, typical = np.random.default_rng(1), page.told()["test"]["rows"], []
+    for turn in range(100):
+        if turn % 5 == 0:
+            start = turn // 5 % (len(rows) + 1) - 1  # the first is what is typical of the training
+            awaited(page.chrome, f"{HOOK}.start(given[0])", start)
+            like = None if start < 0 else page.data.images[rows[start]]
+            assert near(page.image(), page.run.generate(like=like)), f"start {start}"
+        factors = drawn_at_random(page, rng)
+        awaited(page.chrome, f"{HOOK}.start(given[0])", start)
+        found = page.set(factors)
+        assert near(found, page.run.generate(factors, like=like)), (start, factors)
+        typical.append(found)
+    assert np.std(typical, 0).max() > 0.05 * np.max(typical), "the settings make a difference"
+    latents = page.run.config.latents
+    found = page.set({}, {latents: 2.5})
+    code = page.state()["code"]
+    assert code[-1] == 2.5 and near(found, page.run.decode(code)) and not near(found, typical[-1])
+
+
+def test_colours_are_those_of_the_pictures(page: Opened) -> None:
+    """What is drawn, the start, and the difference, as Python draws them."""
+    panels, look = page.panels()
+    shape, data = page.run.model.image_shape, page.data
+    start = page.image()
+    last = page.run.factors[-1]
+    image = page.set({last.name: last.high})
+    upright = look.hidden(drawing.upright(np.stack([image, start]), data))
+    assert np.abs(page.pixels(".drawn") - panels.picture(upright[0])).max() <= 2
+    row = page.told()["test"]["rows"][0]
+    original = look.hidden(drawing.upright(with_holes(data.images, [row]).astype(np.float32), data))[0]
+    assert np.abs(page.pixels(".begun") - panels.picture(original)).max() == 0
+    if panels.by == "map" or panels.by == "colours":
+        apart = (upright[0] - upright[1]).mean(0, keepdims=True)
+        wanted = drawing.shade(apart, drawing.residual_scale(apart))[..., :3].astype(int)
+        assert np.abs(page.pixels(".apart") - wanted).max() <= 2
+    assert page.pixels(".drawn").shape[:2] == {
+        "map": shape[1:], "colours": shape[1:], "bands": (shape[1], 5 * shape[2]), "lines": (96, shape[2])
+    }[panels.by]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", ["guides"], indirect=True)
+def test_hands_move_it(page: Opened) -> None:
+    """Sliders, keys, numbers, classes, starts by list, button and point, the way back, and all inputs have labels."""
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    chrome, find = page.chrome, lambda css: page.chrome.find_element(By.CSS_SELECTOR, f"#explorer {css}")
+
+    def field(label: str) -> Any:
+        told = next(one for one in chrome.find_elements(By.CSS_SELECTOR, "#explorer label") if one.text == label)
+        return chrome.find_element(By.ID, told.get_attribute("for"))
+
+    def changes(act: Callable[[], object]) -> dict[str, Any]:
+        before = page.state()
+        act()
+        WebDriverWait(chrome, 10).until(lambda _: page.state()["image"] != before["image"])
+        return page.state()
+
+    unlabelled = "return [...document.querySelectorAll('#explorer :is(input, select, button, canvas[role])')]"
+    unlabelled += ".filter((e) => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map((e) => e.outerHTML)"
+    assert chrome.execute_script(unlabelled) == []
+    begun = page.state()
+    names = [factor.name for factor in page.run.factors]
+
+    slider, place = field("mass [kg]"), names.index("mass")
+    mass = changes(lambda: slider.send_keys(Keys.ARROW_RIGHT))["factors"][place]
+    assert mass == pytest.approx(begun["factors"][place] * 10 ** (3 / 200), rel=0.05), "a two-hundredth of the decades"
+    slider = field("azimuth [deg]")
+    assert changes(lambda: slider.send_keys(Keys.END))["factors"][0] == 180
+    assert changes(lambda: slider.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT))["factors"][0] == pytest.approx(-178.2)
+    tilt = field("tilt (cos_tilt and sin_tilt) [deg]")
+    cosine, sine = changes(lambda: tilt.send_keys(Keys.HOME))["factors"][-2:]
+    assert (cosine, sine) == (1, 0)
+    classes = Select(field("kind of star"))
+    other = next(option for option in classes.options if not option.is_selected())
+    assert changes(other.click)["factors"][1] == float(other.get_attribute("value"))
+    number = chrome.find_element(By.CSS_SELECTOR, "#explorer input[aria-label='step, as a number']")
+    number.clear()
+    number.send_keys("3.5")
+    WebDriverWait(chrome, 10).until(lambda _: page.state()["factors"][3] == 3.5)
+    assert changes(find(".back").click)["factors"] == begun["factors"]
+
+    assert changes(lambda: Select(find("#explorer-start")).select_by_index(3))["started"] == 2
+    button = chrome.find_elements(By.CSS_SELECTOR, "#explorer .gallery button")[5]
+    assert changes(lambda: button.send_keys(Keys.ENTER))["started"] == 5
+    assert button.get_attribute("aria-pressed") == "true"
+    canvas = find(".scatter canvas")
+    x, y = (
+        share * side for share, side in zip(page.place(3), (canvas.size["width"], canvas.size["height"]), strict=True)
+    )
+    moved = changes(lambda: ActionChains(chrome).move_to_element_with_offset(canvas, x, y).click().perform())
+    assert moved["started"] == 3 and find(".seen").is_displayed()
+
+
+@pytest.mark.parametrize("page", ["guides"], indirect=True)
+def test_what_is_taken_away(page: Opened) -> None:
+    """The picture as PNG; the command that is shown makes the same image; warnings where nobody knows."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    astropy = pytest.importorskip("astropy.io.fits")
+    text = lambda css: page.chrome.find_element(By.CSS_SELECTOR, f"#explorer {css}").text  # noqa: E731
+    page.chrome.find_element(By.CSS_SELECTOR, "#explorer .save").click()
+    WebDriverWait(page.chrome, 20).until(lambda _: (page.folder / "image.png").exists())
+    large = np.round(255 * imread(page.folder / "image.png"))[..., :3].astype(int)
+    times = round(512 / 12)
+    assert large.shape[:2] == (12 * times, 12 * times)
+    assert np.array_equal(large[times // 2 :: times, times // 2 :: times], page.pixels(".drawn"))
+
+    wanted = page.set({"azimuth": 33.0, "mass": 20.0, "kind of star": 5, "step": 2.0, "cos_tilt": 0.6, "sin_tilt": 0.8})
+    assert text(".warning") == ""
+    words = shlex.split(text(".command"))
+    assert words[:2] == ["hpcauxvae", "generate"] and words[-1] == "image.png"
+    out = page.folder / "image.fits"
+    assert command.generate([*words[2:-1], str(out)]) == 0
+    assert near(wanted, astropy.getdata(out)[0])
+
+    page.set({"mass": 3000.0})
+    assert "not trained on such values of mass" in text(".warning")
+    last = page.run.config.latents
+    wanted = page.set({"mass": 20.0}, {last: 1.0})
+    found: dict[str, Any] = {}
+    exec(text(".command"), found)
+    assert near(wanted, found["image"])
