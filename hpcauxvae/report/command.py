@@ -29,9 +29,11 @@ class ReportConfig:
     out: Path | None = None
     """The file to write, NAME.html, which is replaced; report.html in the folder of the first run if not given."""
     data: Path | None = None
-    """Where the data set of several runs lies now; the path that the first run recorded if not given."""
+    """Where the data set lies now; the path that the first run recorded if not given."""
     fresh: Path | None = None
     """A further data set on which several runs are compared, as of `compare`."""
+    explorer: bool = True
+    """Whether the page of one run has the explorer, sliders by which its decoder draws: 6 MB (docs/explorer.md)."""
     device: str = "auto"
     """Where several runs are compared: auto, cpu, or an accelerator of torch."""
 
@@ -55,9 +57,26 @@ def report(argv: list[str] | None = None) -> int:
     refuse_unwritable(out.parent, "; --out names another file")
     names = named(config.runs)
     runs = [page.of_run(run)._replace(name=name) for run, name in zip(config.runs, names, strict=True)]
-    page.write(out, runs, _compared(config) if len(runs) > 1 else None)
+    if len(runs) > 1:
+        page.write(out, runs, _compared(config))
+    else:
+        page.write(out, runs, explorer=_explorer(config) if config.explorer else "")
     print(f"written: {out}, {out.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def _explorer(config: ReportConfig) -> str:
+    """The part of the page, of a cross-validation that of its first fold; "" with a line where it cannot be made."""
+    from hpcauxvae.report.explorer import explorer
+    from hpcauxvae.train.config import fold_folder
+
+    run = config.runs[0]
+    first = fold_folder(run, 0)
+    try:
+        return explorer(first if first.is_dir() else run, data=config.data)
+    except InputError as error:
+        print(f"note: no explorer: {error}", file=sys.stderr, flush=True)
+        return ""
 
 
 def _compared(config: ReportConfig) -> "Compared":
