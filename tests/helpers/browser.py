@@ -32,7 +32,7 @@ def chromium(folder: Path, width: int = 1280, height: int = 1000) -> "Iterator[C
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for argument in (*QUIET, f"--user-data-dir={folder / 'profile'}"):
+    for argument in (*QUIET, f"--window-size={width},{height}", f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))

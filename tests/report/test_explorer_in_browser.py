@@ -198,6 +198,7 @@ def test_hands_move_it(page: Opened) -> None:
     assert changes(lambda: button.send_keys(Keys.ENTER))["started"] == 5
     assert button.get_attribute("aria-pressed") == "true"
     canvas = find(".scatter canvas")
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     x, y = (
         share * side for share, side in zip(page.place(3), (canvas.size["width"], canvas.size["height"]), strict=True)
     )
