@@ -311,7 +311,7 @@ def test_a_training_that_is_not_done_is_told(epoch: int, inside: str | None, wor
 
 def test_the_page_on_metrics_knows_the_words_of_every_finding() -> None:
     """What it quotes is in the findings' own text, and each finding is quoted."""
-    page = (ROOT / "docs" / "metrics.md").read_text().split("### What evaluate says")[1]
+    page = (ROOT / "docs" / "metrics.md").read_text().split("## What evaluate says")[1]
     quoted = [
         words for row in re.findall(r"^\| (\*.+?) \|", page, re.MULTILINE) for words in re.findall(r"\*(.+?)\*", row)
     ]

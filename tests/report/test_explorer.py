@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from helpers.explored import GUIDES
 from helpers.trainings import alone, config
 from hpcauxvae.data.guides import Guide
+from hpcauxvae.report import command
 from hpcauxvae.report import explorer as page
 from hpcauxvae.report.explored import density
 from hpcauxvae.types import Factor
@@ -87,3 +89,15 @@ def test_what_it_is_told(trained_run: Path) -> None:
     radius = told["guides"][0]
     assert 0.1 < radius["seen"][0] < 0.15 and 0.95 < radius["seen"][1] < 1.0 and radius["factor"]["unit"] == "arcsec"
     assert len(told["axes"]) == 2 + np.count_nonzero(told["spread"])
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_page_of_one_run_has_it_and_of_several_or_unasked_none(trained_run: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("onnxscript")
+    out, other = tmp_path / "page.html", shutil.copytree(trained_run, tmp_path / "other", symlinks=True)
+    for words, count in (([trained_run], 1), ([trained_run, "--no-explorer"], 0), ([trained_run, other], 0)):
+        assert command.report([*map(str, words), "--out", str(out)]) == 0
+        assert out.read_text().count('<section id="explorer"') == count
+        assert ('href="#explorer"' in out.read_text()) == bool(count)
+    assert command.report([str(trained_run), "--data", str(tmp_path / "gone.h5"), "--out", str(out)]) == 0
+    assert "note: no explorer: " in capsys.readouterr().err and 'id="explorer"' not in out.read_text()
