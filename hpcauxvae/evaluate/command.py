@@ -17,8 +17,6 @@ from hpcauxvae.train.config import fold_folder
 from hpcauxvae.types import InputError
 
 T = TypeVar("T")
-_POINTED = "*.safetensors"
-"""What `last` and `best` are called in the folder of a run."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 """Begins such a file."""
 
@@ -351,10 +349,6 @@ def check_run(run: Path, *, there: bool = True, folds: bool = False, files: bool
         raise InputError(
             f"{run}: is no trained model; allowed: the folder of a training run, or a file that `hpcauxvae export` has "
             "made, NAME.safetensors"
-        )
-    if there and run.is_dir() and not (_holds_folds(run) or (run / "config.json").exists() or any(run.glob(_POINTED))):
-        raise InputError(
-            f"{run}: no such checkpoint, it holds no training run; allowed: the folder that `train --out` named"
         )
     if not folds and _holds_folds(run):
         one = fold_folder(run, 0)

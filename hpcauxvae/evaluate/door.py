@@ -383,6 +383,8 @@ def load(
     if not isinstance(path, str | Path):
         raise InputError(f"path = {path!r:.99}; allowed: that of a run's folder, or of a file that export has made")
     check_run(Path(path), files=True)
+    if Path(path).is_dir() and not any(Path(path, name).exists() for name in ("config.json", *BY_NAME.values())):
+        raise InputError(f"{path}: holds no training run; allowed: the folder that `train --out` named")
     run = load_run(path, BY_NAME[checkpoint])
     place(run.model, device_of(find_world({}), device))
     return Trained(run, None if data is None else training_set(run, Path(data)))
