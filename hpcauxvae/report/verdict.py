@@ -60,6 +60,8 @@ _SAID = {
     "care": "Use this model with care",
     "good": "Nothing was found that speaks against this model",
 }
+_UNTOLD = "Only its images are judged: it was told of no factor, so nobody knows what its latents mean"
+"""Of a model without guided latents in which nothing else is amiss."""
 
 
 def weigh(line: str) -> str:
@@ -80,7 +82,8 @@ def verdict(block: Block) -> Verdict:
     weight = next((weight for weight in ("grave", "care") if counts[weight]), "good")
     names = {"grave": "grave finding", "care": "other finding" if counts["grave"] else "finding", "remark": "remark"}
     told = [f"{n} {names[kind]}{'s' * (n > 1)}" for kind, n in counts.items() if n]
-    said = f"{_SAID[weight]}: {_listed(told)}." if told else f"{_SAID[weight]}."
+    said = _SAID[weight] if weight != "good" or block["latents"]["guided"] else _UNTOLD
+    said += f": {_listed(told)}." if told else "."
     looked_at = [what for key, what in LOOKED_AT.items() if block.get(key)]
     against = [one.text for one in findings if one.weight != "remark"]
     return Verdict(weight, said, _knows(block, against), findings, looked_at)

@@ -53,6 +53,8 @@ def test_the_gravest_finding_comes_first_and_says_whether_to_trust():
     assert verdict(block(verdicts=lines[:1])).said == "Nothing was found that speaks against this model: 1 remark."
     clean = verdict(block(verdicts=["no finding; looked at x"]))
     assert (clean.said, clean.findings) == ("Nothing was found that speaks against this model.", [])
+    untold = verdict(block(latents=block()["latents"] | {"guided": 0}))
+    assert untold.said.startswith("Only its images are judged: it was told of no factor")
     assert clean.looked_at == [LOOKED_AT["latents"], LOOKED_AT["images"]]
 
 
