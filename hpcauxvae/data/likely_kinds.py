@@ -74,7 +74,8 @@ def about_likely_kinds(data: ImageSet, columns: Iterable[int]) -> Iterator[str]:
     """Sentences on those of these columns, declared `continuous`, that seem to be angles or classes.
 
     The images tell: those at the two ends of an angle are alike and others between are not; those of neighbouring
-    classes differ as much as those of any two. Reads at most 200 images of each of the groups that are compared.
+    classes differ as much as those of any two. Where they do not, values that go all round a turn do. Reads at most 200
+    images of each of the groups that are compared.
     """
     sides = {column for pair in angles(data.values) for column in pair}
     for column in columns:
@@ -109,7 +110,7 @@ def _said_of_round(data: ImageSet, values_N: NDArray[np.float64]) -> str:
     if ends < _ALIKE * most:
         return "images at its two ends are alike, and others between them are not"
     if _turn_among(values_N, _TURNS) and ends <= _APART * most:
-        return "its values go all round a turn"
+        return "its values go all round a turn" + ", and the images do not tell" * (most == 0)
     return ""
 
 

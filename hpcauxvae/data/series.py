@@ -36,8 +36,11 @@ def alike(image_set: ImageSet) -> float | None:
     most = max(_FEWEST, min(_PAIRS, images_in(_BYTES, image_set.shape)))
     first = np.unique(np.linspace(0, n - 2, most).astype(np.int64))
     other = (first + np.random.default_rng(0).integers(2, n - 1, len(first))) % n
-    seen, near, far = (_pixels(image_set, rows) for rows in (first, first + 1, other))
-    share = float(np.mean([np.nanmean(np.square(seen - near), 1) < np.nanmean(np.square(seen - far), 1)]))
+    nearer = []
+    for rows in np.array_split(np.arange(len(first)), -(-len(first) // images_in(_BYTES, image_set.shape))):
+        seen, near, far = (_pixels(image_set, chosen[rows]) for chosen in (first, first + 1, other))
+        nearer.append(np.nanmean(np.square(seen - near), 1) < np.nanmean(np.square(seen - far), 1))
+    share = float(np.concatenate(nearer).mean())
     return share if share >= _ALIKE else None
 
 

@@ -6,6 +6,7 @@ read and the run is there.
 
 import dataclasses
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -236,7 +237,12 @@ def evaluate(argv: list[str] | None = None, write_page: Callable[[Path, Path], P
     out, of_folds = config.out or config.run, _holds_folds(config.run)
     print(table((folds.evaluate if of_folds else scores.evaluate)(config)["sets"]))
     drawn = f" and the pictures in {out}/{'fold*/' * of_folds}pictures/" if config.pictures else ""
-    page = f"; to look at: {write_page(config.run, out)}" if write_page else ""
+    page = ""
+    if write_page:
+        try:
+            page = f"; to look at: {write_page(config.run, out)}"
+        except InputError as error:  # the scores are there
+            print(f"warning: no page: {error}", file=sys.stderr, flush=True)
     print(f"written: {out}/metrics.json, {'fold*/' * of_folds}codes-*.h5{drawn}{page}")
     return 0
 

@@ -35,8 +35,8 @@ def draw_factors(
     folder: Path,
     name: str,
 ) -> None:
-    """`scatter-NAME.png` and `correlations-NAME.png` of these samples; of a factor with many classes `FACTOR-NAME.png`
-    instead.
+    """`scatter-NAME.png` and `correlations-NAME.png` of these samples; of a factor with many classes
+    `classes-FACTOR-NAME.png` instead.
 
     aux_names: the columns that guide; block: the scores of the set; name: of the set.
     """
@@ -47,7 +47,7 @@ def draw_factors(
             numbers = [number for number in numbers if not span.start <= number < span.stop]
             told_N = guide.told(in_units(mean_NZ[:, span], guide.columns))
             own_N = values_NF[:, data.column([guide.factor.name])[0]]
-            confusion(own_N, told_N, guide, folder / f"{guide.factor.name.replace('/', '-')}-{name}.png")
+            confusion(own_N, told_N, guide, folder / f"classes-{guide.factor.name.replace('/', '-')}-{name}.png")
     stood_for = {guide.factor.name for guide in data.guides if not guide.plain}
     rows = [c for c in range(data.own) if data.factors[c].name not in hidden]
     columns = [c for c, factor in enumerate(data.factors) if factor.name not in hidden | stood_for]

@@ -82,7 +82,7 @@ def _of_folds(blocks: Sequence[Block]) -> list[str]:
         for number, block in enumerate(blocks)
         for of in (reading, by_factor.as_a_whole, latents, control, by_factor.steering, unasked)
         for line in of(block)
-        if "cannot be judged" not in line
+        if not any(words in line for words in ("cannot be judged", "no score tells"))
     ]
 
 

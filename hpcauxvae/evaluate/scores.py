@@ -327,8 +327,10 @@ def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:
     return [column for column in columns if known_F[column] >= FEWEST]
 
 
-def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) -> None:
+def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray], weights: str) -> None:
     """Means, log-variances, factors and image scores of a set in the order of the data, with their numbers and ids.
+
+    weights: the digest of those that made them.
 
     An older file is replaced in one step. Raises InputError where the disk does not take it.
     """
@@ -341,7 +343,7 @@ def write_codes(path: Path, scored: Scored, per_image: dict[str, np.ndarray]) ->
         for name, values in content.items():
             file[name] = values
         file["factors"].attrs["name"] = [factor.name for factor in scored.data.factors]
-        file.attrs["data"] = str(scored.data.path)
+        file.attrs["data"], file.attrs["weights"] = str(scored.data.path), weights
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -364,7 +366,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         asked = evaluator.counterfactuals(scored)
         block, per_image = evaluator.scores(scored, asked)
         metrics["sets"][scored.name] = block
-        write_codes(out / f"codes-{scored.name}.h5", scored, per_image)
+        write_codes(out / f"codes-{scored.name}.h5", scored, per_image, evaluator.run.digest)
         if config.pictures:
             print(f"drawing {scored.name}", file=sys.stderr, flush=True)
             evaluator.draw(scored, block, per_image, folder)

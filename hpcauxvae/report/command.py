@@ -4,6 +4,7 @@ Their options are read before anything heavy is imported.
 """
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,10 +74,20 @@ def _explorer(config: ReportConfig) -> str:
     run = config.runs[0]
     first = fold_folder(run, 0)
     try:
-        return explorer(first if first.is_dir() else run, data=config.data)
+        return explorer(first if first.is_dir() else run, data=config.data, checkpoint=_scored_checkpoint(run))
     except InputError as error:
         print(f"note: no explorer: {error}", file=sys.stderr, flush=True)
         return ""
+
+
+def _scored_checkpoint(run: Path) -> str:
+    """The file of the weights that `evaluate` has scored; the last where it has not."""
+    from hpcauxvae.train.checkpoint import BY_NAME, LAST
+
+    try:
+        return BY_NAME[json.loads((run / "metrics.json").read_text())["settings"]["checkpoint"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return LAST
 
 
 def _compared(config: ReportConfig) -> "Compared":

@@ -31,10 +31,11 @@ def covered(found: Found) -> tuple[list[Figure], list[Table]]:
     from hpcauxvae.evaluate.calibration import Measured, load_calibration  # with the trees of scikit-learn
     from hpcauxvae.evaluate.coverage import Coverage, calibration_picture
 
-    calibration = load_calibration(load_run(found.folder))
-    if calibration is None:  # of other weights
+    run = load_run(found.folder)
+    calibration = load_calibration(run)
+    mean_NZ, logvar_NZ, label_N, weights = _codes(found.results / "codes-test.h5")
+    if calibration is None or weights != run.digest:  # of other weights
         return [], []
-    mean_NZ, logvar_NZ, label_N = _codes(found.results / "codes-test.h5")
     measured = Measured(mean_NZ, logvar_NZ, np.zeros((len(mean_NZ), 2)))  # nobody asks here for images unlike others
     truth = {guide: label_N[guide.factor.name] for guide in calibration.guides}
     levels = {guide: calibration.level(place, measured, truth[guide]) for place, guide in enumerate(calibration.guides)}
@@ -53,13 +54,13 @@ def covered(found: Found) -> tuple[list[Figure], list[Table]]:
     ]
 
 
-def _codes(path: Path) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
-    """Means and log-variances (N, Z), and by the name of a factor its labels (N,)."""
+def _codes(path: Path) -> tuple[NDArray, NDArray, dict[str, NDArray], str]:
+    """Means and log-variances (N, Z), by the name of a factor its labels (N,), and the digest of the weights."""
     try:
         with open_file(path) as file:
             names = [name.decode() if isinstance(name, bytes) else str(name) for name in file["factors"].attrs["name"]]
             labels = dict(zip(names, file["factors"][:].T, strict=True))
-            return file["mean"][:], file["logvar"][:], labels
+            return file["mean"][:], file["logvar"][:], labels, str(file.attrs.get("weights", ""))
     except (KeyError, OSError) as error:
         raise InputError(f"{path}: holds no codes that can be read: {error}") from error
 

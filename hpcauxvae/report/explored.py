@@ -137,7 +137,7 @@ def _guide(guide: Guide, values_N: NDArray) -> dict[str, Any]:
 
 def _angle(pair: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     """Which of two factors is the cosine, as their names tell, where they do; and what both have in common."""
-    cosine, sine = sorted(pair, key=lambda column: "sin" in names[column].lower())
+    cosine, sine = sorted(pair, key=lambda column: "sin" in names[column].lower().replace("cosine", "cos"))
     both = f"{names[cosine]} and {names[sine]}"
     common = {_NOT_OF_ANGLE.sub("", names[column]).strip(" _-.()") for column in pair}
     name = f"{common.pop()} ({both})" if len(common) == 1 and common != {""} else both

@@ -44,12 +44,12 @@ def explorer(run_folder: Path, *, data: Path | None = None, checkpoint: str = LA
         if run.model.SEES_LABELS:
             raise InputError(f"{run_folder}: the encoder of model {run.config.model} needs labels")
         told, decoder = told_of(run, training_set(run, data)), decoder_graph(run)
-    except InputError as error:
+        as_json = json.dumps(told, allow_nan=False).replace("<", "\\u003c")
+    except (InputError, RuntimeError, ValueError) as error:  # of torch.onnx, for a model that ONNX has no words for
         print(f"note: no explorer: {error}", file=sys.stderr, flush=True)
         return ""
     parts = {name: (ENGINE / file).read_bytes() for name, file in PARTS.items()} | {"decoder": decoder}
     held = [f'<script type="text/plain" class="{name}">{_zipped(part)}</script>' for name, part in parts.items()]
-    as_json = json.dumps(told, allow_nan=False).replace("<", "\\u003c")
     scripts = "\n".join(_static(f"{name}.js") for name in _SCRIPTS)
     return _section(
         _static("explorer.html"),

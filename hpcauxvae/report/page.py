@@ -173,7 +173,7 @@ def compared(found: Block) -> Compared:
             rows.append([Cell(spoken(score, of)), *cells])
         head = ["Score", names[0], *(words for other in names[1:] for words in (other, f"{other} less {names[0]}"))]
         what = f"{block['samples']:,} {'images that are test images of each run' if name == 'test' else 'fresh images'}"
-        said = " ".join(f"{line}." for line in (*block["left_out"], *block["verdicts"]))
+        said = " ".join(f"{line}." for line in (*block["left_out"], block.get("compared"), *block["verdicts"]) if line)
         made.append(Table(f"Side by side on {what}", head, rows, said))
     with tempfile.TemporaryDirectory() as folder:
         comparison(found, path := Path(folder) / "compared.png")

@@ -15,7 +15,7 @@ from hpcauxvae.report.tables import known, number
 from hpcauxvae.types import InputError
 
 Block = dict[str, Any]
-_DRAWN = ("scatter", "traversal", "control", "reconstructions", "ssim", "correlations")
+_DRAWN = ("scatter", "classes", "traversal", "control", "reconstructions", "ssim", "correlations")
 """Kinds of which `evaluate` draws one for each set."""
 _WIDEST = 2400
 """Pixels; wider pictures are scaled."""
@@ -51,7 +51,8 @@ def figures(found: Found, kind: str, draw: bool = True) -> list[Figure]:
     return [
         _figure(path, _alt(kind, block), ", ".join(filter(None, [name if several else "", fold])))
         for name, block in found.sets.items()
-        if (path := found.pictures / f"{kind}-{name}.png").is_file()
+        if kind != "control" or block.get("control")  # else it is of an earlier evaluation
+        for path in sorted(found.pictures.glob(f"{kind}-*{name}.png" if kind == "classes" else f"{kind}-{name}.png"))
     ]
 
 
@@ -116,6 +117,7 @@ def _alt(kind: str, block: Block) -> str:
     said = {
         "scatter": f"Scatter of each factor against each of {latents} latents"
         + (f"; guided: {read}." if read else "."),
+        "classes": "A square for each two classes: how many images of the one are taken for the other.",
         "traversal": f"Rows of decoded images, a row for each of {latents} latents, or for the factor that guides it.",
         "control": "Rows of images: A, its reconstruction, A with the factors of B, and B"
         + (f"; asked against read: {drawn}." if drawn else "."),

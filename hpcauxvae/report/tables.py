@@ -36,10 +36,10 @@ def scores(block: Block) -> list[Table]:
     """The scores of codes and images beside their ceilings, and how each guided factor is read."""
     found = [Table("Scores beside their ceilings", _HEAD, [*_codes(block), *_images(block), _latents(block)])]
     if rows := list(_reading(block)):
-        head = ["Factor", "r", "slope", "error", "after a fit", "plain regressor: r", "error"]
+        head = ["Factor", "r", "slope", "error", "after a fit", "ridge regression: r", "error"]
         found.append(Table("How each guided factor is read", head, rows, words.READING))
     if rows := list(_own_terms(block)):
-        head = ["Factor", "read", "plain regressor", "by chance"]
+        head = ["Factor", "read", "ridge regression", "by chance"]
         found.append(Table("Angles and classes", head, rows, words.IN_OWN_TERMS))
     return found
 

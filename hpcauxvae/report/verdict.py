@@ -15,14 +15,14 @@ Block = dict[str, Any]
 
 REMARKS = (
     "cannot be judged", "too few to tell", "of its ceiling:", "a perfect code has an LDS",
-    "the noise of the file is larger",
+    "the noise of the file is larger", "is read better in images that were asked for", "no score tells",
 )  # fmt: skip
 """Findings with these words say what cannot be told, or explain a number."""
 GRAVE = (
     "have all labels of training images", "equal images", "labels may be of other images",
     "is not read", "is off: its means", "is reversed", "does not steer the image", "hardly steers the image",
     "steers the image backwards", "draws the mean image", "worse than the mean image", "unlike all real ones",
-    "these are its scores so far",
+    "these are its scores so far", "the training was short",
 )  # fmt: skip
 """Findings with these words mean that something asked for is not there, or that its scores are not to be believed."""
 
@@ -60,6 +60,10 @@ _SAID = {
     "care": "Use this model with care",
     "good": "Nothing was found that speaks against this model",
 }
+_UNJUDGED = "Nothing was found that speaks against this model, but not all of it could be judged"
+_OPEN = ("cannot be judged", "no score tells", "too few to tell")
+"""Remarks with these words leave something open."""
+_UNSCORED = "no factor was scored: hardly any of these images has its labels"
 _UNTOLD = "Only its images are judged: it was told of no factor, so nobody knows what its latents mean"
 """Of a model without guided latents in which nothing else is amiss."""
 
@@ -76,16 +80,22 @@ def weigh(line: str) -> str:
 def verdict(block: Block) -> Verdict:
     """From the block of a set in metrics.json."""
     lines = [line for line in block.get("verdicts", []) if not line.startswith("no finding")]
+    if block["latents"]["guided"] and not (block.get("reading") or block.get("factors")):
+        lines.append(_UNSCORED)
     order = ("grave", "care", "remark")
     findings = sorted((Finding(line, weigh(line)) for line in lines), key=lambda one: order.index(one.weight))
     counts = {weight: sum(one.weight == weight for one in findings) for weight in order}
     weight = next((weight for weight in ("grave", "care") if counts[weight]), "good")
     names = {"grave": "grave finding", "care": "other finding" if counts["grave"] else "finding", "remark": "remark"}
     told = [f"{n} {names[kind]}{'s' * (n > 1)}" for kind, n in counts.items() if n]
-    said = _SAID[weight] if weight != "good" or block["latents"]["guided"] else _UNTOLD
+    said = _SAID[weight]
+    if weight == "good" and not block["latents"]["guided"]:
+        said = _UNTOLD
+    elif weight == "good" and any(words in line for words in _OPEN for line in lines):
+        said = _UNJUDGED
     said += f": {_listed(told)}." if told else "."
     looked_at = [what for key, what in LOOKED_AT.items() if block.get(key)]
-    against = [one.text for one in findings if one.weight != "remark"]
+    against = [one.text for one in findings if one.weight != "remark" or any(words in one.text for words in _OPEN)]
     return Verdict(weight, said, _knows(block, against), findings, looked_at)
 
 
@@ -100,7 +110,7 @@ def _knows(block: Block, findings: Sequence[str]) -> list[str]:
         drawn = f"; what is asked for is drawn: {in_words(steers['asked'], of)}" if steers else ""
         told.append((name, f"{name} is read: {in_words(of['latents'], of)}{drawn}"))
     for name, of in block.get("reading", {}).items():
-        if name not in of_whole:
+        if name not in of_whole and known(of["r"]):
             effect = (asked.get("effectiveness") or {}).get(name)
             drawn = f"; what is asked for is drawn (r = {number(effect['asked']['r']['value'])})" if effect else ""
             error = f"{number(of['error']['value'])} {of['unit']}".rstrip()

@@ -67,8 +67,8 @@ SCORES = {
 READING = (
     "What the mean of the guided latent tells of the factor. r is the signed correlation, negative where the latent"
     " runs backwards. The slope is 1 where the scale is right, much less where it is squeezed. The error is the "
-    "root mean square in the factor's unit, as it is and after the best straight line. The plain regressor is a "
-    "ridge regression on principal components: what it reads is in the images."
+    "root mean square in the factor's unit, as it is and after the best straight line. The ridge "
+    "regression sees principal components: what it reads is in the images."
 )
 IN_OWN_TERMS = (
     "Angles and classes as a whole: the mean error in the factor's unit, or the share of classes that are right. By"
@@ -135,6 +135,13 @@ PICTURES = {
         "The framed panels are those where a factor meets its own latent.",
         "Good is a thin rising line in each framed panel and clouds without shape elsewhere. Bad: a cloud or a "
         "falling line in a framed panel, or any shape outside them.",
+    ),
+    "classes": Words(
+        "Which class is taken for which",
+        "Each row is a class that an image is of, each column one that its code is nearest to.",
+        "Good is a bright diagonal and nothing else. Bad: a bright square beside it, where two classes are taken for "
+        "each other, or a row that is dark throughout, of a class that no image here is of.",
+        "Only factors with many classes have one.",
     ),
     "traversal": Words(
         "Traversals",

@@ -28,7 +28,7 @@ from hpcauxvae.data.summary import Summary, summarise
 from hpcauxvae.models import model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
-from hpcauxvae.runtime.collectives import Processes, on_each_rank, slice_of
+from hpcauxvae.runtime.collectives import Processes, on_each_rank, on_first_rank, slice_of
 from hpcauxvae.train.config import STEPS, TrainConfig
 from hpcauxvae.types import Factor, InputError
 
@@ -76,7 +76,7 @@ def prepare(
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in model.columns])
         own_columns = [column for column in model.columns if column < len(measured(data).factors)]
-        words += on_each_rank(lambda: list(about_likely_kinds(measured(data), own_columns)), processes)
+        words += on_first_rank(lambda: list(about_likely_kinds(measured(data), own_columns)), processes)
         words += on_each_rank(lambda: about_doubled(data, config), processes)
     words += about_length(model, config.epochs, model.n_train // model.objective.batch_size)
     low, high = model.reach()

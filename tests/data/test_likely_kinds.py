@@ -47,7 +47,7 @@ def test_where_images_tell_nothing_the_values_do(tmp_path: Path) -> None:
     found = said(
         tmp_path / "a.h5", noise, azimuth=RNG.integers(0, 72, N) * 5.0, share=RNG.random(N), wide=RNG.uniform(0, 90, N)
     )
-    assert len(found) == 1 and found[0].startswith("azimuth: its values go all round a turn:")
+    assert len(found) == 1 and found[0].startswith("azimuth: its values go all round a turn, and the images do not tell:")
 
 
 def test_classes_are_known_from_steps(tmp_path: Path) -> None:

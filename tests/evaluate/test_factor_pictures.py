@@ -28,7 +28,7 @@ def test_many_classes_are_one_picture(tmp_path: Path, figures: list[Figure]) -> 
     z_NZ = mean_NZ + 0.1 * rng.standard_normal(mean_NZ.shape)
     names = [column.name for guide in guides for column in guide.columns]
     draw_factors(data, np.arange(N), z_NZ, mean_NZ, guides, names, {"codes": {}}, tmp_path, "test")
-    for name in ("object", "scatter", "correlations"):
+    for name in ("classes-object", "scatter", "correlations"):
         check_png(tmp_path / f"{name}-test.png")
     classes, scatter, correlations = figures
     said = texts(classes)

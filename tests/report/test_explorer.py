@@ -13,7 +13,7 @@ from helpers.trainings import alone, config
 from hpcauxvae.data.guides import Guide
 from hpcauxvae.report import command
 from hpcauxvae.report import explorer as page
-from hpcauxvae.report.explored import density
+from hpcauxvae.report.explored import _angle, density
 from hpcauxvae.types import Factor
 
 SIZE, ANGLE = Factor("size", "cm", 0, 2), GUIDES[0]
@@ -101,3 +101,9 @@ def test_the_page_of_one_run_has_it_and_of_several_or_unasked_none(trained_run: 
         assert ('href="#explorer"' in out.read_text()) == bool(count)
     assert command.report([str(trained_run), "--data", str(tmp_path / "gone.h5"), "--out", str(out)]) == 0
     assert "note: no explorer: " in capsys.readouterr().err and 'id="explorer"' not in out.read_text()
+
+
+def test_the_cosine_is_known_by_its_name_in_any_order() -> None:
+    for names in (("sine", "cosine"), ("cosine", "sine"), ("sin a", "cos a"), ("a_cos", "a_sin")):
+        cosine, sine = _angle((0, 1), names)["pair"]
+        assert "cos" in names[cosine] and "cos" not in names[sine]

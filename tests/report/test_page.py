@@ -258,5 +258,9 @@ def test_what_calibrated_intervals_hold(evaluated_copy, blobs_file, tmp_path):
         share = np.mean((low_N <= labels_N) & (labels_N <= high_N))
         width = np.median(high_N - low_N)
     shown = next(e.text for e in found.all("tr") if e.text.startswith("radius mean error"))
+    with h5py.File(evaluated_copy / "codes-test.h5", "r+") as codes:
+        codes.attrs["weights"] = "of an earlier training"
+    other = report(evaluated_copy, "--out", tmp_path / "y.html")
+    assert not any(e.text.startswith("radius mean error") for e in other.all("tr"))
     assert f"{100 * share:.1f} %" in shown and f"width {page.tables.number(width)} arcsec" in shown
     assert any(e.given["alt"].startswith("Lines of what intervals cover") for e in found.all("img"))

@@ -46,16 +46,34 @@ def test_findings_have_their_weight(line, weight):
 
 def test_the_gravest_finding_comes_first_and_says_whether_to_trust():
     lines = ["53 samples are too few to tell it", "g1 is squeezed (slope 0.2)", "g2 is not read (r = 0.1)"]
-    found = verdict(block(verdicts=lines, reading={}))
+    found = verdict(block(verdicts=lines, reading={"g1": {"r": SCORE, "error": SCORE, "unit": ""}}))
     assert [one.text for one in found.findings] == lines[::-1]
     assert found.said == "Do not trust this model as it is: 1 grave finding, 1 other finding and 1 remark."
     assert verdict(block(verdicts=lines[:2])).weight == "care"
-    assert verdict(block(verdicts=lines[:1])).said == "Nothing was found that speaks against this model: 1 remark."
-    clean = verdict(block(verdicts=["no finding; looked at x"]))
+    reading = {"g1": {"r": SCORE, "error": SCORE, "unit": ""}}
+    low = "a perfect code has an LDS of 0.66 only"
+    assert verdict(block(verdicts=[low], reading=reading)).said == (
+        "Nothing was found that speaks against this model: 1 remark."
+    )
+    clean = verdict(block(verdicts=["no finding; looked at x"], reading=reading))
     assert (clean.said, clean.findings) == ("Nothing was found that speaks against this model.", [])
     untold = verdict(block(latents=block()["latents"] | {"guided": 0}))
     assert untold.said.startswith("Only its images are judged: it was told of no factor")
-    assert clean.looked_at == [LOOKED_AT["latents"], LOOKED_AT["images"]]
+    assert clean.looked_at == [LOOKED_AT["reading"], LOOKED_AT["latents"], LOOKED_AT["images"]]
+
+
+def test_what_was_not_judged_is_not_said_to_be_well():
+    reading = {"g1": {"r": SCORE, "error": SCORE, "unit": "deg"}}
+    lines = ["g1 has the same value in all: whether it steers the image cannot be judged"]
+    found = verdict(block(verdicts=lines, reading=reading))
+    assert found.said.startswith("Nothing was found that speaks against this model, but not all of it could be judged")
+    assert not any("g1" in line for line in found.knows)
+    assert verdict(block(reading={"g1": reading["g1"] | {"r": NONE}})).knows == found.knows
+    unscored = verdict(block())
+    assert (unscored.weight, [one.weight for one in unscored.findings]) == ("care", ["care"])
+    assert (
+        weigh("g1 is read better in images that were asked for (r = 0.94) than in real ones (0.86), for …") == "remark"
+    )
 
 
 def test_what_it_knows_is_what_no_finding_names():
