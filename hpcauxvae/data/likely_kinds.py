@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hpcauxvae.data.angles import angles
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.stored import images_in
+from hpcauxvae.types import Kind
 
 _TURNS = ((0.0, 180.0), (0.0, 360.0), (-180.0, 180.0), (0.0, math.pi), (0.0, 2 * math.pi), (-math.pi, math.pi))
 """From where to where one turn goes as angles are written."""
@@ -21,6 +22,9 @@ _OTHER_TURNS = ((0.0, 1.0), (0.0, 24.0), (-90.0, 90.0), (-math.pi / 2, math.pi /
 """So phases, clocks and orientations do, but shares and latitudes, too."""
 _COVERED = 0.9
 """Part of a turn from the lowest to the highest value, with a step of a grid, at least."""
+_AT_EDGES = 0.03
+"""Part of the values in the first and in the last tenth of a turn, at least: a normal quantity may reach from -3 to 3,
+but seldom lies there."""
 _PART = 20
 """An end of a quantity is this part of the samples."""
 _FEWEST, _MOST = 10, 200
@@ -33,6 +37,7 @@ _ALIKE = 0.25
 """Squared distance of the two ends over that of an end from the most distant part, of an angle at most."""
 _APART = 0.5
 """The same, from which it is none, though its values go all round a turn."""
+_OPEN = "LOW:HIGH"
 _CLASSES = range(4, 31)
 """Different whole numbers that may be the names of classes."""
 _IN_ORDER = 0.75
@@ -59,19 +64,38 @@ def turn_of(values_N: NDArray[np.float64]) -> tuple[float, float] | None:
 
 
 def _turn_among(values_N: NDArray[np.float64], turns: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
-    values = np.unique(values_N[np.isfinite(values_N)])
+    known_N = values_N[np.isfinite(values_N)]
+    values = np.unique(known_N)
     if len(values) < 2:
         return None
     low, high, step = values[0], values[-1], np.diff(values).min()
     for start, end in turns:
         slack = 1e-6 * (end - start)  # of numbers that were rounded
         if start - slack <= low and high <= end + slack and high - low + step >= _COVERED * (end - start):
-            return start, end
+            edge = max((1 - _COVERED) * (end - start), step) + slack
+            if min(np.mean(known_N <= start + edge), np.mean(known_N >= end - edge)) >= _AT_EDGES:
+                return start, end
     return None
 
 
-def about_likely_kinds(data: ImageSet, columns: Iterable[int]) -> Iterator[str]:
-    """Sentences on those of these columns, declared `continuous`, that seem to be angles or classes.
+class Likely(NamedTuple):
+    """What a quantity seems to be."""
+
+    name: str
+    kind: Kind
+    turn: str
+    """LOW:HIGH of an angle, or these words where its values do not say what one turn is."""
+    why: str
+
+    def __str__(self) -> str:
+        what = "an angle" if self.kind == "periodic" else "names of classes"
+        turn = f" --range {self.name}={self.turn}" + ", one turn" * (self.turn == _OPEN) if self.turn else ""
+        be = "it is" if self.kind == "periodic" else "they are"
+        return f"{self.name}: {self.why}: where {be} {what}, `data import` with --kind {self.name}={self.kind}{turn}"
+
+
+def likely_kinds(data: ImageSet, columns: Iterable[int]) -> Iterator[Likely]:
+    """Of those of these columns, declared `continuous`, that seem to be angles or classes.
 
     The images tell: those at the two ends of an angle are alike and others between are not; those of neighbouring
     classes differ as much as those of any two. Where they do not, values that go all round a turn do. Reads at most 200
@@ -84,18 +108,11 @@ def about_likely_kinds(data: ImageSet, columns: Iterable[int]) -> Iterator[str]:
             continue
         levels = np.unique(values_N[np.isfinite(values_N)])
         if _are_classes(data, values_N, levels):
-            yield (
-                f"{factor.name}: {len(levels)} different whole numbers, and images of neighbours differ as much as "
-                "those of any two: where they are names of classes, `data import` with --kind "
-                f"{factor.name}=categorical"
-            )
-        elif said := _said_of_round(data, values_N):
+            why = f"{len(levels)} different whole numbers, and images of neighbours differ as much as those of any two"
+            yield Likely(factor.name, "categorical", "", why)
+        elif why := _said_of_round(data, values_N):
             turn = turn_of(values_N)
-            given = "LOW:HIGH, one turn" if turn is None else f"{turn[0]:.7g}:{turn[1]:.7g}"
-            yield (
-                f"{factor.name}: {said}: where it is an angle, `data import` with --kind {factor.name}=periodic "
-                f"--range {factor.name}={given}"
-            )
+            yield Likely(factor.name, "periodic", _OPEN if turn is None else f"{turn[0]:.7g}:{turn[1]:.7g}", why)
 
 
 def _said_of_round(data: ImageSet, values_N: NDArray[np.float64]) -> str:

@@ -3,14 +3,16 @@
 N samples, F factors.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.guides import Guide, spans
 from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.data.likely_kinds import about_likely_kinds
+from hpcauxvae.data.likely_kinds import Likely, likely_kinds
 from hpcauxvae.types import Factor
 
 _LONG = 3.5
@@ -97,14 +99,29 @@ def described(data: ImageSet) -> Iterator[str]:
     names = [data.factors[column].name for column in columns]
     if len(columns) > 1:
         yield from _matrix(names, correlations(data.scaled()[:, columns]))
+    logarithmic = []
     for column, name in zip(columns, names, strict=True):
         if heavy_tailed(data.factors[column], data.values[:, column]):
             middle, most = np.nanmedian(data.values[:, column]), np.nanmax(data.values[:, column])
+            logarithmic.append(name)
             yield (
                 f"{name}: half of its values are below {middle:.3g}, and the largest is {most:.3g}; `data import` with "
                 f"--log {name} scales it by its logarithm"
             )
-    yield from about_likely_kinds(data, columns)
+    likely = list(likely_kinds(data, columns))
+    yield from map(str, likely)
+    if likely or logarithmic:
+        yield f"all of that: {_corrected(data.path, likely, logarithmic)}"
+
+
+def _corrected(path: Path, likely: Sequence[Likely], logarithmic: Sequence[str]) -> str:
+    """The command that makes a set in which quantities are what they seem to be."""
+    kinds = [f"{one.name}={one.kind}" for one in likely]
+    turns = [f"{one.name}={one.turn}" for one in likely if one.turn]
+    words = ["hpcauxvae", "data", "import", str(path), str(path.with_stem(f"{path.stem}-kinds"))]
+    for option, given in (("--kind", kinds), ("--range", turns), ("--log", logarithmic)):
+        words += [option, ",".join(given)] if given else []
+    return shlex.join(words)
 
 
 def _matrix(names: list[str], r_FF: NDArray) -> Iterator[str]:

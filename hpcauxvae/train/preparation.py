@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hpcauxvae.data.guides import guides_in, measured
 from hpcauxvae.data.hdf5 import ImageSet
-from hpcauxvae.data.likely_kinds import about_likely_kinds
+from hpcauxvae.data.likely_kinds import likely_kinds
 from hpcauxvae.data.missing import count_missing
 from hpcauxvae.data.pixels import Pixels, Stuck, beyond, bounds, look_at, outlying, stuck
 from hpcauxvae.data.quantities import doubled
@@ -76,7 +76,7 @@ def prepare(
     if config.model != "beta-vae":
         words += about_kinds([data.factors[column] for column in model.columns])
         own_columns = [column for column in model.columns if column < len(measured(data).factors)]
-        words += on_first_rank(lambda: list(about_likely_kinds(measured(data), own_columns)), processes)
+        words += on_first_rank(lambda: [str(likely) for likely in likely_kinds(measured(data), own_columns)], processes)
         words += on_each_rank(lambda: about_doubled(data, config), processes)
     words += about_length(model, config.epochs, model.n_train // model.objective.batch_size)
     low, high = model.reach()
