@@ -5,8 +5,10 @@ Controlled generation (Ganguli et al., contribution ii). Shape legend in types.p
 
 import importlib.util
 import itertools
+import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -304,6 +306,20 @@ def _data(run: Run, given: Path | None) -> hdf5.ImageSet | None:
         return None
 
 
+def doubts(run: Path, names: Iterable[str]) -> list[str]:
+    """What `evaluate` has found against asking this run for these factors; nothing where it was not evaluated.
+
+    run: its folder.
+    """
+    try:
+        blocks = json.loads((run / "metrics.json").read_text())["sets"].values()
+        lines = [line for block in blocks for line in block["verdicts"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    asked = [re.compile(rf"(?<!\w){re.escape(name)}(?!\w).*\bsteers?\b") for name in names]
+    return [*dict.fromkeys(line for line in lines if any(one.search(line) for one in asked))]
+
+
 def generate(config: GenerateConfig) -> int:
     """Writes the images that were asked for; returns their number. Raises InputError, if it can before any is made."""
     if config.out.suffix not in WRITERS:
@@ -325,4 +341,7 @@ def generate(config: GenerateConfig) -> int:
     provenance |= {name: given[name] for name in ("image_unit", "image_origin") if name in given}
     made = Generated(images, u_ND, generator.factors, data or generator.summary, provenance, swept)
     WRITERS[config.out.suffix](config.out, made)
+    named = ",".join((*config.set, *config.sweep)).split(",")
+    for line in doubts(config.run, [one.partition("=")[0].strip() for one in named if "=" in one]):
+        print(f"warning: `evaluate` has found: {line}", file=sys.stderr, flush=True)
     return len(images)
