@@ -42,10 +42,6 @@ class Loop:
         self.config = config = trainer.config
         if trainer.choice is not None and processes.world.rank == 0:
             print(trainer.choice, flush=True)
-        if processes.world.rank == 0 and processes.device.type == "cpu":
-            print(threads.described(processes.world), flush=True)
-            if crowd := threads.about_crowd(processes.world):
-                print(f"warning: {crowd}", file=sys.stderr, flush=True)
         if processes.world.rank == 0 and (config.folds or trainer.about["split"] != "random" or data.group is not None):
             print(described(data, *config.how_split), flush=True)
         if processes.world.rank == 0 and trainer.model.GUIDED:
@@ -73,6 +69,10 @@ class Loop:
         if self.trainer.epoch < self.config.epochs:  # there is more to save
             weights = sum(parameter.nbytes for parameter in self.trainer.parameters)
             refuse_full(out, 3 * weights, "a checkpoint")  # with Adam's moments
+        if self.processes.device.type == "cpu":
+            print(threads.described(self.processes.world), flush=True)
+            if crowd := threads.about_crowd(self.processes.world):
+                print(f"warning: {crowd}", file=sys.stderr, flush=True)
         if self.config.resume == "auto":
             print(self._where(newest), flush=True)
         self.checkpoints.point(self.trainer.step, self.trainer.best)
