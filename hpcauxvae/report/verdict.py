@@ -121,7 +121,9 @@ def _knows(block: Block, findings: Sequence[str]) -> list[str]:
 
 
 def _names(name: str, finding: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", finding) is not None
+    """Whether a finding is on how a factor is read or drawn; what other latents tell of it is none of that."""
+    of = rf"(?:^(?:fold \d+: )?(?:the latent of )?|an offset of |of class .* of ){re.escape(name)}(?!\w)"
+    return re.search(of, finding) is not None
 
 
 def _of_images(block: Block) -> list[str]:

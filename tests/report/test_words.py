@@ -83,6 +83,14 @@ def test_what_it_knows_is_what_no_finding_names():
         "latents": {"error": SCORE}, "regressor": {"error": SCORE},
     }  # fmt: skip
     found = verdict(block(verdicts=["g1 is not read (r = 0.5)"], reading=reading, factors={"a": whole})).knows
+    beside = "the residual latents together tell g10 (R2 0.15 from their means)"
+    assert verdict(block(verdicts=[beside], reading=reading, factors={"a": whole})).knows[1].startswith("g1 is read")
+    for line in (
+        "fold 2: g10 is read in part",
+        "the latent of g10 is off",
+        "images are drawn with an offset of g10: 1",
+    ):
+        assert "g10" not in " ".join(verdict(block(verdicts=[line], reading=reading, factors={"a": whole})).knows)
     assert found[:2] == ["a is read: mean error 0.5 deg", "g10 is read to 0.500 deg (r = 0.500)"]
     assert found[2].startswith("images are drawn with SSIM 0.500 (mean image 0.500, PCA 0.500)")
     assert found[3] == "7 of 8 residual latents, for what nobody measured, are in use"
