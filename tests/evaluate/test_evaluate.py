@@ -317,9 +317,9 @@ def test_codes_that_the_disk_does_not_take_leave_the_old_ones(folder, metrics, t
     with monkeypatch.context() as disk:
         disk.setattr(os, "posix_fallocate", full)
         with pytest.raises(InputError, match=r"codes-test\.h5: cannot be written: No space left on device"):
-            write_codes(path, scored, {})
+            write_codes(path, scored, {}, "digest")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("codes-test.h5", "old")]
-    write_codes(path, scored, {})
+    write_codes(path, scored, {}, "digest")
     with h5py.File(path) as codes:
         np.testing.assert_array_equal(codes["mean"], scored.mean_NZ)
     assert len(list(tmp_path.iterdir())) == 1

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluator = Evaluator(EvaluateConfig(run=run.out, device="cpu"))
         scored = next(evaluator.sets())
         images = score_images(scored.originals, scored.reconstructions, float(evaluator.model.maximum))
-        write_codes(run.out / "codes-test.h5", scored, images.per_image)
+        write_codes(run.out / "codes-test.h5", scored, images.per_image, "digest")
         write_json(run.out / "metrics.json", {"ssim": images.means["ssim"], "epoch": 1, "sets": {}})
     return folder
 
