@@ -63,8 +63,8 @@ def loop(source: Path, out: Path) -> None:
         with open(source, newline="") as file:
             rows = list(csv.DictReader(file))
         values = [float(row["radius"]) for row in rows]
-        for row in rows:
-            images.append(fits.getdata(source.parent / row["file"]).astype(np.float32))
+        for entry in rows:
+            images.append(fits.getdata(source.parent / entry["file"]).astype(np.float32))
     elif source.suffix == ".npz":
         with np.load(source) as archive:
             values, stored = archive["radius"], archive["image"]

@@ -59,7 +59,7 @@ def corrcoef_calls(u: Tensor, codes: Tensor, var: Tensor | None, degree: int) ->
                 spread = c[..., m].var(0, correction=0)
                 corr = corr * (spread / (spread + within[..., m].mean(0))).sqrt()
             table[:, k, :, m] = corr
-    return sum(terms(table))
+    return torch.add(*terms(table))
 
 
 def one_product(u: Tensor, codes: Tensor, var: Tensor | None, degree: int) -> Tensor:
@@ -72,11 +72,11 @@ def one_product(u: Tensor, codes: Tensor, var: Tensor | None, degree: int) -> Te
     if within is not None:
         total = total + within.flatten(1).sum(0)
     table = (left / left.norm(dim=0)).T @ (right / total.sqrt())
-    return sum(terms(table.view(d, degree, dz, degree)))
+    return torch.add(*terms(table.view(d, degree, dz, degree)))
 
 
 def native(u: Tensor, codes: Tensor, var: Tensor | None, degree: int) -> Tensor:
-    return sum(regularizer(u, codes, var, degree=degree))
+    return torch.add(*regularizer(u, codes, var, degree=degree))
 
 
 def inputs(n: int, d: int, dz: int, device: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -77,15 +77,17 @@ def measured(shape: ImageShape, options: argparse.Namespace) -> dict[str, dict[s
     rows: dict[str, dict[str, Any]] = {network: counted(network, shape) for network in NETWORKS}
     with tempfile.TemporaryDirectory() as folder:
         data = made(Path(folder) / "set.h5", shape, options.batch_size)
-        fields = {"data": data, "out": Path(folder), "aux": "a,b", "latents": LATENTS}
+        fields: dict[str, Any] = {"data": data, "out": Path(folder), "aux": "a,b", "latents": LATENTS}
         for network, row in rows.items():
             few, more = (
-                kept(TrainConfig(**fields, network=network, batch_size=images, device="cpu")) for images in (FEW, MORE)
+                kept(TrainConfig(**fields | {"network": network, "batch_size": images, "device": "cpu"}))
+                for images in (FEW, MORE)
             )
             an_image = (more - few) / (MORE - FEW)
             row["bytes"] = round(16 * row["parameters"] + few + (options.batch_size - FEW) * an_image)
         if options.times:
-            configs = {name: TrainConfig(**fields, network=name, batch_size=options.batch_size) for name in NETWORKS}
+            fields["batch_size"] = options.batch_size
+            configs = {name: TrainConfig(**fields | {"network": name}) for name in NETWORKS}
             loops = {name: ours(config, open_set(data)) for name, config in configs.items()}
             rates = timed(loops, options.rounds, options.batch_size)
             for network, row in rows.items():

@@ -11,6 +11,7 @@ images, and in each fifth of `--by`.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -36,7 +37,7 @@ def columns(path: Path) -> dict[str, NDArray]:
         return {name: stored[:] for name, stored in file.items()}
 
 
-def scores_of(components: Components, images: NDArray, rows: NDArray | None = None) -> NDArray:
+def scores_of(components: Components, images: Any, rows: NDArray | None = None) -> NDArray:
     """Principal components (N, K), in pieces."""
     rows = np.arange(len(images)) if rows is None else rows
     pieces = np.array_split(rows, -(-len(rows) // 2000))
@@ -94,12 +95,12 @@ def main() -> None:
         named = f"{factor.name} {factor.unit}".strip()
         for name, table in tables.items():
             if factor.name in table:
-                ends = [tuple(table[f"{factor.name}_{end}{100 * of:.0f}"] for end in ("low", "high")) for of in LEVELS]
-                lines.append(row(named, name, truth, ends, fifth))
+                low, high = ([table[f"{factor.name}_{end}{100 * of:.0f}"] for of in LEVELS] for end in ("low", "high"))
+                lines.append(row(named, name, truth, list(zip(low, high, strict=True)), fifth))
         y = [data.values[part, data.column([factor.name])[0]] for part in (training, validation)]
         found = [boosted(x, y, level) for level in LEVELS]
-        lines.append(row(named, "boosting", truth, [(low, high) for low, high, _ in found], fifth))
-        shifted = [(low - more, high + more) for low, high, more in found]
+        lines.append(row(named, "boosting", truth, [(least, most) for least, most, _ in found], fifth))
+        shifted = [(least - more, most + more) for least, most, more in found]
         lines.append(row(named, "conformalised", truth, shifted, fifth))
     print("\n".join(lines))
     if options.out:

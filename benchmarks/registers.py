@@ -43,8 +43,8 @@ def compiled(nvcc: str, arch: int, degrees: tuple[int, ...]) -> Iterator[Kernel]
         if left_out:
             shared.write_text(re.sub(rf".*case [{left_out}]: return call.*\n", "", shared.read_text()))
         for source in SOURCES:
-            command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{arch}", "-Xptxas=-v", "-c", copy / source]
-            command += ["-o", Path(folder) / "object.o"]
+            command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{arch}", "-Xptxas=-v", "-c", str(copy / source)]
+            command += ["-o", f"{folder}/object.o"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)

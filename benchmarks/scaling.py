@@ -14,6 +14,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from step import processor
@@ -30,7 +31,8 @@ _WARM_UP = 10
 def worker(options: argparse.Namespace) -> None:
     """One process of a measurement; the first prints images per second."""
     world = find_world()
-    config = TrainConfig(data=options.data, out=Path("unused"), aux=options.aux, batch_size=options.batch_size)
+    weighed: dict[str, Any] = {"batch_size": options.batch_size}
+    config = TrainConfig(data=options.data, out=Path("unused"), aux=options.aux, **weighed)
     trainer = Trainer(config, start(world), open_set(options.data))
     trainer.connect()
     batches = islice(trainer.batches(), _WARM_UP + options.steps)

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import tyro
@@ -21,6 +22,7 @@ from hpcauxvae.metrics.pareto import hypervolume
 from hpcauxvae.train.config import TrainConfig
 from hpo.figures import progress_of_hypervolume
 from hpo.logbook import Logbook, Row
+from hpo.pools import Pool
 from hpo.problem import Objectives, Point, declared_space
 from hpo.results import compared, finished, front, hypervolumes, utilisation, worst
 from hpo.search import Search
@@ -220,7 +222,7 @@ def busy(config: Busy) -> None:
         strategy = Bayesian(space, [], config.seed, None, 2 * len(space) + 1)
         setup = Setup(out=Path(folder), mark="", fields={}, processes=1, early_stopping=False, trial_minutes=None)
         began = time.perf_counter()
-        Search(setup, logbook, strategy, pool, lambda *_: None, config.max_evals).run()
+        Search(setup, logbook, strategy, cast(Pool, pool), lambda *_: None, config.max_evals).run()
         spent = (time.perf_counter() - began) / config.max_evals
         share = utilisation(logbook.rows, config.workers)
         print(f"{config.workers} workers, {config.max_evals} trials of {config.seconds:g} s: busy {share:.3f}; "
@@ -228,7 +230,7 @@ def busy(config: Busy) -> None:
 
 
 if __name__ == "__main__":
-    configs = {"compare": Compare, "busy": Busy}
+    configs: dict[str, Callable[..., Any]] = {"compare": Compare, "busy": Busy}
     chosen = tyro.extras.subcommand_cli_from_dict(configs, config=(tyro.conf.PositionalRequiredArgs,))
     if isinstance(chosen, Compare):
         compare(chosen)

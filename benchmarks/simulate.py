@@ -14,6 +14,7 @@ Ratios are medians over the repeats with quartiles; process time where one proce
 
 import argparse
 import dataclasses
+import functools
 import heapq
 import json
 import os
@@ -66,11 +67,12 @@ def painted(values: np.ndarray, noise: bool, renderer: str) -> Callable[[], None
 
 
 def loop(n: int, repeats: int, accuracy: int) -> dict[str, Any]:
-    values, results = galaxies(n), {}
+    values = galaxies(n)
+    results: dict[str, Any] = {}
     for noise in (False, True):
         runs: dict[str, Callable[[], None]] = {
-            "loop, GalSim's accuracy": lambda noise=noise: plain_loop(values, noise),
-            "loop, our accuracy": lambda noise=noise: plain_loop(values, noise, maxk_threshold=1e-4),
+            "loop, GalSim's accuracy": functools.partial(plain_loop, values, noise),
+            "loop, our accuracy": functools.partial(plain_loop, values, noise, maxk_threshold=1e-4),
             "hpcauxvae galsim": painted(values, noise, "galsim"),
             "hpcauxvae batch": painted(values, noise, "batch"),
             "hpcauxvae batch-fine": painted(values, noise, "batch-fine"),

@@ -34,7 +34,7 @@ from hpcauxvae.train.trainer import Trainer
 from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction
 
 BASE = "a researcher's loop"
-WEIGHED = {"lambda2": 1000.0}
+WEIGHED: dict[str, Any] = {"lambda2": 1000.0}
 """A fixed weight of independence, as the researcher's loop has it."""
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -89,10 +89,9 @@ def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
     ).to(device)  # fmt: skip
     model.load_state_dict(trainer.model.state_dict())
     for module in model.modules():
-        if isinstance(module, Conv2d):
-            module.__class__ = torch.nn.Conv2d
-        elif isinstance(module, ConvTranspose2d):
-            module.__class__ = torch.nn.ConvTranspose2d
+        for of, plain in ((Conv2d, torch.nn.Conv2d), (ConvTranspose2d, torch.nn.ConvTranspose2d)):
+            if isinstance(module, of):
+                object.__setattr__(module, "__class__", plain)
     optimizer = torch.optim.Adam(model.parameters(), objective.learning_rate, betas=(0.9, objective.adam_beta2))
     index = trainer.train_index.numpy()
     stored = torch.utils.data.TensorDataset(
@@ -107,7 +106,8 @@ def researcher(config: TrainConfig, data: ImageSet) -> Iterator[None]:
             terms = model(batch, torch.randn(len(images), config.latents, device=device), Reduction(len(images)))
             loss = torch.stack(list(terms.values())).sum()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), objective.clip_norm)
+            if objective.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), objective.clip_norm)
             optimizer.step()
             total += loss.item()
             yield
@@ -179,7 +179,8 @@ def main() -> None:
     variants = OURS | (GRAPHED if torch.cuda.is_available() else {})
     variants = {name: switches for name, switches in variants.items() if options.only in (None, name)}
     with tempfile.TemporaryDirectory() as folder:
-        fields = {"data": options.data, "out": Path(folder), "aux": options.aux, "batch_size": options.batch_size}
+        fields: dict[str, Any] = {"data": options.data, "out": Path(folder), "aux": options.aux}
+        fields["batch_size"] = options.batch_size
         loops = {BASE: researcher(TrainConfig(**fields, **WEIGHED), data)}
         loops |= {name: ours(TrainConfig(**fields | WEIGHED | switches), data) for name, switches in variants.items()}
         rates = timed(loops, options.rounds, options.batch_size)

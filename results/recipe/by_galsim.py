@@ -25,7 +25,7 @@ def main(folder: str) -> None:
     data = open_set(run.config.data)
     columns, names = data.column(run.config.aux_names), [factor.name for factor in data.factors]
     test, psf = split(len(data), run.config.split_seed)[2], names.index("psf")
-    made = counterfactuals(run, data, test, 0)
+    made = counterfactuals(run.run, data, test, 0)
     assert made is not None
     a_P = np.random.default_rng([0, 2]).permutation(test)[:PAIRS]  # as counterfactuals draws them
     u_PF = data.scaled()[a_P]

@@ -17,13 +17,16 @@ of the truth.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.data.missing import Filled
 from hpcauxvae.data.splits import parts
 from hpcauxvae.train.run import load_run
 
@@ -70,6 +73,7 @@ def errors(folder: str, *named: str) -> None:
 def components(folder: str, number: int = 10) -> None:
     """Of as many principal components as there are latents."""
     truth, clean, given = (open_set(Path(folder) / f"{name}.h5") for name in ("truth", "clean", "weights"))
+    assert isinstance(given.images, Filled)
     train, _, test = parts(truth, 0)
     rows = np.asarray(clean.images[train], np.float64).reshape(len(train), -1)
     mean = rows.mean(0)
@@ -88,9 +92,12 @@ def components(folder: str, number: int = 10) -> None:
 
 def best(folder: str, where: str) -> None:
     """Of the first test images; the prior is that of the residual latents, for what guides is known well."""
-    truth, data, run = *(open_set(Path(folder) / f"{name}.h5") for name in ("truth", "weights")), load_run(where)
+    truth, data = (open_set(Path(folder) / f"{name}.h5") for name in ("truth", "weights"))
+    run = load_run(where)
+    assert isinstance(data.images, Filled)
     rows = np.sort(parts(data, run.config.split_seed)[2])[:TRIED]
-    wanted, model, d = np.asarray(truth.images[rows]), run.model, len(run.guiding)
+    wanted, d = np.asarray(truth.images[rows]), len(run.guiding)
+    model: Any = run.model
     code = run.encode(data.images, index_N=rows)[0]
     say("encoder", run.decode(code), wanted)
     say("encoder, of the truth", run.decode(run.encode(wanted)[0]), wanted)
@@ -109,4 +116,5 @@ def best(folder: str, where: str) -> None:
 
 
 if __name__ == "__main__":
-    {"make": make, "errors": errors, "components": components, "best": best}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., None]] = {"make": make, "errors": errors, "components": components, "best": best}
+    commands[sys.argv[1]](*sys.argv[2:])
