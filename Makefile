@@ -11,7 +11,7 @@ READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest -n $(NPROC) --dist worksteal
 SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
 
-.PHONY: demo test test-all lint bench gpu-check build engine clean
+.PHONY: demo test test-all lint docs course bench gpu-check build engine clean
 
 demo: demo/run/metrics.json
 	@echo "Pictures: demo/run/pictures/"
@@ -43,13 +43,27 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST)
 
+PROSE := *.md docs/*.md docs/*/*.md results/*/*.md tests/*.md
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/extension/prose.py $(PROSE)
 	if command -v shellcheck >/dev/null; then \
 	    shellcheck --external-sources --source-path=jobs jobs/*.sh jobs/*.pbs && \
 	    shellcheck --shell=bash --exclude=SC2034 jobs/sites/*.env; fi
+
+# The site, build/site/index.html. A link that leads nowhere is an error.
+docs: $(READY)
+	rm -rf build/pages
+	mkdir -p build
+	cp -r docs build/pages
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet build/pages build/site
+
+# Runs every step of the course as its page has it, and keeps its pictures.
+course: $(READY)
+	$(BIN)/python docs/extension/course.py build/course --keep
 
 bench: $(READY)
 	$(BIN)/python benchmarks/moments.py

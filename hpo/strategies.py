@@ -38,6 +38,7 @@ class Grid(Strategy):
         self.left = [point for point in grid_points(space) if key(point) not in seen]
 
     def ask(self) -> Point | None:
+        """The next point; None after the last."""
         return self.left.pop(0) if self.left else None
 
 
@@ -50,6 +51,7 @@ class Random(Strategy):
         self.rng = np.random.default_rng([seed, len(known)])
 
     def ask(self) -> Point | None:
+        """A point that was not tried; None where there is none."""
         return fresh(self.first, self.space, self.seen, self.rng)
 
 
@@ -87,6 +89,7 @@ class Bayesian(Strategy):
         self.rng = np.random.default_rng([seed, len(known), 1])
 
     def ask(self) -> Point | None:
+        """The point that DeepHyper proposes, not tried before; None where there is none."""
         point = self.first
         if point is None or key(point) in self.seen:
             with warnings.catch_warnings():
@@ -106,6 +109,7 @@ class Bayesian(Strategy):
         self.search._num_asked = len(self.seen)
 
     def tell(self, rows: Sequence[Row]) -> None:
+        """Of trials that ended; those that finished teach the model."""
         self.finished += [row for row in rows if row.state == "finished"]
         waiting, self.held, told = [*self.held, *rows], [], list[tuple[Point, Any]]()
         for row in waiting:

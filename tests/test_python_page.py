@@ -14,7 +14,7 @@ from helpers.forked import run as command
 from helpers.places import ROOT
 
 PAGE = ROOT / "docs" / "python.md"
-NOTEBOOK = ROOT / "docs" / "python.ipynb"
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 
 
 def blocks() -> list[str]:

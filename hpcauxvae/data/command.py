@@ -48,6 +48,7 @@ class Check:
     """Draws 24 images, spread over the file, with their labels, into this PNG."""
 
     def run(self) -> Path | None:
+        """Draws, checks and prints; None. Raises InputError where something is wrong."""
         if self.preview:
             if self.preview.suffix != ".png":
                 raise InputError(f"--preview {self.preview}: allowed: a name that ends in .png")
@@ -82,6 +83,7 @@ class DSprites:
     """The published .npz, where its own images shall be used."""
 
     def run(self) -> Path:
+        """Writes the file and returns its path."""
         dsprites.write(self.out, shapes=self.shapes.split(","), n=self.n, seed=self.seed, archive=self.archive)
         return self.out
 
@@ -98,6 +100,7 @@ class Cars3D:
     """The first so many cars; all if not given."""
 
     def run(self) -> Path:
+        """Writes the file and returns its path."""
         cars3d.write(self.out, self.source, self.cars)
         return self.out
 

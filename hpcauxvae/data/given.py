@@ -26,6 +26,7 @@ class Labels(h5py.Dataset):
         super().__setitem__(rows, self._taken(values))
 
     def write_direct(self, source: Any, *selections: Any, **named: Any) -> None:
+        """As h5py has it, of what `labels` takes."""
         super().write_direct(self._taken(source), *selections, **named)
 
     def _taken(self, values: Any) -> np.ndarray:
@@ -39,6 +40,7 @@ class Pixels(h5py.Dataset):
         super().__setitem__(rows, self._taken(images))
 
     def write_direct(self, source: Any, *selections: Any, **named: Any) -> None:
+        """As h5py has it, of what `pixels` takes."""
         super().write_direct(self._taken(source), *selections, **named)
 
     def _taken(self, images: Any) -> np.ndarray:

@@ -34,6 +34,7 @@ class Rows(NamedTuple):
 
     @property
     def chunks(self) -> int:
+        """How many there are."""
         return -(-self.n // self.chunk)
 
     def of(self, chunk: int) -> range:
@@ -64,6 +65,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def none(cls) -> "Stored":
+        """Of no chunk."""
         return cls(*(np.empty(0, np.int64) for _ in cls._fields))
 
     def part(self, low: int, high: int) -> "Stored":
@@ -105,6 +107,7 @@ class Journal:
         self._end += len(record)
 
     def close(self) -> None:
+        """Nothing can be added after it."""
         os.close(self._descriptor)
 
 
@@ -157,6 +160,7 @@ class Reader:
         return data
 
     def close(self) -> None:
+        """Closes the files; reading opens them again."""
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open = {}

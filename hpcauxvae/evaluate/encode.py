@@ -42,11 +42,19 @@ class OfARun(Protocol):
     """The options that say which run reads images, and where the result goes."""
 
     @property
-    def run(self) -> Path: ...
+    def run(self) -> Path:
+        """Its folder."""
+        ...
+
     @property
-    def out(self) -> Path: ...
+    def out(self) -> Path:
+        """The file."""
+        ...
+
     @property
-    def checkpoint(self) -> str: ...
+    def checkpoint(self) -> str:
+        """`last` or `best`."""
+        ...
 
 
 def run_of(config: OfARun) -> Run:

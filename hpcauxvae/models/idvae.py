@@ -47,6 +47,7 @@ class IDVAE(BetaVAE):
 
     @torch.no_grad()
     def prepare(self, images: Tensor, u_ND: Tensor, pixels: PixelRange, errors_ND: Tensor | None = None) -> None:
+        """As Model; the mean label stands for one that is missing."""
         super().prepare(images, u_ND, pixels)
         self.u_mean.copy_(u_ND.nanmean(0))
 

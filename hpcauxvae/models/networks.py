@@ -55,6 +55,7 @@ class Conv2d(nn.Conv2d):
     twice as fast there, and slower for large ones."""
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W), as torch."""
         (tall, wide), (down, along), (top, left) = self.kernel_size, self.stride, map(int, self.padding)
         height = (images_BCHW.shape[2] + 2 * top - tall) // down + 1
         width = (images_BCHW.shape[3] + 2 * left - wide) // along + 1
@@ -73,6 +74,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     where few numbers make a pixel, as in the last layer."""
 
     def forward(self, images_BCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W), as torch."""
         (tall, wide), (top, left) = self.kernel_size, map(int, self.padding)
         if images_BCHW.device.type != "cpu" or output_size is not None or self.bias is None:
             return super().forward(images_BCHW, output_size)
@@ -110,6 +112,7 @@ class Encoder(nn.Module):
         self.features, self.head, self.output = features, head, output
 
     def forward(self, images_BCHW: Tensor, labels_BL: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), and labels (B, L) where it has them, to means and log-variances, (B, 2 Z)."""
         features_BM = self.features(images_BCHW)
         if labels_BL is not None:
             features_BM = torch.cat([features_BM, labels_BL], 1)
@@ -133,6 +136,7 @@ class Decoder(nn.Module):
         self.features, self.output, self.image_shape = features, output, image_shape
 
     def forward(self, z_BZ: Tensor) -> Tensor:
+        """(B, Z) to (B, C, H, W)."""
         out = exactly(self.output, self.features(z_BZ)).reshape(-1, *self.image_shape)
         return out if self.linear is None else out + self.linear.draw(z_BZ).view_as(out)
 
@@ -264,6 +268,7 @@ class Residual(nn.Module):
         self.change = nn.Sequential(nn.ReLU(), first, nn.ReLU(), second)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
         return torch.as_tensor(x_BCHW + self.change(x_BCHW))
 
 

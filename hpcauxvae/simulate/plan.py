@@ -58,6 +58,7 @@ class Plan:
 
     @property
     def rows(self) -> Rows:
+        """How the rows of the part that is drawn lie in chunks."""
         return Rows(self.stop - self.start, self.chunk, 4 * int(np.prod(self.scene.shape)))
 
     @property

@@ -121,6 +121,7 @@ def _store_shards(plan: Plan, ranks: Ranks, paths: list[Path], found: Stored) ->
 
 
 def shard_name(number: int) -> str:
+    """Of the file of a shard, counted from 0."""
     return f"{number:05d}.h5"
 
 

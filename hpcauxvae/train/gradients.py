@@ -29,6 +29,7 @@ class AtOnce:
         self.parallel, self.bf16 = parallel, bf16
 
     def __call__(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
+        """Leaves the gradients in the parameters; returns the terms."""
         self.parallel.zero_grad()
         return self.backward(batch, noise_BZ, reduction)
 
@@ -76,6 +77,7 @@ class Accumulated:
         self.at_once, self.model, self.parts = at_once, model, parts
 
     def __call__(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
+        """As AtOnce."""
         self.at_once.parallel.zero_grad()
         parts = [slice_of(len(noise_BZ), part, self.parts) for part in range(self.parts)]
         terms: LossTerms = {}
@@ -146,6 +148,7 @@ class Graphed:
         self.terms: LossTerms = {}
 
     def __call__(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
+        """As AtOnce."""
         if self.eager_steps < _WARM_UP:
             self.eager_steps += 1
             self.stream.wait_stream(torch.cuda.current_stream())

@@ -75,6 +75,7 @@ class Import(Images):
     """Type of the pixels; that of the first image if it is one of these, else float32."""
 
     def run(self, ranks: Ranks) -> Path:
+        """Imports on these ranks and returns the path of the file."""
         from hpcauxvae.data.importing.plan import plan_of
         from hpcauxvae.data.importing.work import make_on
 

@@ -49,6 +49,7 @@ class Recipe:
 
     @property
     def has_weights(self) -> bool:
+        """Whether pixels have a noise."""
         return bool(self.weights or self.noise)
 
     @property

@@ -42,6 +42,7 @@ class Files:
     extension: str
 
     def items(self, samples: range) -> Iterator[Item]:
+        """The images of these samples, with where each is from."""
         for sample in samples:
             path, extension = parted(self.paths[sample])
             where = f"{path} (row {self.rows[sample]})"
@@ -65,6 +66,7 @@ class Stack:
     """Of all its axes; empty for the usual one."""
 
     def items(self, samples: range) -> Iterator[Item]:
+        """As Files."""
         member = _opened(self.path)[self.name]
         rows = self.rows[samples.start : samples.stop]
         axis = self.layout.index("N") if self.layout else 0
@@ -88,6 +90,7 @@ class Single:
     layout: str
 
     def items(self, samples: range) -> Iterator[Item]:
+        """As Files."""
         for _ in samples:
             yield Item(str(self.path), self.pixels, self.layout)
 

@@ -1,0 +1,1 @@
+"""What the site does beyond Sphinx: pages of commands, docstrings as they are written, pages of the repository."""
