@@ -11,7 +11,7 @@ READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest -n $(NPROC) --dist worksteal
 SIMULATE := $(BIN)/mpirun -n $(NPROC) $(BIN)/python -m hpcauxvae.simulate
 
-.PHONY: demo test test-all lint docs course bench gpu-check build engine clean
+.PHONY: demo test test-all lint docs course dist bench gpu-check build engine clean
 
 demo: demo/run/metrics.json
 	@echo "Pictures: demo/run/pictures/"
@@ -49,7 +49,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python docs/extension/prose.py $(PROSE)
+	$(BIN)/python docs/prose.py $(PROSE)
 	if command -v shellcheck >/dev/null; then \
 	    shellcheck --external-sources --source-path=jobs jobs/*.sh jobs/*.pbs && \
 	    shellcheck --shell=bash --exclude=SC2034 jobs/sites/*.env; fi
@@ -63,7 +63,20 @@ docs: $(READY)
 
 # Runs every step of the course as its page has it, and keeps its pictures.
 course: $(READY)
-	$(BIN)/python docs/extension/course.py build/course --keep
+	$(BIN)/python docs/course.py build/course --keep
+
+# A source distribution, a wheel of it, and that one tried in an environment and a folder of its own.
+dist: $(READY)
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist .
+	cp constraints.txt build/dist
+	$(PYTHON) -m venv build/dist/venv
+	build/dist/venv/bin/python -m pip install --quiet --constraint constraints.txt build/dist/hpcauxvae-*.whl
+	cd build/dist && PATH=$(CURDIR)/build/dist/venv/bin:$$PATH sh -euc ' \
+	    hpcauxvae data dsprites squares.h5 --shapes square --n 600; \
+	    hpcauxvae train squares.h5 --aux x,y --epochs 1 --out run; \
+	    hpcauxvae evaluate run --no-control; \
+	    hpcauxvae doctor'
 
 bench: $(READY)
 	$(BIN)/python benchmarks/moments.py

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.metrics.intervals import Array, Score, mean_score
+from hpcauxvae.metrics.intervals import Array, Score, mean_score, share_score
 from hpcauxvae.types import Factor
 
 FEWEST = 2
@@ -28,7 +28,7 @@ def agreement(values_N: NDArray, told_N: NDArray, factor: Factor) -> dict[str, A
         return {}
     if factor.kind == "categorical":
         share = np.unique(values_N, return_counts=True)[1].max() / len(values_N)
-        return {"accuracy": mean_score(1 - misses(values_N, told_N, factor)), "chance": float(share)}
+        return {"accuracy": share_score(1 - misses(values_N, told_N, factor)), "chance": float(share)}
     return {
         "error": _above_0(mean_score(misses(values_N, told_N, factor))),
         "chance": float(misses(values_N, _constant(values_N, factor), factor).mean()),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import GROUPS, columns_of
-from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, mean_score, ratio_score
+from hpcauxvae.metrics.intervals import Array, Score, jackknife_score, mean_score, ratio_score, share_score
 from hpcauxvae.metrics.reading import read
 from hpcauxvae.types import Factor
 
@@ -97,6 +97,8 @@ def distance(
 def unlike(known_KF: NDArray, own_PF: NDArray, asked_PF: NDArray) -> Score:
     """The share of images that were asked for that are further from all real ones than 99 % of the reconstructions are.
 
+    Its interval is that of the jackknife, and at least that of a share of so many.
+
     The distance is that to the fifth nearest of K real images in the features of a network (Sun et al., ICML 2022,
     there with features of unit length: here an empty image must not look like a faint one). Near .01 where what was
     asked for is drawn as well as what was seen.
@@ -108,7 +110,9 @@ def unlike(known_KF: NDArray, own_PF: NDArray, asked_PF: NDArray) -> Score:
         return float((asked_P[kept_P] > np.quantile(own_P[kept_P], 0.99)).mean())
 
     without_G = np.array([share(np.delete(rows, group)) for group in np.array_split(rows, min(GROUPS, len(rows)))])
-    return jackknife_score(share(rows), without_G, len(rows), (0, 1))
+    found = jackknife_score(share(rows), without_G, len(rows), (0, 1))
+    alone = share_score(asked_P > np.quantile(own_P, 0.99))  # with the threshold as it is
+    return found | {"low": min(found["low"], alone["low"]), "high": max(found["high"], alone["high"])}
 
 
 def _fifth_nearest(of_PF: NDArray, known_KF: NDArray) -> Array:

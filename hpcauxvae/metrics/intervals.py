@@ -159,6 +159,14 @@ def pooled_score(parts: Sequence[Score]) -> Score:
     return Score(value=value, low=value - half, high=value + half, n=n)
 
 
+def share_score(hits_N: NDArray) -> Score:
+    """The share of samples that hit (0 or 1), with Wilson's interval (1927): above 0 in width where all or none do."""
+    from scipy.stats import binomtest
+
+    ends = binomtest(int(hits_N.sum()), len(hits_N)).proportion_ci(0.95, "wilson")
+    return Score(value=float(hits_N.mean()), low=float(ends.low), high=float(ends.high), n=len(hits_N))
+
+
 def mean_score(values_N: Array) -> Score:
     """The mean of at least two values with its normal interval."""
     return ratio_score(values_N, np.ones(len(values_N)))

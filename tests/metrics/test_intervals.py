@@ -7,7 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import correlate
-from hpcauxvae.metrics.intervals import Score, correlation_score, mean_score, pooled_score, ratio_score
+from hpcauxvae.metrics.intervals import (
+    Score,
+    correlation_score,
+    mean_score,
+    pooled_score,
+    ratio_score,
+    share_score,
+)
 from hpcauxvae.metrics.lds import linear_disentanglement
 from hpcauxvae.metrics.sap import predictability_gap
 
@@ -81,6 +88,16 @@ def test_mean_score_is_the_textbook_interval() -> None:
     score = mean_score(values)
     half = 1.959964 * np.sqrt(14 / 3 / 4)
     assert score == {"value": 3.0, "low": pytest.approx(3 - half), "high": pytest.approx(3 + half), "n": 4}
+
+
+def test_shares_have_an_interval_where_all_hit() -> None:
+    """Wilson's, by his formula; and it covers where hits are rare, as the normal one does not."""
+    score, z = share_score(np.ones(179)), 1.959964
+    assert score == {"value": 1.0, "low": pytest.approx(179 / (179 + z**2), rel=1e-6), "high": 1.0, "n": 179}
+    hits = np.random.default_rng(3).random((2000, 60)) < 0.02
+    scores = [share_score(row) for row in hits]
+    assert np.mean([one["low"] <= 0.02 <= one["high"] for one in scores]) > 0.93
+    assert np.mean([one["low"] <= 0.02 <= one["high"] for one in map(mean_score, 1.0 * hits)]) < 0.75
 
 
 def test_scores_of_parts_pooled_are_those_of_all_samples() -> None:

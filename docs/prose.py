@@ -1,4 +1,4 @@
-"""How long sentences are: python docs/extension/prose.py PAGE.md ...; exit code 1 where they are too long to read at once.
+"""How long sentences are: python docs/prose.py PAGE.md ...; exit code 1 where they are too long.
 
 Counts the words of paragraphs, items and quotations. Tables, code, headings and captions are not sentences. A sentence
 ends at a full stop, a question mark, an exclamation mark or a colon before a space.

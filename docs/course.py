@@ -1,4 +1,4 @@
-"""Runs the course as it stands on its pages: python docs/extension/course.py FOLDER [--keep]
+"""Runs the course as it stands on its pages: python docs/course.py FOLDER [--keep]
 
 Every block of bash or python of docs/course/1-*.md to 5-*.md is run in FOLDER/course, which must not exist, one after
 the other, in one folder for all pages as a reader has it. Says how long each page took; ends with exit code 1 at the
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "course").glob("[1-5]-*.md"))
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w/.-]+\.png)\)")

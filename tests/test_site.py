@@ -1,0 +1,81 @@
+"""The site: built without a warning, with every page, command, option and picture; the course runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.places import ROOT
+from hpcauxvae.cli import COMMANDS
+
+PROSE = ROOT / "docs" / "prose.py"
+
+
+def built(pages: Path, site: Path) -> subprocess.CompletedProcess:
+    """As `make docs` does it."""
+    options = "--fail-on-warning", "--keep-going", "--quiet"
+    command = [sys.executable, "-m", "sphinx", *options, str(pages), str(site)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """docs/ in a folder of as many levels."""
+    subprocess.run(["cp", "-r", ROOT / "docs", tmp_path / "docs"], check=True)
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "docs").rename(tmp_path / "pages" / "docs")
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    return tmp_path / "pages" / "docs"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(pages: Path, tmp_path: Path) -> None:
+    done = built(pages, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    names = [path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")]
+    assert [name for name in names if not (site / name).exists()] == []
+    for name in COMMANDS:
+        assert f"hpcauxvae {name}" in (site / "commands" / f"{name}.html").read_text()
+    train = re.sub("<[^>]+>", "", (site / "commands" / "train.html").read_text())
+    assert "--dependence-tolerance" in train and "--batch-size" in train
+    assert "--kind" in (site / "commands" / "data.html").read_text()
+    assert "regularizer" in (site / "reference" / "dependence.html").read_text()
+    assert (site / "searchindex.js").stat().st_size > 100_000
+    remote = re.findall(r"""(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))""", (site / "index.html").read_text())
+    assert remote == []
+
+
+@pytest.mark.slow
+def test_a_link_that_leads_nowhere_is_refused(pages: Path, tmp_path: Path) -> None:
+    with (pages / "faq.md").open("a") as page:
+        page.write("\n[nowhere](nowhere.md)\n")
+    done = built(pages, tmp_path / "site")
+    assert done.returncode != 0 and "nowhere" in done.stderr
+
+
+def test_long_sentences_are_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\nShort. " + "word " * 45 + "end.\n\n| a | b |\n|---|---|\n| " + "cell " * 60 + "| |\n")
+    done = subprocess.run([sys.executable, PROSE, page], capture_output=True, text=True)
+    assert done.returncode == 1 and "46 words" in done.stdout and "cell" not in done.stdout
+    page.write_text("Short. " + "word " * 44 + "end, and\n")
+    assert subprocess.run([sys.executable, PROSE, page], capture_output=True).returncode == 1
+    page.write_text(("word " * 24 + "end. ") * 3)
+    assert subprocess.run([sys.executable, PROSE, page], capture_output=True).returncode == 0
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(3000)
+def test_the_course_runs(tmp_path: Path) -> None:
+    """Every block of its pages, and every picture that they show is there in the end."""
+    folder = tmp_path / "made"
+    command = [sys.executable, str(ROOT / "docs" / "course.py"), str(folder)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for page in (ROOT / "docs" / "course").glob("[1-5]-*.md"):
+        shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text())
+        assert [name for name in shown if not (folder / "course" / name).exists()] == [], page.name
+        assert [name for name in shown if not (page.parent / name).exists()] == [], page.name
