@@ -1,7 +1,7 @@
 """How long sentences are: python docs/prose.py PAGE.md ...; exit code 1 where they are too long.
 
 Counts the words of paragraphs, items and quotations. Tables, code, headings and captions are not sentences. A sentence
-ends at a full stop, a question mark, an exclamation mark or a colon before a space.
+ends at a full stop, a question mark or an exclamation mark before a space.
 """
 
 import re
@@ -27,7 +27,7 @@ def sentences(text: str) -> Iterator[list[str]]:
             for child in token.children or ()
             if child.type != "image"
         )
-        for sentence in re.split(ABBREVIATED + r"[.!?:;][)\"”’]*\s+", plain):
+        for sentence in re.split(ABBREVIATED + r"[.!?][)\"”’]*\s+", plain):
             words = [word for word in sentence.split() if re.search(r"\w", word)]
             if len(words) > 1:
                 yield words
