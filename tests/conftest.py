@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -41,17 +41,18 @@ if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # the workers of pytest-xdist h
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> "list[Figure]":
-    """The figures saved, which are otherwise forgotten."""
-    from matplotlib.figure import Figure
+    """The figures drawn, which are otherwise forgotten."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     saved: list[Figure] = []
-    save = Figure.savefig
+    draw = FigureCanvasAgg.draw
 
-    def keep(figure: Figure, *args: Any, **kwargs: Any) -> None:
-        saved.append(figure)
-        save(figure, *args, **kwargs)
+    def keep(canvas: FigureCanvasAgg) -> None:
+        if not any(figure is canvas.figure for figure in saved):
+            saved.append(canvas.figure)
+        draw(canvas)
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(FigureCanvasAgg, "draw", keep)
     return saved
 
 

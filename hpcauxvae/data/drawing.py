@@ -7,7 +7,7 @@ line for each channel.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import AsinhNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -290,5 +291,8 @@ def sheet(rows: int, columns: int, width: float, height: float, **shared: Any) -
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG, overwriting it in one step. Raises InputError where the disk does not take it."""
     as_written(figure)
+    figure.set(facecolor="white", dpi=STYLE["savefig.dpi"])
+    canvas = cast(FigureCanvasAgg, figure.canvas)
+    canvas.draw()  # once: savefig draws twice, first for a layout that this makes as well
     with whole(path) as part:
-        figure.savefig(part, format="png", facecolor="white")
+        imsave(part, np.asarray(canvas.buffer_rgba()), format="png", dpi=figure.dpi)
