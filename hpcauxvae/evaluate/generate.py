@@ -174,10 +174,11 @@ class Generator:
         return names.index(name), value
 
     def _between(self, column: int, first: float, last: float, count: int, given: str) -> NDArray[np.float64]:
-        """So many values; of a factor that guides by classes such of these, evenly spread."""
+        """So many values, evenly spread on the scale of the factor; of one that guides by classes such of these."""
         guide = self.guides[column]
         if not guide.by_classes:
-            return np.linspace(first, last, count)
+            evenly = np.geomspace if self.factors[column].transform == "log10" else np.linspace
+            return evenly(first, last, count)
         levels = [level for level in guide.levels if min(first, last) <= level <= max(first, last)]
         if count > len(levels):
             raise InputError(

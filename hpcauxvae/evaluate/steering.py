@@ -96,9 +96,10 @@ def control(block: Block) -> Iterator[str]:
             elif straight and asked["slope"]["low"] > TOO_FAR * real["slope"]["value"]:
                 yield f"{name} steers the image too far: {figures}"
             if shifted(asked["offset"], asked["spread"], real["offset"]["value"]):
+                unit = f" {found.get('unit', '')}".rstrip()
                 yield (
-                    f"images are drawn with an offset of {name}: {asked['offset']['value']:+.3g} on average from what "
-                    f"was asked for to what is read, {real['offset']['value']:+.3g} on real images"
+                    f"images are drawn with an offset of {name}: {asked['offset']['value']:+.3g}{unit} on average from "
+                    f"what was asked for to what is read, {real['offset']['value']:+.3g} on real images"
                 )
 
 

@@ -225,6 +225,9 @@ def load_run(folder: str | Path, name: str = LAST) -> Run:
     """
     folder = Path(folder)
     path = folder if folder.is_file() else folder / name
+    if not path.exists() and (runs := sorted(below.parent.name for below in folder.glob(f"*/{LAST}"))):
+        some = ", ".join(runs[:5]) + ", …" * (len(runs) > 5)
+        raise InputError(f"{folder}: is no run, but holds runs; allowed: one of them, as {folder / runs[0]} ({some})")
     tensors, state = read(path)
     try:
         config = TrainConfig.from_json(state["config"])

@@ -152,7 +152,7 @@ def test_a_factor_that_is_drawn_shifted_or_too_far_is_named(data, trained) -> No
     block = judged(lambda z: np.stack([z[:, 0] + 0.3, 2 * z[:, 1] - 0.5, z[:, 2]], 1), data, trained)
     shifted, far = steered({"control": block})
     assert re.match(
-        r"images are drawn with an offset of tilt: \+1\d(\.\d)? on average from what was asked for", shifted
+        r"images are drawn with an offset of tilt: \+1\d(\.\d)? deg on average from what was asked for", shifted
     )
     assert re.match(r"glow steers the image too far: asked against read r = .* \(slope [12]\.\d\d\), ", far)
 
@@ -199,10 +199,14 @@ def test_the_words_follow_from_the_scores() -> None:
             r"flux steers the image too far: .* r = 0\.90 \(slope 1\.40\), 0\.95 \(slope 0\.95",
         ),
         (found(0.9, 0.9, 0.9, 0.06), real, None),
-        (found(0.9, 0.9, 0.9, -0.2), real, r"images are drawn with an offset of flux: -0\.2 on average .* \+0\.01 on"),
+        (
+            found(0.9, 0.9, 0.9, -0.2),
+            real,
+            r"images are drawn with an offset of flux: -0\.2 dex on .* \+0\.01 on",
+        ),
         (found(0.2, 0.1, 0.1), found(0.5, 0.4, 0.4), "flux does not steer .*, 0.50 on its own reconstructions$"),
     ):
-        factors = {"flux": {"asked": asked, "real": real, "reconstruction": reconstruction}}
+        factors = {"flux": {"asked": asked, "real": real, "reconstruction": reconstruction, "unit": "dex"}}
         lines = list(steered({"control": {"effectiveness": factors}}))
         assert [bool(re.match(words, line)) for line in lines] == [True] if words else lines == []
 

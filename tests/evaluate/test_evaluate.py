@@ -259,6 +259,8 @@ def test_sets_that_do_not_fit_the_run_are_refused(folder, metrics, tmp_path):
     done = command("evaluate", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no such checkpoint" in done.stderr
+    done = command("evaluate", folder)
+    assert done.stderr == f"error: {folder}: is no run, but holds runs; allowed: one of them, as {run} (run)\n"
 
 
 @pytest.mark.slow

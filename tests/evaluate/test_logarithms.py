@@ -47,6 +47,15 @@ def test_whoever_encodes_them_is_told(other: Path, trained_run: Path, capsys: py
     assert labels is not None and np.isfinite(labels).all() and capsys.readouterr().err == ""
 
 
+def test_sweeps_are_even_on_their_scale(trained_run: Path) -> None:
+    run = load_run(trained_run)
+    generator = Generator(run, training_set(run))
+    generator.factors = [RADIUS, *generator.factors[1:]]
+    generator.guides = (Guide(RADIUS, (RADIUS,)), *generator.guides[1:])
+    swept = generator.grid([], [f"{RADIUS.name}=.1:.9:3"], np.full(len(generator.factors), 0.5))[0][:, 0]
+    np.testing.assert_allclose(swept, [0.1, 0.3, 0.9])
+
+
 def test_an_image_that_has_none_is_drawn_by_its_code(
     other: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
