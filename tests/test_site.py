@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.places import ROOT
 from hpcauxvae.cli import COMMANDS
 
 PROSE = ROOT / "docs" / "prose.py"
+pytestmark = pytest.mark.skipif(find_spec("myst_nb") is None, reason="the site is not made here: pip install '.[docs]'")
 
 
 def built(pages: Path, site: Path) -> subprocess.CompletedProcess:
