@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from hpcauxvae.data.guides import in_words
 from hpcauxvae.data.hdf5 import check_pixels, open_set
@@ -14,7 +15,7 @@ from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.devices import peak_memory
 from hpcauxvae.runtime.files import attempt, refuse_full, write_json
-from hpcauxvae.runtime.launchers import World
+from hpcauxvae.runtime.launchers import World, find_job
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.provenance import provenance
@@ -79,8 +80,9 @@ class Loop:
         self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
         write_json(out / "config.json", self.config.to_json())
-        about = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
-        note_start(out, provenance() | about | {"epoch": self.trainer.epoch, "step": self.trainer.step})
+        about: dict[str, Any] = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
+        about |= {"job": find_job().number, "epoch": self.trainer.epoch, "step": self.trainer.step}
+        note_start(out, provenance() | about)
         (out / STATUS).unlink(missing_ok=True)
 
     def _where(self, newest: Path | None) -> str:
@@ -129,12 +131,21 @@ class Loop:
                 progress.advance()
                 if trainer.epoch_step % CHECK_EVERY == 0:
                     trainer.check()
+                    if self.log is not None and self.log.beats():
+                        self._beat(self.log, progress.rate)
                     if progress.is_due():
                         means = ", ".join(f"{name} {value:.4g}" for name, value in trainer.own_means().items())
                         progress.say(f"{means}, {progress.rate * trainer.batch_size:.0f} images/s")
             trainer.check()
         trainer.seconds = before + time.perf_counter() - began
         return not self._asked_to_stop()
+
+    def _beat(self, log: EpochLog, rate: float) -> None:
+        trainer, means = self.trainer, self.trainer.own_means()
+        means.pop("gradient_norm")
+        row: dict[str, Any] = {"epoch": trainer.epoch + 1, "step": trainer.epoch_step, "steps": trainer.steps_per_epoch}
+        row["images_per_s"] = round(rate * trainer.batch_size, 1)
+        log.beat(row | {"train": {"loss": sum(means.values())} | means})
 
     def _finish_epoch(self) -> bool:
         """Saves, validates and records; False if asked to stop before that is done.
