@@ -25,6 +25,7 @@ from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.notice import Notice
+from hpcauxvae.train.pictures import Pictures
 from hpcauxvae.train.resumption import restore, snapshot
 from hpcauxvae.train.tracking import EpochLog, note_start
 from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
@@ -79,6 +80,7 @@ class Loop:
             print(self._where(newest), flush=True)
         self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
+        self.pictures = Pictures(self.trainer, self.log.board, out)
         write_json(out / "config.json", self.config.to_json())
         about: dict[str, Any] = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
         about |= {"job": find_job().number, "epoch": self.trainer.epoch, "step": self.trainer.step}
@@ -177,6 +179,7 @@ class Loop:
         def record() -> None:
             if self.log is not None:
                 self.log.write(row, codes, trainer.model.GUIDED)
+                self.pictures.draw(codes)
             self.checkpoints.point(trainer.step, trainer.best)
 
         on_first_rank(record, self.processes)
