@@ -14,6 +14,8 @@ _ANSWER_S = 0.5
 """A terminal that has not said by then what it can is taken for one without pictures."""
 _SHADES = " ▁▂▃▄▅▆▇█"
 _PLAIN = " .:-=+*#@"
+_ROOM = 12
+"""Lines that a picture takes, or a little fewer."""
 _BAND = 6  # rows of pixels in a line of sixels
 _COLOURS = 255
 _RUN = re.compile(r"(.)\1{3,}")
@@ -43,7 +45,8 @@ def draw(lines: Sequence[str], below: str = "") -> None:
     """These lines from the top of the screen, cut to its size; below: a picture of `sixels`, where there is room."""
     columns, rows = shutil.get_terminal_size()
     shown = [line[: columns - 1] for line in lines[: rows - 1]]
-    sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J" + below)
+    picture = below if rows - len(shown) > _ROOM else ""
+    sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J" + picture)
     sys.stdout.flush()
 
 

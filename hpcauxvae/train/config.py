@@ -142,8 +142,8 @@ class TrainConfig:
     keep_every: int | None = None
     """Keep the checkpoint of every epoch that is a multiple of this for ever too: 1 keeps those of all epochs."""
     notify: str | None = None
-    """Command for the shell that rank 0 runs once, for 10 s at most, when the training has finished, failed or stopped
-    on request. Its environment has HPCAUXVAE_RUN, HPCAUXVAE_EVENT (finished, failed, stopped), HPCAUXVAE_MESSAGE."""
+    """Command for the shell that rank 0 runs once, for 10 s at most, when the training has finished, has failed or was
+    stopped. In its environment are HPCAUXVAE_RUN, HPCAUXVAE_EVENT (finished, failed, stopped) and HPCAUXVAE_MESSAGE."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

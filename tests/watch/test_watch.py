@@ -69,6 +69,8 @@ def test_a_training_that_is_killed_has_failed(blobs_file, tmp_path):
 
 
 def test_a_finished_run_is_told_with_its_scores(trained_run, capsys):
+    ended = (trained_run / "status.json").stat().st_mtime
+    assert look(trained_run, time.time() + 1e6).at == ended, "whatever an evaluation has written there since"
     assert main([str(trained_run), "--once"]) == FINISHED
     shown = capsys.readouterr().out
     one, two = history(trained_run)
@@ -148,6 +150,8 @@ def test_what_is_no_run_is_bad_input(tmp_path):
     (tmp_path / "notes").mkdir()
     with pytest.raises(InputError, match=r"holds no training run, which has metrics\.jsonl"):
         main([str(tmp_path)])
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 3, "of": "another program"}\n')
+    assert main([str(tmp_path), "--once"]) == FINISHED, "its rows are none of ours"
     with pytest.raises(InputError, match=r"every = 0\.0; allowed: 0\.1 to 3600"):
         main([str(tmp_path), "--every", "0"])
 
