@@ -91,11 +91,11 @@ def sixels(path: Path, width: int = 800) -> str:
     parts = [f'\x1bPq"1;1;{image.width};{image.height}']
     parts += [f"#{number};2;{colour}" for number, colour in zip(used, colours, strict=True)]
     for top in range(0, image.height, _BAND):
-        rows = [pixels[y * image.width : (y + 1) * image.width] for y in range(top, min(top + _BAND, image.height))]
-        columns = list(zip(*rows, strict=True))
-        for colour in sorted(set(b"".join(rows))):
-            bits = (sum((pixel == colour) << y for y, pixel in enumerate(column)) for column in columns)
-            parts.append(f"#{colour}{_RUN.sub(_counted, ''.join(chr(63 + six) for six in bits))}$")
+        signs: dict[int, bytearray] = {}
+        for y in range(top, min(top + _BAND, image.height)):
+            for x, colour in enumerate(pixels[y * image.width : (y + 1) * image.width]):
+                signs.setdefault(colour, bytearray(b"?" * image.width))[x] += 1 << (y - top)
+        parts += [f"#{colour}{_RUN.sub(_counted, line.decode())}$" for colour, line in sorted(signs.items())]
         parts.append("-")
     return "".join(parts) + "\x1b\\"
 

@@ -1,6 +1,7 @@
 """`hpcauxvae watch RUN`: how a training goes, drawn anew in place on a terminal, or a line an epoch in a log."""
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -62,16 +63,18 @@ def _states(folder: Path) -> "list[State]":
 
 
 def _on_screen(config: WatchConfig) -> int:
-    pictures = terminal.shows_pictures()
+    pictures, before = terminal.shows_pictures(), None
     with terminal.screen():
         while True:
             states = _states(config.run)
-            lines = _picture(config.run, states, time.time(), pictures)
-            terminal.draw(lines, _sixels(states) if pictures else "")
+            now = _picture(config.run, states, time.time(), pictures), _sixels(states) if pictures else ""
+            if now != before:
+                terminal.draw(*now)
             if _is_over(states):
                 break
+            before = now
             time.sleep(config.every)
-    print("\n".join(lines) + "\n" + (_sixels(states) if pictures else ""))
+    print(*now[0], now[1], sep="\n")
     return _code(states)
 
 
@@ -105,9 +108,14 @@ def _code(states: "Sequence[State]") -> int:
 def _sixels(states: "Sequence[State]") -> str:
     path = states[0].picture if len(states) == 1 else None
     try:
-        return terminal.sixels(path) if path else ""
+        return _sixels_of(path, path.stat().st_mtime) if path else ""
     except OSError:  # it is being replaced
         return ""
+
+
+@functools.lru_cache(1)
+def _sixels_of(path: Path, at: float) -> str:
+    return terminal.sixels(path)
 
 
 def _picture(folder: Path, states: "Sequence[State]", now: float, pictures: bool = False) -> list[str]:

@@ -103,6 +103,8 @@ def look(folder: Path, now: float) -> State:
     with contextlib.redirect_stderr(io.StringIO()):  # a damaged line would be told again and again
         rows, begun = [row for row in history(folder) if row.keys() >= _ROW], starts(folder)
     config, status = _read(folder / "config.json"), _read(folder / "status.json")
+    if status and _time(folder / "status.json") >= _time(folder / "lock"):  # the lock is about to go
+        locked, holder = False, None
     at = max(_time(folder / name) for name in ("", "lock", LOG, STARTS, BEAT, "status.json"))
     beat = _read(folder / BEAT)
     if not holder or _time(folder / BEAT) < _time(folder / LOG):

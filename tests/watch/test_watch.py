@@ -103,6 +103,14 @@ def test_a_training_of_another_machine_is_silent_once_no_file_changes(run_copy, 
     assert f"{word}" in shown and "process 7 on elsewhere" in shown
 
 
+@pytest.mark.parametrize(("later", "word"), [(-5, "finished"), (5, "starting")])
+def test_a_lock_beside_a_status_is_of_the_start_after_it_or_about_to_go(run_copy, later, word):
+    status, lock = run_copy / "status.json", run_copy / "lock"
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7, "started": 1, "job": None, "restart": None}))
+    os.utime(lock, (status.stat().st_mtime + later,) * 2)
+    assert look(run_copy, time.time()).word == word
+
+
 @pytest.mark.processes
 def test_a_job_that_was_stopped_is_waited_for(run_copy):
     (start,) = tracking.starts(run_copy)
