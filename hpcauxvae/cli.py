@@ -23,6 +23,7 @@ COMMANDS = {
         "import images and labels into the format, check a set, or make Cars3D or dSprites",
     ),
     "train": ("hpcauxvae.train.command", "train a model on labelled images"),
+    "watch": ("hpcauxvae.watch.command", "follow a training that runs, here or on another machine, or several"),
     "search": ("hpo.search", "search for hyperparameters, asynchronously"),
     "encode": ("hpcauxvae.evaluate.command:encode", "codes and image scores of a whole data set"),
     "predict": ("hpcauxvae.evaluate.command:predict", "the measured quantities of new images, with intervals"),

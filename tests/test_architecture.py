@@ -24,6 +24,7 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("report",),
+    ("watch",),
     ("simulate",),
     ("paper",),
     ("cluster",),

@@ -121,7 +121,8 @@ def make(work: Chunked) -> int:
     if on_first_rank(claim, processes):
         return FINISHED
     try:
-        with Requests(processes, None, None) as requests, Watchdog(processes, _TIMEOUT_MINUTES, lock.release) as watch:
+        freed = Watchdog(processes, _TIMEOUT_MINUTES, lambda _: lock.release())
+        with Requests(processes, None, None) as requests, freed as watch:
             missing = on_first_rank(work.missing, processes)
             if missing:
                 work.look(watch.mark)

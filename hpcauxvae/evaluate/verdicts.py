@@ -14,14 +14,11 @@ from hpcauxvae.evaluate.steering import shifted
 from hpcauxvae.metrics.joint import FEWEST as FEWEST_TOGETHER
 from hpcauxvae.metrics.joint import LEAF
 from hpcauxvae.metrics.leakage import FEWEST as FEWEST_OF_A_HALF
+from hpcauxvae.metrics.reading import NOT_READ
+from hpcauxvae.train.tracking import NOT_KEPT, RISEN
 
 Block = dict[str, Any]
 
-RISEN = 1.05
-"""Ratio of the MSE of validation images, at the last epoch to the best, above which the last is worse than by chance:
-from epoch to epoch it varies by a hundredth or two at the end."""
-NOT_READ = 0.3
-"""|r| below which a latent tells less than a tenth of its factor's variance."""
 READ_IN_PART = 0.7
 """|r| below which it tells less than half of it."""
 WORSE_THAN_PLAIN = 0.05
@@ -35,8 +32,6 @@ MEAN_IMAGE = 0.95
 WORSE_BY_MSE = 0.1
 """Share of the mean image's MSE by which that of the images must pass PCA's before it is told although SSIM is no
 worse, as where all is drawn too faint or in the wrong place: a tenth can be seen."""
-NOT_KEPT = 3.0
-"""Times its tolerance above which the dependence at the end was not kept; good runs of small sets end at twice."""
 NOISE = 0.1
 """So far from 1 may chi2 be."""
 ALIKE = 1e-9

@@ -14,6 +14,9 @@ from hpcauxvae.metrics.intervals import Array, Score, jackknifed
 from hpcauxvae.metrics.true_factor import read_true
 from hpcauxvae.types import Factor
 
+NOT_READ = 0.3
+"""|r| below which a latent tells less than a tenth of its factor's variance."""
+
 
 def readings(codes: Codes, factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:
     """`read` of each auxiliary factor (D of them) and the mean of its own latent, by name.

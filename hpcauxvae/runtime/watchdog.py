@@ -32,8 +32,8 @@ class Watchdog:
     those that are behind the others hang.
     """
 
-    def __init__(self, processes: Processes, timeout_minutes: float, before_exit: Callable[[], None]) -> None:
-        """before_exit: what must be done on this rank before the process ends so abruptly."""
+    def __init__(self, processes: Processes, timeout_minutes: float, before_exit: Callable[[str], None]) -> None:
+        """before_exit: what must be done on this rank before the process ends so abruptly; told why, in words."""
         self.world, self.before_exit = processes.world, before_exit
         self.timeout = 60 * timeout_minutes
         self.interval = min(1.0, self.timeout / 10)
@@ -95,7 +95,7 @@ class Watchdog:
             if self._verdict:
                 print(f"error: rank {self.world.rank}: {self._verdict}", file=sys.stderr, flush=True)
                 try:
-                    self.before_exit()
+                    self.before_exit(self._verdict)
                 finally:
                     os._exit(FAILED)
 

@@ -5,20 +5,26 @@ Exit codes: 0 finished, 75 stopped on request with a whole checkpoint, 2 bad inp
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 
 from hpcauxvae.data.guides import check_latents, guides_of
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.splits import parts
 from hpcauxvae.runtime.command_line import parse
-from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.launchers import World, find_world
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.notice import Notice
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae train`, also `python -m hpcauxvae.train`."""
     world = find_world()
     config = parse(TrainConfig, argv, "hpcauxvae train", quiet=world.rank > 0)
-    given = sys.argv[1:] if argv is None else argv
+    with Notice(config.notify, config.out, speaks=world.rank == 0) as notice:
+        return notice.ended(_train(config, sys.argv[1:] if argv is None else argv, world, notice))
+
+
+def _train(config: TrainConfig, given: Sequence[str], world: World, notice: Notice) -> int:
     runs = config.runs()
     if config.resume == "auto" and not any(word.partition("=")[0] == "--epochs" for word in given):
         epochs = runs[0].as_planned().epochs  # of folds that have not begun, too
@@ -32,4 +38,4 @@ def main(argv: list[str] | None = None) -> int:
             parts(data, *runs[0].how_split)
     from hpcauxvae.train.loop import run as train
 
-    return train(runs, world)
+    return train(runs, world, notice)

@@ -32,6 +32,7 @@ _GONE = "ramp", "symmetries"
 NOT_DECISIVE = (
     "data", "out", "device", "resume", "split", "labels", "max_minutes", "checkpoint_minutes", "timeout_minutes",
     "keep_last", "keep_every", "accumulate", "channels_last", "compile", "cuda_graph", "in_memory", "bucket_mb",
+    "notify",
 )  # fmt: skip
 """A run may go on with other values of these; that `split` and `labels` come to the same is seen beside the data."""
 
@@ -140,6 +141,9 @@ class TrainConfig:
     """Keep this many of the newest checkpoints, beside the best by validation."""
     keep_every: int | None = None
     """Keep the checkpoint of every epoch that is a multiple of this for ever too: 1 keeps those of all epochs."""
+    notify: str | None = None
+    """Command for the shell that rank 0 runs once, for 10 s at most, when the training has finished, has failed or was
+    stopped. In its environment are HPCAUXVAE_RUN, HPCAUXVAE_EVENT (finished, failed, stopped) and HPCAUXVAE_MESSAGE."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

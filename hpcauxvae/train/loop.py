@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from hpcauxvae.data.guides import in_words
 from hpcauxvae.data.hdf5 import check_pixels, open_set
@@ -13,8 +14,8 @@ from hpcauxvae.runtime import threads
 from hpcauxvae.runtime.agreed_requests import Requests
 from hpcauxvae.runtime.collectives import Apart, Processes, on_each_rank, on_first_rank, slice_of, start, stop
 from hpcauxvae.runtime.devices import peak_memory
-from hpcauxvae.runtime.files import refuse_full, write_json
-from hpcauxvae.runtime.launchers import World
+from hpcauxvae.runtime.files import attempt, refuse_full, write_json
+from hpcauxvae.runtime.launchers import World, find_job
 from hpcauxvae.runtime.lock import RunLock
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.provenance import provenance
@@ -23,6 +24,8 @@ from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.notice import Notice
+from hpcauxvae.train.pictures import Pictures
 from hpcauxvae.train.resumption import restore, snapshot
 from hpcauxvae.train.tracking import EpochLog, note_start
 from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
@@ -77,9 +80,11 @@ class Loop:
             print(self._where(newest), flush=True)
         self.checkpoints.point(self.trainer.step, self.trainer.best)
         self.log = EpochLog(out, self.config.epochs, self.trainer.epoch)
+        self.pictures = Pictures(self.trainer, self.log.board, out)
         write_json(out / "config.json", self.config.to_json())
-        about = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
-        note_start(out, provenance() | about | {"epoch": self.trainer.epoch, "step": self.trainer.step})
+        about: dict[str, Any] = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
+        about |= {"job": find_job().number, "epoch": self.trainer.epoch, "step": self.trainer.step}
+        note_start(out, provenance() | about)
         (out / STATUS).unlink(missing_ok=True)
 
     def _where(self, newest: Path | None) -> str:
@@ -128,12 +133,21 @@ class Loop:
                 progress.advance()
                 if trainer.epoch_step % CHECK_EVERY == 0:
                     trainer.check()
+                    if self.log is not None and self.log.beats():
+                        self._beat(self.log, progress.rate)
                     if progress.is_due():
                         means = ", ".join(f"{name} {value:.4g}" for name, value in trainer.own_means().items())
                         progress.say(f"{means}, {progress.rate * trainer.batch_size:.0f} images/s")
             trainer.check()
         trainer.seconds = before + time.perf_counter() - began
         return not self._asked_to_stop()
+
+    def _beat(self, log: EpochLog, rate: float) -> None:
+        trainer, means = self.trainer, self.trainer.own_means()
+        means.pop("gradient_norm")
+        row: dict[str, Any] = {"epoch": trainer.epoch + 1, "step": trainer.epoch_step, "steps": trainer.steps_per_epoch}
+        row["images_per_s"] = round(rate * trainer.batch_size, 1)
+        log.beat(row | {"train": {"loss": sum(means.values())} | means})
 
     def _finish_epoch(self) -> bool:
         """Saves, validates and records; False if asked to stop before that is done.
@@ -165,6 +179,7 @@ class Loop:
         def record() -> None:
             if self.log is not None:
                 self.log.write(row, codes, trainer.model.GUIDED)
+                self.pictures.draw(codes)
             self.checkpoints.point(trainer.step, trainer.best)
 
         on_first_rank(record, self.processes)
@@ -184,32 +199,32 @@ class Loop:
             self.saved = trainer.epoch, trainer.epoch_step
         self.requests.saved()
 
-    def close(self, code: int) -> None:
-        """Leaves word of how the run ended."""
-        if self.log is None:
-            return
+    def close(self, code: int) -> str:
+        """Leaves word of how the run ended, on rank 0; returns it in a line."""
+        assert self.log is not None
         self.log.close()
         trainer, out = self.trainer, self.config.out
         reason = "finished" if code == FINISHED else self.requests.reason or "asked on another rank"
         status = {"exit_code": code, "reason": reason, "step": trainer.step, "steps": self.steps}
         write_json(out / STATUS, status)
         if code == FINISHED:
-            best = (
-                f", best.safetensors (epoch {int(trainer.best['step']) // trainer.steps_per_epoch})"
-                if trainer.best
-                else ""
-            )
+            best, said = "", f"{trainer.epoch} epochs"
+            if trainer.best:
+                epoch = int(trainer.best["step"]) // trainer.steps_per_epoch
+                best = f", best.safetensors (epoch {epoch})"
+                said += f"; best validation loss {trainer.best['loss']:.4g}, of epoch {epoch}"
             print(f"written: {out}: last.safetensors (epoch {trainer.epoch}){best}, metrics.jsonl, tensorboard/")
             if not self.config.folds:
                 print(f"next: hpcauxvae evaluate {out}", flush=True)
         else:
             late = reason == "time limit" and trainer.step == self.first
             reason += ", which passed before the first step of this start" if late else ""
-            print(
+            said = (
                 f"stopped ({reason}) after step {trainer.step} of {self.steps}; the same command with "
-                "--resume auto goes on from there",
-                flush=True,
+                "--resume auto goes on from there"
             )
+            print(said, flush=True)
+        return said
 
 
 def train(config: TrainConfig, processes: Processes) -> int:
@@ -217,30 +232,46 @@ def train(config: TrainConfig, processes: Processes) -> int:
 
     Raises InputError for bad input, Diverged for a loss that is not finite.
     """
-    return _each([config], processes)
+    return _each([config], processes, Notice())
 
 
-def _each(runs: Sequence[TrainConfig], processes: Processes) -> int:
+def _each(runs: Sequence[TrainConfig], processes: Processes, notice: Notice) -> int:
     """`train` of each, until one is not finished. One listener hears what is asked in and between all of them."""
     with Requests(processes, runs[0].max_minutes, runs[0].checkpoint_minutes) as requests:
         for config in runs:
-            if (code := _train(config, processes, requests)) != FINISHED:
+            if (code := _train(config, processes, requests, notice)) != FINISHED:
                 return code
     return FINISHED
 
 
-def _train(config: TrainConfig, processes: Processes, requests: Requests) -> int:
+def _train(config: TrainConfig, processes: Processes, requests: Requests, notice: Notice) -> int:
     lock = RunLock(config.out)
     on_first_rank(lambda: _claim(config, lock), processes)
+
+    def broken_off(why: str) -> None:
+        _leave_word(config.out, FAILED, why)
+        lock.release()
+        notice.failed(why)
+
     try:
-        with Watchdog(processes, config.timeout_minutes, lock.release) as watch:
+        with Watchdog(processes, config.timeout_minutes, broken_off) as watch:
             loop = Loop(config, processes, requests, watch)
             code = loop.to_the_end()
-            on_first_rank(lambda: loop.close(code), processes)
+            notice.message = on_first_rank(lambda: loop.close(code), processes)
+    except BaseException as error:
+        if processes.world.rank == 0:
+            _leave_word(config.out, 2 if isinstance(error, InputError) else FAILED, str(error) or type(error).__name__)
+        raise
     finally:
         if processes.world.rank == 0:
             lock.release()
     return code
+
+
+def _leave_word(out: Path, code: int, why: str) -> None:
+    """Of a failure, unless the training had not begun: then what an earlier start left still holds."""
+    if (out / "config.json").exists() and not (out / STATUS).exists():
+        attempt(lambda: write_json(out / STATUS, {"exit_code": code, "reason": why}))  # the disk may be what failed
 
 
 def _claim(config: TrainConfig, lock: RunLock) -> None:
@@ -257,21 +288,23 @@ def _refuse_used(runs: Sequence[TrainConfig]) -> None:
         config.refuse_used()
 
 
-def run(runs: Sequence[TrainConfig], world: World) -> int:
+def run(runs: Sequence[TrainConfig], world: World, notice: Notice) -> int:
     """`train` of each, until one is not finished, with the processes of `world`, started and parted from: an exit code.
 
-    The runs are one, or the folds of a cross-validation, which share the minutes that they may take.
+    The runs are one, or the folds of a cross-validation, which share the minutes that they may take. notice: told how
+    they ended, in words.
     """
     try:
         # The watchdog knows who is missing, torch only that somebody is: it waits a little longer.
         patience = timedelta(minutes=1.25 * runs[0].timeout_minutes)
         processes = start(world, runs[0].device, patience)
         on_first_rank(lambda: _refuse_used(runs), processes)
-        code = _each(runs, processes)
+        code = _each(runs, processes, notice)
         if code == FINISHED and len(runs) > 1 and world.rank == 0:
             print(f"next: hpcauxvae evaluate {runs[0].out.parent}", flush=True)
         return code
     except (Diverged, Apart) as error:
+        notice.message = str(error)
         if world.rank == 0 or isinstance(error, Apart):
             print(f"error: {error}", file=sys.stderr)
         return FAILED

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 LOG = "metrics.jsonl"
 STARTS = "starts.jsonl"
+BEAT = "progress.json"
+RECONSTRUCTIONS = "reconstructions.png"
+RISEN = 1.05
+"""Ratio of the MSE of validation images, at the last epoch to the best, above which the last is worse than by chance:
+from epoch to epoch it varies by a hundredth or two at the end."""
+NOT_KEPT = 3.0
+"""Times its tolerance above which the dependence at the end was not kept; good runs of small sets end at twice."""
+_BEAT_S = 10.0
+"""Seconds between two notes of how far an epoch has come."""
 _PICTURES = 20  # of the correlations in a run
 _CELL = 16  # pixels of one correlation in the picture
 _NAMED = 8  # guided latents in the line of an epoch
@@ -71,6 +81,7 @@ class EpochLog:
         """
         self.epochs = epochs
         self.path = folder / LOG
+        self._beaten = time.monotonic()
         rows = history(folder) if done else []
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= done))
         try:  # half a second, which only the first rank spends
@@ -132,8 +143,26 @@ class EpochLog:
             grey_HW = np.kron(1 - np.abs(codes.of_means.values_SDZ[0]), np.ones((_CELL, _CELL)))
             board.add_image("correlations", grey_HW, epoch, dataformats="HW")
 
+    def beats(self) -> bool:
+        """Whether `beat` is due."""
+        return time.monotonic() - self._beaten >= _BEAT_S
+
+    def beat(self, row: dict[str, Any]) -> None:
+        """Notes, for who watches, how far an epoch has come; nobody waits for the disk, or minds if it takes it not.
+
+        row: `epoch` (from 1), `step` of it that are done, of `steps`, `images_per_s`, and by name the loss and its
+        terms in `train`, means over the part of this rank so far.
+        """
+        part = self.path.with_name(f".{BEAT}.part")
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps(row))
+            part.replace(self.path.with_name(BEAT))
+        self._beaten = time.monotonic()
+
     def close(self) -> None:
         """Finishes what is still being written."""
+        with contextlib.suppress(OSError):
+            self.path.with_name(BEAT).unlink(missing_ok=True)
         if self.board is not None:
             with contextlib.suppress(OSError):
                 self.board.close()

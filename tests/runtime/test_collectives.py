@@ -232,7 +232,10 @@ def test_singletons_under_mpirun_are_refused() -> None:
 def test_a_rank_ends_though_its_last_duty_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Giving up the lock on a disk that is gone, for one."""
 
-    def fails() -> None:
+    told = []
+
+    def fails(why: str) -> None:
+        told.append(why)
         raise OSError("the disk is gone")
 
     def ended(code: int) -> None:
@@ -243,4 +246,4 @@ def test_a_rank_ends_though_its_last_duty_fails(monkeypatch: pytest.MonkeyPatch)
     watch._verdict = "rank 0 is gone"
     with pytest.raises(SystemExit) as end:
         watch._run()
-    assert end.value.code == FAILED
+    assert (end.value.code, told) == (FAILED, ["rank 0 is gone"])

@@ -1,0 +1,1 @@
+"""Follows trainings from outside, by what they write into their folders."""
