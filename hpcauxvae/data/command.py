@@ -11,14 +11,15 @@ from typing import Annotated, Any, cast
 import numpy as np
 import tyro
 
-from hpcauxvae.data import cars3d, dsprites, quantities, series
+from hpcauxvae.data import cars3d, dsprites, quantities
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
-from hpcauxvae.data.remarks import remarks
+from hpcauxvae.data.remarks import about_labels, remarks, sentinels
+from hpcauxvae.data.series import series
 from hpcauxvae.data.splits import described, parts
 from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
@@ -28,6 +29,8 @@ from hpcauxvae.types import By, InputError
 
 _GUIDES = 10 - ROOM
 """Latents that factors guide in the command which is proposed, of the usual ten."""
+_ERRORS = {"e", "err", "error", "errors", "sigma", "sd", "std", "stddev", "unc", "uncertainty"}
+"""What is written beside the name of a quantity where a column has its errors."""
 _BATCH = 64
 """Samples of a step by default."""
 _SAME = 0.01
@@ -121,13 +124,13 @@ def advise(image_set: ImageSet) -> str:
     command that would be refused what is missing.
     """
     chosen = choose(image_set)
-    alike = series.alike(image_set)
-    by: By = "auto" if alike is None else "blocks"
+    found = series(image_set)
+    by: By = "blocks" if found and found.timed else "auto"
     try:
         found_parts = parts(image_set, 0, by)
     except InputError as error:
         return f"{chosen}\nnot enough to train on: {error}"
-    left_out = _told_by_others(image_set)
+    left_out = _no_quantity(image_set) | _told_by_others(image_set)
     able = [n for n in range(len(image_set.factors)) if n not in left_out]
     each = {n: guides_of(image_set, [image_set.factors[n].name], "kinds")[0] for n in able}
     lacking = {n: fault for n in able if (fault := next(faults(image_set, each[n], found_parts), ""))}
@@ -143,25 +146,46 @@ def advise(image_set: ImageSet) -> str:
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
         if total <= _GUIDES:
             guides.append(guide)
-        elif not guide.plain:
+        else:
             what = f"its {len(guide.levels)} classes" if guide.by_classes else "it"
-            left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + ROOM}"
+            many = f"{len(guide.columns)} latents" if len(guide.columns) > 1 else "one more latent"
+            left_out[column] = f"{what} would guide {many}: with it --latents {total + ROOM}"
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
     if (n_train := len(found_parts[0])) < _BATCH:
         words += ["--batch-size", str(max(2, n_train // 2))]
-    if alike is not None:
+    if by == "blocks":
         words += ["--split", by]
     words += ["--out", f"runs/{image_set.path.stem}"]
     names = [factor.name for factor in image_set.factors]
     reasons = {n: f"{names[n]}, for {reason}" for n, reason in left_out.items()} | lacking
     told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
-    if alike is not None:
+    if found:
+        what = "a series" if found.timed else "neighbours are alike, as in a series or where rows are sorted"
+        keeps = "--split blocks keeps neighbours together" + ", if this is a series" * (not found.timed)
         told.append(
-            f"a series: {alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
-            "random a test image has its like among the training images; --split blocks keeps neighbours together"
+            f"{what}: {found.alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
+            f"random a test image has its like among the training images; {keeps}"
         )
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
+
+
+def _no_quantity(image_set: ImageSet) -> dict[int, str]:
+    """Columns that seem to measure nothing that an image shows, with the reason why they do not guide."""
+    names, found = [factor.name for factor in image_set.factors], dict[int, str]()
+    for column, (factor, values_N) in enumerate(zip(image_set.factors, image_set.values.T, strict=True)):
+        of = next((name for name in names if name != factor.name and _is_error(factor.name, name)), None)
+        if said := sentinels(factor, values_N):
+            found[column] = f"{said}: where that stands for no value, import with --missing"
+        elif of is not None:
+            found[column] = f"it seems to be the error of {of}: import with --errors {of}={factor.name}"
+    return found
+
+
+def _is_error(name: str, of: str) -> bool:
+    """R50_ERR, e_R50 or sigma_R50 of R50."""
+    before, _, after = name.lower().partition(of.lower())
+    return f"{before}{after}".strip("_") in _ERRORS and bool(before) != bool(after)
 
 
 def _told_by_others(image_set: ImageSet) -> dict[int, str]:
@@ -181,7 +205,7 @@ def _told_by_others(image_set: ImageSet) -> dict[int, str]:
 def describe(image_set: ImageSet) -> str:
     """Size, factors, how these go together, and provenance, one a line."""
     size = "x".join(map(str, image_set.shape))
-    lines = [f"{image_set.path}: {len(image_set)} images of {size} (C x H x W), in order"]
+    lines = [f"{image_set.path}: {len(image_set)} images of {size} (C x H x W), no errors found"]
     for f, column in zip(image_set.factors, image_set.values.T, strict=True):
         kind = "" if f.kind == "continuous" else f", {f.kind}"
         missing = np.count_nonzero(np.isnan(column))
@@ -240,6 +264,8 @@ def _on(ranks: Ranks, arguments: Sequence[str]) -> int:
     good = action.run(ranks) if isinstance(action, Import) else ranks.first(action.run)
     if good is None:
         return 2
+    if isinstance(action, Import):
+        ranks.first(lambda: _warn(good))
     ranks.first(lambda: _tell(good))
     return 0
 
@@ -248,3 +274,9 @@ def _tell(good: Path) -> None:
     image_set = open_set(good)
     print(describe(image_set))
     print(advise(image_set))
+
+
+def _warn(good: Path) -> None:
+    """Of what is imported: `check` does it with all else that it finds."""
+    for remark in about_labels(open_set(good)):
+        print(f"warning: {good}: {remark}", file=sys.stderr, flush=True)

@@ -93,7 +93,11 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
                 f"{high:g}, take {share:.1g} of that range, which is scaled to 0 to 1: so little hardly guides a "
                 "latent; declare the range of the values"
             )
-        yield from _about_sentinels(factor, column)
+        if said := sentinels(factor, column):
+            yield (
+                f"factors, {factor.name}: {said}; where it stands for a value that was not measured, NaN must be "
+                "written (data import --missing)"
+            )
         yield from _about_rounded(factor, column)
 
 
@@ -257,11 +261,12 @@ def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[st
         )
 
 
-def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
-    """Values such as -99 or 9999 far outside all others: at either end one or two different values, often repeated."""
+def sentinels(factor: Factor, column_N: np.ndarray) -> str:
+    """Values such as -99 or 9999 far outside all others: at either end one or two different values, often repeated. In
+    words, which are empty where there are none."""
     values, counts = np.unique(column_N[~np.isnan(column_N)], return_counts=True)
     if factor.kind == "categorical":
-        return
+        return ""
     cuts = ((low, high) for low in range(_SENTINELS + 1) for high in range(_SENTINELS + 1) if low + high)
     for low, high in sorted(cuts, key=sum, reverse=True):
         rest = values[low : len(values) - high]
@@ -269,11 +274,8 @@ def _about_sentinels(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
         often = counts[low : len(values) - high].max(initial=0)
         if len(rest) >= _FEWEST and all(_is_far(values[n], counts[n], rest, often) for n in taken):
             said = ", ".join(f"{values[n]:.15g} ({counts[n]} samples)" for n in taken)
-            yield (
-                f"factors, {factor.name}: {said} lies far outside the other values ({rest[0]:g} to {rest[-1]:g}); "
-                "where it stands for a value that was not measured, NaN must be written"
-            )
-            return
+            return f"{said} lies far outside the other values ({rest[0]:g} to {rest[-1]:g})"
+    return ""
 
 
 def _is_far(value: float, count: int, rest: np.ndarray, often: int = 1) -> bool:

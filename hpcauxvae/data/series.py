@@ -3,6 +3,8 @@
 Shape suffix: N samples.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,16 +24,21 @@ _FEWEST = 50
 """Images of a series."""
 
 
-def alike(image_set: ImageSet) -> float | None:
-    """The share of the images that are nearer to their neighbour than to another one; None where that is not large, or
-    where the file is no series.
+class Series(NamedTuple):
+    """A set whose neighbours are alike."""
 
-    A series has a column that goes on from one sample to the next in even steps, as times do, some breaks apart. A grid
-    of few angles is none. Nor is a file with groups or parts of its own: they say what belongs together. Reads 300
-    pairs, evenly spread.
-    """
+    alike: float
+    """The share of the images that are nearer to their neighbour than to another one."""
+    timed: bool
+    """Whether a column goes on from one sample to the next in even steps, as times do, some breaks apart. A grid of few
+    angles does not. Without such a column the rows may be sorted by what the images show, as by a class."""
+
+
+def series(image_set: ImageSet) -> Series | None:
+    """None where neighbours are not much more alike than others, and for a file with groups or parts of its own, which
+    say what belongs together. Reads 300 pairs, evenly spread."""
     n = len(image_set)
-    if n < _FEWEST or image_set.group is not None or image_set.split is not None or not _ordered(image_set):
+    if n < _FEWEST or image_set.group is not None or image_set.split is not None:
         return None
     most = max(_FEWEST, min(_PAIRS, images_in(_BYTES, image_set.shape)))
     first = np.unique(np.linspace(0, n - 2, most).astype(np.int64))
@@ -41,7 +48,7 @@ def alike(image_set: ImageSet) -> float | None:
         seen, near, far = (_pixels(image_set, chosen[rows]) for chosen in (first, first + 1, other))
         nearer.append(np.nanmean(np.square(seen - near), 1) < np.nanmean(np.square(seen - far), 1))
     share = float(np.concatenate(nearer).mean())
-    return share if share >= _ALIKE else None
+    return Series(share, _ordered(image_set)) if share >= _ALIKE else None
 
 
 def _ordered(image_set: ImageSet) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import open_set, write
-from hpcauxvae.data.series import alike
+from hpcauxvae.data.series import series
 from hpcauxvae.types import Factor, Kind
 
 N = 240
@@ -36,8 +36,8 @@ def set_of(
 
 def test_neighbours_in_time_are_kept_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(set_of(tmp_path / "set.h5"))]) == 0
-    *_, series, _, command = capsys.readouterr().out.splitlines()
-    assert series.startswith("a series: 100%") and "--split blocks keeps neighbours" in series
+    *_, said, _, command = capsys.readouterr().out.splitlines()
+    assert said.startswith("a series: 100%") and "--split blocks keeps neighbours" in said
     assert command == f"hpcauxvae train {tmp_path}/set.h5 --aux year --split blocks --out runs/set"
 
 
@@ -46,15 +46,24 @@ def test_neighbours_in_time_are_kept_together(tmp_path: Path, capsys: pytest.Cap
 ])  # fmt: skip
 def test_what_is_a_series(tmp_path: Path, years: np.ndarray) -> None:
     """Also backwards, as four runs of a model, and by months in days."""
-    assert (alike(open_set(set_of(tmp_path / "set.h5", years))) or 0) > 0.9
+    found = series(open_set(set_of(tmp_path / "set.h5", years)))
+    assert found is not None and found.timed and found.alike > 0.9
 
 
 @pytest.mark.parametrize("case", ["mixed", "sorted", "angle", "grid", "unlike", "group"])
-def test_what_is_none(tmp_path: Path, case: str) -> None:
+def test_what_is_none_that_has_times(tmp_path: Path, case: str) -> None:
     order, more = RNG.permutation(N), {"group": np.arange(N) // 10} if case == "group" else {}
     years = {
         "mixed": YEARS[order], "sorted": np.sort(RNG.random(N)), "angle": YEARS % 360, "grid": np.arange(N) % 12.0,
     }.get(case, YEARS)  # fmt: skip
     images = FIELDS[order] if case in ("mixed", "unlike") else FIELDS
     kind: Kind = "periodic" if case == "angle" else "continuous"
-    assert alike(open_set(set_of(tmp_path / "set.h5", years, images, kind, **more))) is None
+    found = series(open_set(set_of(tmp_path / "set.h5", years, images, kind, **more)))
+    assert (found is None) == (case in ("mixed", "unlike", "group")) and (found is None or not found.timed)
+
+
+def test_without_times_it_is_said_and_nothing_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(set_of(tmp_path / "set.h5", RNG.random(N)))]) == 0
+    *_, said, _, command = capsys.readouterr().out.splitlines()
+    assert said.startswith("neighbours are alike, as in a series or where rows are sorted: 100% of the images")
+    assert said.endswith("if this is a series") and "--split" not in command

@@ -33,7 +33,9 @@ def factors_of(
     others: columns that are none by themselves. Raises InputError naming file, column, row and value.
     """
     others = others | {options.group, options.split, *_by_name("errors", options.errors, table.names).values()}
-    columns = _named_columns(table, options, n, kept) if options.columns else _all_columns(table, n, kept, others)
+    columns = (
+        _named_columns(table, options, n, kept) if options.columns else _all_columns(table, options, n, kept, others)
+    )
     if columns and len(kept) < 2:
         raise InputError(f"{table.path}: {len(kept)} rows; allowed: 2 or more where there are quantities")
     if not columns:
@@ -91,12 +93,23 @@ def _turn(name: str, values: np.ndarray) -> tuple[float, float]:
     return turn
 
 
+def _known(column: Any, where: str, options: Import) -> np.ndarray:
+    """As numbers, NaN where the number stands for no value. Raises InputError as `labels`."""
+    values = labels(column, where)
+    try:
+        missing = [float(text) for text in options.missing.split(",") if text]
+    except ValueError:
+        raise InputError(f"--missing {options.missing}: allowed: numbers, with commas, as -99,-999") from None
+    as_stored = np.isin(values.astype(np.float32), np.array(missing, np.float32))  # -99.9 of a column of float32
+    return np.where(np.isin(values, missing) | as_stored, np.nan, values)
+
+
 def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, np.ndarray]:
     names = options.columns.split(",")
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--columns {options.columns}: {name} is there more than once")
-    found = {name: labels(_column(table, "columns", name, n), f"{table.path}: {name}") for name in names}
+    found = {name: _known(_column(table, "columns", name, n), f"{table.path}: {name}", options) for name in names}
     for name, values in found.items():
         if np.isinf(values).any():
             row = int(np.flatnonzero(np.isinf(values))[0])
@@ -106,7 +119,7 @@ def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) ->
     return {name: values[kept] for name, values in found.items()}
 
 
-def _all_columns(table: Members, n: int, kept: np.ndarray, others: set[str]) -> dict[str, np.ndarray]:
+def _all_columns(table: Members, options: Import, n: int, kept: np.ndarray, others: set[str]) -> dict[str, np.ndarray]:
     """All columns of numbers that vary; the others are named in a line."""
     found: dict[str, np.ndarray] = {}
     several = {name for name in table.names if table.names.count(name) > 1} - others
@@ -115,7 +128,7 @@ def _all_columns(table: Members, n: int, kept: np.ndarray, others: set[str]) -> 
         if name in others or table.names.count(name) > 1 or not table[name].is_column or table[name].shape[0] != n:
             continue
         try:
-            values = labels(table[name].whole(), name)[kept]
+            values = _known(table[name].whole(), name, options)[kept]
         except InputError as error:
             left.append(f"{name} ({str(error).removeprefix(f'{name}: ').partition(';')[0]})")
             continue
@@ -147,7 +160,7 @@ def beside_of(
             found[field] = column.data
     if errors := _by_name("errors", options.errors, names):
         columns = [
-            labels(_column(table, "errors", errors[name], n), f"{table.path}: {errors[name]}")[kept]
+            _known(_column(table, "errors", errors[name], n), f"{table.path}: {errors[name]}", options)[kept]
             if name in errors
             else np.full(len(kept), np.nan)
             for name in names

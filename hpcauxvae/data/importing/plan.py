@@ -21,7 +21,7 @@ from hpcauxvae.data.tables import exact
 from hpcauxvae.types import Factor, InputError
 
 _IDS = ("id", "object_id", "objid", "source_id")
-_MAPS = ("weights", "noise", "mask", "good")
+_MAPS = ("weights", "noise", "variance", "mask", "good")
 _UNIVERSE = (
     ("image.flux", {"weights": "image.ivar", "good": "image.mask"}),
     ("image_array", {"weights": "image_ivar", "good": "image_mask"}),
@@ -130,7 +130,7 @@ def _is_one(table: Members, shape: tuple[int, ...]) -> bool:
 def _places_of(
     maps: dict[str, str], finder: Finder, images: list[Place], layout: str, name: str
 ) -> dict[str, list[Place]]:
-    """Where weights, noise, mask and good lie for each row: an image for each, or one for all. name: of the images."""
+    """Where noise and holes (_MAPS) lie for each row: an image for each, or one for all. name: of the images."""
     found: dict[str, list[Place]] = {}
     has = np.flatnonzero(~np.any([place.missing for place in images], axis=0))[:1]
     recipe = Recipe(images=tuple(place.source(has) for place in images), layout=layout.replace("N", ""))
@@ -152,7 +152,9 @@ def _told_by(table: Members, options: Import) -> Import:
         told = {name: of for name, of in told.items() if name not in ("images", "weights")}
     elif told:
         told["layout"] = "NCHW"
-    if "weights" in told and (options.weights or options.noise):  # which pixels are missing is still to be known
+    if "weights" in told and (
+        options.weights or options.noise or options.variance
+    ):  # which pixels are missing is still to be known
         told["good"] = told.pop("weights")
     if options.columns:
         chosen = options.columns.split(",")
@@ -164,7 +166,7 @@ def _told_by(table: Members, options: Import) -> Import:
 
 
 def _guessed(table: Members, options: Import) -> tuple[str, dict[str, str]]:
-    """Where the images are, and weights, noise, mask and good, as the user says, or as there is one choice."""
+    """Where the images are, and noise and holes (_MAPS), as the user says, or as there is one choice."""
     maps = {option: getattr(options, option) for option in _MAPS}
     if options.images:
         return options.images, maps
@@ -250,6 +252,8 @@ def _joining(
                 )
             words = f"has no ids {name}: its rows are taken in the order of {table.path}"
             print(f"warning: {file.path}: {array} {words}", file=sys.stderr, flush=True)
+        elif file.path != table.path:
+            print(f"{file.path}: {array}: there are no ids, so its rows are taken in the order of {table.path}")
         if count != n:
             raise InputError(
                 f"{file.path}: {array} has {count} samples, but {table.path} {n} rows; allowed: as many in the same "

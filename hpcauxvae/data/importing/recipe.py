@@ -32,6 +32,8 @@ class Recipe:
     """Inverse variances."""
     noise: Sources = ()
     """Standard deviations."""
+    variance: Sources = ()
+    """Their squares."""
     mask: Sources = ()
     """Not 0 where a pixel is bad."""
     good: Sources = ()
@@ -50,7 +52,7 @@ class Recipe:
     @property
     def has_weights(self) -> bool:
         """Whether pixels have a noise."""
-        return bool(self.weights or self.noise)
+        return bool(self.weights or self.noise or self.variance)
 
     @property
     def row_bytes(self) -> int:
@@ -99,7 +101,7 @@ class Recipe:
 
     def _samples(self, samples: range, shaped: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Image and weights of each; shaped: as the first image is."""
-        groups = (self.images, self.weights, self.noise, self.mask, self.good)
+        groups = (self.images, self.weights, self.noise, self.variance, self.mask, self.good)
         items = zip(*(self._joined(group, samples) for group in groups), strict=True)
         for (image, where, header), *others in items:
             turn = turns(header, where) if self.north_up else None
@@ -151,12 +153,12 @@ class Recipe:
             if found is not None and found.shape not in (image.shape, (1, *image.shape[1:])):
                 raise InputError(f"{place}: {_shape(found)} pixels; allowed: {_shape(image)}, as the image has")
         self._check_shape(image, where)
-        inverse, noise, mask, good = maps
+        *noises, mask, good = maps
         image = pixels(image, where, self.dtype if self.dtype.kind == "u" and image.dtype.kind in "iu" else None)
         lost = np.isnan(image) if image.dtype.kind == "f" else np.zeros(image.shape, bool)
         for bad in (None if mask is None else mask != 0, None if good is None else (good == 0) | np.isnan(good)):
             lost = lost if bad is None else lost | bad
-        weight = self._weight(inverse, noise, lost, places) if self.has_weights else None
+        weight = self._weight(noises, lost, places) if self.has_weights else None
         if weight is not None:
             image = np.where(weight == 0, 0, image)
         elif lost.any():
@@ -181,22 +183,21 @@ class Recipe:
                 f"{where}: {np.count_nonzero(lost)} pixels are missing; {self.dtype} has none: --dtype float32"
             )
 
-    def _weight(
-        self, inverse: np.ndarray | None, noise: np.ndarray | None, lost: np.ndarray, places: list[str]
-    ) -> np.ndarray:
-        """Inverse variances, 0 where a pixel is missing; places: of weights and noise."""
+    def _weight(self, noises: list[np.ndarray | None], lost: np.ndarray, places: list[str]) -> np.ndarray:
+        """Inverse variances, 0 where a pixel is missing; noises: weights, noise and variance, and where they lie."""
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             weight = np.ones(lost.shape)
-            for given, place, name in ((inverse, places[0], "weight"), (noise, places[1], "noise")):
+            powers = ("weight", 1.0), ("noise", -2.0), ("variance", -1.0)
+            for given, place, (name, power) in zip(noises, places, powers, strict=False):
                 if given is None:
                     continue
                 if (given < 0).any():
                     raise InputError(f"{place}: {name} {given[given < 0][0]:g}; allowed: 0 or more")
                 values = given.astype(np.float64)
-                part = values if name == "weight" else np.where(values > 0, values, np.nan) ** -2.0
+                part = values if name == "weight" else np.where(values > 0, values, np.nan) ** power
                 weight = weight * np.where(np.isnan(part), 0, part)
             stored = np.where(lost, 0, weight).astype(np.float32)
-        place = places[0] if inverse is not None else places[1]
+        place = next(place for given, place in zip(noises, places, strict=False) if given is not None)
         known = weight[~lost & (weight > 0)]
         usual = float(np.median(known)) if known.size else np.inf
         if np.isfinite(usual) and (usual > float(np.finfo(np.float32).max) or not stored.any()):

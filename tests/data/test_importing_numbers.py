@@ -1,0 +1,77 @@
+"""Numbers that stand for no value, columns of errors, maps of variances, and rows that are found by their order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcauxvae.data.command import main
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.types import InputError
+
+N = 60
+RNG = np.random.default_rng(5)
+IMAGES = RNG.normal(size=(N, 8, 9)).astype(np.float32)
+RADIUS, ERROR = RNG.uniform(1, 2, N), RNG.uniform(0.1, 0.2, N)
+LOST = [3, 17]
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    """A table of 60 rows with -99 where a fit failed, and the images in a file without ids."""
+    np.savez(tmp_path / "stamps.npz", image=IMAGES, variance=np.full(IMAGES.shape, 4.0, np.float32))
+    radius, error = RADIUS.copy(), ERROR.copy()
+    radius[LOST] = error[LOST] = -99
+    rows = (f"{a!r},{b!r}" for a, b in zip(radius.tolist(), error.tolist(), strict=True))
+    (tmp_path / "table.csv").write_text("\n".join(["radius,radius_err", *rows]) + "\n")
+    return tmp_path / "table.csv"
+
+
+def run(catalogue: Path, *options: str, out: str = "set.h5") -> Path:
+    made = catalogue.with_name(out)
+    images = f"--images={catalogue.parent}/stamps.npz:image"
+    assert main(["import", str(catalogue), str(made), images, *options]) == 0
+    return made
+
+
+def test_what_stands_for_no_value_is_named_and_does_not_guide(
+    catalogue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(catalogue)
+    told = capsys.readouterr()
+    assert f"warning: {out}: factors, radius: -99 (2 samples) lies far outside the other values" in told.err
+    assert "left out below: radius, for -99 (2 samples) lies far outside" in told.out and "--missing" in told.out
+    assert "train" in told.out.splitlines()[-1] and "--aux" not in told.out.splitlines()[-1]
+
+
+def test_missing_numbers_are_none(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = open_set(run(catalogue, "--missing=-99,-999"))
+    told = capsys.readouterr()
+    assert told.err == "" and np.flatnonzero(np.isnan(data.values[:, 0])).tolist() == LOST
+    assert "left out below: radius_err, for it seems to be the error of radius" in told.out
+    assert f"{catalogue.parent}/stamps.npz: image: there are no ids, so its rows are taken in the order of" in told.out
+    assert "--aux radius " in told.out.splitlines()[-1]
+
+
+def test_missing_errors_are_none_too(catalogue: Path) -> None:
+    data = open_set(run(catalogue, "--missing=-99", "--errors=radius=radius_err", "--columns=radius"))
+    assert data.factor_errors is not None and np.flatnonzero(np.isnan(data.factor_errors[:, 0])).tolist() == LOST
+    kept = np.delete(np.arange(N), LOST)
+    np.testing.assert_allclose(data.factor_errors[kept, 0], ERROR[kept])
+    with pytest.raises(InputError, match="--missing none: allowed: numbers, with commas"):
+        run(catalogue, "--missing=none", out="b.h5")
+
+
+def test_variances_become_weights(catalogue: Path) -> None:
+    stamps = catalogue.parent / "stamps.npz"
+    variance = np.load(stamps)["variance"].copy()
+    variance[0, 0, 0] = 0
+    np.savez(stamps, image=IMAGES, variance=variance)
+    data = open_set(run(catalogue, "--missing=-99", f"--variance={stamps}:variance"))
+    assert data.weights is not None
+    weights = data.weights[:]
+    assert weights[0, 0, 0, 0] == 0 and np.all(weights.ravel()[1:] == 0.25)
+    variance[1, 0, 0] = -1
+    np.savez(stamps, image=IMAGES, variance=variance)
+    with pytest.raises(InputError, match="variance -1; allowed: 0 or more"):
+        run(catalogue, "--missing=-99", f"--variance={stamps}:variance", out="c.h5")
