@@ -48,16 +48,24 @@ def explorer(run_folder: Path, *, data: Path | None = None, checkpoint: str = LA
     run = load_run(run_folder, checkpoint)
     try:
         _refuse_unexplored(run)
-        told, decoder = told_of(run, training_set(run, data)), decoder_graph(run)
-        parts = {name: (ENGINE / file).read_bytes() for name, file in PARTS.items()} | {"decoder": decoder}
+        told = told_of(run, training_set(run, data))
+        parts = {name: (ENGINE / file).read_bytes() for name, file in PARTS.items()} | {"decoder": _graph(run)}
         held = [f'<script type="text/plain" class="{name}">{_zipped(part)}</script>' for name, part in parts.items()]
         found = _part(told, "wasm", *held)
         if len(found) > MOST_BYTES:
             raise InputError(f"it would add {len(found) / 1e6:.0f} MB to the page; {_SERVE}")
-    except (InputError, RuntimeError, ValueError) as error:  # of torch.onnx, for a model that ONNX has no words for
+    except (InputError, ValueError) as error:
         print(f"note: no explorer: {error}", file=sys.stderr, flush=True)
         return ""
     return found
+
+
+def _graph(run: Run) -> bytes:
+    """Raises InputError where there is no ONNX, or it has no words for the model."""
+    try:
+        return decoder_graph(run)
+    except (InputError, RuntimeError, ValueError) as error:
+        raise InputError(f"{error}; {_SERVE}") from error
 
 
 def served(run: Run, data: ImageSet) -> str:
