@@ -123,11 +123,14 @@ def test_what_cannot_be_served(trained_run: Path, words: list[str], said: str) -
         command.report([str(trained_run), *(word.replace("OTHER", str(trained_run)) for word in words)])
 
 
-@pytest.mark.parametrize(("model", "aux", "said"), [("beta-vae", "", "no guided"), ("idvae", "radius", "needs labels")])
-def test_a_run_whose_factors_cannot_be_moved(blobs_file: Path, tmp_path: Path, model: str, aux: str, said: str) -> None:
-    assert alone(config(blobs_file, tmp_path / "run", model=model, aux=aux, epochs=1, network="mlp")) == 0
-    with pytest.raises(InputError, match=said):
-        command.report([str(tmp_path / "run"), "--serve"])
+def test_runs_whose_factors_cannot_be_moved(blobs_file: Path, trained_run: Path, tmp_path: Path, monkeypatch) -> None:
+    """Of a model without guided latents, and of somebody's own whose encoder sees labels."""
+    assert alone(config(blobs_file, tmp_path / "beta", model="beta-vae", aux="", epochs=1, network="mlp")) == 0
+    with pytest.raises(InputError, match="no guided latents"):
+        command.report([str(tmp_path / "beta"), "--serve"])
+    monkeypatch.setattr("hpcauxvae.models.aux_vae.AuxVAE.SEES_LABELS", True)
+    with pytest.raises(InputError, match="needs labels"):
+        command.report([str(trained_run), "--serve"])
 
 
 @contextmanager
