@@ -90,17 +90,23 @@ gpu-check:
 build: $(READY)
 	@$(MAKE) --no-print-directory engine || echo "warning: no engine: pages of hpcauxvae report will have no explorer"
 
-# What the explorer of a report runs decoders with: of npm, as package-lock.json has it.
+# What the explorer of a report runs decoders with, and what its tests look for barriers with: of npm, as package-lock.json
+# has it. The latter stays in build/.
 ENGINE := hpcauxvae/report/static/engine
-FROM_NPM := build/npm/node_modules/onnxruntime-web/dist
+FROM_NPM := build/npm/node_modules
+AXE := $(FROM_NPM)/axe-core/axe.min.js
 
 engine: $(ENGINE)/ort-wasm-simd-threaded.wasm
 
-$(ENGINE)/ort-wasm-simd-threaded.wasm: hpcauxvae/report/static/package-lock.json
-	mkdir -p build/npm $(ENGINE)
+$(ENGINE)/ort-wasm-simd-threaded.wasm: $(AXE)
+	mkdir -p $(ENGINE)
+	cp $(addprefix $(FROM_NPM)/onnxruntime-web/dist/,ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm) $(ENGINE)
+	touch $@
+
+$(AXE): hpcauxvae/report/static/package-lock.json
+	mkdir -p build/npm
 	cp hpcauxvae/report/static/package*.json build/npm
 	cd build/npm && npm ci --ignore-scripts --no-audit --no-fund
-	cp $(FROM_NPM)/ort.wasm.bundle.min.mjs $(FROM_NPM)/ort-wasm-simd-threaded.wasm $(ENGINE)
 	touch $@
 
 $(READY): pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)

@@ -221,10 +221,11 @@ class SensitivityConfig:
             raise InputError(f"seed = {self.seed}; allowed: at least 0")
 
 
-def evaluate(argv: list[str] | None = None, write_page: Callable[[Path, Path], Path] | None = None) -> int:
+def evaluate(argv: list[str] | None = None, write_page: Callable[[Path, Path, Path | None], Path] | None = None) -> int:
     """Scores, codes and pictures of a run: what the command `hpcauxvae evaluate` does (report/command.py).
 
-    write_page: makes a page of the run in the first folder with results in the second, and says where it lies.
+    write_page: makes a page of the run in the first folder with results in the second, and says where it lies; third is
+    where the data set lies, if not where it did.
     """
     config = _of_a_run(EvaluateConfig, "evaluate", argv, folds=True)
     gc.collect()
@@ -240,7 +241,7 @@ def evaluate(argv: list[str] | None = None, write_page: Callable[[Path, Path], P
     page = ""
     if write_page:
         try:
-            page = f"; to look at: {write_page(config.run, out)}"
+            page = f"; to look at: {write_page(config.run, out, config.data)}"
         except InputError as error:  # the scores are there
             print(f"warning: no page: {error}", file=sys.stderr, flush=True)
     print(f"written: {out}/metrics.json, {'fold*/' * of_folds}codes-*.h5{drawn}{page}")

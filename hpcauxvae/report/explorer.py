@@ -1,7 +1,7 @@
 """A part of the page in which the reader moves the factors of a run, and its decoder draws: docs/explorer.md.
 
 The decoder runs in the browser, by ONNX Runtime Web, which `make engine` puts beside the sources in static/engine. The
-page holds all that it needs; it works from a file, without a network.
+page holds all that it needs; it works from a file, without a network. Or the decoder runs in Python (serve.py).
 """
 
 import base64
@@ -9,22 +9,29 @@ import gzip
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.evaluate.export import decoder_graph
 from hpcauxvae.evaluate.sets import refuse_unguided
 from hpcauxvae.report.explored import told_of
+from hpcauxvae.report.look import rendered
 from hpcauxvae.train.checkpoint import LAST
-from hpcauxvae.train.run import load_run, training_set
+from hpcauxvae.train.run import Run, load_run, training_set
 from hpcauxvae.types import InputError
 
 STATIC = Path(__file__).parent / "static"
 ENGINE = STATIC / "engine"
 PARTS = {"library": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm"}
 """Files of the engine, by the name that the page has for them."""
-_SCRIPTS = ("factors", "drawing", "engine", "scatter", "sliders", "main")
+MOST_BYTES = 16_000_000
+"""Of the part, in a page that can be mailed."""
+_SCRIPTS = ("packed", "factors", "drawing", "scatter", "sliders", "main")
+_BEGINS = '<section id="explorer"'
+_SERVE = "`hpcauxvae report RUN --serve` has one"
 NO_ENGINE = (
     "The explorer is left out, because the engine that draws in the browser is not installed: `make engine` in a "
-    "checkout of hpcauxvae, which takes npm, puts it there."
+    "checkout of hpcauxvae, which takes npm, puts it there. `hpcauxvae report RUN --serve` does without it."
 )
 
 
@@ -33,30 +40,50 @@ def explorer(run_folder: Path, *, data: Path | None = None, checkpoint: str = LA
 
     data: where the run's data set lies now; checkpoint: the file in its folder. Where the engine is not installed the
     section says so. Where a run cannot be explored, because it has no guided latents, its data set is gone, ONNX is not
-    installed, or its encoder sees labels, the answer is "", and a line on standard error says why. Raises InputError
-    where the run itself cannot be read.
+    installed, its encoder sees labels, or the part would have more than MOST_BYTES, the answer is "", and a line on
+    standard error says why. Raises InputError where the run itself cannot be read.
     """
     if not all((ENGINE / name).is_file() for name in PARTS.values()):
         return _section(f'<h2 id="explorer-title">Explorer</h2>\n<p>{NO_ENGINE}</p>')
     run = load_run(run_folder, checkpoint)
     try:
-        refuse_unguided(run)
-        if run.model.SEES_LABELS:
-            raise InputError(f"{run_folder}: the encoder of model {run.config.model} needs labels")
-        told, decoder = told_of(run, training_set(run, data)), decoder_graph(run)
-        as_json = json.dumps(told, allow_nan=False).replace("<", "\\u003c")
-    except (InputError, RuntimeError, ValueError) as error:  # of torch.onnx, for a model that ONNX has no words for
+        _refuse_unexplored(run)
+        told = told_of(run, training_set(run, data))
+        parts = {name: (ENGINE / file).read_bytes() for name, file in PARTS.items()} | {"decoder": _graph(run)}
+        held = [f'<script type="text/plain" class="{name}">{_zipped(part)}</script>' for name, part in parts.items()]
+        found = _part(told, "wasm", *held)
+        if len(found) > MOST_BYTES:
+            raise InputError(f"it would add {len(found) / 1e6:.0f} MB to the page; {_SERVE}")
+    except (InputError, ValueError) as error:
         print(f"note: no explorer: {error}", file=sys.stderr, flush=True)
         return ""
-    parts = {name: (ENGINE / file).read_bytes() for name, file in PARTS.items()} | {"decoder": decoder}
-    held = [f'<script type="text/plain" class="{name}">{_zipped(part)}</script>' for name, part in parts.items()]
-    scripts = "\n".join(_static(f"{name}.js") for name in _SCRIPTS)
-    return _section(
-        _static("explorer.html"),
-        f'<script type="application/json" class="told">{as_json}</script>',
-        *held,
-        f'<script type="module">\n{scripts}</script>',
-    )
+    return found
+
+
+def _graph(run: Run) -> bytes:
+    """Raises InputError where there is no ONNX, or it has no words for the model."""
+    try:
+        return decoder_graph(run)
+    except (InputError, RuntimeError, ValueError) as error:
+        raise InputError(f"{error}; {_SERVE}") from error
+
+
+def served(run: Run, data: ImageSet) -> str:
+    """The same part, which asks the server that it comes from for each image. Raises InputError where there is none."""
+    _refuse_unexplored(run)
+    return _part(told_of(run, data), "http")
+
+
+def _refuse_unexplored(run: Run) -> None:
+    """Raises InputError where no factor can be moved."""
+    refuse_unguided(run)
+    if run.model.SEES_LABELS:
+        raise InputError(f"{run.folder}: the encoder of model {run.config.model} needs labels")
+
+
+def is_in(page: Path) -> bool:
+    """Whether there is such a page, and it has the part."""
+    return page.is_file() and _BEGINS in page.read_text(encoding="utf-8", errors="replace")
 
 
 def alone(fragment: str, title: str = "Explorer") -> str:
@@ -67,9 +94,21 @@ def alone(fragment: str, title: str = "Explorer") -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{fragment}\n</body></html>\n'
 
 
+def _part(told: dict[str, Any], engine: str, *held: str) -> str:
+    """engine: the script that has it; held: elements that this needs."""
+    as_json = json.dumps(told, allow_nan=False).replace("<", "\\u003c")
+    scripts = "\n".join(_static(f"{name}.js") for name in (engine, *_SCRIPTS))
+    return _section(
+        rendered("explorer.html", STATIC / "explorer", served=engine == "http"),
+        f'<script type="application/json" class="told">{as_json}</script>',
+        *held,
+        f'<script type="module">\n{scripts}</script>',
+    )
+
+
 def _section(*parts: str) -> str:
     inner = "\n".join((f"<style>\n{_static('explorer.css')}</style>", *parts))
-    return f'<section id="explorer" aria-labelledby="explorer-title">\n{inner}\n</section>'
+    return f'{_BEGINS} aria-labelledby="explorer-title">\n{inner}\n</section>'
 
 
 def _static(name: str) -> str:

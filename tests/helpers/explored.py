@@ -18,6 +18,7 @@ GUIDES = (
     Factor("sin_tilt", "", -1, 1),
 )
 SIZE = (Factor("size", "cm", 0, 2),)
+MARKUP = (Factor("</script><b id=evil>it's \"& `q` \\", "<i>cm</i>", 0, 2),)
 _N = 160
 
 
@@ -59,9 +60,10 @@ _KINDS: dict[str, tuple[Callable, tuple[Factor, ...], dict, dict]] = {
     "guides": (_all_guides, GUIDES, {}, {"latents": 12}),
     "colours": (_coloured, SIZE, {}, {"objective": "bernoulli"}),
     "bands": (_bands, SIZE, {"missing_pixels": "nan"}, {"objective": "gaussian"}),
+    "markup": (_coloured, MARKUP, {}, {}),
     "lines": (_spectra, SIZE, {}, {"objective": "gaussian"}),
 }
-KINDS = tuple(_KINDS)
+KINDS = ("guides", "colours", "bands", "lines")
 
 
 def explored(kind: str, folder: Path) -> None:

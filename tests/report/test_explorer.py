@@ -107,3 +107,40 @@ def test_the_cosine_is_known_by_its_name_in_any_order() -> None:
     for names in (("sine", "cosine"), ("cosine", "sine"), ("sin a", "cos a"), ("a_cos", "a_sin")):
         cosine, sine = _angle((0, 1), names)["pair"]
         assert "cos" in names[cosine] and "cos" not in names[sine]
+
+
+@pytest.mark.usefixtures("engine")
+def test_evaluate_keeps_the_explorer_of_the_page_that_it_replaces(evaluated_copy: Path, capsys) -> None:
+    """Or says why it cannot."""
+    pytest.importorskip("onnxscript")
+    page_of_run, words = evaluated_copy / "report.html", [str(evaluated_copy), "--device", "cpu"]
+    for first, count in (["--no-explorer"], 0), ([], 1):
+        assert command.report([str(evaluated_copy), *first]) == 0
+        before = page_of_run.stat().st_mtime_ns
+        assert command.evaluate([*words, "--no-control", "--no-pictures"]) == 0
+        assert page_of_run.stat().st_mtime_ns > before
+        assert page_of_run.read_text().count('<section id="explorer"') == count
+    assert "no explorer" not in capsys.readouterr().err
+    (page.ENGINE / page.PARTS["wasm"]).unlink()
+    assert command.evaluate([*words, "--no-control", "--no-pictures"]) == 0
+    assert page.NO_ENGINE in page_of_run.read_text()
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_page_that_would_be_too_large_has_none_and_names_what_has(trained_run: Path, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    size = len(page.explorer(trained_run))
+    assert size < page.MOST_BYTES
+    monkeypatch.setattr(page, "MOST_BYTES", size // 2)
+    assert command.report([str(trained_run), "--out", str(tmp_path / "x.html")]) == 0
+    told = f"note: no explorer: it would add {size / 1e6:.0f} MB to the page; `hpcauxvae report RUN --serve` has one\n"
+    assert capsys.readouterr().err.endswith(told)
+    assert "Not evaluated yet" in (tmp_path / "x.html").read_text()
+
+
+@pytest.mark.usefixtures("engine")
+def test_without_onnx_it_names_what_does_without(trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr("hpcauxvae.evaluate.export._PACKAGES", ("onnx_of_nobody",))
+    assert page.explorer(trained_run) == ""
+    told = "ONNX needs onnx_of_nobody; `pip install 'hpcauxvae[export]'` mends it; `hpcauxvae report RUN --serve`"
+    assert capsys.readouterr().err == f"note: no explorer: {trained_run}: {told} has one\n"

@@ -1,13 +1,10 @@
 """The explorer in a real Chromium, from a file: it draws what Python draws, for every kind of factor and of picture."""
 
-import base64
-import io
-import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,64 +13,14 @@ from matplotlib.image import imread
 import hpcauxvae
 from helpers.browser import asked_for, awaited, chromium, skip_without_chromium
 from helpers.explored import KINDS, explored
+from helpers.explorer_page import HOOK, Opened, assert_draws_what_the_door_generates, near
 from hpcauxvae.data import drawing
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.evaluate import command
-from hpcauxvae.evaluate.door import Trained
-from hpcauxvae.report.explored import GALLERY
 from hpcauxvae.report.explorer import ENGINE, NO_ENGINE, PARTS, alone, explorer
-from hpcauxvae.report.panels import Panels, panels_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
-HOOK = "window.hpcauxvaeExplorer"
-
-
-class Opened(NamedTuple):
-    """A page in a browser, and the run that it is of."""
-
-    chrome: Any
-    run: Trained
-    data: Any
-    folder: Path
-
-    def state(self) -> dict[str, Any]:
-        return self.chrome.execute_script(f"const s = {HOOK}.state(); return {{...s, image: [...s.image]}}")
-
-    def image(self) -> np.ndarray:
-        return np.array(self.state()["image"], np.float32).reshape(self.run.model.image_shape)
-
-    def set(self, factors: dict[str, float], residual: dict[int, float] | None = None) -> np.ndarray:
-        awaited(self.chrome, f"{HOOK}.set(given[0], given[1]).then(() => 0)", factors, residual or {})
-        return self.image()
-
-    def pixels(self, name: str) -> np.ndarray:
-        """(H, W, 3) of a canvas."""
-        url = self.chrome.execute_script("return document.querySelector(arguments[0]).toDataURL()", f"#explorer {name}")
-        return np.round(255 * imread(io.BytesIO(base64.b64decode(url.split(",")[1]))))[..., :3].astype(int)
-
-    def panels(self) -> tuple[Panels, drawing.Look]:
-        look = drawing.look_of(self.data)
-        rows = self.told()["test"]["rows"][:GALLERY]
-        images = with_holes(self.data.images, rows).astype(np.float32)
-        return panels_of(look.hidden(drawing.upright(images, self.data)), look), look
-
-    def place(self, number: int) -> tuple[float, float]:
-        """Where the point of an image lies on the scatter, from its middle, in shares of its width and height."""
-        told = self.told()
-        codes = np.frombuffer(base64.b64decode(told["test"]["codes"]), "<f4").reshape(-1, told["latents"])
-        x_N, y_N = (codes @ np.array(axis["weights"]) for axis in told["axes"][:2])
-        x, y = ((values[number] - values.min()) / np.ptp(values) - 0.5 for values in (x_N, y_N))
-        return x * (1 - 2 * 26 / 520), -y * (1 - 2 * 26 / 400)
-
-    def told(self) -> dict[str, Any]:
-        return json.loads(self.chrome.execute_script("return document.querySelector('script.told').textContent"))
-
-
-def made(kind: str, folder: Path) -> None:
-    """A run, and its page."""
-    explored(kind, folder)
-    (folder / "page.html").write_text(alone(explorer(folder / "run")))
 
 
 @pytest.fixture(params=KINDS)
@@ -81,8 +28,9 @@ def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path) -> Iter
     if not all((ENGINE / name).is_file() for name in PARTS.values()):
         pytest.skip(NO_ENGINE)
     skip_without_chromium()
-    folder = once(f"explored-{request.param}", lambda folder: made(request.param, folder))
-    shutil.copy(folder / "page.html", tmp_path)
+    folder = once(f"explored-{request.param}", lambda folder: explored(request.param, folder))
+    made = lambda place: (place / "page.html").write_text(alone(explorer(folder / "run")))  # noqa: E731
+    shutil.copy(once(f"page-{request.param}", made) / "page.html", tmp_path)
     run = hpcauxvae.load(folder / "run", device="cpu")
     with chromium(tmp_path) as chrome:
         chrome.get(f"file://{tmp_path}/page.html")
@@ -93,40 +41,9 @@ def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path) -> Iter
         assert others == [f"file://{tmp_path}/page.html"], "the page asks for nothing but itself"
 
 
-def near(one: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.abs(one - other).max() <= 1e-3 * np.abs(other).max())
-
-
-def drawn_at_random(page: Opened, rng: np.random.Generator) -> dict[str, float]:
-    """Values of some factors; of cosine and sine of an angle the one, the other, or both."""
-    found = {}
-    for guide in page.run.guides:
-        if rng.random() < 0.7:
-            u = guide.factor.unscale(rng.uniform(-0.2 * (guide.factor.kind == "periodic"), 1))
-            found[guide.factor.name] = float(rng.choice(guide.levels) if guide.by_classes else u)
-    return found
-
-
 @pytest.mark.parametrize("page", ["guides"], indirect=True)
 def test_draws_what_the_door_generates(page: Opened) -> None:
-    """A hundred random settings, from twenty starts; and settings of the other latents, which the door decodes."""
-    rng, rows, typical = np.random.default_rng(1), page.told()["test"]["rows"], []
-    for turn in range(100):
-        if turn % 5 == 0:
-            start = turn // 5 % (len(rows) + 1) - 1  # the first is what is typical of the training
-            awaited(page.chrome, f"{HOOK}.start(given[0])", start)
-            like = None if start < 0 else page.data.images[rows[start]]
-            assert near(page.image(), page.run.generate(like=like)), f"start {start}"
-        factors = drawn_at_random(page, rng)
-        awaited(page.chrome, f"{HOOK}.start(given[0])", start)
-        found = page.set(factors)
-        assert near(found, page.run.generate(factors, like=like)), (start, factors)
-        typical.append(found)
-    assert np.std(typical, 0).max() > 0.05 * np.max(typical), "the settings make a difference"
-    latents = page.run.config.latents
-    found = page.set({}, {latents: 2.5})
-    code = page.state()["code"]
-    assert code[-1] == 2.5 and near(found, page.run.decode(code)) and not near(found, typical[-1])
+    assert_draws_what_the_door_generates(page)
 
 
 def test_colours_are_those_of_the_pictures(page: Opened) -> None:
@@ -236,3 +153,22 @@ def test_what_is_taken_away(page: Opened) -> None:
     found: dict[str, Any] = {}
     exec(text(".command"), found)
     assert near(wanted, found["image"])
+
+
+@pytest.mark.parametrize("page", ["markup"], indirect=True)
+def test_names_with_markup_are_names(page: Opened) -> None:
+    """In labels, units, lists, the axes and the command; nothing of a name becomes an element or ends the script."""
+    (factor,) = page.run.factors
+    chrome, name = page.chrome, factor.name
+    assert "</script>" in name and "id=evil" in name and "<i>" in factor.unit
+    assert chrome.execute_script("return document.querySelectorAll('#evil, #explorer i, body > script').length") == 0
+    texts = lambda css: chrome.execute_script(  # noqa: E731
+        "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", f"#explorer {css}"
+    )
+    assert texts(".slider label")[0] == f"{name} [{factor.unit}]"
+    assert f", {name} " in texts("#explorer-start option")[1] and f"latent 1: {name}" in texts("#explorer-x option")
+    page.set({name: 1.0})
+    words = shlex.split(texts(".command")[0])
+    assert words[:3] == ["hpcauxvae", "generate", str(page.run.run.folder)] and f"{name}=1" in words
+    page.set({name: 3.0})
+    assert texts(".warning") == [f"The model was not trained on such values of {name}."]

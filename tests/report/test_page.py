@@ -159,6 +159,20 @@ def test_scores_that_are_none_are_dashes(evaluated_copy, tmp_path):
     assert "images are drawn with MSE" in text or "mean image" in text
 
 
+def test_many_remarks_are_folded(evaluated_copy, tmp_path):
+    """As of a run with twelve factors of which none is read; all that is worse stays in sight."""
+    for count in (5, 6):
+        remarks = [f"q{j}: whether it steers the image cannot be judged" for j in range(count)]
+        lines = ["radius is not read", *remarks, "radius is squeezed"]
+        changed(evaluated_copy / "metrics.json", lambda given: given["sets"]["test"].update(verdicts=lines))  # noqa: B023
+        found = report(evaluated_copy, "--out", tmp_path / "x.html")
+        folds = [e.text for e in found.all("details")]
+        texts = [e.text for e in found.all("ul", kind="findings")]
+        assert texts[0].startswith("grave radius is not read care radius is squeezed")
+        assert " ".join(texts).count("remark ") == count
+        assert (len(texts), sum(fold.startswith("6 remarks") for fold in folds)) == ((1, 0) if count == 5 else (2, 1))
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_model_that_is_told_of_no_factor(tmp_path, labelled):
     images = np.random.default_rng(0).poisson(9, (60, 1, 8, 8)).astype(np.float32)

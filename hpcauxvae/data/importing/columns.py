@@ -32,6 +32,7 @@ def factors_of(
 
     others: columns that are none by themselves. Raises InputError naming file, column, row and value.
     """
+    _missing(options)  # before a column that cannot be read is left out
     others = others | {options.group, options.split, *_by_name("errors", options.errors, table.names).values()}
     columns = (
         _named_columns(table, options, n, kept) if options.columns else _all_columns(table, options, n, kept, others)
@@ -93,13 +94,16 @@ def _turn(name: str, values: np.ndarray) -> tuple[float, float]:
     return turn
 
 
-def _known(column: Any, where: str, options: Import) -> np.ndarray:
-    """As numbers, NaN where the number stands for no value. Raises InputError as `labels`."""
-    values = labels(column, where)
+def _missing(options: Import) -> list[float]:
     try:
-        missing = [float(text) for text in options.missing.split(",") if text]
+        return [float(text) for text in options.missing.split(",") if text]
     except ValueError:
         raise InputError(f"--missing {options.missing}: allowed: numbers, with commas, as -99,-999") from None
+
+
+def _known(column: Any, where: str, options: Import) -> np.ndarray:
+    """As numbers, NaN where the number stands for no value. Raises InputError as `labels`."""
+    values, missing = labels(column, where), _missing(options)
     as_stored = np.isin(values.astype(np.float32), np.array(missing, np.float32))  # -99.9 of a column of float32
     return np.where(np.isin(values, missing) | as_stored, np.nan, values)
 

@@ -17,7 +17,7 @@ class Explorer {
   }
 
   async begin() {
-    this.decode = await decoderOf((name) => this.find(`script.${name}`).textContent);
+    this.engine = await engineOf((name) => this.find(`script.${name}`).textContent);
     [this.test, this.train] = await Promise.all([this.told.test, this.told.train].map(({ sprite }) => {
       const picture = new Image();
       picture.src = sprite;
@@ -116,6 +116,15 @@ class Explorer {
 
   code() {
     return codeOf(this.told.guides, this.now.factors, this.now.residual);
+  }
+
+  async decode(code) {
+    try {
+      return await this.engine.decode(code);
+    } catch (error) {
+      this.find(".warning").textContent = `Not drawn: ${error.message}`;
+      throw error;
+    }
   }
 
   upright(image) {
