@@ -33,6 +33,8 @@ _LOOKED_AT, _LOOKED_AT_BYTES = 1000, 32 << 20
 """Images with all labels of another, and bytes of them in float32, that are compared with it, in float64."""
 _ROUNDING = 1e-6
 """Of their size: what two values differ by that were one before they were rounded, as float32 rounds."""
+_HALF_A_TURN = 0.55
+"""Part of a turn that values take at least, if it is theirs."""
 _RARE = 10
 """Samples of a class, of which one is expected in the test part."""
 _OFTEN = 0.1
@@ -99,6 +101,25 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
                 "written (data import --missing)"
             )
         yield from _about_rounded(factor, column)
+        yield from _about_turn(factor, column)
+
+
+def _about_turn(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
+    """A sentence on a periodic factor whose turn is not that of its values, if it seems so."""
+    known = column_N[~np.isnan(column_N)]
+    if factor.kind != "periodic" or len(known) < _RARE:
+        return
+    turn = f"factors, {factor.name}: one turn is {factor.low:g} to {factor.high:g}"
+    if (known % 1 == 0).all() and {factor.low, factor.high} <= set(known.tolist()):
+        yield (
+            f"{turn}, so that {factor.low:g} and {factor.high:g} are the same, and both are there: of months 1 to 12 "
+            "one turn is 0 to 12"
+        )
+    elif (share := np.ptp(known) / (factor.high - factor.low)) < _HALF_A_TURN:
+        yield (
+            f"{turn}, of which its values take no more than {share:.0%}: where they repeat sooner, as a position angle "
+            "does after 180 degrees, that is one turn"
+        )
 
 
 def _about_rounded(factor: Factor, column_N: np.ndarray) -> Iterator[str]:

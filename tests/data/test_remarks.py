@@ -9,7 +9,7 @@ import pytest
 from hpcauxvae.data.command import main
 from hpcauxvae.data.hdf5 import open_set, split, write
 from hpcauxvae.data.pixels import look_at
-from hpcauxvae.data.remarks import about_units, remarks
+from hpcauxvae.data.remarks import _about_turn, about_units, remarks
 from hpcauxvae.types import Factor, Kind
 
 N = 100
@@ -271,3 +271,15 @@ def test_broken_files_are_refused_before_remarks(tmp_path: Path, capfd: pytest.C
         file["images"][3, 0, 0, 0] = np.nan
     assert main(["check", str(tmp_path / "set.h5")]) == 2
     assert "warning" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("turn", "values", "words"), [
+    ((1, 12), np.arange(1, 13), "so that 1 and 12 are the same, and both are there"),
+    ((0, 12), np.arange(1, 13), ""),
+    ((0, 360), np.linspace(0, 179, 60), "of which its values take no more than 50%"),
+    ((0, 180), np.linspace(0, 179, 60), ""),
+    ((0, 360), np.arange(0, 360, 5), ""),
+])  # fmt: skip
+def test_a_turn_that_is_not_that_of_the_values(turn: tuple[float, float], values: np.ndarray, words: str) -> None:
+    said = list(_about_turn(Factor("angle", "", *turn, "periodic"), values.astype(float)))
+    assert (words in said[0] if words else not said) and len(said) <= 1
