@@ -6,6 +6,8 @@ to standard output.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -85,8 +87,9 @@ def parse(arguments: Sequence[str]) -> Request:
         raise InputError(f"{script}: no such job script; allowed: {_where_scripts_are()}")
     if "RESUBMIT" in settings:
         raise InputError("RESUBMIT: it is made of what stands here; allowed: nothing")
-    site = settings.pop("SITE", given.site or os.environ.get("SITE"))  # a job reads its site's file either way
-    if given.site not in (None, site):
+    named = given.site and given.site.removesuffix(".env")
+    site = settings.pop("SITE", named or os.environ.get("SITE"))  # a job reads its site's file either way
+    if named not in (None, site):
         raise InputError(f"SITE={site} and --site {given.site}: allowed: one site")
     options = list(arguments[at + 1 :])
     if options and not options[0].startswith("-"):
@@ -115,12 +118,16 @@ def prepare(request: Request) -> Submission:
         )
     site = read_site(folder, request.site, request.settings) if request.site else {}
     scheduler: Scheduler = "pbs" if re.search(r"^#PBS ", text, re.MULTILINE) else "slurm"
-    if (other := site.get("SUBMIT_WITH", scheduler)) not in (scheduler, "none"):
+    if (other := site.get("SUBMIT_WITH", scheduler)) not in ("slurm", "pbs", "none"):
+        raise InputError(f"site {request.site}: SUBMIT_WITH={other}; allowed: slurm, pbs, none")
+    if other not in (scheduler, "none"):
         raise InputError(f"{request.script} is for {scheduler}, and site {request.site} has {other}")
     if other == "none":
         check_runs_here(request, directives, text)
         scheduler = "none"
     known = check_settings(request, site)
+    if options_of_train := request.settings.get("TRAIN_OPTIONS"):
+        check_train(request.settings.get("AUX", "AUX"), options_of_train)
     on_gpus = "gpu" in " ".join(directives) or "DEVICE" in declared(request.script)
     of_site = f"{site.get('SUBMIT_OPTIONS', '')} {site.get('SUBMIT_GPU' if on_gpus else 'SUBMIT_CPU', '')}"
     try:
@@ -287,6 +294,24 @@ def check_settings(request: Request, site: dict[str, str]) -> list[str]:
     return sorted(known)
 
 
+def check_train(aux: str, options: str) -> None:
+    """Raises InputError where `hpcauxvae train` does not take these options: the job would say so after the queue."""
+    from hpcauxvae.runtime.command_line import parse as parsed
+    from hpcauxvae.train.config import TrainConfig
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            parsed(TrainConfig, ["DATA", "--aux", aux, *options.split()], "hpcauxvae train")
+    except SystemExit as end:
+        if end.code:
+            lines = (line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines())
+            why = next((line for line in lines if line.startswith(("Unrecognized options:", "Error parsing"))), "")
+            raise InputError(f"TRAIN_OPTIONS={options}: {why or 'not taken'}; allowed: hpcauxvae train --help") from end
+    except InputError as error:
+        raise InputError(f"TRAIN_OPTIONS={options}: {error}") from error
+
+
 def as_written(words: Sequence[str]) -> list[str]:
     """The words of a command line, each option together with its value: ["-l", "select=2"] -> ["-l select=2"]."""
     options: list[str] = []
@@ -314,7 +339,10 @@ def describe(submission: Submission) -> str:
             by = next((o for o in reversed(options) if _subject(o) == _subject(directive)), None)
             lines.append(f"    {directive}" + (f"   replaced by {by}" if by not in (None, directive) else ""))
         new = {_subject(directive) for directive in submission.directives}
-        lines += [f"    {option}" for option in options if _subject(option) not in new]
+        for place, option in enumerate(options):
+            if _subject(option) not in new:
+                by = next((o for o in options[place + 1 :] if _subject(o) == _subject(option)), None)
+                lines.append(f"    {option}" + f"   replaced by {by}" * (by is not None))
     lines += ["settings", *(f"    {name}={value}" for name, value in submission.settings.items())]
     # NAME='a value', not 'NAME=a value': a shell takes the first for a setting, and the second for a program.
     settings = "".join(f"{name}={shlex.quote(value)} " for name, value in submission.settings.items())
@@ -345,6 +373,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command `hpcauxvae submit`. Exit code 0, that of sbatch or qsub, or 2 with one line on stderr."""
     request = parse(sys.argv[1:] if argv is None else argv)
     submission = prepare(request)
+    if (data := request.settings.get("DATA")) and not Path(data).exists():
+        print(f"warning: DATA={data}: no such file here", file=sys.stderr)
     print(describe(submission), file=sys.stderr)
     if submission.scheduler == "slurm" and shutil.which("sbatch"):
         try:

@@ -203,6 +203,14 @@ def test_slurm_that_is_slow(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             ["jobs/simulate.pbs", "OUT=g.h5", "--", "walltime=9"],
             "'walltime=9' behind -- is no option; allowed: such as",
         ),
+        (
+            ["jobs/train_polaris.pbs", "DATA=g.h5", "AUX=g1", "OUT=r", "TRAIN_OPTIONS=--epochs 1 --bach-size 9"],
+            "TRAIN_OPTIONS=--epochs 1 --bach-size 9: Unrecognized options: --bach-size, 9; allowed: hpcauxvae train",
+        ),
+        (
+            ["jobs/train_polaris.pbs", "DATA=g.h5", "AUX=g1", "OUT=r", "TRAIN_OPTIONS=--latents 0"],
+            "TRAIN_OPTIONS=--latents 0: latents = 0; allowed:",
+        ),
         (["jobs/simulate.sh", "OUT=g.h5"], "there is no sbatch here; submit from a login node of the cluster"),
     ],
 )
@@ -301,6 +309,20 @@ def test_a_copy_of_one_script_elsewhere(tmp_path: Path) -> None:
     request = parse([str(tmp_path / "simulate.sh"), "OUT=g.h5"])
     with pytest.raises(InputError, match=r"simulate\.sh: lib\.sh is not beside it; allowed: a script in jobs/"):
         prepare(request)
+
+
+def test_what_a_later_option_replaces_and_data_that_is_not_here_are_said(submit: Submit) -> None:
+    arguments = ["jobs/train_a100.sh", "--site=perlmutter.env", "ACCOUNT=m1", "DATA=no.h5", "AUX=g1", "OUT=r"]
+    done = submit(*arguments, "TRAIN_OPTIONS=--epochs 1", "--dry-run", "--", "--qos=debug")
+    assert done.returncode == 0 and "warning: DATA=no.h5: no such file here" in done.stderr
+    assert "    --qos=regular   replaced by --qos=debug\n" in done.stderr
+
+
+def test_a_site_says_by_which_program(tmp_path: Path) -> None:
+    shutil.copytree(JOBS, tmp_path / "jobs")
+    (tmp_path / "jobs/sites/x.env").write_text("SUBMIT_WITH=slrum\n")
+    with pytest.raises(InputError, match="site x: SUBMIT_WITH=slrum; allowed: slurm, pbs, none"):
+        prepare(parse([str(tmp_path / "jobs/simulate.sh"), "--site=x", "OUT=g.h5"]))
 
 
 def test_short_options_are_known(submit: Submit) -> None:

@@ -1,8 +1,10 @@
 """A model from another package: trained on two ranks, killed, resumed, evaluated, encoded and generated from."""
 
 import json
+import re
 import shutil
 import signal
+import textwrap
 from pathlib import Path
 
 import h5py
@@ -11,6 +13,7 @@ import pytest
 
 from helpers.forked import run
 from helpers.outside import NAME, package
+from helpers.places import ROOT
 from helpers.ranks import ends, running, start_ranks
 from helpers.trainings import alone, config
 from hpcauxvae.models import MODELS, check_name, model_class
@@ -150,3 +153,13 @@ def test_a_run_whose_model_is_gone_says_so(run_copy: Path) -> None:
     write(run_copy / LAST, tensors, state)
     with pytest.raises(InputError, match=r"last.safetensors: model = gone.away:VAE: No module named 'gone'"):
         load_run(run_copy)
+
+
+def test_the_example_of_contributing_trains_as_it_is_printed(blobs_file: Path, tmp_path: Path, monkeypatch) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("a model of your own needs:\n\n")[1]
+    example = re.match(r"(?:    .*\n|\n)+", text)
+    assert example is not None and "class MyVAE" in example[0]
+    (tmp_path / "printed.py").write_text(textwrap.dedent(example[0]))
+    monkeypatch.syspath_prepend(tmp_path)
+    alone(config(blobs_file, tmp_path / "run", model="printed:MyVAE"))
+    assert load_run(tmp_path / "run").model.GUIDED
