@@ -71,14 +71,14 @@ def test_dry_run_of_every_job_that_a_site_can_run(site: str, submit: Submit) -> 
         if site == "workstation" and script.name in ("search.sh", "train_array.sh"):
             continue
         needed = next(settings for kind, settings in NEEDED.items() if script.name.startswith(kind))
-        account = ["ACCOUNT=mine"] if "ACCOUNT" in (JOBS / "sites" / f"{site}.env").read_text() else []
+        account = ["ACCOUNT=its-account"] if "ACCOUNT" in (JOBS / "sites" / f"{site}.env").read_text() else []
         done = submit(str(script), "--site", site, "--dry-run", *needed, *account)
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
         command = done.stderr.splitlines()[-1]
         assert command.startswith("command   ") and command.endswith(str(script))
         assert all(setting in command for setting in needed) and f"SITE={site}" in command
-        assert ("mine" in command) == bool(account)
+        assert ("its-account" in command) == bool(account)
 
 
 def test_what_is_shown_is_what_slurm_gets(tools: Path, submit: Submit, tmp_path: Path) -> None:
