@@ -115,3 +115,11 @@ def test_a_command_that_hangs_or_fails_is_a_warning(command, fault, tmp_path, mo
         assert told.ended(FINISHED) == FINISHED
     assert time.monotonic() - began < 8
     assert capsys.readouterr().err == f"warning: notify = {command}: {fault}\n"
+
+
+def test_of_two_endings_the_first_is_told(tmp_path, capsys):
+    """As where the watchdog says that a rank died, and the rank that waited for it then fails."""
+    with pytest.raises(RuntimeError), Notice(f'echo "$HPCAUXVAE_MESSAGE" >> {tmp_path}/told', tmp_path) as notice:
+        notice.failed("rank 1 died")
+        raise RuntimeError("connection lost")
+    assert (tmp_path / "told").read_text() == "rank 1 died\n" and capsys.readouterr().err == ""
