@@ -70,9 +70,10 @@ dist: $(READY)
 	rm -rf build/dist
 	$(BIN)/python -m build --outdir build/dist .
 	cp constraints.txt build/dist
-	$(PYTHON) -m venv build/dist/venv
-	build/dist/venv/bin/python -m pip install --quiet --constraint constraints.txt build/dist/hpcauxvae-*.whl
-	cd build/dist && PATH=$(CURDIR)/build/dist/venv/bin:$$PATH sh -euc ' \
+	rm -rf build/tried
+	$(PYTHON) -m venv build/tried/venv
+	build/tried/venv/bin/python -m pip install --quiet --constraint constraints.txt build/dist/hpcauxvae-*.whl
+	cd build/tried && PATH=$(CURDIR)/build/tried/venv/bin:$$PATH sh -euc ' \
 	    hpcauxvae data dsprites squares.h5 --shapes square --n 600; \
 	    hpcauxvae train squares.h5 --aux x,y --epochs 1 --out run; \
 	    hpcauxvae evaluate run --no-control; \

@@ -19,7 +19,7 @@ ABBREVIATED = r"(?<!e\.g)(?<!i\.e)(?<!\bet al)(?<!\beq)(?<!\bFig)(?<!\bvs)"
 def sentences(text: str) -> Iterator[list[str]]:
     """Of a page, as words; a piece of code, a link or a formula in brackets is one."""
     tokens = MarkdownIt().enable("table").parse(text)
-    for token, before in zip(tokens, [tokens[0], *tokens], strict=False):
+    for token, before in zip(tokens, [*tokens[:1], *tokens], strict=False):
         if token.type != "inline" or before.type.startswith(("th_", "td_", "heading_")):
             continue
         plain = "".join(

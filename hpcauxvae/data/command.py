@@ -174,18 +174,22 @@ def _no_quantity(image_set: ImageSet) -> dict[int, str]:
     """Columns that seem to measure nothing that an image shows, with the reason why they do not guide."""
     names, found = [factor.name for factor in image_set.factors], dict[int, str]()
     for column, (factor, values_N) in enumerate(zip(image_set.factors, image_set.values.T, strict=True)):
-        of = next((name for name in names if name != factor.name and _is_error(factor.name, name)), None)
-        if said := sentinels(factor, values_N):
-            found[column] = f"{said}: where that stands for no value, import with --missing"
+        of = next((name for name in names if name != factor.name and _is_error(image_set, factor.name, name)), None)
+        said = sentinels(factor, values_N)
+        if said.certain:
+            found[column] = f"{said.words}: where that stands for no value, import with --missing"
         elif of is not None:
             found[column] = f"it seems to be the error of {of}: import with --errors {of}={factor.name}"
     return found
 
 
-def _is_error(name: str, of: str) -> bool:
-    """R50_ERR, e_R50 or sigma_R50 of R50."""
-    before, _, after = name.lower().partition(of.lower())
-    return f"{before}{after}".strip("_") in _ERRORS and bool(before) != bool(after)
+def _is_error(image_set: ImageSet, name: str, of: str) -> bool:
+    """R50_ERR, e_R50 or sigma_R50 of R50: by name, and by values that are positive and small beside its spread."""
+    last, first = name.lower().removeprefix(f"{of.lower()}_"), name.lower().removesuffix(f"_{of.lower()}")
+    if not (last in _ERRORS - {"e"} and last != name.lower()) and not (first in _ERRORS and first != name.lower()):
+        return False
+    error_N, values_N = (image_set.values[:, image_set.column([one])[0]] for one in (name, of))
+    return bool(np.nanmin(error_N) >= 0 and np.nanmedian(error_N) < np.nanstd(values_N))
 
 
 def _told_by_others(image_set: ImageSet) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def about_labels(image_set: ImageSet) -> Iterator[str]:
                 f"{high:g}, take {share:.1g} of that range, which is scaled to 0 to 1: so little hardly guides a "
                 "latent; declare the range of the values"
             )
-        if said := sentinels(factor, column):
+        if said := sentinels(factor, column).words:
             yield (
                 f"factors, {factor.name}: {said}; where it stands for a value that was not measured, NaN must be "
                 "written (data import --missing)"
@@ -110,7 +111,7 @@ def _about_turn(factor: Factor, column_N: np.ndarray) -> Iterator[str]:
     if factor.kind != "periodic" or len(known) < _RARE:
         return
     turn = f"factors, {factor.name}: one turn is {factor.low:g} to {factor.high:g}"
-    if (known % 1 == 0).all() and {factor.low, factor.high} <= set(known.tolist()):
+    if factor.low != 0 and (known % 1 == 0).all() and {factor.low, factor.high} <= set(known.tolist()):
         yield (
             f"{turn}, so that {factor.low:g} and {factor.high:g} are the same, and both are there: of months 1 to 12 "
             "one turn is 0 to 12"
@@ -282,12 +283,20 @@ def _about_near_copies(image_set: ImageSet, digest_N: np.ndarray) -> Iterator[st
         )
 
 
-def sentinels(factor: Factor, column_N: np.ndarray) -> str:
-    """Values such as -99 or 9999 far outside all others: at either end one or two different values, often repeated. In
-    words, which are empty where there are none."""
+class Sentinels(NamedTuple):
+    """Values far outside all others."""
+
+    words: str
+    """Empty where there are none."""
+    certain: bool
+    """Whether all of them are -1 or nines, such as -99 or 9999, and there more than once."""
+
+
+def sentinels(factor: Factor, column_N: np.ndarray) -> Sentinels:
+    """Values such as -99 or 9999 far outside all others: at either end one or two different values, often repeated."""
     values, counts = np.unique(column_N[~np.isnan(column_N)], return_counts=True)
     if factor.kind == "categorical":
-        return ""
+        return Sentinels("", False)
     cuts = ((low, high) for low in range(_SENTINELS + 1) for high in range(_SENTINELS + 1) if low + high)
     for low, high in sorted(cuts, key=sum, reverse=True):
         rest = values[low : len(values) - high]
@@ -295,8 +304,9 @@ def sentinels(factor: Factor, column_N: np.ndarray) -> str:
         often = counts[low : len(values) - high].max(initial=0)
         if len(rest) >= _FEWEST and all(_is_far(values[n], counts[n], rest, often) for n in taken):
             said = ", ".join(f"{values[n]:.15g} ({counts[n]} samples)" for n in taken)
-            return f"{said} lies far outside the other values ({rest[0]:g} to {rest[-1]:g})"
-    return ""
+            words = f"{said} lies far outside the other values ({rest[0]:g} to {rest[-1]:g})"
+            return Sentinels(words, all(counts[n] > 1 and (values[n] == -1 or _is_nines(values[n])) for n in taken))
+    return Sentinels("", False)
 
 
 def _is_far(value: float, count: int, rest: np.ndarray, often: int = 1) -> bool:

@@ -58,6 +58,8 @@ def _ordered(image_set: ImageSet) -> bool:
 
 def _goes_on(column_N: NDArray) -> bool:
     step_N = np.diff(column_N)
+    if column_N[0] in (0, 1) and (step_N == 1).all():  # a running number, of rows in whatever order
+        return False
     typical = np.median(step_N)
     even = np.abs(step_N - typical) <= _EVEN * abs(typical)
     return bool(typical != 0 and even.mean() > _STEPS and len(np.unique(column_N)) > _VALUES * len(column_N))

@@ -86,8 +86,11 @@ class _Answers(BaseHTTPRequestHandler):
         z_Z = np.frombuffer(given, "<f4") if len(given) == size else np.full(1, np.nan)
         if not np.isfinite(z_Z).all():
             return self._refuse(HTTPStatus.BAD_REQUEST, f"allowed: {self.server.latents} finite numbers of float32")
-        with self.server.at_work:
-            image_CHW = self.server.decode(z_Z[None])[0]
+        try:
+            with self.server.at_work:
+                image_CHW = self.server.decode(z_Z[None])[0]
+        except RuntimeError as error:  # such as a GPU without memory
+            return self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, " ".join(str(error).split()))
         self._answer(HTTPStatus.OK, image_CHW.astype("<f4").tobytes(), "application/octet-stream")
 
     def _known(self, place: str) -> bool:

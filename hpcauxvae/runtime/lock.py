@@ -17,6 +17,8 @@ from hpcauxvae.runtime.files import file_fault, sync
 from hpcauxvae.runtime.launchers import find_job
 from hpcauxvae.types import InputError
 
+_NAMED = {"host", "pid", "started", "job"}
+"""What a lock says at least; one that says less was not written whole."""
 _OWNER = "owner"
 """The file in a claim, which is a folder: only a folder with something in it cannot be renamed over."""
 
@@ -136,10 +138,15 @@ def held_elsewhere(folder: Path) -> bool:
     return _owner(lock.path).get("host", lock.owner["host"]) != lock.owner["host"]
 
 
-def inside(folder: Path) -> str | None:
-    """The process that holds a folder, in words; None where nobody does, or where it is of this host and gone."""
+def inside(folder: Path, taken_over: bool = True) -> str | None:
+    """The process that holds a folder, in words; None where nobody does, or where it is of this host and gone.
+
+    taken_over: nor where this job might take the folder over from it.
+    """
     lock = RunLock(folder)
     holder = _owner(lock.path)
+    if not taken_over and holder and holder["host"] != lock.owner["host"]:
+        return f"process {holder['pid']} on {holder['host']}"
     return None if lock._is_gone(holder) else f"process {holder['pid']} on {holder['host']}"
 
 
@@ -163,9 +170,10 @@ def _start_time(pid: int) -> int | None:
 def _owner(path: Path) -> dict[str, Any]:
     """Who is inside, or claims to be next; {} where nobody is, or where a crash of the machine left an empty file."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
+    return found if isinstance(found, dict) and found.keys() >= _NAMED else {}
 
 
 def _digest(owner: dict[str, Any]) -> str:

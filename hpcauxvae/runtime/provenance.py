@@ -27,8 +27,13 @@ def provenance() -> dict[str, str]:
 
 
 def _command() -> str:
-    """As it can be typed again; of a launcher such as torchrun it has no part."""
+    """As it can be typed again; of a launcher such as torchrun it has no part, and what --notify runs is not told."""
     program, *arguments = sys.argv
+    for place, word in enumerate(arguments):
+        if word == "--notify" and place + 1 < len(arguments):
+            arguments[place + 1] = "…"
+        elif word.startswith("--notify="):
+            arguments[place] = "--notify=…"
     module = getattr(sys.modules["__main__"], "__spec__", None)
     of_module = ["python", "-m", module.parent or module.name] if module else [Path(program).name]
     return shlex.join([*of_module, *arguments])

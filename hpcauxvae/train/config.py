@@ -313,8 +313,11 @@ class TrainConfig:
         return fields | ({"resolved_objective": objective} if objective else {})
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; the resolved objective stands beside the fields for the reader's sake."""
-        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        """As plain JSON values; the resolved objective stands beside the fields for the reader's sake.
+
+        Without `notify`, which may hold a secret address: it is nobody else's.
+        """
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items() if k != "notify"}
         return fields | {"resolved_objective": dataclasses.asdict(self.resolved_objective)}
 
     @classmethod

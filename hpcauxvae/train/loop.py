@@ -24,7 +24,7 @@ from hpcauxvae.runtime.watchdog import Watchdog
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.checkpoint import Checkpoints
 from hpcauxvae.train.config import TrainConfig
-from hpcauxvae.train.notice import Notice
+from hpcauxvae.train.notice import Notice, in_a_line
 from hpcauxvae.train.pictures import Pictures
 from hpcauxvae.train.resumption import restore, snapshot
 from hpcauxvae.train.tracking import EpochLog, note_start
@@ -260,7 +260,7 @@ def _train(config: TrainConfig, processes: Processes, requests: Requests, notice
             notice.message = on_first_rank(lambda: loop.close(code), processes)
     except BaseException as error:
         if processes.world.rank == 0:
-            _leave_word(config.out, 2 if isinstance(error, InputError) else FAILED, str(error) or type(error).__name__)
+            _leave_word(config.out, 2 if isinstance(error, InputError) else FAILED, in_a_line(error))
         raise
     finally:
         if processes.world.rank == 0:

@@ -20,6 +20,16 @@ _EVENTS = {FINISHED: "finished", MORE_TO_DO: "stopped"}
 _LONGEST = 500  # characters of a message
 
 
+def one_line(text: str) -> str:
+    """Without control characters, and not for ever."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:_LONGEST]
+
+
+def in_a_line(error: BaseException) -> str:
+    """Why a training failed."""
+    return one_line(memory_fault(error) or str(error)) or type(error).__name__
+
+
 class Notice:
     """Runs the command once, on one rank, as its `with` ends: by `ended`, or by an exception, which is then raised.
 
@@ -30,7 +40,7 @@ class Notice:
 
     def __init__(self, command: str | None = None, run: Path = Path(), *, speaks: bool = True) -> None:
         """command: for the shell; None: nothing is told. speaks: whether this is the rank that tells."""
-        self.command, self.run = command if speaks else None, run
+        self.command, self.run = command if speaks else None, Path(os.path.abspath(run)) if command else run
         self.message = ""
         """How the training ended, in a line."""
         self._once = threading.Lock()
@@ -42,7 +52,7 @@ class Notice:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.failed(memory_fault(error) or str(error) or type(error).__name__)
+            self.failed(in_a_line(error))
 
     def ended(self, code: int) -> int:
         """Told the exit code of the training, which it returns."""
@@ -51,21 +61,21 @@ class Notice:
 
     def failed(self, why: str) -> None:
         """Told that the training ends now, in whatever thread."""
-        self.message = why
+        self.message = one_line(why)
         self._tell("failed")
 
     def _tell(self, event: str) -> None:
         if self.command is None or not self._once.acquire(blocking=False):
             return
-        told = {"RUN": str(self.run.resolve()), "EVENT": event, "MESSAGE": " ".join(self.message.split())[:_LONGEST]}
+        told = {"RUN": str(self.run), "EVENT": event, "MESSAGE": self.message}
         env = {name: value for name, value in os.environ.items() if not is_of_a_launcher(name)}
         env |= {f"HPCAUXVAE_{name}": value for name, value in told.items()}
         with StopListener(patient=True):  # a further signal shall not change the exit code
             try:
                 if fault := _done(self.command, env):
                     print(f"warning: notify = {self.command}: {fault}", file=sys.stderr, flush=True)
-            except OSError as error:
-                print(f"warning: notify = {self.command}: {error.strerror}", file=sys.stderr, flush=True)
+            except (OSError, ValueError) as error:
+                print(f"warning: notify = {self.command}: {error}", file=sys.stderr, flush=True)
 
 
 def _done(command: str, env: dict[str, str]) -> str | None:

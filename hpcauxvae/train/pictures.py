@@ -41,7 +41,7 @@ class Pictures:
         """board: None: nothing is drawn. folder: the run's, which has the newest reconstructions as a file too."""
         self.trainer, self.board, self.folder = trainer, board, folder
         self._began, self._spent, self._next = time.monotonic(), 0.0, _FIRST_S
-        self._every = max(1, trainer.config.epochs // _TIMES)
+        self._every = max(1, -(-trainer.config.epochs // _TIMES))
 
     def draw(self, codes: Codes | None) -> None:
         """After an epoch, if it is their turn and they cost no more than their share; a fault ends them, nothing else.

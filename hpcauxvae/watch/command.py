@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def _on_screen(config: WatchConfig) -> int:
             now = _picture(config.run, states, time.time(), pictures), _sixels(states) if pictures else ""
             if now != before:
                 terminal.draw(*now)
-            if _is_over(states):
+            if _is_over(states, config.run):
                 break
             before = now
             time.sleep(config.every)
@@ -87,17 +88,19 @@ def _in_lines(config: WatchConfig) -> int:
             if said.get(state.folder) != (now := (state.word, state.epoch)):
                 print(_line(state, time.time(), config.run), flush=True)
             said[state.folder] = now
-        if _is_over(states):
+        if _is_over(states, config.run):
             return _code(states)
         time.sleep(config.every)
 
 
-def _is_over(states: "Sequence[State]") -> bool:
+def _is_over(states: "Sequence[State]", folder: Path) -> bool:
     from hpcauxvae.watch.state import LIVE
 
     if any(state.word in LIVE or state.comes_back for state in states):
         return False
-    return len(states) == 1 or time.time() - max(state.at for state in states) > _BETWEEN_S
+    return [state.folder for state in states] == [folder] or time.time() - max(
+        state.at for state in states
+    ) > _BETWEEN_S
 
 
 def _code(states: "Sequence[State]") -> int:
@@ -143,7 +146,11 @@ def _how(state: "State", now: float) -> str:
         case "silent":
             return f"silent for {_span(now - state.at)}: {state.why} has changed no file since {_clock(state.at)}"
         case "stopped":
-            goes_on = "its job goes on with it" if state.comes_back else "the same command with --resume auto goes on"
+            goes_on = (
+                "if its job goes on, so does this"
+                if state.comes_back
+                else "the same command with --resume auto goes on"
+            )
             return f"stopped at {_clock(state.at)} ({state.why}); {goes_on}"
         case "finished":
             return f"finished at {_clock(state.at)}"
@@ -210,7 +217,7 @@ def _change(before: float | None, now: float | None) -> str:
 
 def _way(values: Sequence[float | None]) -> str:
     """The last numbers, from the lowest to the highest of them."""
-    known = [value for value in values if value is not None][-_WAY:]
+    known = [value for value in values if value is not None and math.isfinite(value)][-_WAY:]
     if len(known) < 2:
         return ""
     signs, low, span = terminal.blocks()[1:], min(known), max(known) - min(known)
@@ -218,8 +225,10 @@ def _way(values: Sequence[float | None]) -> str:
 
 
 def _scores(state: "State") -> list[str]:
+    from hpcauxvae.watch.state import best_of
+
     row, validation = state.rows[-1], state.rows[-1]["validation"]
-    best = min(state.rows, key=lambda row: row["validation"]["loss"])
+    best = best_of(state.rows)
     words = [f"best validation loss {best['validation']['loss']:.4g} (epoch {best['epoch']})"]
     words += [f"MSE {validation['mse']:.3g}"] if "mse" in validation else []
     words += [f"LDS {validation['lds']:.3f} of {validation['lds_attainable']:.3f}"] if "lds" in validation else []
@@ -257,7 +266,7 @@ def _line(state: "State", now: float, root: Path) -> str:
     if state.word in ("failed", "stopped", "silent"):
         words.append(_how(state, now))
     else:
-        words += [f"{len(found)} findings: {found[0]}"] if (found := findings(state)) else []
+        words += [f"{len(found)} finding{'s' * (len(found) > 1)}: {found[0]}"] if (found := findings(state)) else []
     return "  ".join(words)
 
 

@@ -6,7 +6,9 @@ A training holds `lock` from before its first file until after `status.json`, wh
 import contextlib
 import io
 import json
+import math
 import statistics
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +26,8 @@ SETTLED_S = 10.0
 status is not given up."""
 _SILENT_S, _SILENT_EPOCHS = 60.0, 3
 """Without a sign for so long, and for as long as so many epochs took, a run is silent."""
+_QUEUE_S = 86_400.0
+"""So long a job that was put back into the queue is waited for."""
 _ROW = {"step", "seconds", "images_per_s", "train", "validation"}
 _DEPTH = 3  # folders below one in which runs are looked for: SEARCH/trials/7/fold2
 
@@ -59,8 +63,9 @@ class State(NamedTuple):
 
     @property
     def comes_back(self) -> bool:
-        """Stopped on request within a job, which the script puts back into the queue."""
-        return self.word == "stopped" and bool(self.starts and self.starts[-1].get("job"))
+        """Stopped on request within a job a day ago at most: the script puts it back into the queue."""
+        recent = time.time() - self.at < _QUEUE_S
+        return self.word == "stopped" and recent and bool(self.starts and self.starts[-1].get("job"))
 
     @property
     def picture(self) -> Path | None:
@@ -96,13 +101,30 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
                     yield from _below(path, depth - 1)
 
 
+_ENDED: dict[Path, tuple[tuple[int, ...], State]] = {}
+"""Runs that had ended, with the times and sizes of their files: of many only those are read that have changed."""
+
+
 def look(folder: Path, now: float) -> State:
     """At a run. now: seconds since 1970."""
+    files = [folder / name for name in ("lock", LOG, STARTS, BEAT, "status.json", "config.json", RECONSTRUCTIONS)]
+    stats = [path.stat() if path.exists() else None for path in files]
+    stamp = tuple(number for of in stats for number in ((of.st_mtime_ns, of.st_size) if of else (0, 0)))
+    if folder in _ENDED and _ENDED[folder][0] == stamp:
+        return _ENDED[folder][1]
+    state = _look(folder, now)
+    if state.word not in LIVE and now - state.at > SETTLED_S:
+        _ENDED[folder] = stamp, state
+    return state
+
+
+def _look(folder: Path, now: float) -> State:
     locked = (folder / "lock").exists()  # before status.json: the lock goes last
-    holder = inside(folder)
+    holder = inside(folder, taken_over=False)
     with contextlib.redirect_stderr(io.StringIO()):  # a damaged line would be told again and again
         rows, begun = [row for row in history(folder) if row.keys() >= _ROW], starts(folder)
     config, status = _read(folder / "config.json"), _read(folder / "status.json")
+    config = config if "model" in config else {}  # of another program
     if status and _time(folder / "status.json") >= _time(folder / "lock"):  # the lock is about to go
         locked, holder = False, None
     at = max(_time(folder / name) for name in ("", "lock", LOG, STARTS, BEAT, "status.json"))
@@ -167,6 +189,12 @@ def _time(path: Path) -> float:
     return 0.0
 
 
+def best_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch with the lowest validation loss, of those that have a finite one."""
+    finite = [row for row in rows if math.isfinite(row["validation"]["loss"])]
+    return min(finite or rows[-1:], key=lambda row: row["validation"]["loss"])
+
+
 def findings(state: State) -> list[str]:
     """What its epochs tell so far against it, in words; of a run that was evaluated, what that has found."""
     evaluated = _read(state.folder / "metrics.json")
@@ -186,7 +214,9 @@ def findings(state: State) -> list[str]:
         )
     if row.get("tolerance") and 2 * state.epoch > state.epochs and row["dependence"] > NOT_KEPT * row["tolerance"]:
         found.append(f"independence is not kept{yet}: dependence {row['dependence']:.4f}, of {row['tolerance']:.4f}")
-    best = min(state.rows, key=lambda row: row["validation"]["loss"])
+    if not math.isfinite(row["validation"]["loss"]):
+        return [*found, f"the validation loss is not finite ({row['validation']['loss']})"]
+    best = best_of(state.rows)
     then, last = (one["validation"].get("mse", 0.0) for one in (best, row))
     if last > RISEN * then > 0:
         risen = f"the MSE has risen by {last / then - 1:.0%} since"

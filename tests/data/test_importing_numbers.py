@@ -1,13 +1,15 @@
 """Numbers that stand for no value, columns of errors, maps of variances, and rows that are found by their order."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hpcauxvae.data.command import main
-from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.types import InputError
+from hpcauxvae.data.command import _no_quantity, main
+from hpcauxvae.data.hdf5 import open_set, write
+from hpcauxvae.data.remarks import sentinels
+from hpcauxvae.types import Factor, InputError
 
 N = 60
 RNG = np.random.default_rng(5)
@@ -75,3 +77,47 @@ def test_variances_become_weights(catalogue: Path) -> None:
     np.savez(stamps, image=IMAGES, variance=variance)
     with pytest.raises(InputError, match="variance -1; allowed: 0 or more"):
         run(catalogue, "--missing=-99", f"--variance={stamps}:variance", out="c.h5")
+
+
+def test_only_what_looks_like_errors_of_a_quantity_is_taken_for_them(tmp_path: Path) -> None:
+    """By its name and its values: an ellipticity e, a dispersion sigma and an effective radius Re are quantities."""
+    names = ["e1", "e2", "e", "sigma", "std", "r", "Re", "r_err", "e_r", "sigma_v", "v"]
+    values = RNG.uniform(1, 2, (N, len(names)))
+    for name in ("r_err", "e_r"):
+        values[:, names.index(name)] *= 0.01
+    factors = [Factor(name, "", 0, 2) for name in names]
+    write(tmp_path / "set.h5", IMAGES[:, None], values, factors, {})
+    left = _no_quantity(open_set(tmp_path / "set.h5"))
+    assert [names[column] for column in left] == ["r_err", "e_r"]
+
+
+def test_one_value_far_outside_is_named_and_guides(tmp_path: Path) -> None:
+    values = RNG.uniform(1, 2, (N, 2))
+    values[0, 0], values[:3, 1] = 500, 9999
+    write(tmp_path / "set.h5", IMAGES[:, None], values, [Factor("a", "", 0, 500), Factor("b", "", 0, 9999)], {})
+    data = open_set(tmp_path / "set.h5")
+    assert list(_no_quantity(data)) == [1]
+    assert sentinels(data.factors[0], values[:, 0]).words.startswith("500 (1 samples) lies far outside")
+
+
+def test_missing_numbers_are_compared_as_they_are_stored(tmp_path: Path) -> None:
+    n = np.arange(N)
+    columns = {"big": 99_999_950 + n, "tiny": 1e-50 * (1 + n), "huge": 1e45 + n * 1e44}
+    columns["f4"] = np.where(n < 3, -99.9, n).astype("f4")
+    np.savez(tmp_path / "a.npz", image=IMAGES, **columns)
+    out = tmp_path / "set.h5"
+    arguments = ["import", str(tmp_path / "a.npz"), str(out), "--images=image", "--missing=99999999,0,-99.9"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(arguments) == 0
+    lost = dict(zip([f.name for f in open_set(out).factors], np.isnan(open_set(out).values).sum(0), strict=True))
+    assert lost == {"big": 1, "tiny": 0, "f4": 3, "huge": 0}
+
+
+def test_a_set_whose_range_was_that_of_a_number_for_none_gets_another(tmp_path: Path) -> None:
+    values = RNG.uniform(1, 2, (N, 1))
+    values[:4] = -99
+    write(tmp_path / "a.h5", IMAGES[:, None], values, [Factor("radius", "", -99, 2)], {})
+    assert main(["import", str(tmp_path / "a.h5"), str(tmp_path / "b.h5"), "--missing=-99"]) == 0
+    (factor,) = open_set(tmp_path / "b.h5").factors
+    assert factor.low == np.min(values[4:]) and factor.high == np.max(values[4:])

@@ -13,7 +13,9 @@ import pytest
 
 from helpers.forked import Forked
 from helpers.ranks import ends, running, start_ranks
-from helpers.trainings import config
+from helpers.trainings import alone, config
+from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.splits import parts
 from hpcauxvae.runtime.stop_requests import FAILED, FINISHED, MORE_TO_DO
 from hpcauxvae.train import notice
 from hpcauxvae.train.command import main
@@ -54,8 +56,9 @@ def test_a_data_file_that_goes_bad_half_way_is_told_and_leaves_word(blobs_file, 
     data, said, run = tmp_path / "own.h5", tmp_path / "said", tmp_path / "run"
     data.write_bytes(blobs_file.read_bytes())
     training = started(data, run, TELL + str(said), in_memory="no")
-    with h5py.File(data, "r+", locking=False) as file:
-        file["images"][...] = np.inf
+    for row in parts(open_set(blobs_file), 0)[0]:  # those of validation would be bad input
+        with h5py.File(data, "r+", locking=False) as file:
+            file["images"][row] = np.inf
     codes, errors = ends([training])
     assert codes == [FAILED], errors
     (line,) = said.read_text().splitlines()
@@ -123,3 +126,25 @@ def test_of_two_endings_the_first_is_told(tmp_path, capsys):
         notice.failed("rank 1 died")
         raise RuntimeError("connection lost")
     assert (tmp_path / "told").read_text() == "rank 1 died\n" and capsys.readouterr().err == ""
+
+
+def test_what_is_told_has_no_control_characters_and_needs_no_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    told = Notice(f'echo "$HPCAUXVAE_RUN|$HPCAUXVAE_MESSAGE" > {tmp_path}/told', Path("run"))
+    (tmp_path / "gone").rmdir()
+    told.failed("CUDA error\x00\n  compile with\tmore")
+    capsys.readouterr()
+    assert not (tmp_path / "told").exists() or "\x00" not in (tmp_path / "told").read_text()
+    monkeypatch.chdir(tmp_path)
+    with Notice(f'echo "$HPCAUXVAE_MESSAGE" > {tmp_path}/said', tmp_path) as told:
+        told.failed("CUDA error\x00\n  compile with\tmore")
+    assert (tmp_path / "said").read_text() == "CUDA error compile with more\n"
+
+
+def test_the_command_is_written_nowhere(blobs_file, tmp_path, monkeypatch):
+    """It may hold a secret address."""
+    monkeypatch.setattr("sys.argv", ["hpcauxvae", "train", "x", "--notify", "curl SECRET"])
+    alone(config(blobs_file, tmp_path / "run", network="mlp", epochs=1, notify="true SECRET"))
+    for path in (path for path in (tmp_path / "run").rglob("*") if path.is_file()):
+        assert b"SECRET" not in path.read_bytes(), path

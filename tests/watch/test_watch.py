@@ -83,9 +83,9 @@ def test_a_finished_run_is_told_with_its_scores(trained_run, capsys):
     assert f"dependence {two['dependence']:.4f}, tolerance {two['tolerance']:.4f}" in shown
 
 
-def another_host(folder: Path, ago: float) -> None:
+def another_host(folder: Path, ago: float, job: str | None = None) -> None:
     """The folder as that of a training of two epochs elsewhere, which wrote its last file so many seconds ago."""
-    owner = {"host": "elsewhere", "pid": 7, "started": 1, "job": None, "restart": None}
+    owner = {"host": "elsewhere", "pid": 7, "started": 1, "job": job, "restart": None}
     (folder / "lock").write_text(json.dumps(owner))
     (folder / "status.json").unlink()
     for path in (*folder.iterdir(), folder):
@@ -119,7 +119,7 @@ def test_a_job_that_was_stopped_is_waited_for(run_copy):
     watch = watching(run_copy)
     running([watch], lambda: "stopped" in said(watch))
     time.sleep(1)
-    assert watch.poll() is None and "(SIGUSR1); its job goes on with it" in said(watch)
+    assert watch.poll() is None and "(SIGUSR1); if its job goes on, so does this" in said(watch)
     (run_copy / "status.json").write_text('{"exit_code": 0, "reason": "finished"}')
     assert ends([watch])[0] == [FINISHED]
 
@@ -211,3 +211,48 @@ def test_findings_of_a_run_that_goes_badly_and_of_one_that_does_not():
         "reading": {"g1": {"r": 0.94}}, "latents_in_use": 8, "dependence": 0.002, "tolerance": 0.003
     }  # fmt: skip
     assert findings(state_of([row(9, 2.0, 1.0), row(10, 1.0, 1.01, **good)], 10)) == []
+
+
+def test_a_loss_that_is_not_finite_is_a_finding_and_not_the_end_of_watching(run_copy, capsys):
+    rows = [json.loads(line) for line in (run_copy / "metrics.jsonl").read_text().splitlines()]
+    rows[-1]["validation"]["loss"] = float("nan")
+    (run_copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main([str(run_copy), "--once"]) == FINISHED
+    shown = capsys.readouterr().out
+    assert "the validation loss is not finite (nan)" in shown and "(epoch 1)" in shown
+
+
+def test_a_job_that_was_stopped_long_ago_is_not_waited_for(run_copy, capsys):
+    (start,) = tracking.starts(run_copy)
+    (run_copy / "starts.jsonl").write_text(json.dumps(start | {"job": "4711"}) + "\n")
+    (run_copy / "status.json").write_text('{"exit_code": 75, "reason": "SIGUSR1"}')
+    os.utime(run_copy / "status.json", (time.time() - 2 * 86400,) * 2)
+    assert main([str(run_copy)]) == MORE_TO_DO
+    assert "the same command with --resume auto goes on" in capsys.readouterr().out
+
+
+def test_a_run_of_a_node_that_this_job_might_take_over_is_not_gone(run_copy, monkeypatch):
+    monkeypatch.setenv("PBS_JOBID", "5.pbs")
+    another_host(run_copy, 5, job="5.pbs")
+    assert look(run_copy, time.time()).word == "running"
+
+
+def test_config_of_another_program_and_half_a_lock_are_none(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 3, "of": "another program"}\n')
+    (tmp_path / "config.json").write_text('{"of": "another program"}')
+    (tmp_path / "lock").write_text('{"host": "elsewhere", "pid": 7}')
+    assert main([str(tmp_path), "--once"]) in (FINISHED, FAILED)
+    assert "it reads its data" in capsys.readouterr().out
+
+
+def test_runs_that_have_ended_are_read_once(run_copy, monkeypatch):
+    os.utime(run_copy / "status.json", (time.time() - 60,) * 2)
+    for name in ("", "lock", "metrics.jsonl", "starts.jsonl", "progress.json"):
+        if (run_copy / name).exists():
+            os.utime(run_copy / name, (time.time() - 60,) * 2)
+    first = look(run_copy, time.time())
+    monkeypatch.setattr("hpcauxvae.watch.state.history", lambda folder: pytest.fail("it is read again"))
+    assert look(run_copy, time.time()) is first and first.word == "finished"
+    monkeypatch.undo()
+    (run_copy / "status.json").write_text('{"exit_code": 1, "reason": "out of memory"}')
+    assert look(run_copy, time.time()).word == "failed"

@@ -58,7 +58,14 @@ def factors_of(
         own = table[name].factor
         transform = TRANSFORMS[name in logarithmic] if own is None or name in logarithmic else own.transform
         kind = kinds.get(name, KINDS[0] if own is None else own.kind)
-        if own is not None and name not in ranges and (transform == own.transform or own.low > 0) and kind == own.kind:
+        spoilt = own is not None and not {own.low, own.high}.isdisjoint(_missing(options))
+        if (
+            own is not None
+            and not spoilt
+            and name not in ranges
+            and (transform == own.transform or own.low > 0)
+            and kind == own.kind
+        ):
             low, high = own.low, own.high
         else:
             low, high = _range(name, ranges.get(name, ""), values, kind)
@@ -104,8 +111,11 @@ def _missing(options: Import) -> list[float]:
 def _known(column: Any, where: str, options: Import) -> np.ndarray:
     """As numbers, NaN where the number stands for no value. Raises InputError as `labels`."""
     values, missing = labels(column, where), _missing(options)
-    as_stored = np.isin(values.astype(np.float32), np.array(missing, np.float32))  # -99.9 of a column of float32
-    return np.where(np.isin(values, missing) | as_stored, np.nan, values)
+    if not missing:
+        return values
+    if np.asarray(column).dtype == np.float32:  # -99.9 as it was stored
+        missing += np.array(missing, np.float32).astype(np.float64).tolist()
+    return np.where(np.isin(values, missing), np.nan, values)
 
 
 def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, np.ndarray]:
