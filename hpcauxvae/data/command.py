@@ -138,7 +138,7 @@ def advise(image_set: ImageSet) -> str:
     few = [fault for n, fault in lacking.items() if not each[n].by_classes]
     if few and not able:
         return f"{chosen}\nnot enough to train on: {few[0]}"
-    guides: list[Guide] = []
+    guides, further = list[Guide](), list[str]()
     room = [n for n in able if len(each[n].columns) <= _GUIDES]
     copies = quantities.doubled(image_set, [each[n] for n in room])
     left_out |= {room[place]: reason for place, reason in copies.items()}
@@ -146,10 +146,11 @@ def advise(image_set: ImageSet) -> str:
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
         if total <= _GUIDES:
             guides.append(guide)
+        elif guide.plain:
+            further.append(guide.factor.name)
         else:
             what = f"its {len(guide.levels)} classes" if guide.by_classes else "it"
-            many = f"{len(guide.columns)} latents" if len(guide.columns) > 1 else "one more latent"
-            left_out[column] = f"{what} would guide {many}: with it --latents {total + ROOM}"
+            left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + ROOM}"
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
     if (n_train := len(found_parts[0])) < _BATCH:
@@ -160,6 +161,11 @@ def advise(image_set: ImageSet) -> str:
     names = [factor.name for factor in image_set.factors]
     reasons = {n: f"{names[n]}, for {reason}" for n, reason in left_out.items()} | lacking
     told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
+    if further:
+        latents = sum(len(guide.columns) for guide in guides) + len(further) + ROOM
+        told.append(
+            f"left out below, so that half of the latents are free: {', '.join(further)}; with all --latents {latents}"
+        )
     if found:
         what = "a series" if found.timed else "neighbours are alike, as in a series or where rows are sorted"
         keeps = "--split blocks keeps neighbours together" + ", if this is a series" * (not found.timed)

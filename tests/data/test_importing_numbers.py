@@ -121,3 +121,12 @@ def test_a_set_whose_range_was_that_of_a_number_for_none_gets_another(tmp_path: 
     assert main(["import", str(tmp_path / "a.h5"), str(tmp_path / "b.h5"), "--missing=-99"]) == 0
     (factor,) = open_set(tmp_path / "b.h5").factors
     assert factor.low == np.min(values[4:]) and factor.high == np.max(values[4:])
+
+
+def test_what_is_beyond_five_latents_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = list("abcdefg")
+    write(tmp_path / "set.h5", IMAGES[:, None], RNG.random((N, 7)), [Factor(name, "", 0, 1) for name in names], {})
+    assert main(["check", str(tmp_path / "set.h5")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-3] == "left out below, so that half of the latents are free: f, g; with all --latents 12"
+    assert "--aux a,b,c,d,e " in told[-1]
