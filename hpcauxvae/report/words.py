@@ -91,7 +91,11 @@ DISTANCES = {
         "How much else changes with the factors: the share of other images that are nearer in the residual latents."
         " 0 is best, ½ is another image.",
     ),
-    "unlike": ("Unlike real images", "Share of what was asked for that looks like no real image. .01 is right."),
+    "unlike": (
+        "Unlike real images",
+        "Share of what was asked for that lies farther from all real images than 99 of "
+        "100 reconstructions do. .01 is right, and says no more than that.",
+    ),
     "rendered": (
         "Asked against rendered",
         "The distance to the image that those factors have. It should be near the composition.",
@@ -127,7 +131,8 @@ PICTURES = {
         "Where independence is a constraint, its weight finds its own way, and the dependence ends at its "
         "tolerance.",
         "Bad: validation rises while training falls, the last epochs still fall steeply, or the dependence ends far"
-        " above the dashed tolerance.",
+        " above the dashed tolerance. Where the noise is fitted, the reconstruction of validation may rise while the "
+        "images get better: the MSE tells.",
     ),
     "scatter": Words(
         "Factors against latents",
@@ -139,8 +144,8 @@ PICTURES = {
     "classes": Words(
         "Which class is taken for which",
         "Each row is a class that an image is of, each column one that its code is nearest to.",
-        "Good is a bright diagonal and nothing else. Bad: a bright square beside it, where two classes are taken for "
-        "each other, or a row that is dark throughout, of a class that no image here is of.",
+        "Good is a dark diagonal and nothing else. Bad: a dark square beside it, where two classes are taken for "
+        "each other, or a row that is pale throughout, of a class that no image here is of.",
         "Only factors with many classes have one.",
     ),
     "traversal": Words(
@@ -158,8 +163,8 @@ PICTURES = {
     ),
     "reconstructions": Words(
         "Reconstructions",
-        "Test images, what the model makes of them, and the difference, red and blue where it is too bright or too "
-        "dark.",
+        "Test images, what the model makes of them, and the difference: red where the original is brighter, blue "
+        "where it is darker.",
         "Good residuals are noise without shape. Bad: the object can be seen in them, or all reconstructions look "
         "alike.",
     ),
