@@ -117,17 +117,9 @@ def prepare(request: Request) -> Submission:
             "jobs/*.pbs that has; pipeline.sh submits several itself: bash jobs/pipeline.sh SITE=... FOLDER=... AUX=..."
         )
     site = read_site(folder, request.site, request.settings) if request.site else {}
-    scheduler: Scheduler = "pbs" if re.search(r"^#PBS ", text, re.MULTILINE) else "slurm"
-    if (other := site.get("SUBMIT_WITH", scheduler)) not in ("slurm", "pbs", "none"):
-        raise InputError(f"site {request.site}: SUBMIT_WITH={other}; allowed: slurm, pbs, none")
-    if other not in (scheduler, "none"):
-        raise InputError(f"{request.script} is for {scheduler}, and site {request.site} has {other}")
-    if other == "none":
-        check_runs_here(request, directives, text)
-        scheduler = "none"
+    scheduler = _scheduler(request, site, directives, text)
     known = check_settings(request, site)
-    if options_of_train := request.settings.get("TRAIN_OPTIONS"):
-        check_train(request.settings.get("AUX", "AUX"), options_of_train)
+    check_train(request.settings)
     on_gpus = "gpu" in " ".join(directives) or "DEVICE" in declared(request.script)
     of_site = f"{site.get('SUBMIT_OPTIONS', '')} {site.get('SUBMIT_GPU' if on_gpus else 'SUBMIT_CPU', '')}"
     try:
@@ -170,6 +162,20 @@ def prepare(request: Request) -> Submission:
         case "none":
             command = ["bash", script]
     return Submission(scheduler, request.script, directives, options, settings, command)
+
+
+def _scheduler(request: Request, site: dict[str, str], directives: Sequence[str], text: str) -> Scheduler:
+    """Of the script, or none where the site has none. Raises InputError where they do not fit."""
+    own: Scheduler = "pbs" if re.search(r"^#PBS ", text, re.MULTILINE) else "slurm"
+    with_ = site.get("SUBMIT_WITH", own)
+    if with_ not in ("slurm", "pbs", "none"):
+        raise InputError(f"site {request.site}: SUBMIT_WITH={with_}; allowed: slurm, pbs, none")
+    if with_ == "none":
+        check_runs_here(request, directives, text)
+        return "none"
+    if with_ != own:
+        raise InputError(f"{request.script} is for {own}, and site {request.site} has {with_}")
+    return own
 
 
 def as_qsub_reads(options: Sequence[str]) -> list[tuple[str, str]]:
@@ -294,8 +300,9 @@ def check_settings(request: Request, site: dict[str, str]) -> list[str]:
     return sorted(known)
 
 
-def check_train(aux: str, options: str) -> None:
-    """Raises InputError where `hpcauxvae train` does not take these options: the job would say so after the queue."""
+def check_train(settings: dict[str, str]) -> None:
+    """Raises InputError where `hpcauxvae train` does not take its options: the job would say so after the queue."""
+    aux, options = settings.get("AUX", "AUX"), settings.get("TRAIN_OPTIONS", "")
     from hpcauxvae.runtime.command_line import parse as parsed
     from hpcauxvae.train.config import TrainConfig
 

@@ -72,6 +72,7 @@ def test_every_setting_reaches_the_successor_of_a_successor(pbs: Pbs, script: st
     settings = {name: f"a {name}" for name in own if name not in {*NEEDED, "SITE", "PREDECESSOR", "RESUBMIT"}}
     settings |= {"PER_NODE": "2", "REVERSE_GPUS": "4", "MAX_STUCK": "9", "STAGE": "", "CORES_PER_NODE": "8"}
     settings |= {"VENV": "/no", "LOGS": "logs/x", "NCCL_SITE": "off"}
+    settings |= {"TRAIN_OPTIONS": "--epochs 3 --bf16"} if "TRAIN_OPTIONS" in own else {}
     job = submit(pbs, script, **settings)
     for _ in range(2):
         status, said = pbs.run(job, env(pbs))
