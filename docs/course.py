@@ -37,7 +37,9 @@ def keep(page: Path, folder: Path) -> None:
     for name in PICTURE.findall(page.read_text()):
         to = page.parent / name
         to.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(folder / name).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(to, optimize=True)
+        Image.open(folder / name).convert("RGB").quantize(
+            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(to, optimize=True)
 
 
 def main(where: str, *options: str) -> None:

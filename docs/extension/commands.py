@@ -100,7 +100,7 @@ def _page(title: str, parser: argparse.ArgumentParser, level: int) -> Iterator[s
 
 def _write(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "commands"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     rows = [f"| [`{name}`]({name}.md) | {what} |" for name, (_, what) in COMMANDS.items()]
     toctree = ["```{toctree}", ":hidden:", "", *COMMANDS, "```"]
     pages = {"index": INDEX + "\n".join([*rows, "", *toctree, ""])}
@@ -117,9 +117,7 @@ def _write(app: Sphinx) -> None:
             parts += _page(f"{title} {word}".strip(), parser, 2 if word else 1)
         pages[name] = "\n".join(parts)
     for name, text in pages.items():
-        path = folder / f"{name}.md"
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        (folder / f"{name}.md").write_text(text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

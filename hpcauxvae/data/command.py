@@ -119,9 +119,9 @@ Action = (
 def advise(image_set: ImageSet) -> str:
     """The objective that suits the pixels, and the command that trains with it, in two lines.
 
-    Factors guide from the first on while they guide five latents or fewer, an angle by itself, none that is a copy of
-    one before. Above the two lines stands what is left out and why, and what guides several latents; in place of a
-    command that would be refused what is missing.
+    Factors guide from the first on while they guide five latents or fewer, an angle by itself; none that is a copy of
+    one before, seems to be its errors, or has a number that stands for no value. Above the two lines stands what is
+    left out and why, and what guides several latents; in place of a command that would be refused what is missing.
     """
     chosen = choose(image_set)
     found = series(image_set)

@@ -22,9 +22,9 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     terms = list(history[-1]["train"])
     scored = "lds" in history[-1]["validation"]
-    extra = [name for name in ("mse",) if name in history[-1]["validation"]]
+    drawn = "mse" in history[-1]["validation"]
     gauges = [name for name in _GAUGES if name in history[-1]]
-    panels = len(terms) + len(extra) + scored + len(gauges)
+    panels = len(terms) + drawn + scored + len(gauges)
     columns = min(3, panels)
     rows = -(-panels // columns)
     with mpl.rc_context(STYLE):
@@ -38,19 +38,20 @@ def training_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
             ax.set_title(term)
             signed = min(row["validation"].get(term, np.inf) for row in history) <= 0
             _logarithmic_if_wide(ax, [0.0] if signed else [row["train"][term] for row in history])
-        for ax in axes.flat[len(terms) : len(terms) + len(extra)]:
+        if drawn:
+            ax = axes.flat[len(terms)]
             values = [row["validation"].get("mse", np.nan) for row in history]
             ax.plot(epochs, values, marker, color=MAROON, linewidth=1.4)
             ax.set_title("MSE of validation images")
             _logarithmic_if_wide(ax, values)
         if scored:
-            ax = axes.flat[len(terms) + len(extra)]
+            ax = axes.flat[len(terms) + drawn]
             ceiling = [row["validation"]["lds_attainable"] for row in history]
             ax.plot(epochs, ceiling, "--" if len(epochs) > 1 else "_", color=GREY, linewidth=1, label="attainable")
             ax.plot(epochs, [row["validation"]["lds"] for row in history], marker, color=MAROON, linewidth=1.4)
             ax.set(title="LDS of validation", ylim=(0, 1.02))
             ax.legend(loc="lower right")
-        for ax, name in zip(axes.flat[len(terms) + len(extra) + scored :], gauges, strict=False):
+        for ax, name in zip(axes.flat[len(terms) + drawn + scored :], gauges, strict=False):
             values = [row.get(name, np.nan) for row in history]
             ax.plot(epochs, values, marker, color=GREY, linewidth=1.4)
             _logarithmic_if_wide(ax, values)

@@ -44,17 +44,14 @@ class OfARun(Protocol):
     @property
     def run(self) -> Path:
         """Its folder."""
-        ...
 
     @property
     def out(self) -> Path:
         """The file."""
-        ...
 
     @property
     def checkpoint(self) -> str:
         """`last` or `best`."""
-        ...
 
 
 def run_of(config: OfARun) -> Run:
