@@ -259,15 +259,8 @@ class Evaluator:
         if data.factors:
             z_NZ = scored.sampled(self.config.seed)
             draw_factors(data, scored.index_N, z_NZ, scored.mean_NZ, guides, own, block, folder, scored.name)
-        shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
-        look = drawing.look_of(data)
-        pictures.reconstructions(
-            drawing.upright(with_holes(data.images, scored.index_N[shown]), data),
-            drawing.upright(scored.reconstructions[shown], data),
-            folder / f"reconstructions-{scored.name}.png",
-            look=look,
-            title=_beside_plain(block),
-        )
+        for kind, picture in PICTURES.items():
+            picture(scored, block, folder / f"{kind}-{scored.name}.png")
         groups = {self.run.config.model: per_image["ssim"]}
         ceiling = "noiseless truth" if "ssim_noiseless" in per_image else None
         if ceiling:
@@ -286,6 +279,7 @@ class Evaluator:
             if row is not None and (row >= len(guides) or guides[row].plain):
                 row_names[row] += "\noff"
         path = folder / f"traversal-{scored.name}.png"
+        look = drawing.look_of(data)
         pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look, differences=True)
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
@@ -311,6 +305,23 @@ def _beside_plain(block: dict[str, Any]) -> str:
         return f"{name.upper()} {block['images'][name]['value']:.3g} ({', '.join(plain)})"
 
     return ", ".join(beside(name) for name in ("ssim", "mse") if not np.isnan(block["images"][name]["value"]))
+
+
+def _reconstructions(scored: Scored, block: dict[str, Any], path: Path) -> None:
+    data, shown = scored.data, np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
+    pictures.reconstructions(
+        drawing.upright(with_holes(data.images, scored.index_N[shown]), data),
+        drawing.upright(scored.reconstructions[shown], data),
+        path,
+        look=drawing.look_of(data),
+        title=_beside_plain(block),
+    )
+
+
+PICTURES: dict[str, Callable[[Scored, dict[str, Any], Path], None]] = {
+    "reconstructions": _reconstructions,
+}
+"""Pictures of a set that need no more than it and its block of metrics.json, by the beginning of the file's name."""
 
 
 def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:

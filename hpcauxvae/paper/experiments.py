@@ -106,7 +106,7 @@ class Experiment:
             model=self.model,
             aux=",".join(LABELS[self.data][self.labels]),
             labels="raw",
-            objective=self.objective or OWN_OBJECTIVE[self.data],  # type: ignore[arg-type]
+            objective=self.objective or OWN_OBJECTIVE[self.data],
             seed=self.seed,
             resume="auto",
             bf16=bf16,
@@ -147,7 +147,12 @@ def _beside_them() -> Iterator[Experiment]:
         yield Experiment(data="galaxies", labels=labels, objective=objective)
 
 
-EXPERIMENTS: tuple[Experiment, ...] = (*_betas(), *_table_1(), *_grid(), *_beside_them())
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *_betas(),
+    *_table_1(),
+    *_grid(),
+    *_beside_them(),
+)
 """In the order in which they are made: what others read, or rest upon, first."""
 
 
