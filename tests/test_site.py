@@ -11,7 +11,7 @@ import pytest
 from helpers.places import ROOT
 from hpcauxvae.cli import COMMANDS
 
-PROSE = ROOT / "docs" / "prose.py"
+PROSE, COURSE = ROOT / "docs" / "prose.py", ROOT / "docs" / "course.py"
 pytestmark = pytest.mark.skipif(find_spec("myst_nb") is None, reason="the site is not made here: pip install '.[docs]'")
 
 
@@ -74,10 +74,53 @@ def test_long_sentences_are_refused(tmp_path: Path) -> None:
 def test_the_course_runs(tmp_path: Path) -> None:
     """Every block of its pages, and every picture that they show is there in the end."""
     folder = tmp_path / "made"
-    command = [sys.executable, str(ROOT / "docs" / "course.py"), str(folder)]
+    command = [sys.executable, str(COURSE), str(folder)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for page in (ROOT / "docs" / "course").glob("[1-5]-*.md"):
         shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text())
         assert [name for name in shown if not (folder / "course" / name).exists()] == [], page.name
         assert [name for name in shown if not (page.parent / name).exists()] == [], page.name
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("name", ["survey", "series"])
+def test_a_page_from_files_to_predictions_runs(name: str, tmp_path: Path) -> None:
+    """Every block of it, from an empty folder on; what it shows is what was printed."""
+    pytest.importorskip("galsim", reason="galsim is not installed: pip install 'hpcauxvae[simulate]'")
+    page, folder = ROOT / "docs" / f"{name}.md", tmp_path / "made"
+    command = [sys.executable, str(COURSE), str(folder), str(page)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text())
+    assert shown and [picture for picture in shown if not (folder / name / picture).exists()] == []
+    assert [picture for picture in shown if not (page.parent / picture).exists()] == []
+    assert page.read_text().count("```text") >= 4
+
+
+PRINTED = """
+```bash
+printf 'score   value\\n  lds   0.6098  [0.57, 0.66]\\nread: 12 images\\n'
+```
+
+```text
+  lds  0.6102 [0.57, 0.66]
+...
+read: 12 ...
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("shown", "other"),
+    [("0.6102", "0.9102"), ("lds", "sap"), ("12 ...", "13 ..."), ("12 ...", "12"), ("[0.57, 0.66]", ""), ("", "")],
+)
+def test_what_a_page_shows_must_have_been_printed(shown: str, other: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    commands, text = PRINTED.split("```text")
+    page.write_text("```text".join([commands, text.replace(shown, other) if shown else text]))
+    done = subprocess.run([sys.executable, COURSE, tmp_path / "made", page], capture_output=True, text=True)
+    as_printed = not shown or other == "13 ..."  # which is 12, to a tenth
+    assert (done.returncode == 0) == as_printed, done.stdout + done.stderr
+    assert as_printed or "page.md shows what was not printed" in done.stderr
