@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENDS = re.compile(ABBREVIATED + r"[.!?][)\"”’*]*(?=\s+(?:[A-Z`*\[(β]|[-*|] )|\s*$)")
 HEAD = """# Sentences before and after
 
-Words of a sentence, counted by `docs/prose.py`, at commit {commit} and now, by
+Words of a sentence, counted by `docs/prose.py`, at commit {commit} and now ({now}), by
 `python docs/prose_since.py {commit} {source}`.
 
 | page | sentences | mean | longest | sentences now | mean now | longest now |
@@ -24,10 +24,14 @@ Words of a sentence, counted by `docs/prose.py`, at commit {commit} and now, by
 """
 
 
+def git(*words: str) -> str:
+    """What git says."""
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def at(commit: str, page: str) -> str:
     """A page of then."""
-    shown = subprocess.run(["git", "show", f"{commit}:{page}"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return shown.stdout
+    return git("show", f"{commit}:{page}")
 
 
 def figures(text: str) -> str:
@@ -54,7 +58,8 @@ def main(commit: str, source: str) -> None:
         text = (ROOT / page).read_text()
         found = " ".join(sentence(text, begins.strip()) for begins in now.split(" / "))
         quoted.setdefault(page, []).append((sentence(at(commit, page), before), found))
-    print(HEAD.format(commit=commit, source=source), end="")
+    now = git("rev-parse", "--short", "HEAD").strip()
+    print(HEAD.format(commit=commit, now=now, source=source), end="")
     for page in quoted:
         print(f"| {page} | {figures(at(commit, page))} | {figures((ROOT / page).read_text())} |")
     for page, pairs in quoted.items():
