@@ -135,14 +135,14 @@ def test_sentences_of_before_and_after_are_taken_out_of_the_pages(tmp_path: Path
     for name in ("prose.py", "prose_since.py"):
         (folder / "docs" / name).write_text((ROOT / "docs" / name).read_text())
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@y.z"]
-    (folder / "README.md").write_text("# Title\n\nThe way\nis long, e.g. so; and it ends here. Next one.\n")
+    (folder / "README.md").write_text("# Title\n\nThe way\nis long, by eq. (4); and it ends here. Next one.\n")
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["tag", "then"]):
         subprocess.run([*git, *command], cwd=folder, check=True)
     (folder / "README.md").write_text("# Title\n\n**The way is long.** It ends here.\n")
     command = [sys.executable, folder / "docs" / "prose_since.py", "then", sentences]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "| README.md | 2 | 6.0 | 10 | 2 | 3.5 | 4 |" in done.stdout
-    assert "| The way is long, e.g. so; and it ends here. | The way is long. It ends here. |" in done.stdout
+    assert "| README.md | 2 | 6.5 | 11 | 2 | 3.5 | 4 |" in done.stdout
+    assert "| The way is long, by eq. (4); and it ends here. | The way is long. It ends here. |" in done.stdout
     sentences.write_text("README.md | The road | The way\n")
     assert subprocess.run(command, capture_output=True).returncode != 0
