@@ -21,11 +21,12 @@ from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_
 from hpcauxvae.data.missing import Filled, scored_by
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.pixels import beyond
-from hpcauxvae.evaluate import control, pictures
+from hpcauxvae.evaluate import control, pictures, views
 from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
+from hpcauxvae.evaluate.effects import STILL, effects
 from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
@@ -171,8 +172,15 @@ class Evaluator:
             return None
         return control.counterfactuals(self.run, scored.data, scored.index_N, self.config.seed)
 
+    def true_views(self, scored: Scored) -> views.Views | None:
+        """Images asked to look as another of the same object; None as `counterfactuals`, or without objects."""
+        if not (self.config.control and self._guiding()):
+            return None
+        train = self.parts[0] if scored.data is self.data else np.empty(0, np.int64)
+        return views.views(self.run, scored.data, scored.index_N, train, self.aux, self.config.seed)
+
     def scores(
-        self, scored: Scored, asked: control.Counterfactuals | None = None
+        self, scored: Scored, asked: control.Counterfactuals | None = None, turned: views.Views | None = None
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The block of metrics.json for a set, and the image scores of each of its M images.
 
@@ -183,18 +191,12 @@ class Evaluator:
         aux, own = scored.data.column(self.aux), scored.data.column(self._guiding())
         weights = scored.weights()
         images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once, weights)
-        off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         block: dict[str, Any] = {
             "data": str(scored.data.path),
             "training": self.training,
             "copies": self.copies.get(scored.name, []),
             "codes": {},
-            "latents": {
-                "in_use": int((~off_Z).sum()),
-                "of": len(off_Z),
-                "guided": len(own),
-                "off": (np.flatnonzero(off_Z) + 1).tolist(),
-            },
+            "latents": self._latents(scored, len(own), images.means["mse"]["value"] * maximum**2),
             "images": images.means,
             "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
@@ -223,8 +225,28 @@ class Evaluator:
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
         if asked is not None:
             block["control"] = control.score(asked, self.reader, scored.data, self.aux)
+        if turned is not None:
+            block["views"] = views.score(turned, maximum)
         block["verdicts"] = verdicts(block)  # last: they look at all the others
         return block, per_image
+
+    def _latents(self, scored: Scored, guided: int, error: float) -> dict[str, Any]:
+        """Which are off, and which of the others, unless a factor guides them, draw nothing; the rest is in use.
+
+        error: as of `effects`.
+        """
+        off_Z = off(scored.mean_NZ, scored.logvar_NZ)
+        asked_Z = ~off_Z & (np.arange(len(off_Z)) >= guided)
+        effect_Z = effects(self.run, scored.mean_NZ, asked_Z, error)
+        still_Z = asked_Z & (effect_Z < STILL)
+        return {
+            "in_use": int((~off_Z & ~still_Z).sum()),
+            "of": len(off_Z),
+            "guided": guided,
+            "off": (np.flatnonzero(off_Z) + 1).tolist(),
+            "still": (np.flatnonzero(still_Z) + 1).tolist(),
+            "effect": {str(number + 1): float(effect_Z[number]) for number in np.flatnonzero(asked_Z)},
+        }
 
     def _codes(self, scored: Scored, aux: list[int]) -> Codes:
         factors, values_NF = scored.data.factors, scored.data.scaled()[scored.index_N]
@@ -281,10 +303,10 @@ class Evaluator:
             row_names[number] += f"\nread: {read_as or pictures.read_as(block['reading'][guide.columns[0].name])}"
         first_rows = {span.start: row for row, span in enumerate(spans(guides))}
         others = len(row_names) - scored.mean_NZ.shape[1]
-        for number in block["latents"]["off"]:
+        for number, word in pictures.idle(block["latents"]).items():
             row = first_rows.get(number - 1) if number <= len(own) else number - 1 + others
             if row is not None and (row >= len(guides) or guides[row].plain):
-                row_names[row] += "\noff"
+                row_names[row] += f"\n{word}"
         path = folder / f"traversal-{scored.name}.png"
         pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look, differences=True)
 
@@ -364,7 +386,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     for scored in evaluator.sets():
         print(f"scoring {scored.name}: {len(scored.index_N)} samples", file=sys.stderr, flush=True)
         asked = evaluator.counterfactuals(scored)
-        block, per_image = evaluator.scores(scored, asked)
+        turned = evaluator.true_views(scored)
+        block, per_image = evaluator.scores(scored, asked, turned)
         metrics["sets"][scored.name] = block
         write_codes(out / f"codes-{scored.name}.h5", scored, per_image, evaluator.run.digest)
         if config.pictures:
@@ -373,6 +396,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             if asked is not None:
                 path = folder / f"control-{scored.name}.png"
                 control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
+            if turned is not None:
+                views.draw(turned, scored.data, folder / f"views-{scored.name}.png")
     if config.pictures and evaluator.history:  # none in a run that stopped in its first epoch
         training_curves(evaluator.history, folder / "training.png")
     write_metrics(out / "metrics.json", metrics)

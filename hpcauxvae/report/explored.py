@@ -17,8 +17,9 @@ from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import shown as with_holes
+from hpcauxvae.evaluate.effects import STILL, effects
 from hpcauxvae.evaluate.generate import Generator
-from hpcauxvae.metrics.codes import OFF
+from hpcauxvae.metrics.codes import off
 from hpcauxvae.report.panels import packed, panels_of
 from hpcauxvae.train.run import Run
 
@@ -45,7 +46,8 @@ def told_of(run: Run, data: ImageSet) -> dict[str, Any]:
     labels_ND = _labels(run, data, train)
     seen = train[: max(GALLERY, min(_ENCODED, _ENCODED_BYTES // (4 * int(np.prod(data.shape)))))]
     mean_NZ, logvar_NZ = run.encode(data.images, None, seen)
-    used_Z = mean_NZ.std(0) >= OFF * np.sqrt(np.exp(logvar_NZ).mean(0))
+    used_Z = ~off(mean_NZ, logvar_NZ)
+    used_Z &= effects(run, mean_NZ, used_Z, _error(run, data, seen, mean_NZ)) >= STILL
     used_Z[: generator.latents] = True
     look = drawing.look_of(data)
     gallery = _drawn(data, look, test[:GALLERY])
@@ -110,6 +112,14 @@ def _steps(points_NT: NDArray) -> NDArray[np.float64]:
     """(T,), how far neighbouring values of a column are apart, nearly all of them: next to nothing where no grid is."""
     gaps = (np.diff(np.unique(values_N.round(6))) for values_N in points_NT.T)
     return np.array([np.quantile(gap, _NEARLY_ALL) if len(gap) else 0.0 for gap in gaps])
+
+
+def _error(run: Run, data: ImageSet, rows: NDArray, mean_NZ: NDArray) -> float:
+    """Mean squared error of a pixel of the reconstructions of these samples, of as many as a picture is drawn of."""
+    few = rows[:GALLERY]
+    return float(
+        np.nanmean(np.square(with_holes(data.images, few) - run.decode(mean_NZ[: len(few)]), dtype=np.float64))
+    )
 
 
 def _drawn(data: ImageSet, look: drawing.Look, rows: NDArray) -> NDArray[np.float32]:

@@ -109,9 +109,9 @@ def told(found: Found, name: str = "", draw: bool = True) -> Told:
     )
 
 
-def of_run(folder: Path, results: Path | None = None, draw: bool = True) -> Told:
+def of_run(folder: Path, results: Path | None = None, draw: bool = True, data: Path | None = None) -> Told:
     """`told` of the run in a folder. Raises InputError where it, or what `evaluate` wrote, cannot be read."""
-    found = read(folder, results)
+    found = read(folder, results, data)
     try:
         return told(found, draw=draw)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

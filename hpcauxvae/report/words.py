@@ -101,6 +101,16 @@ DISTANCES = {
         "The distance to the image that those factors have. It should be near the composition.",
     ),
 }
+VIEWS = {
+    "asked": "What was asked for",
+    "own": "The true view, encoded and decoded",
+    "still": "The first view, encoded and decoded: nothing has turned",
+}
+SHARE = "0 is as if nothing had turned, 1 as good as a reconstruction of the true view."
+TRUE_VIEW = (
+    "Here the same object is there with other factors. What was asked for is held against that very image. A reader "
+    "may find the factor in an image that no object has: this score tells."
+)
 JOINT = (
     "How much of each guided factor trees read from all residual latents together (R²), which should be no more "
     "than chance. A value well above chance means that the factor is not in its own latent alone. R² of few samples"
@@ -160,6 +170,13 @@ PICTURES = {
         "what was asked for and what the reader finds in it.",
         "Bad: the third image of a column looks like A although B differs, or the two numbers are far apart.",
         "A model without guided latents cannot be asked for factors; `--no-control` leaves it out, too.",
+    ),
+    "views": Words(
+        "Beside the true view",
+        "Each column is one object. The rows are an image A, A asked to have the factors of C, C itself, and what the "
+        "model makes of C.",
+        "Good is a second row that looks like the fourth. Bad: it looks like the first, or like no such object.",
+        "Only sets that show each object with many values of the factors have it.",
     ),
     "reconstructions": Words(
         "Reconstructions",

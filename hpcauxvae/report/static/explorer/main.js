@@ -173,9 +173,10 @@ class Explorer {
     const { guides, density } = this.told;
     const beyond = guides.filter(({ by, factor, seen }, j) =>
       by !== "classes" && factor.kind !== "periodic" && (this.now.factors[j] < seen[0] || this.now.factors[j] > seen[1]));
-    if (beyond.length) {
-      return `The model was not trained on such values of ${beyond.map(({ factor }) => factor.name).join(", ")}.`;
-    }
+    const far = this.told.residuals.filter(({ place, low, high }) =>
+      this.now.residual[place] < low || this.now.residual[place] > high);
+    const names = [...beyond.map(({ factor }) => factor.name), ...far.map(({ name }) => name)];
+    if (names.length) return `The model was not trained on such values of ${names.join(", ")}.`;
     const { row, distance } = nearest(density.points, code.slice(0, this.guided), density.spread);
     return row >= 0 && distance > density.threshold ? "The model was not trained on such a combination of factors." : "";
   }
