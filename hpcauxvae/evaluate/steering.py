@@ -161,10 +161,10 @@ def views(block: Block) -> Iterator[str]:
         yield f"whether {found['objects']} look as they should cannot be judged: views hardly differ ({figures})"
     elif share["high"] < IN_PART:
         part = "is not" if share["high"] < STEERS else "is in part only"
-        worst = ", ".join(f"{name} {one['value']:.2f}" for name, one in found.get("worst", {}).items())
+        worst = ", ".join(f"{name} ({one['value']:.2f})" for name, one in found.get("worst", {}).items())
         yield (
             f"what is asked for {part} what the same {found['objects']} really looks like: {figures}, so "
-            f"{share['value']:.2f} of the way" + (f"; the worst of {found['objects']}: {worst}" if worst else "")
+            f"{share['value']:.2f} of the way" + (f"; worst: {found['objects']} {worst}" if worst else "")
         )
 
 
@@ -172,7 +172,8 @@ def known_objects(block: Block) -> Iterator[str]:
     """Objects of the samples that the training shows as well."""
     found = block.get("views")
     if found and found["trained"]:
+        each = "each" if found["trained"] == found["of"] else "some"
         yield (
-            f"{found['trained']} of {found['of']} of {found['objects']} here were trained on in other views: no score "
-            "tells how new ones are read or drawn (a column `group` in the file keeps each in one part)"
+            f"{each} {found['objects']} here was trained on in other views ({found['trained']} of {found['of']}): no "
+            "score tells how a new one is read or drawn (a column `group` in the file keeps each in one part)"
         )

@@ -1,5 +1,8 @@
 // The explorer: what is chosen, what is drawn for it, and what is said of it.
 
+// Share of the range of the training by which a value may pass it without a word: the code of an image may.
+const HAIR = 0.02;
+
 class Explorer {
   constructor(section, told) {
     this.section = section;
@@ -58,7 +61,7 @@ class Explorer {
       this.find(".gallery").append(button);
       return button;
     });
-    this.find(".body").classList.toggle("wide", test.width > 3 * test.height);
+    this.find(".body").classList.toggle("strips", test.width > 3 * test.height);
   }
 
   // One picture out of many.
@@ -171,10 +174,10 @@ class Explorer {
   // Where nobody knows what is drawn.
   warning(code) {
     const { guides, density } = this.told;
+    const outside = (value, low, high) => value < low - HAIR * (high - low) || value > high + HAIR * (high - low);
     const beyond = guides.filter(({ by, factor, seen }, j) =>
-      by !== "classes" && factor.kind !== "periodic" && (this.now.factors[j] < seen[0] || this.now.factors[j] > seen[1]));
-    const far = this.told.residuals.filter(({ place, low, high }) =>
-      this.now.residual[place] < low || this.now.residual[place] > high);
+      by !== "classes" && factor.kind !== "periodic" && outside(this.now.factors[j], ...seen));
+    const far = this.told.residuals.filter(({ place, low, high }) => outside(this.now.residual[place], low, high));
     const names = [...beyond.map(({ factor }) => factor.name), ...far.map(({ name }) => name)];
     if (names.length) return `The model was not trained on such values of ${names.join(", ")}.`;
     const { row, distance } = nearest(density.points, code.slice(0, this.guided), density.spread);
