@@ -28,11 +28,9 @@ Block = dict[str, Any]
 PAIRS, FEWEST = 512, 20
 """Pairs at most, and at least."""
 _BYTES = 64 << 20  # of one image of every pair
-_SETTINGS = 3
-"""Settings of the factors that there must be."""
-_OFTEN = 5
-"""So often, on average, must a factor have each of its values, to be a setting and no measurement. So there are five
-objects or more: two scenarios of a climate are none."""
+_OBJECTS, _SETTINGS = 5, 3
+"""Objects, and settings of the factors, that there must be: two scenarios of a climate are no objects. A factor with
+more values than an object can have is measured, and no setting."""
 _FILLED, _TWICE = 0.5, 0.01
 """Share of all settings of all objects that the set must have, and of those that it may have more than once."""
 _SHOWN, _WORST, _OF_AN_OBJECT = 8, 3, 3
@@ -80,21 +78,27 @@ def objects_of(data: ImageSet, names: Sequence[str]) -> Objects | None:
     settings, which a class of things that differ is not. names: the guided factors.
     """
     own = [guide.factor.name for guide in guides_in(data, names)]
-    columns = [number for number in data.column(own) if _is_setting(data.values[:, number])]
-    settings = data.values[:, columns]
-    if not columns or len(kinds := np.unique(settings[~np.isnan(settings).any(1)], axis=0)) < _SETTINGS:
-        return None
-    setting_N = np.where(np.isnan(settings).any(1), -1, np.unique(settings, axis=0, return_inverse=True)[1].reshape(-1))
     for name, values_N in _tellers(data, own):
         told, number_N = np.unique(values_N, return_inverse=True)
         number_N = np.where(values_N == values_N, number_N.reshape(-1), -1)  # NaN is no object
-        known = (number_N >= 0) & (setting_N >= 0)
+        most = len(values_N) / max(1, len(told)) / _FILLED
+        columns = [column for column in data.column(own) if _differ(data.values[:, column]) <= most]
+        settings = data.values[:, columns]
+        known = (number_N >= 0) & ~np.isnan(settings).any(1)
+        kinds, setting_N = np.unique(settings, axis=0, return_inverse=True)
+        setting_N = np.where(known, setting_N.reshape(-1), -1)
         cells = np.unique(np.stack([number_N[known], setting_N[known]], 1), axis=0)
+        enough = bool(columns) and len(told) >= _OBJECTS and len(np.unique(setting_N[known])) >= _SETTINGS
         filled = len(cells) >= _FILLED * len(told) * len(kinds)
-        if filled and np.count_nonzero(known) <= (1 + _TWICE) * len(cells):
+        if enough and filled and np.count_nonzero(known) <= (1 + _TWICE) * len(cells):
             texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in told.tolist()]
             return Objects(name, number_N.astype(np.int64), texts, setting_N)
     return None
+
+
+def _differ(values_N: NDArray) -> int:
+    """How many different values there are."""
+    return len(np.unique(values_N[~np.isnan(values_N)]))
 
 
 def _tellers(data: ImageSet, guided: Sequence[str]) -> list[tuple[str, NDArray]]:
@@ -104,11 +108,6 @@ def _tellers(data: ImageSet, guided: Sequence[str]) -> list[tuple[str, NDArray]]
         if factor.kind == "categorical" and factor.name not in guided
     ]
     return own if data.group is None else [*own, ("group", data.group)]
-
-
-def _is_setting(values_N: NDArray) -> bool:
-    known_N = values_N[~np.isnan(values_N)]
-    return len(known_N) > 0 and _OFTEN * len(np.unique(known_N)) <= len(known_N)
 
 
 def views(run: Run, data: ImageSet, index_N: NDArray, train: NDArray, names: Sequence[str], seed: int) -> Views | None:

@@ -145,6 +145,17 @@ def test_a_measured_factor_is_no_setting(tmp_path: Path) -> None:
     assert found[0] is not None and found[0].name == "toy" and found[1] is None
 
 
+def test_samples_spread_over_many_settings_are_no_views(tmp_path: Path) -> None:
+    """Ten of a hundred settings of two factors for each class, no two alike: letters at random places are such."""
+    rng = np.random.default_rng(0)
+    cell_N = np.concatenate([rng.permutation(100)[:10] for _ in range(20)])
+    values = np.stack([cell_N // 10, cell_N % 10, np.repeat(np.arange(20), 10)], 1).astype(float)
+    factors = (Factor("x", "", 0, 9, "ordinal"), Factor("y", "", 0, 9, "ordinal"), FACTORS[1])
+    write(tmp_path / "letters.h5", toys(values[:, 2], cell_N), values, factors, {})
+    data = open_set(tmp_path / "letters.h5")
+    assert views.objects_of(guided(data, guides_of(data, ["x", "y"], "kinds")), ["x", "y"]) is None
+
+
 def test_what_a_latent_does_to_the_image() -> None:
     """In closed form, of a linear decoder: the variance of each latent times the square of its column."""
     rng = np.random.default_rng(0)
