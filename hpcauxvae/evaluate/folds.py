@@ -185,7 +185,7 @@ def _latents(folds: Sequence[Block]) -> Block:
     in_use = [one["in_use"] for one in folds]
     off = set.intersection(*(set(one["off"]) for one in folds))
     idle = set.intersection(*({*one["off"], *one.get("still", ())} for one in folds))
-    found = {key: of for key, of in folds[0].items() if key != "effect"}
+    found = {key: of for key, of in folds[0].items() if key not in ("effect", "follows")}
     return found | {
         "in_use": min(in_use), "most_in_use": max(in_use), "off": sorted(off), "still": sorted(idle - off)
     }  # fmt: skip

@@ -26,7 +26,7 @@ from hpcauxvae.evaluate.baselines import PLAIN, Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
-from hpcauxvae.evaluate.effects import STILL, effects
+from hpcauxvae.evaluate.effects import STILL, effects, follows
 from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
@@ -245,6 +245,7 @@ class Evaluator:
             "guided": guided,
             "off": (np.flatnonzero(off_Z) + 1).tolist(),
             "still": (np.flatnonzero(still_Z) + 1).tolist(),
+            "follows": follows(scored.data, scored.index_N, scored.mean_NZ, asked_Z & ~still_Z),
             "effect": {str(number + 1): float(effect_Z[number]) for number in np.flatnonzero(asked_Z)},
         }
 
@@ -301,6 +302,8 @@ class Evaluator:
             name, of = guide.factor.name, block["factors"]
             read_as = in_words(of[name]["latents"], of[name]) if name in of else ""
             row_names[number] += f"\nread: {read_as or pictures.read_as(block['reading'][guide.columns[0].name])}"
+            if "views" in block:
+                row_names[number] += f"\ndrawn: {block['views']['share']['value']:.2f} of the way"
         first_rows = {span.start: row for row, span in enumerate(spans(guides))}
         others = len(row_names) - scored.mean_NZ.shape[1]
         for number, word in pictures.idle(block["latents"]).items():

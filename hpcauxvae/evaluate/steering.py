@@ -111,8 +111,7 @@ def easier(block: Block) -> Iterator[str]:
         if name not in classes and real["value"] >= READABLE and asked["low"] > real["high"] + FLATTERS:
             yield (
                 f"{name} is read better in images that were asked for (r = {asked['value']:.2f}) than in real ones "
-                f"({real['value']:.2f}), for decoded images have no noise and no clutter: so well it does not stand in "
-                "real images"
+                f"({real['value']:.2f}), which have noise and clutter: quote the latter"
             )
 
 
@@ -164,7 +163,8 @@ def views(block: Block) -> Iterator[str]:
         worst = ", ".join(f"{name} ({one['value']:.2f})" for name, one in found.get("worst", {}).items())
         yield (
             f"what is asked for {part} what the same {found['objects']} really looks like: {figures}, so "
-            f"{share['value']:.2f} of the way" + (f"; worst: {found['objects']} {worst}" if worst else "")
+            f"{share['value']:.2f} of the way"
+            + (f"; worst: {found['objects']} {worst}; below 0 is worse than not turning" if worst else "")
         )
 
 

@@ -117,7 +117,7 @@ def _control(block: Block) -> Iterator[str]:
         yield from (_row(name, score, None) for name, score in named.items() if score)
     if turned := block.get("views"):
         beside = "the true view"
-        yield f"asked for, and {beside}: {turned['of']} of {turned['objects']}, {turned['pairs']} pairs"
+        yield f"asked for, and {beside}: {turned['pairs']} pairs, {turned['of']} values of {turned['objects']}"
         named = {"asked for": "asked", "its reconstruction": "own", "nothing turned": "still"}
         for words, key in named.items():
             yield _row(f"{turned['by'].upper()}, {words}", turned[turned["by"]][key], None)

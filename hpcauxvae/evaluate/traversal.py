@@ -14,7 +14,7 @@ from hpcauxvae.evaluate import pictures
 from hpcauxvae.train.run import Run
 
 _STEPS, _MORE = 9, 11
-"""Images in a row, and where a factor has more than nine classes, which all are shown if so many are enough."""
+"""Images in a row, and at most where a factor has more classes, which are all shown then."""
 
 
 def traversal(
@@ -31,7 +31,8 @@ def traversal(
     centre_Z, spread_Z = mean_NZ.mean(0), mean_NZ.std(0)
     distance_N = (np.square(mean_NZ - centre_Z) / np.maximum(spread_Z, 1e-6) ** 2).sum(1)
     base_Z = mean_NZ[distance_N.argmin()]
-    steps = _MORE if any(guide.by_classes and len(guide.levels) > _STEPS for guide in guides) else _STEPS
+    classes = max((len(guide.levels) for guide in guides if guide.by_classes), default=0)
+    steps = classes if _STEPS < classes <= _MORE else _STEPS
     fractions_V = np.linspace(0, 1, steps)
     codes, names, labels = [], [], []
     plain = [guide for guide in guides if guide.plain]

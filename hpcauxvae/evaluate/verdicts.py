@@ -239,12 +239,14 @@ def ceilings(block: Block) -> Iterator[str]:
             why_passed = f"chance, of {n} samples"
         else:
             why_passed = "each of its latents correlates less with the other factors than chance alone would give"
-        named_so = f"{'LDS' if passed == 'lds' else passed} is {share:.2f} [{low / ceiling:.2f}, {high / ceiling:.2f}]"
-        yield f"{named_so} of its ceiling: {why_passed}; the correlations r tell more"
+        spelt = {"lds": "LDS", "lds_d": "LDS of guided latents", "lds_mean": "LDS of means"}
+        named_so = spelt.get(passed, "LDS of means of guided latents")
+        interval = f"[{low / ceiling:.2f}, {high / ceiling:.2f}]"
+        yield f"{named_so} is {share:.2f} {interval} of its ceiling: {why_passed}; the correlations r tell more"
     if (ceiling := scores["lds"]["attainable"]) < CEILING_LOW:
         alone = scores.get("lds_d", scores["lds"] | {"attainable": 1.0})["attainable"]
         enough = _samples_for(CEILING_LOW, block["latents"]["of"], alone)
-        needs = f" ({CEILING_LOW} needs {enough:.0f})" if n < enough < np.inf else ""
+        needs = f" ({enough:.0f} would have {CEILING_LOW})" if n < enough < np.inf else ""
         reasons = [why] if named else []
         reasons += [f"{n} samples have chance correlations{needs}"] if n < enough or not named else []
         if np.isinf(enough):

@@ -17,7 +17,7 @@ from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import shown as with_holes
-from hpcauxvae.evaluate.effects import STILL, effects
+from hpcauxvae.evaluate.effects import STILL, effects, follows
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.report.panels import packed, panels_of
@@ -67,7 +67,7 @@ def told_of(run: Run, data: ImageSet) -> dict[str, Any]:
         "latents": run.config.latents,
         "guides": [_guide(*one) for one in zip(run.guides, labels_ND.T, strict=True)],
         "angles": [_angle(pair, [factor.name for factor in run.factors]) for pair in generator.angles],
-        "residuals": _residuals(mean_NZ, used_Z, generator.latents),
+        "residuals": _residuals(mean_NZ, used_Z, generator.latents, follows(data, seen, mean_NZ, used_Z)),
         "typical": {"factors": factors_D.tolist(), "residual": residual_R.tolist()},
         "gallery": min(GALLERY, len(tests)),
         "test": panels.sheet(_drawn(data, look, tests))
@@ -154,12 +154,13 @@ def _angle(pair: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     return {"pair": [cosine, sine], "name": name}
 
 
-def _residuals(mean_NZ: NDArray, used_Z: NDArray, guided: int) -> list[dict[str, Any]]:
-    """The latents in use that no factor guides, and from where to where their means go."""
+def _residuals(mean_NZ: NDArray, used_Z: NDArray, guided: int, follow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The latents in use that no factor guides, what they follow, and from where to where their means go."""
+    beside = {key: f" ({of['factor']}, r {of['r']:.2f})" for key, of in follow.items()}
     return [
         {
             "place": column - guided,
-            "name": f"latent {column + 1}",
+            "name": f"latent {column + 1}{beside.get(str(column + 1), '')}",
             "low": float(np.floor(10 * mean_NZ[:, column].min()) / 10),
             "high": float(np.ceil(10 * mean_NZ[:, column].max()) / 10),
         }

@@ -63,7 +63,8 @@ def control(block: Block) -> list[Table]:
         for name, (title, says) in words.DISTANCES.items()
         if named.get(name)
     ]
-    tables += [Table("What changes unasked", ["Distance", "value", "n"], rows)] if rows else []
+    said = words.BEFORE_VIEWS if block.get("views") else ""
+    tables += [Table("What changes unasked", ["Distance", "value", "n"], rows, said)] if rows else []
     return [*tables, *_views(block)]
 
 
@@ -82,7 +83,7 @@ def _views(block: Block) -> Iterator[Table]:
             ]
         )
         rows += [[Cell(f"of {found['objects']} {name}"), cell(one), Cell("")] for name, one in found["worst"].items()]
-        caption = f"Beside the true view: {found['pairs']} pairs of {found['of']} of {found['objects']}"
+        caption = f"Beside the true view: {found['pairs']} pairs, {found['of']} values of {found['objects']}"
         yield Table(caption, ["Image", "SSIM", "MSE"], rows, words.TRUE_VIEW)
 
 

@@ -127,16 +127,16 @@ def _names(name: str, finding: str) -> bool:
 
 
 def _of_images(block: Block) -> list[str]:
+    told, names = [], PLAIN | {"pca": f"{PLAIN['pca']} with {block['latents']['of']} components"}
     for score in ("ssim", "mse"):
         if known(block["images"].get(score)):
             plain = [
                 f"{words} {number(block['baselines'][key][score]['value'])}"
-                for key, words in PLAIN.items()
+                for key, words in names.items()
                 if known(block["baselines"].get(key, {}).get(score))
             ]
-            value = number(block["images"][score]["value"])
-            return [f"images are drawn with {score.upper()} {value} ({', '.join(plain)})"]
-    return []
+            told.append(f"{score.upper()} {number(block['images'][score]['value'])} ({', '.join(plain)})")
+    return [f"images are drawn with {' and '.join(told)}"] if told else []
 
 
 def _of_latents(block: Block) -> list[str]:
@@ -147,7 +147,11 @@ def _of_latents(block: Block) -> list[str]:
     in_use = residual - sum(number > found["guided"] for number in idle)
     if not found["guided"]:
         return [f"{in_use} of {residual} latents are in use; none was told of a factor"]
-    return [f"{in_use} of {residual} residual latents, for what nobody measured, are in use"] if in_use else []
+    follow = [
+        f"latent {key} follows {of['factor']} (r = {of['r']:.2f})" for key, of in found.get("follows", {}).items()
+    ]
+    said = f"{in_use} of {residual} residual latents, for what the model was not told, are in use"
+    return ["; ".join([said, *follow])] if in_use else []
 
 
 def _listed(parts: Sequence[str]) -> str:

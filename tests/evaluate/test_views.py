@@ -170,6 +170,17 @@ def test_what_a_latent_does_to_the_image() -> None:
     assert effects.effects(run, mean_NZ, asked_Z, 0.0)[1] == np.inf
 
 
+def test_what_a_latent_follows(tmp_path: Path) -> None:
+    """A latent that is the mass turned round; not the class, whose numbers are names, nor the side, which guides."""
+    data = toy_set(tmp_path / "toys.h5")
+    index_N = np.arange(len(data))[::-1]
+    side_N, toy_N, mass_N = data.values[index_N][:, :3].T
+    noise_N = np.random.default_rng(1).normal(0, 0.1, len(data))
+    mean_NZ = np.stack([side_N, toy_N, 3 - 2 * mass_N, mass_N + 30 * noise_N, mass_N], 1)
+    found = effects.follows(data, index_N, mean_NZ, np.array([True, True, True, True, False]))
+    assert found == {"3": {"factor": "mass", "r": pytest.approx(-1)}}
+
+
 def test_latents_that_draw_nothing_are_told() -> None:
     def block(still: list[int], mse: float = 0.1) -> dict[str, Any]:
         score = {"value": mse, "low": mse, "high": mse}

@@ -161,7 +161,7 @@ class Explorer {
     show(this.find(".drawn"), panel(image, shape, look));
     const { picture, top } = difference(image, this.reference, shape, look);
     show(this.find(".apart"), picture);
-    this.find(".top").textContent = top > 0 ? `to ±${Number(top.toPrecision(3))} ${unit}`.trim() : "none yet";
+    this.find(".top").textContent = top > 0 ? `both decoded, to ±${Number(top.toPrecision(3))} ${unit}`.trim() : "no difference";
     const { row } = nearest(train.codes, code, this.spread);
     this.cut(this.find(".near"), this.train, train, row);
     this.find(".near").nextElementSibling.querySelector(".which").textContent =
@@ -176,7 +176,8 @@ class Explorer {
     const { guides, density } = this.told;
     const outside = (value, low, high) => value < low - HAIR * (high - low) || value > high + HAIR * (high - low);
     const beyond = guides.filter(({ by, factor, seen }, j) =>
-      by !== "classes" && factor.kind !== "periodic" && outside(this.now.factors[j], ...seen));
+      by !== "classes" && factor.kind !== "periodic" &&
+      outside(...[this.now.factors[j], ...seen].map((value) => (factor.transform === "log10" ? Math.log(value) : value))));
     const far = this.told.residuals.filter(({ place, low, high }) => outside(this.now.residual[place], low, high));
     const names = [...beyond.map(({ factor }) => factor.name), ...far.map(({ name }) => name)];
     if (names.length) return `The model was not trained on such values of ${names.join(", ")}.`;
@@ -190,7 +191,7 @@ class Explorer {
     this.find(".command").textContent = command ?? pythonOf(this.told, code);
     this.find(".by-command").textContent = command
       ? "A command that makes this image, in the folder from which the page was made:"
-      : "No command takes these values, but Python does:";
+      : "No command takes these values, for one lies outside the range of the data, or another latent was moved. Python does:";
     this.find(".copied").textContent = "";
   }
 
