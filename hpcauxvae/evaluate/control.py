@@ -20,6 +20,7 @@ from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.by_factor import Block, by_factor, in_units
+from hpcauxvae.evaluate.effects import STILL, effects
 from hpcauxvae.evaluate.reader import READ, Reader
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.control import agreement, distance, minimality, unlike
@@ -56,7 +57,7 @@ class Counterfactuals(NamedTuple):
     cycled: NDArray
     """A, encoded and decoded `CYCLES` times."""
     own: NDArray
-    """(P, R) A's code in the residual latents that are in use."""
+    """(P, R) A's code in the residual latents that are in use: not off, and drawing something."""
     again: NDArray
     """The same of its reconstruction."""
     changed: NDArray
@@ -95,7 +96,9 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     cycled = decode(again)
     for _ in range(CYCLES - 2):
         cycled = decode(run.encode(cycled, u_a)[0])
-    kept = d + np.flatnonzero(~off(code[:, d:], logvar[:, d:]))
+    kept_Z = ~off(code, logvar) & (np.arange(code.shape[1]) >= d)
+    error = float(np.nanmean(np.square(reconstruction - seen, dtype=np.float64)))
+    kept = np.flatnonzero(kept_Z & (effects(run, code, kept_Z, error) >= STILL))
     return Counterfactuals(
         a=images,
         b=np.roll(images, 1, 0),

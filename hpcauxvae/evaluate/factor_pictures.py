@@ -58,7 +58,7 @@ def draw_factors(
         z_NZ[:, numbers], mean_NZ[:, numbers], values_NF[:, rows], [data.factors[c] for c in rows], of_latents,
         block["codes"].get("lds"), folder / f"scatter-{name}.png", reading=block.get("reading"), numbers=numbers,
     )  # fmt: skip
-    correlation_FZ = correlate(values_NF[:, columns], [z_NZ[:, numbers]]).values_SDZ[0]
+    correlation_FZ = correlate(data.scaled()[index_N][:, columns], [z_NZ[:, numbers]]).values_SDZ[0]
     names, path = [data.factors[c].name for c in columns], folder / f"correlations-{name}.png"
     pictures.correlation_map(correlation_FZ, names, aux_names, path, numbers)
 

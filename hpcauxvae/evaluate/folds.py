@@ -127,7 +127,7 @@ def _block(blocks: Sequence[Block], runs: Sequence[Run], name: str) -> Block:
     }
     if all("noiseless" in block for block in blocks):
         found["noiseless"] = images([block["noiseless"] for block in blocks])
-    for key in ("correlated", "reading", "factors", "joint", "random_features", "control"):
+    for key in ("correlated", "reading", "factors", "joint", "random_features", "control", "views"):
         if all(key in block for block in blocks):
             values = [_unsigned(block[key]) if key == "joint" else block[key] for block in blocks]
             found[key] = _mean(values)
@@ -181,10 +181,14 @@ def _read_together(folders: Sequence[Path], run: Run, seed: int) -> Block:
 
 
 def _latents(folds: Sequence[Block]) -> Block:
-    """Of all folds; off are those that are off in each."""
+    """Of all folds; off are those that are off in each, and those draw nothing that do so, or are off, in each."""
     in_use = [one["in_use"] for one in folds]
-    off = sorted(set.intersection(*(set(one["off"]) for one in folds)))
-    return folds[0] | {"in_use": min(in_use), "most_in_use": max(in_use), "off": off}
+    off = set.intersection(*(set(one["off"]) for one in folds))
+    idle = set.intersection(*({*one["off"], *one.get("still", ())} for one in folds))
+    found = {key: of for key, of in folds[0].items() if key not in ("effect", "follows")}
+    return found | {
+        "in_use": min(in_use), "most_in_use": max(in_use), "off": sorted(off), "still": sorted(idle - off)
+    }  # fmt: skip
 
 
 def _unsigned(joint: Block) -> Block:

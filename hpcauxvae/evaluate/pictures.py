@@ -132,6 +132,11 @@ def _scale_of(ax: Axes, factor: Factor, values_N: NDArray) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
+def idle(latents: dict[str, Any]) -> dict[int, str]:
+    """What is written at the row of a latent that is off, or draws nothing, by its number from 1."""
+    return dict.fromkeys(latents["off"], "off") | dict.fromkeys(latents.get("still", ()), "draws nothing")
+
+
 def traversal(
     images_RVCHW: NDArray,
     row_names: Sequence[str],

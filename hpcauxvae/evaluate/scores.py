@@ -19,16 +19,17 @@ from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import guided, guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
 from hpcauxvae.data.missing import Filled, scored_by
-from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.pixels import beyond
-from hpcauxvae.evaluate import control, pictures
-from hpcauxvae.evaluate.baselines import PLAIN, Baselines
+from hpcauxvae.evaluate import control, pictures, views
+from hpcauxvae.evaluate.baselines import Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
+from hpcauxvae.evaluate.effects import STILL, effects, follows
 from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
+from hpcauxvae.evaluate.set_pictures import PICTURES
 from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.training import training
 from hpcauxvae.evaluate.traversal import traversal
@@ -47,8 +48,6 @@ from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, load_run, summary_of, training_set
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
-
-_SHOWN = 8
 
 
 class Later:
@@ -171,8 +170,15 @@ class Evaluator:
             return None
         return control.counterfactuals(self.run, scored.data, scored.index_N, self.config.seed)
 
+    def true_views(self, scored: Scored) -> views.Views | None:
+        """Images asked to look as another of the same object; None as `counterfactuals`, or without objects."""
+        if not (self.config.control and self._guiding()):
+            return None
+        train = self.parts[0] if scored.data is self.data else np.empty(0, np.int64)
+        return views.views(self.run, scored.data, scored.index_N, train, self.aux, self.config.seed)
+
     def scores(
-        self, scored: Scored, asked: control.Counterfactuals | None = None
+        self, scored: Scored, asked: control.Counterfactuals | None = None, turned: views.Views | None = None
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The block of metrics.json for a set, and the image scores of each of its M images.
 
@@ -183,18 +189,12 @@ class Evaluator:
         aux, own = scored.data.column(self.aux), scored.data.column(self._guiding())
         weights = scored.weights()
         images = score_images(scored.originals, scored.reconstructions, maximum, self.run.at_once, weights)
-        off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         block: dict[str, Any] = {
             "data": str(scored.data.path),
             "training": self.training,
             "copies": self.copies.get(scored.name, []),
             "codes": {},
-            "latents": {
-                "in_use": int((~off_Z).sum()),
-                "of": len(off_Z),
-                "guided": len(own),
-                "off": (np.flatnonzero(off_Z) + 1).tolist(),
-            },
+            "latents": self._latents(scored, len(own), images.means["mse"]["value"] * maximum**2),
             "images": images.means,
             "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
@@ -223,8 +223,29 @@ class Evaluator:
             per_image["ssim_noiseless"] = ceiling.per_image["ssim"]
         if asked is not None:
             block["control"] = control.score(asked, self.reader, scored.data, self.aux)
+        if turned is not None:
+            block["views"] = views.score(turned, maximum)
         block["verdicts"] = verdicts(block)  # last: they look at all the others
         return block, per_image
+
+    def _latents(self, scored: Scored, guided: int, error: float) -> dict[str, Any]:
+        """Which are off, and which of the others, unless a factor guides them, draw nothing; the rest is in use.
+
+        error: as of `effects`.
+        """
+        off_Z = off(scored.mean_NZ, scored.logvar_NZ)
+        asked_Z = ~off_Z & (np.arange(len(off_Z)) >= guided)
+        effect_Z = effects(self.run, scored.mean_NZ, asked_Z, error)
+        still_Z = asked_Z & (effect_Z < STILL)
+        return {
+            "in_use": int((~off_Z & ~still_Z).sum()),
+            "of": len(off_Z),
+            "guided": guided,
+            "off": (np.flatnonzero(off_Z) + 1).tolist(),
+            "still": (np.flatnonzero(still_Z) + 1).tolist(),
+            "follows": follows(scored.data, scored.index_N, scored.mean_NZ, asked_Z & ~still_Z),
+            "effect": {str(number + 1): float(effect_Z[number]) for number in np.flatnonzero(asked_Z)},
+        }
 
     def _codes(self, scored: Scored, aux: list[int]) -> Codes:
         factors, values_NF = scored.data.factors, scored.data.scaled()[scored.index_N]
@@ -272,12 +293,14 @@ class Evaluator:
             name, of = guide.factor.name, block["factors"]
             read_as = in_words(of[name]["latents"], of[name]) if name in of else ""
             row_names[number] += f"\nread: {read_as or pictures.read_as(block['reading'][guide.columns[0].name])}"
+            if "views" in block:
+                row_names[number] += f"\ndrawn: {block['views']['share']['value']:.2f} of the way"
         first_rows = {span.start: row for row, span in enumerate(spans(guides))}
         others = len(row_names) - scored.mean_NZ.shape[1]
-        for number in block["latents"]["off"]:
+        for number, word in pictures.idle(block["latents"]).items():
             row = first_rows.get(number - 1) if number <= len(own) else number - 1 + others
             if row is not None and (row >= len(guides) or guides[row].plain):
-                row_names[row] += "\noff"
+                row_names[row] += f"\n{word}"
         path = folder / f"traversal-{scored.name}.png"
         look = drawing.look_of(data)
         pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look, differences=True)
@@ -295,33 +318,6 @@ class Evaluator:
 
 def _stored(data: ImageSet, index_N: np.ndarray) -> Later:
     return Later(lambda index: np.array(data.images[index]), index_N, data.shape)
-
-
-def _beside_plain(block: dict[str, Any]) -> str:
-    """`SSIM 0.979 (mean image 0.602, PCA 0.934), MSE …`: what is drawn too faint has a good SSIM."""
-
-    def beside(name: str) -> str:
-        plain = (f"{words} {block['baselines'][key][name]['value']:.3g}" for key, words in PLAIN.items())
-        return f"{name.upper()} {block['images'][name]['value']:.3g} ({', '.join(plain)})"
-
-    return ", ".join(beside(name) for name in ("ssim", "mse") if not np.isnan(block["images"][name]["value"]))
-
-
-def _reconstructions(scored: Scored, block: dict[str, Any], path: Path) -> None:
-    data, shown = scored.data, np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
-    pictures.reconstructions(
-        drawing.upright(with_holes(data.images, scored.index_N[shown]), data),
-        drawing.upright(scored.reconstructions[shown], data),
-        path,
-        look=drawing.look_of(data),
-        title=_beside_plain(block),
-    )
-
-
-PICTURES: dict[str, Callable[[Scored, dict[str, Any], Path], None]] = {
-    "reconstructions": _reconstructions,
-}
-"""Pictures of a set that need no more than it and its block of metrics.json, by the beginning of the file's name."""
 
 
 def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:
@@ -375,7 +371,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     for scored in evaluator.sets():
         print(f"scoring {scored.name}: {len(scored.index_N)} samples", file=sys.stderr, flush=True)
         asked = evaluator.counterfactuals(scored)
-        block, per_image = evaluator.scores(scored, asked)
+        turned = evaluator.true_views(scored)
+        block, per_image = evaluator.scores(scored, asked, turned)
         metrics["sets"][scored.name] = block
         write_codes(out / f"codes-{scored.name}.h5", scored, per_image, evaluator.run.digest)
         if config.pictures:
@@ -384,6 +381,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             if asked is not None:
                 path = folder / f"control-{scored.name}.png"
                 control.draw(asked, evaluator.reader, scored.data, evaluator.aux, path)
+            if turned is not None:
+                views.draw(turned, scored.data, folder / f"views-{scored.name}.png")
     if config.pictures and evaluator.history:  # none in a run that stopped in its first epoch
         training_curves(evaluator.history, folder / "training.png")
     write_metrics(out / "metrics.json", metrics)

@@ -111,8 +111,7 @@ def easier(block: Block) -> Iterator[str]:
         if name not in classes and real["value"] >= READABLE and asked["low"] > real["high"] + FLATTERS:
             yield (
                 f"{name} is read better in images that were asked for (r = {asked['value']:.2f}) than in real ones "
-                f"({real['value']:.2f}), for decoded images have no noise and no clutter: so well it does not stand in "
-                "real images"
+                f"({real['value']:.2f}), which have noise and clutter: quote the latter"
             )
 
 
@@ -142,4 +141,39 @@ def unasked(block: Block) -> Iterator[str]:
         yield (
             f"an image does not come back when its own factors do: {back['value']:.2f} of the distance to another "
             f"image ({cycled['value']:.2f} when it is encoded and decoded {found['composition']['cycles']} times)"
+        )
+
+
+def views(block: Block) -> Iterator[str]:
+    """Objects that do not look as they really do with the factors that were asked for."""
+    found = block.get("views")
+    if not found:
+        return
+    by, share = found["by"], found["share"]
+    asked, own, still = (found[by][key]["value"] for key in ("asked", "own", "still"))
+    apart = own - still if by == "ssim" else still - own
+    figures = (
+        f"beside the true view it has {by.upper()} {asked:.3g}, that view's own reconstruction {own:.3g}, and what "
+        f"stays as it was {still:.3g}"
+    )
+    if apart <= 0:
+        yield f"whether {found['objects']} look as they should cannot be judged: views hardly differ ({figures})"
+    elif share["high"] < IN_PART:
+        part = "is not" if share["high"] < STEERS else "is in part only"
+        worst = ", ".join(f"{name} ({one['value']:.2f})" for name, one in found.get("worst", {}).items())
+        yield (
+            f"what is asked for {part} what the same {found['objects']} really looks like: {figures}, so "
+            f"{share['value']:.2f} of the way"
+            + (f"; worst: {found['objects']} {worst}; below 0 is worse than not turning" if worst else "")
+        )
+
+
+def known_objects(block: Block) -> Iterator[str]:
+    """Objects of the samples that the training shows as well."""
+    found = block.get("views")
+    if found and found["trained"]:
+        each = "each" if found["trained"] == found["of"] else "some"
+        yield (
+            f"{each} {found['objects']} here was trained on in other views ({found['trained']} of {found['of']}): no "
+            "score tells how a new one is read or drawn (a column `group` in the file keeps each in one part)"
         )

@@ -115,11 +115,19 @@ def _control(block: Block) -> Iterator[str]:
         named["unlike real images"] = found.get("unlike")
         named["asked against rendered"] = found.get("rendered")
         yield from (_row(name, score, None) for name, score in named.items() if score)
+    if turned := block.get("views"):
+        beside = "the true view"
+        yield f"asked for, and {beside}: {turned['pairs']} pairs, {turned['of']} values of {turned['objects']}"
+        named = {"asked for": "asked", "its reconstruction": "own", "nothing turned": "still"}
+        for words, key in named.items():
+            yield _row(f"{turned['by'].upper()}, {words}", turned[turned["by"]][key], None)
+        yield _row("share of the way", turned["share"], None)
 
 
 def _latents(block: Block) -> Iterator[str]:
     found = block["latents"]
-    off = f"; off: {', '.join(map(str, found['off']))}" if found["off"] else ""
+    lists = (("off", found["off"]), ("draw nothing", found.get("still", [])))
+    off = "".join(f"; {words}: {', '.join(map(str, numbers))}" for words, numbers in lists if numbers)
     most = f" to {found['most_in_use']}" if found.get("most_in_use", found["in_use"]) > found["in_use"] else ""
     yield f"{'latents in use':22}{found['in_use']:4}{most} of {found['of']}{off}"
 

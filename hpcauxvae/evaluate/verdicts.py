@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.evaluate import by_factor, steering
+from hpcauxvae.evaluate.effects import STILL
 from hpcauxvae.evaluate.steering import shifted
 from hpcauxvae.metrics.joint import FEWEST as FEWEST_TOGETHER
 from hpcauxvae.metrics.joint import LEAF
@@ -43,6 +44,10 @@ CEILING_LOW = 0.7
 """A ceiling below this leaves so little room that a lost factor may cost nothing."""
 CORRELATED = 0.2
 """|r| of two factors from which on they are named as a reason: r^2 is then a twenty-fifth."""
+PASSED = 1.5
+"""Times its tolerance from which on a dependence is told, although it is none to worry about."""
+LITTLE = 0.03
+"""R^2 of a factor from all residual latents that is told where it is certain."""
 JOINT = 0.1
 """R^2 that nobody would overlook in a single latent: a correlation of .3."""
 SINGLE = 0.2
@@ -127,11 +132,14 @@ def trained(block: Block) -> Iterator[str]:
             f"by validation epoch {best['epoch']} was the best, and the MSE of its images has risen by "
             f"{best['last'] / best['mse'] - 1:.0%} since, {since}: `--checkpoint best` takes that epoch"
         )
-    if (kept := found.get("kept")) and kept["dependence"] > NOT_KEPT * kept["tolerance"]:
-        yield (
-            f"independence was not kept: at the end of the training the dependence was {kept['dependence']:.3f}, its "
-            f"tolerance {kept['tolerance']:.4f}"
-        )
+    if not (kept := found.get("kept")):
+        return
+    times = kept["dependence"] / kept["tolerance"]
+    figures = f"{kept['dependence']:.3f}, its tolerance {kept['tolerance']:.4f}"
+    if times > NOT_KEPT:
+        yield f"independence was not kept: at the end of the training the dependence was {figures}"
+    elif times > PASSED:
+        yield f"the dependence ended at {times:.1f} times its tolerance ({figures}), as it does with small sets"
 
 
 def labels(block: Block) -> Iterator[str]:
@@ -156,15 +164,24 @@ def _scale(name: str, r: float, slope: dict[str, float]) -> Iterator[str]:
 
 
 def latents(block: Block) -> Iterator[str]:
-    """Residual latents that are off, all of them."""
+    """Residual latents that are off or draw nothing: all of them, or those that scores of means count."""
     found = block["latents"]
+    one_image = block["images"]["mse"]["value"] > MEAN_IMAGE * block["baselines"]["mean_image"]["mse"]["value"]
+    still = [] if one_image else found.get("still", [])  # else `images` says it
     residual, off = found["of"] - found["guided"], [number for number in found["off"] if number > found["guided"]]
-    if residual and len(off) == residual:
+    if residual and len(off) + len(still) == residual:
         kind = "residual " if found["guided"] else ""
         ours, pca = block["images"], block["baselines"]["pca"]
         better = not ours["ssim"]["low"] <= pca["ssim"]["high"] and ours["mse"]["high"] < pca["mse"]["low"]
         anyhow = f" (the images are better than PCA's: {_beside(ours, pca)})" if better and found["guided"] else ""
-        yield f"{residual} of {residual} {kind}latents are off: what nobody measured is not in the code{anyhow}"
+        are = "off" if not still else "off or draw nothing"
+        yield f"{residual} of {residual} {kind}latents are {are}: what nobody measured is not in the code{anyhow}"
+    elif still:
+        which, draw = ("latents", "draw nothing") if len(still) > 1 else ("latent", "draws nothing")
+        yield (
+            f"{which} {', '.join(map(str, still))} {draw}: the images are as good without (their error is {STILL:.1%} "
+            "larger at most); scores of means count them all the same"
+        )
 
 
 def images(block: Block) -> Iterator[str]:
@@ -222,12 +239,14 @@ def ceilings(block: Block) -> Iterator[str]:
             why_passed = f"chance, of {n} samples"
         else:
             why_passed = "each of its latents correlates less with the other factors than chance alone would give"
-        named_so = f"{'LDS' if passed == 'lds' else passed} is {share:.2f} [{low / ceiling:.2f}, {high / ceiling:.2f}]"
-        yield f"{named_so} of its ceiling: {why_passed}; the correlations r tell more"
+        spelt = {"lds": "LDS", "lds_d": "LDS of guided latents", "lds_mean": "LDS of means"}
+        named_so = spelt.get(passed, "LDS of means of guided latents")
+        interval = f"[{low / ceiling:.2f}, {high / ceiling:.2f}]"
+        yield f"{named_so} is {share:.2f} {interval} of its ceiling: {why_passed}; the correlations r tell more"
     if (ceiling := scores["lds"]["attainable"]) < CEILING_LOW:
         alone = scores.get("lds_d", scores["lds"] | {"attainable": 1.0})["attainable"]
         enough = _samples_for(CEILING_LOW, block["latents"]["of"], alone)
-        needs = f" ({CEILING_LOW} needs {enough:.0f})" if n < enough < np.inf else ""
+        needs = f" ({enough:.0f} would have {CEILING_LOW})" if n < enough < np.inf else ""
         reasons = [why] if named else []
         reasons += [f"{n} samples have chance correlations{needs}"] if n < enough or not named else []
         if np.isinf(enough):
@@ -253,9 +272,11 @@ def residual(block: Block) -> Iterator[str]:
             which = f"latent {single['latent']}" if single["latent"] else "in each fold a latent"
             yield f"{which}, a residual one, holds {name} too (r = {r['value']:.2f})"
         means, samples = of_factor["means"], of_factor["samples"]
-        if any(s["value"] >= JOINT and s["low"] > max(chance["high"], 0) for s in (means, samples)):
+        certain = [s["value"] for s in (means, samples) if s["low"] > max(chance["high"], 0)]
+        if max(certain, default=0) >= LITTLE:
+            tell = "tell" if max(certain) >= JOINT else "tell a little of"
             yield (
-                f"the residual latents together tell {name} (R2 {means['value']:.2f} from their means, "
+                f"the residual latents together {tell} {name} (R2 {means['value']:.2f} from their means, "
                 f"{samples['value']:.2f} from samples of z; chance gives {chance['value']:.2f})"
             )
     found = block.get("random_features")
@@ -298,6 +319,7 @@ def _square(r: float) -> float:
 FINDINGS: tuple[Callable[[Block], Iterator[str]], ...] = (
     unfinished, copies, trained, labels, reading, by_factor.as_a_whole, latents, images, ceilings, residual, hidden,
     too_few, steering.control, steering.easier, by_factor.steering, steering.unasked,
+    steering.views, steering.known_objects,
 )  # fmt: skip
 LOOKED_AT = {
     "reading": "sign, scale and error of the guided latents",
@@ -306,5 +328,6 @@ LOOKED_AT = {
     "codes": "the LDS beside its ceiling",
     "joint": "what residual latents tell of the factors",
     "control": "whether factors steer the image, and what changes with them",
+    "views": "what was asked for beside the true view of the same object",
 }
 """Keys of the block, and what they hold."""

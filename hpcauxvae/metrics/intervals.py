@@ -98,6 +98,8 @@ def _limited(value: float, low: float, high: float, n: int, limits: tuple[float,
 def ratio_score(numerator_N: Array, denominator_N: Array, object_N: NDArray | None = None) -> Score:
     """mean(numerator) / mean(denominator) with its normal interval (delta method); 0 if the denominator vanishes.
 
+    The interval does not reach below 0 where no numerator does.
+
     object_N: numbers from 0 of what the samples show; those of one object count as one in the interval.
     """
     n, below = len(numerator_N), float(denominator_N.mean())
@@ -110,7 +112,8 @@ def ratio_score(numerator_N: Array, denominator_N: Array, object_N: NDArray | No
         return Score(value=0.0, low=0.0, high=0.0, n=n)
     value = float(numerator_N.mean()) / below
     error = float((numerator_N - value * denominator_N).std(ddof=1)) / below / np.sqrt(len(numerator_N))
-    return Score(value=value, low=value - NORMAL_95 * error, high=value + NORMAL_95 * error, n=n)
+    least = 0.0 if (numerator_N >= 0).all() and below > 0 else -np.inf
+    return Score(value=value, low=max(value - NORMAL_95 * error, least), high=value + NORMAL_95 * error, n=n)
 
 
 def jackknife_score(value: float, replicates_G: Array, n: int, limits: tuple[float, float]) -> Score:

@@ -68,7 +68,9 @@ def report(argv: list[str] | None = None) -> int:
     out = config.out or config.runs[0] / page.REPORT
     refuse_unwritable(out.parent, "; --out names another file")
     names = named(config.runs)
-    runs = [page.of_run(run)._replace(name=name) for run, name in zip(config.runs, names, strict=True)]
+    runs = [
+        page.of_run(run, data=config.data)._replace(name=name) for run, name in zip(config.runs, names, strict=True)
+    ]
     if len(runs) > 1:
         page.write(out, runs, _compared(config))
     else:
@@ -86,7 +88,7 @@ def _serve(config: ReportConfig) -> int:
     from hpcauxvae.train.run import load_run, training_set
 
     (folder,) = config.runs
-    told = page.of_run(folder)
+    told = page.of_run(folder, data=config.data)
     run = load_run(*_explored(folder))
     place(run.model, device_of(find_world({}), config.device))
     text = page.page([told], explorer=served(run, training_set(run, config.data)))
@@ -148,4 +150,4 @@ def _after_evaluation(run: Path, results: Path, data: Path | None) -> Path:
 
     out = results / page.REPORT
     explorer = _explorer(run, results, data) if is_in(out) else ""
-    return page.write(out, [page.of_run(run, results, draw=False)], explorer=explorer)
+    return page.write(out, [page.of_run(run, results, draw=False, data=data)], explorer=explorer)

@@ -17,8 +17,9 @@ from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import shown as with_holes
+from hpcauxvae.evaluate.effects import STILL, effects, follows
 from hpcauxvae.evaluate.generate import Generator
-from hpcauxvae.metrics.codes import OFF
+from hpcauxvae.metrics.codes import off
 from hpcauxvae.report.panels import packed, panels_of
 from hpcauxvae.train.run import Run
 
@@ -45,7 +46,8 @@ def told_of(run: Run, data: ImageSet) -> dict[str, Any]:
     labels_ND = _labels(run, data, train)
     seen = train[: max(GALLERY, min(_ENCODED, _ENCODED_BYTES // (4 * int(np.prod(data.shape)))))]
     mean_NZ, logvar_NZ = run.encode(data.images, None, seen)
-    used_Z = mean_NZ.std(0) >= OFF * np.sqrt(np.exp(logvar_NZ).mean(0))
+    used_Z = ~off(mean_NZ, logvar_NZ)
+    used_Z &= effects(run, mean_NZ, used_Z, _error(run, data, seen, mean_NZ)) >= STILL
     used_Z[: generator.latents] = True
     look = drawing.look_of(data)
     gallery = _drawn(data, look, test[:GALLERY])
@@ -65,7 +67,7 @@ def told_of(run: Run, data: ImageSet) -> dict[str, Any]:
         "latents": run.config.latents,
         "guides": [_guide(*one) for one in zip(run.guides, labels_ND.T, strict=True)],
         "angles": [_angle(pair, [factor.name for factor in run.factors]) for pair in generator.angles],
-        "residuals": _residuals(mean_NZ, used_Z, generator.latents),
+        "residuals": _residuals(mean_NZ, used_Z, generator.latents, follows(data, seen, mean_NZ, used_Z)),
         "typical": {"factors": factors_D.tolist(), "residual": residual_R.tolist()},
         "gallery": min(GALLERY, len(tests)),
         "test": panels.sheet(_drawn(data, look, tests))
@@ -112,6 +114,14 @@ def _steps(points_NT: NDArray) -> NDArray[np.float64]:
     return np.array([np.quantile(gap, _NEARLY_ALL) if len(gap) else 0.0 for gap in gaps])
 
 
+def _error(run: Run, data: ImageSet, rows: NDArray, mean_NZ: NDArray) -> float:
+    """Mean squared error of a pixel of the reconstructions of these samples, of as many as a picture is drawn of."""
+    few = rows[:GALLERY]
+    return float(
+        np.nanmean(np.square(with_holes(data.images, few) - run.decode(mean_NZ[: len(few)]), dtype=np.float64))
+    )
+
+
 def _drawn(data: ImageSet, look: drawing.Look, rows: NDArray) -> NDArray[np.float32]:
     images = [np.asarray(with_holes(data.images, np.array([row])), np.float32)[0] for row in rows]
     return look.hidden(drawing.upright(np.stack(images), data))
@@ -144,12 +154,13 @@ def _angle(pair: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     return {"pair": [cosine, sine], "name": name}
 
 
-def _residuals(mean_NZ: NDArray, used_Z: NDArray, guided: int) -> list[dict[str, Any]]:
-    """The latents in use that no factor guides, and from where to where their means go."""
+def _residuals(mean_NZ: NDArray, used_Z: NDArray, guided: int, follow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The latents in use that no factor guides, what they follow, and from where to where their means go."""
+    beside = {key: f" ({of['factor']}, r {of['r']:.2f})" for key, of in follow.items()}
     return [
         {
             "place": column - guided,
-            "name": f"latent {column + 1}",
+            "name": f"latent {column + 1}{beside.get(str(column + 1), '')}",
             "low": float(np.floor(10 * mean_NZ[:, column].min()) / 10),
             "high": float(np.ceil(10 * mean_NZ[:, column].max()) / 10),
         }

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.data.lettering import minus
+from hpcauxvae.data.splits import parts
+from hpcauxvae.evaluate.records import METRICS
 from hpcauxvae.models import model_class
 from hpcauxvae.models.objectives import OVERRIDES
 from hpcauxvae.report.folder import Found
 from hpcauxvae.report.tables import NONE, Cell, Table
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.run import found_path
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.types import Factor, Fold, InputError
 
 Block = dict[str, Any]
 _NOT_NOTED = "not noted: the run is of an earlier version"
@@ -92,12 +94,14 @@ def _of_data(found: Found) -> Iterator[tuple[str, str]]:
     channels, height, width = state["image_shape"]
     shape = f"{height} × {width} pixels" + (f" in {channels} channels" if channels > 1 else "")
     given = (found.metrics or {}).get("settings", {}).get("data")
-    path = Path(given or found_path(Path(found.config["data"]), Path(found.config["out"]), found.first))
+    path = Path(found.data or given or found_path(Path(found.config["data"]), Path(found.config["out"]), found.first))
     there = f"of {shape}; {state['n_train']:,} for training"
     try:
         data = open_set(path)
-        whole = f"{len(data):,} images {there}; {path.stat().st_size / 1e6:.1f} MB"
-        there = whole if data.fingerprint == state["fingerprint"] else f"images {there}; another file lies there now"
+        if data.fingerprint != state["fingerprint"]:
+            there = f"images {there}; another file lies there now"
+        else:
+            there = f"{len(data):,} images {there}{_others(found, data)}; {path.stat().st_size / 1e6:.1f} MB"
     except (InputError, OSError):
         there = f"images {there}; the file is not there now"
     yield "data set", str(path)
@@ -106,6 +110,16 @@ def _of_data(found: Found) -> Iterator[tuple[str, str]]:
         "fingerprint",
         f"{state['fingerprint']}, the beginning of a SHA-256 of labels and of images spread over the set",
     )
+
+
+def _others(found: Found, data: ImageSet) -> str:
+    """How many images are for validation and test."""
+    own = found.config
+    fold = Fold(int(own["fold"]), int(own["folds"])) if own.get("folds") and own.get("fold") is not None else None
+    validation, test = (
+        len(part) for part in parts(data, own.get("split_seed", 0), found.state.get("split", "random"), fold)[1:]
+    )
+    return f", {validation:,} for validation, {test:,} for test"
 
 
 def _objective(config: Block) -> str:
@@ -144,4 +158,5 @@ def _evaluated(found: Found) -> Iterator[tuple[str, str]]:
     given = found.metrics.get("settings", {})
     best = given.get("checkpoint") == "best"
     which = "the best epoch by validation" if best else f"epoch {found.metrics.get('epoch')}"
-    yield "evaluated", f"hpcauxvae {found.metrics.get('hpcauxvae')}, {which}, seed {given.get('seed')}"
+    made = time.strftime("%Y-%m-%d %H:%M %Z", time.localtime((found.results / METRICS).stat().st_mtime))
+    yield "evaluated", f"{made}, hpcauxvae {found.metrics.get('hpcauxvae')}, {which}, seed {given.get('seed')}"

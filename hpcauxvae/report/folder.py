@@ -41,6 +41,8 @@ class Found:
     """sensitivity.json; None before `sensitivity`."""
     folds: int
     """0 of a single run."""
+    data: Path | None = None
+    """Where the data set lies now, if that was told."""
 
     @property
     def sets(self) -> dict[str, Block]:
@@ -56,8 +58,8 @@ class Found:
         return (fold_folder(self.results, 0) if self.folds else self.results) / "pictures"
 
 
-def read(folder: Path, results: Path | None = None) -> Found:
-    """Reads the folder of a run. results: where `evaluate` wrote, if not there.
+def read(folder: Path, results: Path | None = None, data: Path | None = None) -> Found:
+    """Reads the folder of a run. results: where `evaluate` wrote, if not there; data: where the data set lies now.
 
     Raises InputError where there is no run, no whole checkpoint, or a file of scores that cannot be read.
     """

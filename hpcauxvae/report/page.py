@@ -99,7 +99,7 @@ def told(found: Found, name: str = "", draw: bool = True) -> Told:
     """What the page says of a run. name: that of its folder if not given; draw: as in `figures`."""
     sets = [OfSet(key, _about(key, block), verdict(block), tables.scores(block)) for key, block in found.sets.items()]
     return Told(
-        name=name or found.folder.resolve().name,
+        name=name or _named(found.folder.resolve()),
         folder=str(found.folder),
         facts=facts.facts(found),
         factors=facts.factors(found),
@@ -109,9 +109,14 @@ def told(found: Found, name: str = "", draw: bool = True) -> Told:
     )
 
 
-def of_run(folder: Path, results: Path | None = None, draw: bool = True) -> Told:
+def _named(folder: Path) -> str:
+    """Its own name, and that of the folder above where it is `run`, which says nothing."""
+    return f"{folder.parent.name}/{folder.name}" if folder.name == "run" and folder.parent.name else folder.name
+
+
+def of_run(folder: Path, results: Path | None = None, draw: bool = True, data: Path | None = None) -> Told:
     """`told` of the run in a folder. Raises InputError where it, or what `evaluate` wrote, cannot be read."""
-    found = read(folder, results)
+    found = read(folder, results, data)
     try:
         return told(found, draw=draw)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

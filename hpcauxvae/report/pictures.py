@@ -50,7 +50,7 @@ def figures(found: Found, kind: str, draw: bool = True) -> list[Figure]:
     return [
         _figure(path, _alt(kind, block), ", ".join(filter(None, [name if several else "", fold])))
         for name, block in found.sets.items()
-        if kind != "control" or block.get("control")  # else it is of an earlier evaluation
+        if kind not in ("control", "views") or block.get(kind)  # else it is of an earlier evaluation
         for path in sorted(found.pictures.glob(f"{kind}-*{name}.png" if kind == "classes" else f"{kind}-{name}.png"))
     ]
 
@@ -113,6 +113,7 @@ def _alt(kind: str, block: Block) -> str:
     asked = (block.get("control") or {}).get("effectiveness") or {}
     drawn = ", ".join(f"{name} r {number(of['asked']['r']['value'])}" for name, of in asked.items())
     latents = block["latents"]["of"]
+    turned = block.get("views") or {"share": None}
     said = {
         "scatter": f"Scatter of each factor against each of {latents} latents"
         + (f"; guided: {read}." if read else "."),
@@ -120,6 +121,8 @@ def _alt(kind: str, block: Block) -> str:
         "traversal": f"Rows of decoded images, a row for each of {latents} latents, or for the factor that guides it.",
         "control": "Rows of images: A, its reconstruction, A with the factors of B, and B"
         + (f"; asked against read: {drawn}." if drawn else "."),
+        "views": "Rows of images: A, A with the factors of C, C, which is the same object, and its reconstruction; "
+        f"share of the way {number((turned['share'] or {}).get('value'))}.",
         "reconstructions": f"Eight test images above their reconstructions and the differences; {images}.",
         "ssim": f"Box of the SSIM of single images, mean {number(block['images'].get('ssim', {}).get('value'))}.",
         "correlations": f"Map of correlations of each factor with each of {latents} latents"

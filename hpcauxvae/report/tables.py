@@ -63,7 +63,28 @@ def control(block: Block) -> list[Table]:
         for name, (title, says) in words.DISTANCES.items()
         if named.get(name)
     ]
-    return [*tables, *([Table("What changes unasked", ["Distance", "value", "n"], rows)] if rows else [])]
+    said = words.BEFORE_VIEWS if block.get("views") else ""
+    tables += [Table("What changes unasked", ["Distance", "value", "n"], rows, said)] if rows else []
+    return [*tables, *_views(block)]
+
+
+def _views(block: Block) -> Iterator[Table]:
+    """What was asked for beside the true view of the same object."""
+    if found := block.get("views"):
+        rows = [
+            [Cell(name), *(cell(found[by][key] if by in found else None) for by in ("ssim", "mse"))]
+            for key, name in words.VIEWS.items()
+        ]
+        share = cell(found["share"])
+        rows.append(
+            [
+                Cell("Share of the way", words.SHARE),
+                *([share, Cell("")] if found["by"] == "ssim" else [Cell(""), share]),
+            ]
+        )
+        rows += [[Cell(f"of {found['objects']} {name}"), cell(one), Cell("")] for name, one in found["worst"].items()]
+        caption = f"Beside the true view: {found['pairs']} pairs, {found['of']} values of {found['objects']}"
+        yield Table(caption, ["Image", "SSIM", "MSE"], rows, words.TRUE_VIEW)
 
 
 def leakage(block: Block) -> list[Table]:
@@ -136,8 +157,11 @@ def _images(block: Block) -> Iterator[list[Cell]]:
 def _latents(block: Block) -> list[Cell]:
     found = block["latents"]
     most = f" to {found['most_in_use']}" if found.get("most_in_use", found["in_use"]) > found["in_use"] else ""
-    says = "A latent is off where its means hardly vary beside the spread of z."
-    off = f"off: {', '.join(map(str, found['off']))}" if found["off"] else "none is off"
+    says = (
+        "A latent is off where its means hardly vary beside the spread of z, and draws nothing where no pixel follows."
+    )
+    lists = (("off", found["off"]), ("draw nothing", found.get("still", [])))
+    off = "; ".join(f"{words}: {', '.join(map(str, numbers))}" for words, numbers in lists if numbers) or "none is off"
     of = Cell(f"{found['in_use']}{most} of {found['of']}", off)
     return [Cell("Latents in use", says), of, Cell(""), Cell(""), Cell("")]
 

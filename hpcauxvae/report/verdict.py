@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from hpcauxvae.evaluate.baselines import PLAIN
 from hpcauxvae.evaluate.by_factor import in_words
 from hpcauxvae.evaluate.verdicts import LOOKED_AT
@@ -16,6 +14,7 @@ Block = dict[str, Any]
 REMARKS = (
     "cannot be judged", "too few to tell", "of its ceiling:", "a perfect code has an LDS",
     "the noise of the file is larger", "is read better in images that were asked for", "no score tells",
+    "as it does with small sets", "together tell a little of", "draw nothing: the images", "draws nothing: the images",
 )  # fmt: skip
 """Findings with these words say what cannot be told, or explain a number."""
 GRAVE = (
@@ -104,7 +103,8 @@ def _knows(block: Block, findings: Sequence[str]) -> list[str]:
     told = []
     whole = block.get("factors", {})
     of_whole = {column for of in whole.values() for column in of["columns"]}
-    asked = block.get("control") or {}
+    unlike = any("what the same" in finding for finding in findings)  # then what a reader finds in it says little
+    asked = {} if unlike else block.get("control") or {}
     for name, of in whole.items():
         steers = asked.get("factors", {}).get(name)
         drawn = f"; what is asked for is drawn: {in_words(steers['asked'], of)}" if steers else ""
@@ -127,26 +127,31 @@ def _names(name: str, finding: str) -> bool:
 
 
 def _of_images(block: Block) -> list[str]:
+    told, names = [], PLAIN | {"pca": f"{PLAIN['pca']} with {block['latents']['of']} components"}
     for score in ("ssim", "mse"):
         if known(block["images"].get(score)):
             plain = [
                 f"{words} {number(block['baselines'][key][score]['value'])}"
-                for key, words in PLAIN.items()
+                for key, words in names.items()
                 if known(block["baselines"].get(key, {}).get(score))
             ]
-            value = number(block["images"][score]["value"])
-            return [f"images are drawn with {score.upper()} {value} ({', '.join(plain)})"]
-    return []
+            told.append(f"{score.upper()} {number(block['images'][score]['value'])} ({', '.join(plain)})")
+    return [f"images are drawn with {' and '.join(told)}"] if told else []
 
 
 def _of_latents(block: Block) -> list[str]:
     """How many of the residual latents hold something."""
     found = block["latents"]
     residual = found["of"] - found["guided"]
-    in_use = residual - int(np.sum([number > found["guided"] for number in found["off"]]))
+    idle = [*found["off"], *found.get("still", ())]
+    in_use = residual - sum(number > found["guided"] for number in idle)
     if not found["guided"]:
         return [f"{in_use} of {residual} latents are in use; none was told of a factor"]
-    return [f"{in_use} of {residual} residual latents, for what nobody measured, are in use"] if in_use else []
+    follow = [
+        f"latent {key} follows {of['factor']} (r = {of['r']:.2f})" for key, of in found.get("follows", {}).items()
+    ]
+    said = f"{in_use} of {residual} residual latents, for what the model was not told, are in use"
+    return ["; ".join([said, *follow])] if in_use else []
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -41,7 +41,8 @@ SCORES = {
     ),
     "factor_vae": (
         "FactorVAE score",
-        "How often the latent that varies least tells which factor was held fixed. Chance is one over their number.",
+        "How often the latent that varies least tells which factor was held fixed. Chance is one over the number of "
+        "factors. A factor that guides several latents lowers it.",
     ),
     "beta_vae": ("β-VAE score", "The same by a linear classifier. Chance is one over the number of factors."),
     "ssim": (
@@ -84,7 +85,8 @@ DISTANCES = {
     "again": ("Composition, several times", "The same after encoding and decoding again and again."),
     "reversibility": (
         "Reversibility",
-        "What is left when an image gets other factors and then its own again. It should be near the composition.",
+        "What is left when an image gets other factors and then its own again. It should be near the composition, "
+        "several times.",
     ),
     "minimality": (
         "Minimality",
@@ -101,10 +103,22 @@ DISTANCES = {
         "The distance to the image that those factors have. It should be near the composition.",
     ),
 }
+VIEWS = {
+    "asked": "What was asked for",
+    "own": "The true view, encoded and decoded",
+    "still": "The first view, encoded and decoded: nothing has turned",
+}
+SHARE = "0 is as if nothing had turned, 1 as good as a reconstruction of the true view."
+BEFORE_VIEWS = "These look at codes and pixels alone. Whether the object looks as it really does, the next table says."
+TRUE_VIEW = (
+    "Here the same object is there with other factors. What was asked for is held against that very image. A reader "
+    "may find the factor in an image that no object has: this score tells."
+)
 JOINT = (
     "How much of each guided factor trees read from all residual latents together (R²), which should be no more "
-    "than chance. A value well above chance means that the factor is not in its own latent alone. R² of few samples"
-    " says little."
+    "than chance. A value above .03 that is above chance with its whole interval means that the factor is not in "
+    "its own latent alone. Below 0 it is worse than guessing the mean, which trees are by chance. Of a factor with "
+    "classes the one stands here of which most is told."
 )
 HIDDEN = (
     "How much of each other factor the errors of the guided latents tell, beyond what the factors tell (R²). It "
@@ -128,8 +142,9 @@ PICTURES = {
     "training": Words(
         "Training curves",
         "Each panel is a term of the loss, or a gauge, against epochs: training in grey, validation in maroon. "
-        "Where independence is a constraint, its weight finds its own way, and the dependence ends at its "
-        "tolerance.",
+        "Reconstruction and kl are those of any VAE. Early and asked are what is added for residual latents that tell "
+        "a factor too early, and for factors that the decoder does not obey. Intra, inter and joint hold the latents "
+        "apart; their weight finds its own way, and the dependence ends at its tolerance.",
         "Bad: validation rises while training falls, the last epochs still fall steeply, or the dependence ends far"
         " above the dashed tolerance. Where the noise is fitted, the reconstruction of validation may rise while the "
         "images get better: the MSE tells.",
@@ -138,35 +153,44 @@ PICTURES = {
         "Factors against latents",
         "Each panel has a factor upwards and a latent to the right: draws of z in grey, posterior means in maroon. "
         "The framed panels are those where a factor meets its own latent.",
-        "Good is a thin rising line in each framed panel and clouds without shape elsewhere. Bad: a cloud or a "
-        "falling line in a framed panel, or any shape outside them.",
+        "Good is a thin rising line in each framed panel, or the curve of a cosine and a sine where the factor is an "
+        "angle. Bad: a cloud or a falling line there, or a shape where a factor meets another's latent. A shape of a "
+        "factor that guides none with a latent that none guides is no fault: the model has found it.",
     ),
     "classes": Words(
         "Which class is taken for which",
         "Each row is a class that an image is of, each column one that its code is nearest to.",
         "Good is a dark diagonal and nothing else. Bad: a dark square beside it, where two classes are taken for "
         "each other, or a row that is pale throughout, of a class that no image here is of.",
-        "Only factors with many classes have one.",
+        "Only guided factors with many classes have one.",
     ),
     "traversal": Words(
         "Traversals",
         "Each row varies one factor, or one residual latent, while all others stay. The numbers above are its values.",
         "Bad: a row of a factor in which nothing changes, or in which something else changes too. A row of a "
-        "residual latent that is off looks the same throughout.",
+        "residual latent, in its own standard deviations, looks the same throughout if it is off or draws nothing.",
     ),
     "control": Words(
         "Control: asked against read",
         "The rows are images A, their reconstructions, A with the factors of B, and B. Above the third row stands "
         "what was asked for and what the reader finds in it.",
-        "Bad: the third image of a column looks like A although B differs, or the two numbers are far apart.",
+        "Bad: the third image is A unchanged although other factors were asked for, no such thing at all, or the two "
+        "numbers are far apart. The reader errs, too: its error on real images stands in the table.",
         "A model without guided latents cannot be asked for factors; `--no-control` leaves it out, too.",
+    ),
+    "views": Words(
+        "Beside the true view",
+        "Each column is one object. The rows are an image A, A asked to have the factors of C, C itself, and what the "
+        "model makes of C.",
+        "Good is a second row that looks like the fourth. Bad: it looks like the first, or like no such object.",
+        "Only sets that show each object with many values of the factors have it.",
     ),
     "reconstructions": Words(
         "Reconstructions",
         "Test images, what the model makes of them, and the difference: red where the original is brighter, blue "
         "where it is darker.",
-        "Good residuals are noise without shape. Bad: the object can be seen in them, or all reconstructions look "
-        "alike.",
+        "Good residuals are noise without shape, stronger where the image is brighter. What of the object can be seen "
+        "in them the model leaves out. Bad: all reconstructions look alike.",
     ),
     "ssim": Words(
         "SSIM of images",
@@ -199,7 +223,7 @@ PICTURES = {
         "Leakage",
         "What the latents tell that they should not: guided factors in the residual latents, other factors in the "
         "guided ones.",
-        "Bad: a value that is well above chance, with its whole interval.",
+        "Bad: a value above .03 that is above chance with its whole interval; it is among the findings then.",
         "Only guided latents have it.",
     ),
 }

@@ -50,11 +50,12 @@ def test_what_is_a_series(tmp_path: Path, years: np.ndarray) -> None:
     assert found is not None and found.timed and found.alike > 0.9
 
 
-@pytest.mark.parametrize("case", ["mixed", "sorted", "angle", "grid", "unlike", "group"])
+@pytest.mark.parametrize("case", ["mixed", "sorted", "running", "angle", "grid", "unlike", "group"])
 def test_what_is_none_that_has_times(tmp_path: Path, case: str) -> None:
     order, more = RNG.permutation(N), {"group": np.arange(N) // 10} if case == "group" else {}
     years = {
-        "mixed": YEARS[order], "sorted": np.sort(RNG.random(N)), "angle": YEARS % 360, "grid": np.arange(N) % 12.0,
+        "mixed": YEARS[order], "sorted": np.sort(RNG.random(N)), "running": np.arange(N) + 1.0,
+        "angle": YEARS % 360, "grid": np.arange(N) % 12.0,
     }.get(case, YEARS)  # fmt: skip
     images = FIELDS[order] if case in ("mixed", "unlike") else FIELDS
     kind: Kind = "periodic" if case == "angle" else "continuous"

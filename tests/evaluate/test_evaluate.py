@@ -101,11 +101,12 @@ def test_rows_of_a_traversal_say_what_is_read_and_what_is_off(folder, metrics, t
     rows: list[str] = []
     monkeypatch.setattr(scores.pictures, "traversal", lambda _, names, *rest, **named: rows.extend(names))
     scored, block = next(evaluator.sets()), dict(metrics["sets"]["test"])
-    block["latents"] = block["latents"] | {"off": [2, 10]}
+    block["latents"] = block["latents"] | {"off": [2, 10], "still": [9]}
     evaluator.draw(scored, block, {"ssim": np.ones(16)}, tmp_path)
     assert rows[0].startswith("$z_{1}$\nradius [arcsec]\nread: r ") and not rows[0].endswith("off")
-    assert rows[1].endswith("\noff") and rows[2:] == [f"$z_{{{number}}}$" for number in range(3, 10)] + [
-        "$z_{10}$\noff"
+    assert rows[1].endswith("\noff") and rows[2:] == [f"$z_{{{number}}}$" for number in range(3, 9)] + [
+        "$z_{9}$\ndraws nothing",
+        "$z_{10}$\noff",
     ]
 
 

@@ -14,7 +14,7 @@ from helpers.places import ROOT
 from helpers.trainings import alone, config
 from hpcauxvae.data.hdf5 import split, write
 from hpcauxvae.data.remarks import about_copies
-from hpcauxvae.evaluate import scores, steering, verdicts
+from hpcauxvae.evaluate import scores, set_pictures, steering, verdicts
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.evaluate.table import table
@@ -54,6 +54,7 @@ def said(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Verdicts and table of a made-up model: change(mean, u, rng) spoils the perfect code, decode its images."""
     quick = {"lds": lds, "lds_mean": lds_mean, "leakage": leakage}
     monkeypatch.setattr(scores, "score_codes", lambda codes: {name: metric(codes) for name, metric in quick.items()})
+    monkeypatch.setattr(scores, "effects", lambda run, mean_NZ, of_Z, error: 1.0 * of_Z)  # of the run, not of `decode`
 
     def judged(
         change: Callable[[NDArray, NDArray, np.random.Generator], None] = lambda *_: None,
@@ -225,7 +226,7 @@ def test_images_that_ssim_flatters(ssim: float, mse: float, expected: str) -> No
     block = {"images": scored(ssim, mse), "baselines": baselines}
     found = list(verdicts.images(block))
     assert [line.split(" (")[0] for line in found] == [expected] * bool(expected)
-    title = scores._beside_plain(block)  # of the picture
+    title = set_pictures.beside_plain(block)  # of the picture
     assert title.endswith(f"MSE {mse:.3g} (mean image 1, PCA 0.19)")
     assert ("SSIM" in title) == (not np.isnan(ssim)) and not [line for line in (title, *found) if "nan" in line]
 

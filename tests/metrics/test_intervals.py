@@ -108,3 +108,9 @@ def test_scores_of_parts_pooled_are_those_of_all_samples() -> None:
     found, expected = pooled_score([*map(mean_score, parts), nothing]), mean_score(np.concatenate(parts))
     assert found == pytest.approx(expected)
     assert np.isnan(pooled_score([nothing])["value"])
+
+
+def test_the_interval_of_what_is_never_negative_ends_at_nought() -> None:
+    squares, signed = np.array([0.0, 0.0, 0.0, 9.0]), np.array([-1.0, 0.0, 1.0, 9.0])
+    assert mean_score(squares)["low"] == 0 and mean_score(squares)["high"] > 2 * 2.25
+    assert mean_score(signed)["low"] < 0

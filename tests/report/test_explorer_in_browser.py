@@ -18,13 +18,17 @@ from hpcauxvae.data import drawing
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.evaluate import command
+from hpcauxvae.report import explored as told
 from hpcauxvae.report.explorer import ENGINE, NO_ENGINE, PARTS, alone, explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 @pytest.fixture(params=KINDS)
-def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path) -> Iterator[Opened]:
+def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path, monkeypatch) -> Iterator[Opened]:
+    """All other latents count as in use, although so short a training leaves them off."""
+    monkeypatch.setattr(told, "off", lambda mean_NZ, _: np.zeros(mean_NZ.shape[1], bool))
+    monkeypatch.setattr(told, "effects", lambda run, mean_NZ, of_Z, error: 1.0 * of_Z)
     if not all((ENGINE / name).is_file() for name in PARTS.values()):
         pytest.skip(NO_ENGINE)
     skip_without_chromium()
@@ -105,9 +109,19 @@ def test_hands_move_it(page: Opened) -> None:
     other = next(option for option in classes.options if not option.is_selected())
     assert changes(other.click)["factors"][1] == float(other.get_attribute("value"))
     number = chrome.find_element(By.CSS_SELECTOR, "#explorer input[aria-label='step, as a number']")
-    number.clear()
+    number.send_keys(Keys.CONTROL, "a")
     number.send_keys("3.5")
     WebDriverWait(chrome, 10).until(lambda _: page.state()["factors"][3] == 3.5)
+    number.send_keys(Keys.BACKSPACE * 3)
+    assert number.get_attribute("aria-invalid") == "true" and page.state()["factors"][3] == 3, "marked, not drawn"
+    number.send_keys(Keys.TAB)
+    assert number.get_attribute("aria-invalid") is None and number.get_attribute("value") == "3", "what counts is back"
+    angle = chrome.find_element(By.CSS_SELECTOR, "#explorer input[aria-label='azimuth [deg], as a number']")
+    angle.send_keys(Keys.CONTROL, "a")
+    angle.send_keys("1000000090")
+    WebDriverWait(chrome, 10).until(lambda _: page.state()["factors"][0] == pytest.approx(10))
+    angle.send_keys(Keys.TAB)
+    assert float(angle.get_attribute("value")) == pytest.approx(10)
     assert changes(find(".back").click)["factors"] == begun["factors"]
 
     assert changes(lambda: Select(find("#explorer-start")).select_by_index(3))["started"] == 2
@@ -148,6 +162,11 @@ def test_what_is_taken_away(page: Opened) -> None:
 
     page.set({"mass": 3000.0})
     assert "not trained on such values of mass" in text(".warning")
+    other = page.told()["residuals"][0]
+    number = other["place"] + page.run.config.latents - len(page.told()["typical"]["residual"]) + 1
+    page.set({"mass": 20.0}, {number: 50.0})
+    assert text(".warning") == f"The model was not trained on such values of {other['name']}."
+    page.set({}, {number: other["low"]})
     last = page.run.config.latents
     wanted = page.set({"mass": 20.0}, {last: 1.0})
     found: dict[str, Any] = {}

@@ -15,7 +15,7 @@ NONE = {"value": float("nan"), "low": float("nan"), "high": float("nan"), "n": 1
 def block(**parts) -> dict:
     images = {"ssim": SCORE, "mse": SCORE | {"value": 0.01}}
     plain = {"mean_image": images, "pca": images}
-    latents = {"in_use": 9, "of": 10, "guided": 2, "off": [10]}
+    latents = {"in_use": 9, "of": 10, "guided": 2, "off": [10], "follows": {"4": {"factor": "flux", "r": -0.98}}}
     found = {"codes": {}, "images": images, "baselines": plain, "latents": latents, "verdicts": []}
     return found | parts
 
@@ -92,8 +92,11 @@ def test_what_it_knows_is_what_no_finding_names():
     ):
         assert "g10" not in " ".join(verdict(block(verdicts=[line], reading=reading, factors={"a": whole})).knows)
     assert found[:2] == ["a is read: mean error 0.5 deg", "g10 is read to 0.500 deg (r = 0.500)"]
-    assert found[2].startswith("images are drawn with SSIM 0.500 (mean image 0.500, PCA 0.500)")
-    assert found[3] == "7 of 8 residual latents, for what nobody measured, are in use"
+    assert found[2].startswith("images are drawn with SSIM 0.500 (mean image 0.500, PCA with 10 components 0.500)")
+    assert (
+        found[3]
+        == "7 of 8 residual latents, for what the model was not told, are in use; latent 4 follows flux (r = -0.98)"
+    )
     poor = verdict(block(verdicts=["the images are worse than the mean image (SSIM 0.1 against 0.2)"])).knows
     assert not any("images are drawn" in line for line in poor)
 

@@ -69,6 +69,15 @@ def test_they_show_validation_images_and_codes_of_the_weights(blobs_file, tmp_pa
             expected = drawing.shade(image[column], scale)[..., :3]
             assert np.abs(side.astype(int) - expected).max() <= (0 if row == 0 else 2), (row, column)
 
+    numbers = np.sort(run.parts(data)[1])
+    codes_NZ = run.encode(data.images, None, numbers)[0]
+    for place, name in enumerate(("radius", "g1")):
+        u_N = data.scaled()[numbers, data.column([name])[0]]
+        expected = np.rint(255 * pictures.scatter(u_N, codes_NZ[:, place]))
+        assert np.mean(np.abs(shown[f"codes/{name}"][..., 0] - expected) > 8) < 0.01, (
+            "few samples may lie across an edge"
+        )
+
 
 def test_codes_lie_where_factor_and_latent_are():
     u_N = np.array([0.01, 0.99, 0.5, np.nan])

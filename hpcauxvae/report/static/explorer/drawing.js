@@ -15,13 +15,24 @@ function put(pixels, place, rgb) {
   pixels[4 * place + 3] = 255;
 }
 
+// Colours of three bytes as whole pixels, each a number of 32 bits.
+function whole(colours) {
+  const found = new Uint8ClampedArray((4 * colours.length) / 3).fill(255);
+  for (let i = 0; 3 * i < colours.length; i++) put(found, i, colours.subarray(3 * i, 3 * i + 3));
+  return new Uint32Array(found.buffer);
+}
+
 // One channel by a colour map of 256 x 3 bytes, into `pixels` from column `left` of rows that are `wide`.
 function byMap(pixels, channel, height, width, n, map, missing, left, wide) {
+  const [colours, [none]] = [whole(map), whole(Uint8ClampedArray.from(missing))];
+  const target = new Uint32Array(pixels.buffer);
+  const [low, high] = n.width === null ? [n.low, n.high] : [Math.asinh(n.low / n.width), Math.asinh(n.high / n.width)];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const value = channel[y * width + x];
-      const shade = 3 * Math.min(255, Math.floor(256 * bounded(norm(n, value))));
-      put(pixels, y * wide + left + x, Number.isNaN(value) ? missing : map.subarray(shade, shade + 3));
+      const shown = n.width === null ? value : Math.asinh(value / n.width);
+      const shade = Math.min(255, Math.floor(256 * bounded((shown - low) / (high - low))));
+      target[y * wide + left + x] = Number.isNaN(value) ? none : colours[shade];
     }
   }
 }
@@ -93,12 +104,11 @@ function difference(one, other, shape, look) {
 function upright(image, shape, turn, unknown) {
   const [, height, width] = shape;
   const found = new Float32Array(image.length);
-  for (let i = 0; i < image.length; i++) {
-    const [x, y, c] = [i % width, Math.floor(i / width) % height, Math.floor(i / (width * height))];
-    const to = turn ? (c * height + height - 1 - y) * width + x : i;
-    found[to] = unknown && unknown[to] ? NaN : image[i];
+  for (let row = 0; row * width < image.length; row++) {
+    const to = turn ? row + height - 1 - 2 * (row % height) : row;
+    found.set(image.subarray(row * width, (row + 1) * width), to * width);
   }
-  return found;
+  return unknown ? found.map((value, i) => (unknown[i] ? NaN : value)) : found;
 }
 
 function show(canvas, picture) {

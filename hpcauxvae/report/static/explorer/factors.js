@@ -5,10 +5,10 @@ const scale = (f, value) =>
     ? Math.log10(value / f.low) / Math.log10(f.high / f.low)
     : (value - f.low) / (f.high - f.low);
 
-const turned = (f, value) =>
-  f.kind !== "periodic" || (value >= f.low && value <= f.high)
-    ? value
-    : f.low + ((((value - f.low) % (f.high - f.low)) + (f.high - f.low)) % (f.high - f.low));
+// A value of something both of whose ends are the same, between them.
+const around = (low, high, value) =>
+  value >= low && value <= high ? value : low + ((((value - low) % (high - low)) + (high - low)) % (high - low));
+const turned = (f, value) => (f.kind === "periodic" ? around(f.low, f.high, value) : value);
 
 function rank(levels, value) {
   const above = levels.findIndex((level) => level >= value);

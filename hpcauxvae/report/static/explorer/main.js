@@ -1,5 +1,8 @@
 // The explorer: what is chosen, what is drawn for it, and what is said of it.
 
+// Share of the range of the training by which a value may pass it without a word: the code of an image may.
+const HAIR = 0.02;
+
 class Explorer {
   constructor(section, told) {
     this.section = section;
@@ -58,7 +61,7 @@ class Explorer {
       this.find(".gallery").append(button);
       return button;
     });
-    this.find(".body").classList.toggle("wide", test.width > 3 * test.height);
+    this.find(".body").classList.toggle("strips", test.width > 3 * test.height);
   }
 
   // One picture out of many.
@@ -158,7 +161,7 @@ class Explorer {
     show(this.find(".drawn"), panel(image, shape, look));
     const { picture, top } = difference(image, this.reference, shape, look);
     show(this.find(".apart"), picture);
-    this.find(".top").textContent = top > 0 ? `to ±${Number(top.toPrecision(3))} ${unit}`.trim() : "none yet";
+    this.find(".top").textContent = top > 0 ? `both decoded, to ±${Number(top.toPrecision(3))} ${unit}`.trim() : "no difference";
     const { row } = nearest(train.codes, code, this.spread);
     this.cut(this.find(".near"), this.train, train, row);
     this.find(".near").nextElementSibling.querySelector(".which").textContent =
@@ -171,11 +174,13 @@ class Explorer {
   // Where nobody knows what is drawn.
   warning(code) {
     const { guides, density } = this.told;
+    const outside = (value, low, high) => value < low - HAIR * (high - low) || value > high + HAIR * (high - low);
     const beyond = guides.filter(({ by, factor, seen }, j) =>
-      by !== "classes" && factor.kind !== "periodic" && (this.now.factors[j] < seen[0] || this.now.factors[j] > seen[1]));
-    if (beyond.length) {
-      return `The model was not trained on such values of ${beyond.map(({ factor }) => factor.name).join(", ")}.`;
-    }
+      by !== "classes" && factor.kind !== "periodic" &&
+      outside(...[this.now.factors[j], ...seen].map((value) => (factor.transform === "log10" ? Math.log(value) : value))));
+    const far = this.told.residuals.filter(({ place, low, high }) => outside(this.now.residual[place], low, high));
+    const names = [...beyond.map(({ factor }) => factor.name), ...far.map(({ name }) => name)];
+    if (names.length) return `The model was not trained on such values of ${names.join(", ")}.`;
     const { row, distance } = nearest(density.points, code.slice(0, this.guided), density.spread);
     return row >= 0 && distance > density.threshold ? "The model was not trained on such a combination of factors." : "";
   }
@@ -186,7 +191,7 @@ class Explorer {
     this.find(".command").textContent = command ?? pythonOf(this.told, code);
     this.find(".by-command").textContent = command
       ? "A command that makes this image, in the folder from which the page was made:"
-      : "No command takes these values, but Python does:";
+      : "No command takes these values, for one lies outside the range of the data, or another latent was moved. Python does:";
     this.find(".copied").textContent = "";
   }
 

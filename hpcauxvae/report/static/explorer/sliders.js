@@ -3,8 +3,11 @@
 const STEPS = 200;
 const rounded = (value) => Number(value.toPrecision(6));
 
-// A labelled slider from `low` to `high` beside the number itself; `wraps` where both ends are the same.
+// A labelled slider from `low` to `high` beside the number itself; `wraps` where both ends are the same. What is typed
+// and is no number is marked; the number that counts comes back when the field is left.
 function slider(place, name, { low, high, log = false, wraps = false }, changed) {
+  let counts = low;
+  const bad = (is) => (is ? number.setAttribute("aria-invalid", "true") : number.removeAttribute("aria-invalid"));
   const box = document.createElement("div");
   box.className = "slider";
   const [label, range, number] = ["label", "input", "input"].map((kind) => document.createElement(kind));
@@ -23,7 +26,8 @@ function slider(place, name, { low, high, log = false, wraps = false }, changed)
   const tell = (value) => range.setAttribute("aria-valuetext", String(short(value)));
   range.addEventListener("input", () => {
     const value = Math.min(high, Math.max(low, short(from(Number(range.value)))));
-    number.value = value;
+    number.value = counts = value;
+    bad(false);
     tell(value);
     changed(value);
   });
@@ -35,17 +39,26 @@ function slider(place, name, { low, high, log = false, wraps = false }, changed)
     range.dispatchEvent(new Event("input"));
   });
   number.addEventListener("input", () => {
-    const value = number.value === "" ? NaN : Number(number.value);
-    if (!Number.isFinite(value) || (log && value <= 0)) return;
-    range.value = to(value);
-    tell(value);
-    changed(value);
+    const typed = number.value === "" ? NaN : Number(number.value);
+    const is = Number.isFinite(typed) && !(log && typed <= 0);
+    bad(!is);
+    if (!is) return;
+    counts = wraps ? around(low, high, typed) : typed;
+    range.value = to(counts);
+    tell(counts);
+    changed(counts);
+  });
+  number.addEventListener("change", () => {
+    number.value = short(counts);
+    bad(false);
   });
   box.append(label, range, number);
   place.append(box);
   return (value) => {
     range.value = to(value);
     number.value = short(value);
+    counts = value;
+    bad(false);
     tell(value);
   };
 }

@@ -1,0 +1,224 @@
+"""Is what was asked for what the same object really looks like? Only sets that show objects again and again can tell.
+
+A reader finds a factor in an image that no object has. Where the set has the same object (a toy, a car, a galaxy) with
+other factors, the image that was asked for is held against that very one. Shape legend in types.py; P pairs, O objects,
+S settings of the factors.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcauxvae.data import drawing
+from hpcauxvae.data.guides import guides_in, guiding
+from hpcauxvae.data.hdf5 import ImageSet
+from hpcauxvae.data.lettering import short, with_unit
+from hpcauxvae.data.missing import count_missing
+from hpcauxvae.data.stored import images_in
+from hpcauxvae.evaluate import pictures
+from hpcauxvae.metrics.intervals import Score, mean_score, ratio_score
+from hpcauxvae.metrics.ssim import image_values
+from hpcauxvae.train.run import Run
+
+Block = dict[str, Any]
+
+PAIRS, FEWEST = 512, 20
+"""Pairs at most, and at least."""
+_BYTES = 64 << 20  # of one image of every pair
+_OBJECTS, _SETTINGS = 5, 3
+"""Objects, and settings of the factors, that there must be: two scenarios of a climate are no objects. A factor with
+more values than an object can have is measured, and no setting."""
+_FILLED, _TWICE = 0.5, 0.01
+"""Share of all settings of all objects that the set must have, and of those that it may have more than once."""
+_SHOWN, _WORST, _OF_AN_OBJECT = 8, 3, 3
+
+
+class Objects(NamedTuple):
+    """What the samples of a set show."""
+
+    name: str
+    """Of the factor that tells them, or `group`."""
+    number_N: NDArray[np.int64]
+    """From 0; -1 where nothing is known."""
+    names: Sequence[str]
+    """O of them."""
+    settings_N: NDArray[np.int64]
+
+
+class Views(NamedTuple):
+    """Pairs (A, C) of the same object; images (P, C, H, W) in linear data units."""
+
+    objects: Objects
+    object_P: NDArray[np.int64]
+    a: NDArray
+    still: NDArray
+    """A, encoded and decoded."""
+    asked: NDArray
+    """A with the factors of C."""
+    real: NDArray
+    """C."""
+    own: NDArray
+    """C, encoded and decoded."""
+    factors: list[str]
+    """Those that were asked for, with their units."""
+    told: list[str]
+    """Their values, P times."""
+    trained: int
+    """How many objects of the pairs the training has, too."""
+
+
+def objects_of(data: ImageSet, names: Sequence[str]) -> Objects | None:
+    """The objects that a set shows once in each of many settings of its guided factors; None where it shows none.
+
+    They are told by a categorical factor that guides nothing, or by the groups of the file. Such a factor may as well
+    be a class of different things, as a digit is: so each object must be there once, and not more often, in most
+    settings, which a class of things that differ is not. names: the guided factors.
+    """
+    own = [guide.factor.name for guide in guides_in(data, names)]
+    for name, values_N in _tellers(data, own):
+        told, number_N = np.unique(values_N, return_inverse=True)
+        number_N = np.where(values_N == values_N, number_N.reshape(-1), -1)  # NaN is no object
+        most = len(values_N) / max(1, len(told)) / _FILLED
+        columns = [column for column in data.column(own) if _differ(data.values[:, column]) <= most]
+        settings = data.values[:, columns]
+        known = (number_N >= 0) & ~np.isnan(settings).any(1)
+        kinds, setting_N = np.unique(settings, axis=0, return_inverse=True)
+        setting_N = np.where(known, setting_N.reshape(-1), -1)
+        cells = np.unique(np.stack([number_N[known], setting_N[known]], 1), axis=0)
+        enough = bool(columns) and len(told) >= _OBJECTS and len(np.unique(setting_N[known])) >= _SETTINGS
+        filled = len(cells) >= _FILLED * len(told) * len(kinds)
+        if enough and filled and np.count_nonzero(known) <= (1 + _TWICE) * len(cells):
+            texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in told.tolist()]
+            return Objects(name, number_N.astype(np.int64), texts, setting_N)
+    return None
+
+
+def _differ(values_N: NDArray) -> int:
+    """How many different values there are."""
+    return len(np.unique(values_N[~np.isnan(values_N)]))
+
+
+def _tellers(data: ImageSet, guided: Sequence[str]) -> list[tuple[str, NDArray]]:
+    own = [
+        (factor.name, data.values[:, number])
+        for number, factor in enumerate(data.factors[: data.own])
+        if factor.kind == "categorical" and factor.name not in guided
+    ]
+    return own if data.group is None else [*own, ("group", data.group)]
+
+
+def views(run: Run, data: ImageSet, index_N: NDArray, train: NDArray, names: Sequence[str], seed: int) -> Views | None:
+    """Pairs among these samples; None without objects, with missing pixels, or with fewer than `FEWEST` pairs.
+
+    train: the samples that the run was trained on; empty where these are of another set. names: the guided factors.
+    """
+    found = objects_of(data, names)
+    if found is None or count_missing(data.images):
+        return None
+    columns = guiding(data, names)
+    u_ND = data.scaled()[:, columns]
+    a_P, c_P = _pairs(found, index_N[np.isfinite(u_ND[index_N]).all(1)], np.random.default_rng([seed, 3]))
+    most = max(FEWEST, min(PAIRS, images_in(_BYTES, data.shape)))
+    a_P, c_P = a_P[:most], c_P[:most]
+    if len(a_P) < FEWEST:
+        return None
+    a, real = (np.array(data.images[rows]) for rows in (a_P, c_P))
+    code_PZ, of_c_PZ = run.encode(a, u_ND[a_P])[0], run.encode(real, u_ND[c_P])[0]
+    told = [
+        ", ".join(
+            short(guide.factor, data.values[row, data.column([guide.factor.name])[0]])
+            for guide in guides_in(data, names)
+        )
+        for row in c_P
+    ]
+    trained = np.intersect1d(found.number_N[a_P], found.number_N[train]) if len(train) else np.empty(0)
+    return Views(
+        objects=found,
+        object_P=found.number_N[a_P],
+        a=a,
+        still=run.decode(code_PZ),
+        asked=run.decode(np.concatenate([u_ND[c_P], code_PZ[:, len(columns) :]], 1)),
+        real=real,
+        own=run.decode(of_c_PZ),
+        factors=[with_unit(guide.factor) for guide in guides_in(data, names)],
+        told=told,
+        trained=len(trained),
+    )
+
+
+def _pairs(found: Objects, rows: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """Samples and, for each, another one of its object in another setting, in random order."""
+    first, second = [], []
+    rows = rng.permutation(rows[(found.number_N[rows] >= 0) & (found.settings_N[rows] >= 0)])
+    for number in np.unique(found.number_N[rows]):
+        own = rows[found.number_N[rows] == number]
+        for row in own:
+            others = own[found.settings_N[own] != found.settings_N[row]]
+            if len(others):
+                first.append(row)
+                second.append(rng.choice(others))
+    order = rng.permutation(len(first))
+    return np.array(first, np.int64)[order], np.array(second, np.int64)[order]
+
+
+def score(made: Views, maximum: float) -> Block:
+    """The block `views` of metrics.json.
+
+    `ssim`, `mse`: beside the true view, of what was asked for (`asked`), of the view's own reconstruction (`own`) and
+    of A's reconstruction (`still`), which stays as it is. `share`: where between these two the first lies by SSIM, 0
+    where nothing has turned and 1 where it is as good as the reconstruction; by MSE where images have no SSIM. `worst`:
+    the share of the objects that have the lowest. `objects`: what tells them; `of`, how many there are here; `trained`,
+    how many of them the training shows as well. Objects count as one in intervals. maximum: the brightest training
+    pixel.
+    """
+    drawn = {"asked": made.asked, "own": made.own, "still": made.still}
+    values = {name: image_values(made.real, images, maximum) for name, images in drawn.items()}
+    seen = np.all([np.isfinite(of["ssim"]) for of in values.values()], 0)
+    by = "ssim" if np.count_nonzero(seen) >= FEWEST else "mse"
+    kept = seen if by == "ssim" else np.ones(len(seen), bool)
+    asked, own, still = (values[name][by][kept] for name in drawn)
+    told, object_P = np.unique(made.object_P[kept], return_inverse=True)
+    block: Block = {
+        "objects": made.objects.name,
+        "of": len(told),
+        "trained": made.trained,
+        "pairs": len(asked),
+        "by": by,
+        "share": ratio_score(asked - still, own - still, object_P.reshape(-1)),
+        "worst": _worst(
+            [made.objects.names[number] for number in told], object_P.reshape(-1), asked - still, own - still
+        ),
+    }
+    for name in ("ssim", "mse"):
+        if name == by or name == "mse":
+            block[name] = {which: mean_score(values[which][name][kept]) for which in drawn}
+    return block
+
+
+def _worst(names: Sequence[str], object_P: NDArray, gained_P: NDArray, most_P: NDArray) -> dict[str, Score]:
+    shares = {
+        name: ratio_score(gained_P[own], most_P[own])
+        for number, name in enumerate(names)
+        if np.count_nonzero(own := object_P == number) >= _OF_AN_OBJECT
+    }
+    return dict(sorted(shares.items(), key=lambda found: found[1]["value"])[:_WORST])
+
+
+def draw(made: Views, data: ImageSet, path: Path) -> None:
+    """A, A with the factors of C, C, and C's reconstruction: a column for each of some pairs, other objects each."""
+    first = np.sort(np.unique(made.object_P, return_index=True)[1])
+    rows = first[np.unique(np.linspace(0, len(first) - 1, _SHOWN).astype(int))]
+    images = np.stack([part[rows] for part in (made.a, made.asked, made.real, made.own)])
+    none = [""] * len(rows)
+    names = ["A", "A, asked to\nlook like C", "C, the\ntrue view", "C's recon-\nstruction"]
+    labels = [
+        [f"{made.objects.names[made.object_P[row]]}" for row in rows],
+        [made.told[row] for row in rows],
+        none,
+        none,
+    ]
+    heads = [made.objects.name, "asked for:\n" + ", ".join(made.factors), "", ""]
+    pictures.traversal(drawing.upright(images, data), names, labels, path, look=drawing.look_of(data), heads=heads)
