@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
-from hpcauxvae.models import MODELS, check_name
+from hpcauxvae.models import MODELS, UNTOLD, check_name
 from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
 from hpcauxvae.types import By, Fold, InputError, Labels
 
@@ -172,7 +172,7 @@ class TrainConfig:
             if value is not None and not value >= 0:
                 raise InputError(f"{name} = {value}; allowed: at least 0")
         check_name(self.model)
-        if not self.aux_names and self.model in MODELS and self.model != "beta-vae":
+        if not self.aux_names and self.model in MODELS and self.model not in UNTOLD:
             raise InputError(f"aux is empty; allowed for {self.model}: one or more factor names, such as radius,g1,g2")
         if len(self.aux_names) > self.latents:
             raise InputError(

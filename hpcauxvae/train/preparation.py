@@ -25,7 +25,7 @@ from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
 from hpcauxvae.data.sufficient import doubts, faults
 from hpcauxvae.data.summary import Summary, summarise
-from hpcauxvae.models import model_class
+from hpcauxvae.models import UNTOLD, model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, on_first_rank, slice_of
@@ -73,7 +73,7 @@ def prepare(
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
     words += lacking + _about_outliers(found, far, seen, data.path)
-    if config.model != "beta-vae":
+    if config.model not in UNTOLD:
         words += about_kinds([data.factors[column] for column in model.columns])
         own_columns = [column for column in model.columns if column < len(measured(data).factors)]
         words += on_first_rank(lambda: [str(likely) for likely in likely_kinds(measured(data), own_columns)], processes)

@@ -15,6 +15,7 @@ from hpcauxvae.dependence.moments import PolynomialMoments
 from hpcauxvae.dependence.past import Past, dependence
 from hpcauxvae.dependence.past import moments as past_moments
 from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer, terms
+from hpcauxvae.runtime.collectives import SumOverRanks
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
 Loss = Callable[[Tensor, Tensor, Tensor, dist.ProcessGroup | None], Tensor]
@@ -73,7 +74,7 @@ def take_cuda_on_host() -> None:
 
 def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     """What autograd would do if the collective of the forward pass were not known to it."""
-    monkeypatch.setattr(moments._SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
+    monkeypatch.setattr(SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
     monkeypatch.setattr(native, "_over_ranks", lambda upstream, group: upstream)
 
 

@@ -33,6 +33,23 @@ HOLED = {
 }
 
 
+# Those of docs/rivals.md, of which some have terms of all pairs of a batch.
+RIVALS = {
+    f"{model} {size}": {"objective": objective, "batch_size": size, "model": model, "network": "mlp"}
+    for model, size, objective in (
+        ("supervised-vae", 11, "paper"),
+        ("ar-vae", 11, "paper"),
+        ("cvae", 11, "paper"),
+        ("ivae", 8, "paper"),
+        ("ci-ivae", 8, "gaussian"),
+        ("beta-tcvae", 11, "paper"),
+        ("factor-vae", 11, "paper"),
+        ("dip-vae-i", 8, "tuned"),
+        ("dip-vae-ii", 11, "paper"),
+    )
+}
+
+
 def endless(trainer):
     """The batches of epoch after epoch."""
     while True:
@@ -69,6 +86,13 @@ def record_holed(data: Path) -> dict[str, np.ndarray]:
 def record_erring(data: Path) -> dict[str, np.ndarray]:
     """The same of a case with a tolerance, on a file whose labels have errors."""
     found = _record(data, {"tolerance 8": CASES["tolerance 8"]})
+    stop()
+    return found
+
+
+def record_rivals(data: Path) -> dict[str, np.ndarray]:
+    """The same of RIVALS, on a file of which some labels are missing."""
+    found = _record(data, RIVALS)
     stop()
     return found
 
