@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from torch import Tensor
 
+from helpers.places import ROOT
 from hpcauxvae.models import MODELS, UNTOLD, model_class
 from hpcauxvae.models.likelihoods import PixelRange, bernoulli_nll
 from hpcauxvae.models.objectives import OBJECTIVES
@@ -308,3 +309,14 @@ def test_who_is_told_of_factors_is_listed() -> None:
             for u in (batch().factors, 1 - batch().factors)
         )
         assert (one == other) == (name in UNTOLD), name
+
+
+def test_the_page_of_rivals_has_what_each_is() -> None:
+    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "rivals.md").read_text().splitlines()]
+    table = {name.strip("`"): row[1:] for row in rows if len(row) == 5 for name in row[0].split(", ")}
+    for name in [*RIVALS, "beta-vae", "idvae", "idvae-x"]:
+        kind = model_class(name)
+        told, guided, reads, weight = table[name]
+        assert (told == "no", guided == "yes", reads == "no") == (name in UNTOLD, kind.GUIDED, kind.SEES_LABELS), name
+        assert weight.endswith(f", {kind.OWN_WEIGHT:g}") if kind.OWN_WEIGHT else weight.startswith("none"), name
+        assert kind.OWN_WEIGHT is None or "own_weight" in kind.SEARCHED
