@@ -25,6 +25,8 @@ class Model(nn.Module):
     """Whether latent j is that of auxiliary factor j: images can then be asked for by their factors."""
     SEES_LABELS: ClassVar[bool] = False
     """Whether `encode` needs the auxiliary factors beside the images."""
+    LABELS_ARE_EXACT: ClassVar[bool] = False
+    """Whether a guided model makes nothing of errors of labels: training then says so."""
     TRAINED_BY: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that training alone reads: a run without them still encodes and decodes."""
 

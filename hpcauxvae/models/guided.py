@@ -19,6 +19,7 @@ class GuidedVAE(BetaVAE):
     """BetaVAE with that prior; to be guided is left to subclasses."""
 
     GUIDED: ClassVar[bool] = True
+    LABELS_ARE_EXACT: ClassVar[bool] = True
     u_mean: Tensor
     u_var: Tensor
     """(D,): mean and variance of each factor where it is measured."""

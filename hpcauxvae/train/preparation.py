@@ -240,9 +240,10 @@ def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]
         raise InputError(f"{data.path}: has no weights; allowed with objective {config.objective}: a file with them")
     if data.weights is not None and objective.likelihood != "weighted":
         words.append(f"{data.path}: weights are not used by objective {config.objective}: its noise is its own")
-    takes_errors = model_class(config.model).GUIDED and objective.dependence_tolerance is not None
+    model = model_class(config.model)
+    takes_errors = model.GUIDED and not model.LABELS_ARE_EXACT and objective.dependence_tolerance is not None
     if data.factor_errors is not None and not takes_errors:
-        words.append(f"{data.path}: factor_errors are not used by this objective: labels count as exact")
+        words.append(f"{data.path}: factor_errors are not used by this model and objective: labels count as exact")
     return words
 
 
