@@ -148,6 +148,9 @@ def test_factor_vae() -> None:
         assert sorted(mixed[:, j]) == sorted(z[:, j]) and not (mixed[:, j] == z[:, j]).any()
     places = [[int(np.argmin(abs(z[:, j] - mixed[b, j]))) for b in range(B)] for j in range(Z)]
     assert len({tuple(order) for order in places}) == Z, "each latent comes from another sample"
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    turned = made._mixed(torch.from_numpy(z)[order], draws[order], Reduction(B)).numpy()
+    np.testing.assert_array_equal(turned, mixed[order], "whatever the order of the samples")
     true, false = (1 / (1 + np.exp(-discriminated(made, rows))) for rows in (z, mixed))
     assert terms["total_correlation"] == pytest.approx(WEIGHT * np.mean(np.log(true / (1 - true))))
     expected = -(np.log(true) + np.log(1 - false)).mean() / 2
