@@ -323,3 +323,20 @@ def test_the_page_of_rivals_has_what_each_is() -> None:
         assert (told == "no", guided == "yes", reads == "no") == (name in UNTOLD, kind.GUIDED, kind.SEES_LABELS), name
         assert weight.endswith(f", {kind.OWN_WEIGHT:g}") if kind.OWN_WEIGHT else weight.startswith("none"), name
         assert kind.OWN_WEIGHT is None or "own_weight" in kind.SEARCHED
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_what_lies_in_a_missing_pixel_changes_nothing(name: str) -> None:
+    torch.manual_seed(1)
+    made: Any = model_class(name)(OBJECTIVES["weighted"], **SIZES).double()
+    weights = torch.full((B, 1, 8, 8), 25.0, dtype=torch.float64)
+    weights[::2, :, 2:4, 5:] = 0
+    made.take(weights)
+    made.prepare(batch().images, batch().factors[:, made.columns], PixelRange(1.0))
+    for parameter in made.parameters():
+        parameter.data += 0.01 * torch.randn(parameter.shape, dtype=torch.float64)  # the linear way is there too
+    losses = []
+    for inside in (0.0, 7.0):
+        given = batch()._replace(images=batch().images.where(weights > 0, inside), weights=weights)
+        losses.append({name: term.item() for name, term in made.eval()(given, noise(made), Reduction(B)).items()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12) and all(map(math.isfinite, losses[0].values()))
