@@ -338,5 +338,11 @@ def test_what_lies_in_a_missing_pixel_changes_nothing(name: str) -> None:
     losses = []
     for inside in (0.0, 7.0):
         given = batch()._replace(images=batch().images.where(weights > 0, inside), weights=weights)
-        losses.append({name: term.item() for name, term in made.eval()(given, noise(made), Reduction(B)).items()})
+        losses.append({key: term.item() for key, term in made.eval()(given, noise(made), Reduction(B)).items()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-12) and all(map(math.isfinite, losses[0].values()))
+    if name == "cvae":  # either encoder is told which pixels are missing
+        known = given.weights > 0
+        seen = made._seen(made.scale(given.images), known=known)
+        code, told = made.encode(given.shown()), {"known": known}
+        torch.testing.assert_close(code.mean[:, :2], made.reader(seen, **told).chunk(2, 1)[0])
+        torch.testing.assert_close(code.mean[:, 2:], made.encoder(seen, code.mean[:, :2], **told).chunk(2, 1)[0])
