@@ -29,7 +29,7 @@ class BetaTCVAE(BetaVAE):
 
     SEARCHED: ClassVar[Searched] = BetaVAE.SEARCHED | {"own_weight": Around(10)}
     OWN_WEIGHT: ClassVar[float] = 5.0
-    """w: beta = 6 of the paper's dSprites."""
+    """w: beta = 6, as the authors' public code is run on dSprites."""
 
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
         """w times the total correlation, in nats."""

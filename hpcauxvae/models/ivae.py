@@ -52,7 +52,7 @@ class ConditionalPrior(BetaVAE):
 class IVAE(ConditionalPrior):
     """As published: the encoder sees image and factors, the Gaussian prior is learned, the bound is the exact one.
 
-    Not as published: the prior's mean is learned beside its variance (theirs is 0 or learned, by experiment), and the
+    Of the paper's exponential families the prior is the Gaussian of learned mean and variance. Not as published: the
     likelihood and networks of images are those of every model here. Its codes know u whatever the image shows, so that
     they tell little when scored against u; `ci-ivae` has an encoder of the image alone.
     """
