@@ -64,6 +64,8 @@ def declared_space(config: TrainConfig, guided: int = 0) -> Space:
     """
     space: Space = {}
     numbers = {name: value for name, value in vars(config.resolved_objective).items() if _is_number(value)}
+    if (own := model_class(config.model).OWN_WEIGHT) is not None:
+        numbers.setdefault("own_weight", own)
     for name, values in model_class(config.model).SEARCHED.items():
         if _is_left_out(name, model_class(config.model).SEARCHED, config.resolved_objective):
             continue

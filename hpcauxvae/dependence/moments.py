@@ -14,8 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hpcauxvae.runtime.collectives import sum_over_ranks
 from hpcauxvae.runtime.devices import in_float64
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Reduction
 
 try:
     core: Any = import_module("hpcauxvae.dependence._core")
@@ -68,22 +69,14 @@ def gaussian_power_variances(moments_BZK: Tensor, var_BZ: Tensor) -> Tensor:
     return torch.stack(variances, dim=-1)
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """SUM forward and SUM backward: every rank holds the same sum, and every rank's copy of the loss depends on it."""
+def covariance(codes_BZ: Tensor, reduction: Reduction) -> Tensor:
+    """Of the codes of all ranks, n = reduction.n rows: (Z, Z), float64, over n; differentiable in the codes.
 
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        total = values.clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+    Two sums over ranks, of means and then of what is centred, as PolynomialMoments.all_reduce, with its gradients.
+    """
+    rows_BZ = in_float64(codes_BZ)
+    centred_BZ = rows_BZ - sum_over_ranks(rows_BZ.sum(0), reduction.group) / reduction.n
+    return sum_over_ranks(centred_BZ.T @ centred_BZ, reduction.group) / reduction.n
 
 
 def _per_count(total: Tensor, n_D: Tensor) -> Tensor:
@@ -188,7 +181,7 @@ class PolynomialMoments:
     @staticmethod
     def _sum_over_ranks(group: dist.ProcessGroup, *tensors: Tensor) -> list[Tensor]:
         """All tensors summed over ranks in one collective."""
-        total = _SumOverRanks.apply(torch.cat([tensor.flatten() for tensor in tensors]), group)
+        total = sum_over_ranks(torch.cat([tensor.flatten() for tensor in tensors]), group)
         parts = total.split([tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 

@@ -90,7 +90,8 @@ def refuse_unguided(run: Run) -> None:
     """Raises InputError where no latent is that of a factor."""
     if not (run.model.GUIDED and run.config.aux_names):
         raise InputError(
-            f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or a GUIDED model"
+            f"{run.folder}: model {run.config.model} has no guided latents; allowed: aux-vae, or another GUIDED model "
+            "(docs/rivals.md)"
         )
 
 

@@ -19,8 +19,19 @@ MODELS = {
     "beta-vae": "hpcauxvae.models.beta_vae:BetaVAE",
     "idvae": "hpcauxvae.models.idvae:IDVAE",
     "idvae-x": "hpcauxvae.models.idvae:ImageIDVAE",
+    "supervised-vae": "hpcauxvae.models.supervised_vae:SupervisedVAE",
+    "ar-vae": "hpcauxvae.models.ar_vae:ArVAE",
+    "cvae": "hpcauxvae.models.cvae:CVAE",
+    "ivae": "hpcauxvae.models.ivae:IVAE",
+    "ci-ivae": "hpcauxvae.models.ci_ivae:CIIVAE",
+    "beta-tcvae": "hpcauxvae.models.beta_tcvae:BetaTCVAE",
+    "factor-vae": "hpcauxvae.models.factor_vae:FactorVAE",
+    "dip-vae-i": "hpcauxvae.models.dip_vae:DipVAE1",
+    "dip-vae-ii": "hpcauxvae.models.dip_vae:DipVAE2",
 }
 """MODULE:CLASS, a subclass of base.Model."""
+UNTOLD = "beta-vae", "beta-tcvae", "factor-vae", "dip-vae-i", "dip-vae-ii"
+"""Those that do not train on auxiliary variables, and are scored against them where there are any."""
 NETWORKS = {
     "conv": "hpcauxvae.models.networks:conv",
     "mlp": "hpcauxvae.models.networks:mlp",

@@ -10,7 +10,7 @@ from hpcauxvae.models.fields import FieldScale
 from hpcauxvae.models.likelihoods import ImageScale, PixelRange
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.runtime.devices import InFloat64, from_float64, in_float64
-from hpcauxvae.types import Batch, LossTerms, Posterior, Reduction, Searched
+from hpcauxvae.types import Batch, InputError, LossTerms, Posterior, Reduction, Searched
 
 
 class Model(nn.Module):
@@ -25,8 +25,14 @@ class Model(nn.Module):
     """Whether latent j is that of auxiliary factor j: images can then be asked for by their factors."""
     SEES_LABELS: ClassVar[bool] = False
     """Whether `encode` needs the auxiliary factors beside the images."""
+    LABELS_ARE_EXACT: ClassVar[bool] = False
+    """Whether a guided model makes nothing of errors of labels: training then says so."""
     TRAINED_BY: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that training alone reads: a run without them still encodes and decodes."""
+
+    OWN_WEIGHT: ClassVar[float | None] = None
+    """Weight of what the model adds to the loss of a VAE, unless `own_weight` of the objective says another; None: it
+    has no such weight."""
 
     def __init__(
         self,
@@ -38,8 +44,14 @@ class Model(nn.Module):
         columns: tuple[int, ...],
         n_train: int,
     ) -> None:
-        """image_shape: (C, H, W). columns: the auxiliary factors among the F of a batch. n_train: n of eq. (3)."""
+        """image_shape: (C, H, W). columns: the auxiliary factors among the F of a batch. n_train: n of eq. (3).
+
+        Raises InputError for a weight of its own that the model does not have.
+        """
         super().__init__()
+        if objective.own_weight is not None and self.OWN_WEIGHT is None:
+            allowed = "with a model that has one (docs/rivals.md)"
+            raise InputError(f"own_weight = {objective.own_weight} for {type(self).__name__}; allowed: {allowed}")
         self.objective, self.image_shape, self.latents = objective, image_shape, latents
         self.network, self.columns, self.n_train = network, list(columns), n_train
         self.scale = FieldScale(image_shape) if objective.scale == "standard" else ImageScale(objective.scale)
@@ -48,6 +60,12 @@ class Model(nn.Module):
     def noise_size(self) -> int:
         """Columns of standard normal noise that `forward` takes for each sample."""
         return self.latents
+
+    @property
+    def own_weight(self) -> float:
+        """Of what the model adds to the loss of a VAE."""
+        given = self.objective.own_weight
+        return float(self.OWN_WEIGHT or 0.0) if given is None else given
 
     @property
     def maximum(self) -> Tensor:

@@ -151,21 +151,46 @@ class BetaVAE(Model):
     def sample_terms(self, batch: Batch, noise_BZ: Tensor, reduction: Reduction) -> tuple[LossTerms, Posterior]:
         """As Model: -log p(x|z) and beta times the KL, eq. (2) and (4)."""
         scaled = self.scale(batch.images)
-        known = self._known(batch)
-        posterior = self._encode_scaled(scaled, self.factors(batch), known)
+        posterior = self._encode_scaled(scaled, self.factors(batch), self._known(batch))
+        return self._bound(batch, scaled, posterior, self.prior(batch), noise_BZ, reduction), posterior
+
+    def _bound(
+        self,
+        batch: Batch,
+        scaled: Tensor,
+        posterior: Posterior,
+        prior: tuple[Tensor, Tensor],
+        noise_BZ: Tensor,
+        reduction: Reduction,
+    ) -> LossTerms:
+        """-log p(x|z) of draws from these posteriors, and beta times their KL to the prior, whose mean and variance are
+        given. scaled: the images on the scale of the likelihood."""
+        nll_B = self._drawn(batch, scaled, posterior, noise_BZ, reduction, keep=self.training)
+        kl_B = gaussian_kl(posterior, *prior)
+        return {
+            "reconstruction": self.per_pixel * reduction.mean(nll_B),
+            "kl": self.per_pixel * self.objective.beta * reduction.mean(kl_B),
+        }
+
+    def _drawn(
+        self,
+        batch: Batch,
+        scaled: Tensor,
+        posterior: Posterior,
+        noise_BZ: Tensor,
+        reduction: Reduction,
+        keep: bool,
+    ) -> Tensor:
+        """The mean of -log p(x|z) over the draws of z, (B,). keep: a fitted variance takes note of the first draw."""
         noise = noise_BZ[:, : self.latents * self.objective.draws].split(self.latents, 1)
         draws = [posterior.sample(draw_BZ) for draw_BZ in noise]
         outputs = [self.decoder(z_BZ) for z_BZ in draws]
         nll_B = torch.stack([self._nll(scaled, output, reduction, batch.weights) for output in outputs]).mean(0)
-        if self.variance is not None and self.training:
-            self.variance.keep(scaled, self._squashed(outputs[0]), reduction, known)
-        if self.noise is not None and self.training:
+        if self.variance is not None and keep:
+            self.variance.keep(scaled, self._squashed(outputs[0]), reduction, self._known(batch))
+        if self.noise is not None and keep:
             self.noise.keep(scaled, self._squashed(outputs[0]), *self._noise_of(batch.weights), reduction)
-        kl_B = gaussian_kl(posterior, *self.prior(batch))
-        return {
-            "reconstruction": self.per_pixel * reduction.mean(nll_B),
-            "kl": self.per_pixel * self.objective.beta * reduction.mean(kl_B),
-        }, posterior
+        return nll_B
 
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance of the prior of z, each (B, Z): here N(0, 1) for every coordinate."""

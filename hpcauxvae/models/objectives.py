@@ -68,6 +68,8 @@ class Objective:
     is kept (dependence/past.py). None: `lambda2` is the weight."""
     lambda2: float = 1000.0
     """Weight of the inter-independence term of eq. (9), where there is no dependence_tolerance."""
+    own_weight: float | None = None
+    """Weight of what a model of docs/rivals.md adds to the loss of a VAE; None: the model's own value."""
     degree: int = 3
     """K, the highest power in the correlations, eq. (7) and (8)."""
     momentum: float = 0.9
@@ -107,6 +109,8 @@ class Objective:
             _require(name, getattr(self, name), getattr(self, name) > 0, "positive")
         for name in ("beta", "gamma", "lambda1", "lambda2"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        if self.own_weight is not None:
+            _require("own_weight", self.own_weight, self.own_weight >= 0, "at least 0")
         _require("guide", self.guide, 0 <= self.guide <= 1, "0 to 1")
         _require("degree", self.degree, 1 <= self.degree <= 6, "1 to 6")
         _require("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0, less than 1")
@@ -167,8 +171,8 @@ OBJECTIVES = {
     "reference": REFERENCE,
 }  # fmt: skip
 OVERRIDES = (
-    "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "degree", "momentum", "dependence_tolerance", "guide",
-    "sigma", "learning_rate", "batch_size",
+    "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "own_weight", "degree", "momentum",
+    "dependence_tolerance", "guide", "sigma", "learning_rate", "batch_size",
 )  # fmt: skip
 """The fields that a training may set beside the name of its objective: options of `hpcauxvae train`."""
 AUTO = "auto"

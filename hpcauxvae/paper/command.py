@@ -16,7 +16,7 @@ import tyro
 
 import hpcauxvae
 from hpcauxvae.paper.experiments import Experiment, chosen
-from hpcauxvae.paper.items import ITEMS
+from hpcauxvae.paper.items import ASIDE, ITEMS
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
@@ -30,7 +30,8 @@ class PaperConfig:
     """
 
     items: tyro.conf.Positional[tuple[str, ...]] = ("all",)
-    """Items by name, or all, which with --no-train leaves out those whose runs are missing and says so."""
+    """Items by name, or all, which with --no-train leaves out those whose runs are missing and says so. beyond, which
+    compares with the models of docs/rivals.md, is made where it is named, not with all."""
     runs: Path | None = None
     """Folder with a folder for each run (hpcauxvae/paper/experiments.py), data and logs. Default: runs/paper."""
     out: Path | None = None
@@ -65,7 +66,8 @@ class PaperConfig:
     @property
     def names(self) -> list[str]:
         """The items that are asked for."""
-        return list(ITEMS) if "all" in self.items else list(dict.fromkeys(self.items))
+        of_paper = [name for name in ITEMS if name not in ASIDE] if "all" in self.items else []
+        return [*of_paper, *(name for name in dict.fromkeys(self.items) if name != "all" and name not in of_paper)]
 
     def experiments(self, names: list[str]) -> list[Experiment]:
         """What items of these names read."""

@@ -53,6 +53,23 @@ PAPER_GRID = {"beta": (5.0, 10.0, 20.0), "lambda1": (0.1, 1.0, 2.0), "lambda2": 
 """Fig. 16: 27 points, meant for the objectives `paper` and `reference`."""
 GRID_CASE = 2
 """The galaxy case of the grid; the paper does not say which it took."""
+BEYOND: dict[Data, tuple[str, ...]] = {"galaxies": ("case1", "case3"), "cars3d": ("sound",), "dsprites": ("sound",)}
+"""The sets on which the models of docs/rivals.md are compared."""
+BEYOND_SEEDS = 3
+TRIED: dict[str, tuple[str, tuple[float, ...]]] = {
+    "beta-vae": ("beta", BETAS),
+    "beta-tcvae": ("own_weight", (1.0, 5.0, 20.0, 100.0)),
+    "factor-vae": ("own_weight", (1.0, 5.0, 20.0, 100.0)),
+    "dip-vae-i": ("own_weight", (1.0, 10.0, 100.0, 1000.0)),
+    "dip-vae-ii": ("own_weight", (1.0, 10.0, 100.0, 1000.0)),
+    "supervised-vae": ("own_weight", (10.0, 100.0, 1000.0, 10000.0)),
+    "ar-vae": ("own_weight", (10.0, 100.0, 1000.0, 10000.0)),
+    "cvae": ("beta", BETAS),
+    "ivae": ("beta", BETAS),
+    "ci-ivae": ("beta", BETAS),
+}
+"""The weight of each of them, and what is tried: as many values for all. One is taken by the validation split of a
+trial (beyond.py). Aux-VAE has its defaults, from the runs of Table 1."""
 _SMALL_TRIALS = {"grid": 3, "betas": 2}
 
 
@@ -75,16 +92,28 @@ class Experiment:
     weights: tuple[float, ...] = ()
     """Of a trial, in place of the objective's own: beta, or beta, lambda1 and lambda2."""
     seed: int = 0
+    beyond: bool = False
+    """Whether it is of docs/rivals.md: with `weights` the trial of a value of TRIED, else with the value that these
+    choose (make.py)."""
+
+    @property
+    def is_trial(self) -> bool:
+        """Of weights; others are for the tables."""
+        return bool(self.weights)
 
     @property
     def sweep(self) -> str:
-        """The folder of the trials to which it belongs: betas, of section C.1, or grid, of Fig. 16; or empty."""
+        """The folder to which it belongs: betas, trials of section C.1; grid, of Fig. 16; beyond; or empty."""
+        if self.beyond:
+            return "beyond"
         return ("", "betas", "", "grid")[len(self.weights)]
 
     @property
     def name(self) -> str:
         """Its folder below that of the runs, as galaxies-case2-aux-vae-0."""
-        of_kind = kind(self.data, self.labels, self.model, self.objective or OWN_OBJECTIVE[self.data])
+        of_kind = f"{self.data}-{self.labels}-{self.model}"
+        if not self.beyond:
+            of_kind = kind(self.data, self.labels, self.model, self.objective or OWN_OBJECTIVE[self.data])
         name = "-".join([of_kind, *(f"{value:g}" for value in self.weights), str(self.seed)])
         return f"{self.sweep}/{name}" if self.sweep else name
 
@@ -92,13 +121,14 @@ class Experiment:
         """What it trains, from the folder `data` into its folder below `runs`: Aux-VAE as whoever names no option."""
         compared = "idvae" if self.model == "idvae-x" else self.model
         fields: dict[str, Any] = {}
-        if compared in BETA or self.objective:
+        if compared in BETA or self.objective or self.beyond:
             fields = {"epochs": EPOCHS[self.data], "batch_size": BATCH.get(self.data)}
-        if compared in BETA:
+        if compared in BETA and not self.beyond:
             rate = IDVAE_RATE if compared == "idvae" else None
             fields |= {"beta": BETA[compared][self.data], "learning_rate": rate}
-        fields |= zip(("beta", "lambda1", "lambda2"), self.weights, strict=False)
-        if small or self.sweep:
+        names = (TRIED[self.model][0],) if self.beyond else ("beta", "lambda1", "lambda2")
+        fields |= zip(names, self.weights, strict=False)
+        if small or self.is_trial:
             fields["epochs"] = SMALL_EPOCHS if small else TRIAL_EPOCHS[self.data]
         return TrainConfig(
             data=data / f"{self.data}.h5",
@@ -147,11 +177,22 @@ def _beside_them() -> Iterator[Experiment]:
         yield Experiment(data="galaxies", labels=labels, objective=objective)
 
 
+def _beyond() -> Iterator[Experiment]:
+    """The trials of each model, then the first seed of all before the next of any."""
+    sets = [(data, labels) for data, kinds in BEYOND.items() for labels in kinds]
+    for (data, labels), (model, (_, values)) in itertools.product(sets, TRIED.items()):
+        for value in values:
+            yield Experiment(data=data, labels=labels, model=model, weights=(value,), beyond=True)
+    for seed, (data, labels), model in itertools.product(range(BEYOND_SEEDS), sets, TRIED):
+        yield Experiment(data=data, labels=labels, model=model, seed=seed, beyond=True)
+
+
 EXPERIMENTS: tuple[Experiment, ...] = (
     *_betas(),
     *_table_1(),
     *_grid(),
     *_beside_them(),
+    *_beyond(),
 )
 """In the order in which they are made: what others read, or rest upon, first."""
 
@@ -162,4 +203,12 @@ def chosen(names: Collection[str], small: bool) -> list[Experiment]:
     if not small:
         return found
     few = [trial for sweep, most in _SMALL_TRIALS.items() for trial in [e for e in found if e.sweep == sweep][:most]]
+    of_first_set = [e for e in found if e.beyond and (e.data, e.labels) == ("galaxies", "case1")]
+    few += [e for e in of_first_set if not e.seed and e.weights in [(), *trials(e.model, small=True)]]
     return [experiment for experiment in found if experiment in few or not (experiment.sweep or experiment.seed)]
+
+
+def trials(model: str, small: bool) -> list[tuple[float]]:
+    """The weights of the trials by which one is taken for a model of TRIED."""
+    values = TRIED[model][1]
+    return [(value,) for value in (values[: _SMALL_TRIALS["betas"]] if small else values)]

@@ -6,7 +6,7 @@ To add one: a file here with a function of (name, runs, out), and an entry below
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hpcauxvae.paper.experiments import EXPERIMENTS, METHODS
+from hpcauxvae.paper.experiments import BEYOND, BEYOND_SEEDS, EXPERIMENTS, METHODS
 
 Experiments = Mapping[str, str]
 """Names of experiments by label: as it stands beside what is drawn of the run, or in the name of its file."""
@@ -51,6 +51,13 @@ def _all(sweep: str) -> Experiments:
     return {experiment.name: experiment.name for experiment in EXPERIMENTS if experiment.sweep == sweep}
 
 
+_AUX_OF_BEYOND = {
+    name: name
+    for data, kinds in BEYOND.items()
+    for name in (f"{data}-{labels}-aux-vae-{seed}" for labels in kinds for seed in range(BEYOND_SEEDS))
+}
+"""Top folder first."""
+
 ITEMS: dict[str, Item] = {
     "table1": Item("table1:draw", _all(""), every=True, from_scores=True),
     "findings": Item("findings:draw", _all(""), every=True, from_scores=True),
@@ -77,4 +84,7 @@ ITEMS: dict[str, Item] = {
     "fig16": Item("grid:figure_16", _all("grid"), every=True, from_scores=True),
     "betas": Item("betas:draw", _all("betas"), every=True, from_scores=True),
     "generated": Item("generated:figure", {"": _AUX[0]}),
+    "beyond": Item("beyond:draw", {**_AUX_OF_BEYOND, **_all("beyond")}, every=True, from_scores=True),
 }  # fmt: skip
+ASIDE = ("beyond",)
+"""Items that are no part of the paper: made where they are named, not with `all`."""

@@ -9,13 +9,14 @@ import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.models.objectives import FIXED
-from hpcauxvae.paper.experiments import Data, Experiment
+from hpcauxvae.paper.beyond import taken
+from hpcauxvae.paper.experiments import TRIED, Data, Experiment
 from hpcauxvae.paper.jobs import Job, alone_in, run
 from hpcauxvae.paper.runs import CONFIG, METRICS, PRECISION, codes_path, decisive
 from hpcauxvae.runtime.children import threads_each
@@ -69,6 +70,8 @@ class Maker:
         if dry:
             for line in (line for phase in self._phases(possible) for job in phase for line in job.lines()):
                 print(line)
+            if waiting := sum(self._waits(experiment) for experiment in possible):
+                print(f"then {waiting} trainings, each with the weight that trials choose")
             finished = sum(self.stage(experiment) == "done" for experiment in possible)
             print(f"{len(possible)} runs are needed, {finished} of them are finished; nothing was made")
             return possible
@@ -80,15 +83,22 @@ class Maker:
                 run(phase, self.jobs, self.runs / "logs", lock)
         return possible
 
-    def _phases(self, experiments: list[Experiment]) -> list[list[Job]]:
-        """What is missing; each phase needs those before it."""
-        todo = {experiment: stage for experiment in experiments if (stage := self.stage(experiment)) != "done"}
-        return [
-            *self._data_jobs(
-                {experiment.data for experiment in experiments if experiment in todo or self._drawn(experiment)}
-            ),
-            self._run_jobs(todo),
-        ]
+    def _phases(self, experiments: list[Experiment]) -> Iterator[list[Job]]:
+        """What is missing; each phase needs those before it, and is looked at when these are done."""
+        todo = self._todo(experiments)
+        yield from self._data_jobs(
+            {experiment.data for experiment in experiments if experiment in todo or self._drawn(experiment)}
+        )
+        waiting = [experiment for experiment in experiments if self._waits(experiment)]
+        yield self._run_jobs({experiment: stage for experiment, stage in todo.items() if experiment not in waiting})
+        yield self._run_jobs(self._todo([experiment for experiment in waiting if not self._waits(experiment)]))
+
+    def _todo(self, experiments: Sequence[Experiment]) -> "dict[Experiment, Stage]":
+        return {experiment: stage for experiment in experiments if (stage := self.stage(experiment)) != "done"}
+
+    def _waits(self, experiment: Experiment) -> bool:
+        """Whether its weight is yet to be chosen."""
+        return experiment.beyond and not experiment.is_trial and taken(self.runs, experiment, self.small) is None
 
     def _drawn(self, experiment: Experiment) -> bool:
         return self.drawn is None or experiment in self.drawn
@@ -159,16 +169,20 @@ class Maker:
     def _commands(self, experiment: Experiment, stage: "Stage") -> list[list[str]]:
         config = self.config(experiment)
         evaluate = ["evaluate", str(config.out)]
-        if experiment.data == "galaxies" and not experiment.sweep:
+        if experiment.data == "galaxies" and not experiment.is_trial:
             noiseless = [str(self._path(f"{name}-noiseless")) for name in ("galaxies", "fresh")]
             evaluate += ["--fresh", str(self._path("fresh")), "--noiseless", *noiseless, "--images", str(_IMAGES)]
-        if self.small or experiment.sweep:
+        if self.small or experiment.is_trial:
             evaluate.append("--no-pictures")
         return [evaluate] if stage == "trained" else [["train", *config.arguments()], evaluate]
 
     def config(self, experiment: Experiment) -> TrainConfig:
         """What an experiment trains here."""
-        return experiment.config(self.runs, self.data, self.small, self.bf16)
+        config = experiment.config(self.runs, self.data, self.small, self.bf16)
+        if not experiment.beyond or experiment.is_trial:
+            return config
+        weight: dict[str, Any] = {TRIED[experiment.model][0]: taken(self.runs, experiment, self.small)}
+        return dataclasses.replace(config, **weight)
 
     def stage(self, experiment: Experiment) -> "Stage":
         """How far an experiment is: a record of its scores, without weights, is enough where only scores are read.
@@ -209,7 +223,7 @@ def _fields(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(experiment: Experiment, metrics: dict[str, Any]) -> bool:
-    return experiment.data != "galaxies" or bool(experiment.sweep) or "fresh" in metrics["sets"]
+    return experiment.data != "galaxies" or experiment.is_trial or "fresh" in metrics["sets"]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

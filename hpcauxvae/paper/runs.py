@@ -175,11 +175,13 @@ def runs_of(name: str, item: Item, runs: Path, made: Collection[str] | None) -> 
     """
     first, *others = item.experiments.values()
     folder = (runs / first).parent
+    folders = dict.fromkeys((runs / name).parent for name in item.experiments.values())
     if made is not None:
-        by_folder = {run.folder: run for run in find(folder, [runs / experiment for experiment in made])}
+        only = [runs / experiment for experiment in made]
+        by_folder = {run.folder: run for each in folders for run in find(each, only)}
         found = {label: by_folder[runs / name] for label, name in item.experiments.items() if runs / name in by_folder}
     elif item.every:
-        found = {run.folder.name: run for run in find(folder)}
+        found = {str(run.folder.relative_to(folder)): run for each in folders for run in find(each)}
     else:
         there = sorted(find(folder), key=lambda run: (run.config.seed, run.folder.name))
         by_kind = {run.kind: run for run in reversed(there)}

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from hpcauxvae.runtime.devices import backend_of, device_of, use
 from hpcauxvae.runtime.files import attempt
 from hpcauxvae.runtime.launchers import World, rendezvous, ways_out
-from hpcauxvae.types import InputError
+from hpcauxvae.types import InputError, Reduction
 
 T = TypeVar("T")
 
@@ -165,3 +166,52 @@ def on_each_rank(action: Callable[[], T], processes: Processes) -> T:
         if message is not None:
             raise InputError(message, reported=processes.world.rank != rank)
     return result  # type: ignore[return-value]
+
+
+class SumOverRanks(torch.autograd.Function):
+    """SUM forward and SUM backward: every rank holds the same sum, and every rank's copy of the loss depends on it."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: dist.ProcessGroup) -> Tensor:
+        """Of any shape, the same on all ranks."""
+        ctx.group = group
+        total = values.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """What all ranks' losses say of this rank's values."""
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+def sum_over_ranks(values: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The sum of the values of all ranks, the same on each; None: this process alone. Differentiable.
+
+    Every rank must call, and take part in the backward pass. Each rank's gradient is that of the sum of all ranks'
+    losses, as the mean of DistributedDataParallel wants it.
+    """
+    if group is None:
+        return values
+    total: Tensor = SumOverRanks.apply(values, group)
+    return total
+
+
+def rows_of_all(rows_BX: Tensor, reduction: Reduction) -> Tensor:
+    """The rows of all ranks, rank by rank, (n, X) and the same on each rank; differentiable, as `sum_over_ranks`.
+
+    rows_BX: this rank's, of n = reduction.n on all ranks together; any number, also none. What a model computes for its
+    own rows beside all of these, and takes the `reduction.mean` of, has the value and the gradient of one process.
+    """
+    group = reduction.group
+    if group is None:
+        return rows_BX
+    counts = torch.zeros(group.size(), dtype=torch.int64, device=rows_BX.device)
+    counts[group.rank()] = len(rows_BX)
+    dist.all_reduce(counts, group=group)
+    places_B = counts[: group.rank()].sum() + torch.arange(len(rows_BX), device=rows_BX.device)
+    empty = rows_BX.new_zeros(reduction.n, *rows_BX.shape[1:])
+    return sum_over_ranks(empty.index_copy(0, places_B, rows_BX), group)  # to zeros each adds its own: exact

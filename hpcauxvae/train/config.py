@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
-from hpcauxvae.models import MODELS, Network, check_name
+from hpcauxvae.models import MODELS, UNTOLD, Network, check_name
 from hpcauxvae.models.objectives import AUTO, FIXED, OBJECTIVES, OVERRIDES, Named, Objective
 from hpcauxvae.types import By, Fold, InputError, Labels
 
@@ -69,11 +69,13 @@ class TrainConfig:
     out: Path = Path("run")
     """Folder for the run: config.json, metrics.jsonl, last.safetensors, tensorboard/."""
     model: str = "aux-vae"
-    """aux-vae, beta-vae, idvae or idvae-x (IDVAE with an encoder that sees the image alone); or a model of your own, a
-    subclass of hpcauxvae.models.base.Model, as my_package.my_module:MyVAE."""
+    """aux-vae; to compare with it supervised-vae, ar-vae, cvae, ivae, ci-ivae, idvae or idvae-x (IDVAE with an encoder
+    that sees the image alone), and, told nothing of factors, beta-vae, beta-tcvae, factor-vae, dip-vae-i or dip-vae-ii
+    (docs/rivals.md); or a model of your own, a subclass of hpcauxvae.models.base.Model, as my_package.my_module:MyVAE.
+    """
     aux: str = ""
-    """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. beta-vae does
-    not train on them and is scored against them."""
+    """Auxiliary variables, comma-separated names of factors; the first guides latent 1, and so on. Those that
+    are told nothing do not train on them and are scored against them."""
     labels: Labels = "kinds"
     """How factors guide. kinds: a periodic one guides two latents, by its cosine and sine, a categorical one as many as
     it has classes less one, an ordinal one whose levels are uneven one by their ranks, any other one by its values.
@@ -170,7 +172,7 @@ class TrainConfig:
             if value is not None and not value >= 0:
                 raise InputError(f"{name} = {value}; allowed: at least 0")
         check_name(self.model)
-        if not self.aux_names and self.model in MODELS and self.model != "beta-vae":
+        if not self.aux_names and self.model in MODELS and self.model not in UNTOLD:
             raise InputError(f"aux is empty; allowed for {self.model}: one or more factor names, such as radius,g1,g2")
         if len(self.aux_names) > self.latents:
             raise InputError(

@@ -25,7 +25,7 @@ from hpcauxvae.data.samples import Samples
 from hpcauxvae.data.splits import parts
 from hpcauxvae.data.sufficient import doubts, faults
 from hpcauxvae.data.summary import Summary, summarise
-from hpcauxvae.models import model_class
+from hpcauxvae.models import UNTOLD, model_class
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.runtime.collectives import Processes, on_each_rank, on_first_rank, slice_of
@@ -73,7 +73,7 @@ def prepare(
     units = about_units(seen) if config.resolved_objective.scale == "anscombe" else ()
     words = [f"{data.path}: {remark}" for remark in chain(*remarks, units)]
     words += lacking + _about_outliers(found, far, seen, data.path)
-    if config.model != "beta-vae":
+    if config.model not in UNTOLD:
         words += about_kinds([data.factors[column] for column in model.columns])
         own_columns = [column for column in model.columns if column < len(measured(data).factors)]
         words += on_first_rank(lambda: [str(likely) for likely in likely_kinds(measured(data), own_columns)], processes)
@@ -240,9 +240,10 @@ def about_beside(data: ImageSet, config: TrainConfig, missing: int) -> list[str]
         raise InputError(f"{data.path}: has no weights; allowed with objective {config.objective}: a file with them")
     if data.weights is not None and objective.likelihood != "weighted":
         words.append(f"{data.path}: weights are not used by objective {config.objective}: its noise is its own")
-    takes_errors = model_class(config.model).GUIDED and objective.dependence_tolerance is not None
+    model = model_class(config.model)
+    takes_errors = model.GUIDED and not model.LABELS_ARE_EXACT and objective.dependence_tolerance is not None
     if data.factor_errors is not None and not takes_errors:
-        words.append(f"{data.path}: factor_errors are not used by this objective: labels count as exact")
+        words.append(f"{data.path}: factor_errors are not used by this model and objective: labels count as exact")
     return words
 
 

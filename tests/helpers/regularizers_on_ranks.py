@@ -11,10 +11,12 @@ from torch import Tensor
 from helpers.forked import on_ranks
 from helpers.native_build import cuda_on_host
 from hpcauxvae.dependence import moments, native
-from hpcauxvae.dependence.moments import PolynomialMoments
+from hpcauxvae.dependence.moments import PolynomialMoments, covariance
 from hpcauxvae.dependence.past import Past, dependence
 from hpcauxvae.dependence.past import moments as past_moments
 from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer, terms
+from hpcauxvae.runtime.collectives import SumOverRanks, rows_of_all
+from hpcauxvae.types import Reduction
 
 COUNTS = {1: [23], 2: [23, 0], 3: [5, 17, 1], 4: [9, 0, 2, 12]}
 Loss = Callable[[Tensor, Tensor, Tensor, dist.ProcessGroup | None], Tensor]
@@ -59,7 +61,17 @@ def past(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None)
     return weighted(dependence(past_moments(u, codes, var, 3, group).correlation(), earlier.slopes()[0]))
 
 
-LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors}
+def pairs(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Of all pairs of samples."""
+    whole = rows_of_all(torch.cat([codes, var.log()], 1), Reduction(23, group))
+    return (whole[:, None] - whole).tanh().square().mean()
+
+
+def covariances(u: Tensor, codes: Tensor, var: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return covariance(codes * var, Reduction(23, group)).square().sum()
+
+
+LOSSES: dict[str, Loss] = {"reference": reference, "authors": authors, "pairs": pairs, "covariances": covariances}
 if moments.core is not None:
     LOSSES |= {"compiled": compiled, "graph": graph, "past": past}
 
@@ -73,7 +85,7 @@ def take_cuda_on_host() -> None:
 
 def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     """What autograd would do if the collective of the forward pass were not known to it."""
-    monkeypatch.setattr(moments._SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
+    monkeypatch.setattr(SumOverRanks, "backward", staticmethod(lambda ctx, gradient: (gradient, None)))
     monkeypatch.setattr(native, "_over_ranks", lambda upstream, group: upstream)
 
 
@@ -118,7 +130,8 @@ def losses_on_ranks(counts: list[int], names: tuple[str, ...], on_host: bool = F
 
 def alone(name: str) -> dict[str, np.ndarray]:
     """On one process; by the reference wherever that can be."""
-    return gradients(LOSSES[name] if name in ("authors", "past") else reference, slice(None), None, 1)
+    by_reference = name in ("reference", "compiled", "graph")
+    return gradients(reference if by_reference else LOSSES[name], slice(None), None, 1)
 
 
 def assert_equal_to_one_process(ranks: list, name: str) -> None:

@@ -1,5 +1,6 @@
 """20 training steps in float64 of each of CASES, on the ranks of the environment, and the validation."""
 
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
+from hpcauxvae.models import factor_vae
 from hpcauxvae.runtime.collectives import start, stop
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train import trainer as trainer_module
@@ -30,6 +32,23 @@ CASES = {
 HOLED = {
     "weighted 11": {"objective": "weighted", "batch_size": 11, "guide": 0.01, "network": "mlp"},
     "gaussian 8": {"objective": "gaussian", "batch_size": 8, "guide": 0.01, "network": "mlp"},
+}
+
+
+# Those of docs/rivals.md, of which some have terms of all pairs of a batch.
+RIVALS = {
+    f"{model} {size}": {"objective": objective, "batch_size": size, "model": model, "network": "mlp"}
+    for model, size, objective in (
+        ("supervised-vae", 11, "paper"),
+        ("ar-vae", 11, "paper"),
+        ("cvae", 11, "paper"),
+        ("ivae", 8, "paper"),
+        ("ci-ivae", 8, "gaussian"),
+        ("beta-tcvae", 11, "paper"),
+        ("factor-vae", 11, "paper"),
+        ("dip-vae-i", 8, "tuned"),
+        ("dip-vae-ii", 11, "paper"),
+    )
 }
 
 
@@ -73,7 +92,24 @@ def record_erring(data: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _record(data: Path, cases: dict[str, dict[str, Any]] = CASES) -> dict[str, np.ndarray]:
+def record_rivals(data: Path) -> dict[str, np.ndarray]:
+    """The same of RIVALS, on a file of which some labels are missing."""
+    factor_vae._WIDTH = 50
+    found = _record(data, RIVALS, 8)
+    stop()
+    return found
+
+
+def record_outside(data: Path, folder: Path) -> dict[str, np.ndarray]:
+    """The same of the rival that CONTRIBUTING.md prints, written to a module in this folder."""
+    sys.path.append(str(folder))
+    fields = {"objective": "paper", "batch_size": 11, "model": "printed_rival:MMDVAE", "network": "mlp"}
+    found = _record(data, {"printed 11": fields}, 8)
+    stop()
+    return found
+
+
+def _record(data: Path, cases: dict[str, dict[str, Any]] = CASES, count: int = 20) -> dict[str, np.ndarray]:
     # Of 32 samples: four batches, the last of 2, of which a third rank gets none.
     trainer_module._VALIDATION_BATCH = 10
     processes = start(find_world(), "cpu")
@@ -85,7 +121,7 @@ def _record(data: Path, cases: dict[str, dict[str, Any]] = CASES) -> dict[str, n
         if case.startswith("tolerance"):  # what is asked for is then read farther from the line than real images are
             trainer.model.encoder.output.weight.data.mul_(30)
         losses = []
-        for batch, noise_BZ in islice(endless(trainer), 20):
+        for batch, noise_BZ in islice(endless(trainer), count):
             terms = trainer.train_step(batch, noise_BZ)
             losses.append(list(trainer.mean_over_ranks(terms).values()))
             if len(losses) == 1:

@@ -6,21 +6,25 @@ import shutil
 import signal
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
-from helpers.forked import run
+from helpers import steps
+from helpers.forked import on_ranks, run
 from helpers.outside import NAME, package
 from helpers.places import ROOT
 from helpers.ranks import ends, running, start_ranks
 from helpers.trainings import alone, config
 from hpcauxvae.models import MODELS, check_name, model_class
 from hpcauxvae.models.base import Model
+from hpcauxvae.models.objectives import OBJECTIVES
 from hpcauxvae.train.checkpoint import LAST, read
 from hpcauxvae.train.run import load_run
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Batch, InputError, Posterior, Reduction
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
@@ -66,7 +70,10 @@ def test_of_a_model_with_a_loss_as_a_whole_no_parts_can_be_made(blobs_file: Path
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("aux_vae", "model = aux_vae; allowed: aux-vae, beta-vae, idvae, idvae-x, or my_package.my_module:MyVAE"),
+        (
+            "aux_vae",
+            "model = aux_vae; allowed: aux-vae, beta-vae, idvae, .*, dip-vae-ii, or my_package.my_module:MyVAE",
+        ),
         (
             "nowhere.at_all:VAE",
             "model = nowhere.at_all:VAE: No module named 'nowhere'; allowed: what Python can import",
@@ -155,11 +162,49 @@ def test_a_run_whose_model_is_gone_says_so(run_copy: Path) -> None:
         load_run(run_copy)
 
 
+def printed(after: str) -> str:
+    """The indented block of CONTRIBUTING.md behind these words, as Python."""
+    example = re.match(r"(?:    .*\n|\n)+", (ROOT / "CONTRIBUTING.md").read_text().split(f"{after}\n\n")[1])
+    assert example is not None
+    return textwrap.dedent(example[0])
+
+
 def test_the_example_of_contributing_trains_as_it_is_printed(blobs_file: Path, tmp_path: Path, monkeypatch) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text().split("a model of your own needs:\n\n")[1]
-    example = re.match(r"(?:    .*\n|\n)+", text)
-    assert example is not None and "class MyVAE" in example[0]
-    (tmp_path / "printed.py").write_text(textwrap.dedent(example[0]))
+    (tmp_path / "printed.py").write_text(printed("a model of your own needs:"))
     monkeypatch.syspath_prepend(tmp_path)
     alone(config(blobs_file, tmp_path / "run", model="printed:MyVAE"))
     assert load_run(tmp_path / "run").model.GUIDED
+
+
+def test_the_rival_of_contributing_computes_what_it_says(tmp_path: Path, monkeypatch) -> None:
+    """The squared MMD by its definition, as a sum over all pairs, the prior's part from many draws of it."""
+    (tmp_path / "printed_rival.py").write_text(printed("with `rows_of_all`:"))
+    monkeypatch.syspath_prepend(tmp_path)
+    rival: Any = model_class("printed_rival:MMDVAE")
+    sizes: dict[str, Any] = {"image_shape": (1, 8, 8), "latents": 3, "network": "mlp", "columns": (), "n_train": 50}
+    made = rival(OBJECTIVES["tuned"], **sizes).double()
+    generator = torch.Generator().manual_seed(0)
+    posterior = Posterior(*torch.randn(2, 6, 3, generator=generator, dtype=torch.float64))
+    noise = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    given = Batch(torch.zeros(6, 1, 8, 8), torch.zeros(6, 0), torch.arange(6))
+    found = made.batch_terms(given, posterior, noise, Reduction(6))["mmd"].item()
+    z = (posterior.mean + (posterior.logvar / 2).exp() * noise).numpy()
+    prior = np.random.default_rng(1).normal(size=(400_000, 3))
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.exp(-((a - b) ** 2).sum(1) / 6)
+
+    inside = np.mean([kernel(a[None], b[None]) for a in z for b in z])
+    between = np.mean([kernel(a[None], prior) for a in z])
+    assert found == pytest.approx(100 * (inside - 2 * between + kernel(prior[::2], prior[1::2]).mean()), abs=0.2)
+    assert found > 2
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_the_rival_of_contributing_is_the_same_on_any_number_of_ranks(blobs_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "printed_rival.py").write_text(printed("with `rows_of_all`:"))
+    one, *others = (on_ranks(count, steps.record_outside, blobs_file, tmp_path)[0] for count in (1, 2, 3))
+    for name, value in one.items():
+        for found in others:
+            assert np.linalg.norm(found[name] - value) <= 1e-9 * np.linalg.norm(value), name

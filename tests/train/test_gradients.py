@@ -47,7 +47,15 @@ def test_a_gradient_in_parts_decodes_no_more_than_a_part_at_once(data, monkeypat
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"objective": "paper"}, {"objective": "reference"}, {"model": "beta-vae"}, {"model": "idvae"}]
+    "fields",
+    [
+        *(
+            {"model": model}
+            for model in ("aux-vae", "beta-vae", "idvae", "cvae", "ci-ivae", "beta-tcvae", "dip-vae-ii")
+        ),
+        *({"objective": objective} for objective in ("paper", "reference")),
+        {"model": "ar-vae", "network": "mlp"},
+    ],
 )
 @pytest.mark.parametrize("parts", [4, 7])
 def test_the_gradient_in_parts_is_that_of_the_whole_batch(data, fields, parts):

@@ -40,7 +40,10 @@ def test_twenty_steps_are_the_same_on_one_two_and_three_processes(tmp_path: Path
 
 def test_other_models_say_that_errors_are_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = erring(tmp_path / "erring.h5")
-    for name, fields in (("idvae", {"model": "idvae"}), ("fixed", {"lambda2": 10.0}), ("default", {})):
+    rivals = [("idvae", {"model": "idvae"}), ("ar-vae", {"model": "ar-vae", "network": "mlp"})]
+    for name, fields in (*rivals, ("fixed", {"lambda2": 10.0}), ("default", {})):
         alone(config(path, tmp_path / name, epochs=1, objective="tuned", **fields))
-        says = "factor_errors are not used by this objective: labels count as exact" in capsys.readouterr().err
+        says = (
+            "factor_errors are not used by this model and objective: labels count as exact" in capsys.readouterr().err
+        )
         assert says == (name != "default")
