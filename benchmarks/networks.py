@@ -23,7 +23,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcauxvae.data.hdf5 import open_set, write
-from hpcauxvae.models.networks import DECODERS, ENCODERS, ImageShape
+from hpcauxvae.models.networks import ImageShape, halves
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Factor
 
@@ -41,7 +41,7 @@ def size_of(text: str) -> ImageShape:
 
 def counted(network: str, shape: ImageShape) -> dict[str, int]:
     """Parameters, and floating-point operations of an encoding and a decoding of one image."""
-    encoder, decoder = ENCODERS[network](shape, LATENTS), DECODERS[network](shape, LATENTS)
+    encoder, decoder = (make(shape, LATENTS) for make in halves(network))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         encoder(torch.zeros(1, *shape))
         decoder(torch.zeros(1, LATENTS))

@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from hpcauxvae.models import MODELS, model_class
-from hpcauxvae.models.objectives import Objective
+from hpcauxvae.models.objectives import LIKELIHOODS, Objective
 from hpcauxvae.paper.experiments import PAPER_GRID
 from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import Around, InputError, Interval
@@ -94,7 +94,7 @@ def _is_left_out(name: str, declared: Collection[str], objective: Objective) -> 
         return objective.dependence_tolerance is None
     if name == "lambda2" and "dependence_tolerance" in declared:
         return objective.dependence_tolerance is not None
-    return name == "sigma" and objective.likelihood != "gaussian"
+    return name == "sigma" and not LIKELIHOODS[objective.likelihood]
 
 
 def parse_axis(text: str) -> tuple[str, Axis]:

@@ -10,7 +10,8 @@ import tyro
 from hpcauxvae.data.choice import choose
 from hpcauxvae.data.guides import guides_of
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.train.config import AUTO, TrainConfig
+from hpcauxvae.models.objectives import AUTO, Named
+from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.types import By, InputError, Interval
 from hpo.logbook import SETTINGS
 from hpo.problem import (
@@ -46,7 +47,7 @@ class SearchConfig:
     """Which model to train, by name, or a model of your own as my_package.my_module:MyVAE."""
     aux: str = ""
     """Auxiliary variables, comma-separated; the LDS of these is one of the two objectives, for every model."""
-    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
+    objective: Named = AUTO
     """Training objective by name; the space lies around its constants. auto: what the images ask for."""
     split: By = "auto"
     """How every trial splits the data: auto, random, group, blocks or given, as in `hpcauxvae train`."""

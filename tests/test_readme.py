@@ -8,7 +8,9 @@ from helpers.places import ROOT
 from hpcauxvae.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+TO_BE_WRITTEN = ROOT / "docs" / "extending.md"
+"""Names files and a command that its reader makes; test_extending.py does."""
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *({*(ROOT / "docs").glob("*.md")} - {TO_BE_WRITTEN})]
 FILE_NAME = r"[\w.-]+\.(?:py|md|cpp|cu|h|sh)\b"
 
 

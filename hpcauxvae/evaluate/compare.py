@@ -30,7 +30,7 @@ from hpcauxvae.metrics.intervals import Score, mean_score
 from hpcauxvae.metrics.joint import FEWEST as FEWEST_TOGETHER
 from hpcauxvae.metrics.lds import lds, lds_mean
 from hpcauxvae.metrics.objects import objects
-from hpcauxvae.metrics.paired import SHARE, less, readings_less, residuals_less
+from hpcauxvae.metrics.paired import SHARE, less, readings_less, residuals_less, smallest
 from hpcauxvae.metrics.reading import readings
 from hpcauxvae.metrics.sap import sap
 from hpcauxvae.runtime.devices import device_of, place
@@ -241,7 +241,7 @@ def _holds(seen: Seen, images: Images) -> bool:
 
 def _scores(images: Images, seen: Sequence[Seen], config: CompareConfig) -> Block:
     """By its name each score: which way is `better`, its `values`, one for each run, and their `differences`, each less
-    the first run's, with paired intervals; None where a run has no such score."""
+    the first run's, with paired intervals, None where a run has no such score; and the `smallest` that matters."""
     found: Block = {}
     if shared := _shared(images, [one.run for one in seen]):
         codes = [_codes(images, one, shared, config.seed) for one in seen]
@@ -259,7 +259,7 @@ def _scores(images: Images, seen: Sequence[Seen], config: CompareConfig) -> Bloc
             image_CM = image_CM[:, ~np.isnan(image_CM[0])]
             if image_CM.shape[1] > 1:
                 found[name] = _entry(better, [*map(mean_score, image_CM)], [*map(mean_score, image_CM - image_CM[0])])
-    return found
+    return {name: of_runs | {"smallest": smallest(name, of_runs["values"][0])} for name, of_runs in found.items()}
 
 
 def _shares(values: Mapping[str, Any]) -> dict[str, Score]:

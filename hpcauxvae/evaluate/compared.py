@@ -11,6 +11,7 @@ from hpcauxvae.train.run import Run
 Block = dict[str, Any]
 
 IN_WORDS = {"lds": "LDS", "lds_mean": "LDS of means", "sap": "SAP", "ssim": "SSIM", "mse": "MSE"}
+TOO_SMALL = "too small"
 _OF_IMAGES = "intervals are of these images: a training with another seed may differ by more"
 
 
@@ -78,29 +79,32 @@ def spoken(name: str, of_runs: Block) -> str:
 
 
 def sense(of_runs: Block, number: int) -> str:
-    """`better`, `worse`, or nothing where the difference from the first run may be 0, or there is none."""
+    """`better`, `worse`; `too small` of a difference that is not by chance, but matters to nobody; or nothing where the
+    difference from the first run may be 0, or there is none."""
     difference = of_runs["differences"][number]
     if difference is None or difference["low"] <= 0 <= difference["high"]:
         return ""
+    if abs(difference["value"]) < of_runs.get("smallest", 0):
+        return TOO_SMALL
     return "better" if (difference["value"] > 0) == (of_runs["better"] == "higher") else "worse"
 
 
 def findings(names: Sequence[str], scores: Block) -> list[str]:
-    """For each run but the first in what it is better, worse, and no different; last what the intervals are of."""
+    """For each run but the first in what it is better, worse, other by too little, and no different; last what the
+    intervals are of."""
     lines: list[str] = []
     for number, name in enumerate(names[1:], start=1):
-        of: dict[str, list[str]] = {"better": [], "worse": [], "": []}
+        of: dict[str, list[str]] = {"better": [], "worse": [], TOO_SMALL: [], "": []}
         for score, of_runs in scores.items():
             if difference := of_runs["differences"][number]:
                 word, value, low, high = sense(of_runs, number), *(difference[key] for key in ("value", "low", "high"))
                 figures = f" ({value:+.2g} [{low:.2g}, {high:.2g}])" if word else ""
                 of[word].append(spoken(score, of_runs) + figures)
-        said = (
-            f"{name} is {word} than {names[0]} in {', '.join(found)}"
-            if word
-            else f"no difference between {name} and {names[0]} in {', '.join(found)}"
-            for word, found in of.items()
-            if found
-        )
-        lines += said
+        said = {
+            "better": f"{name} is better than {names[0]} in",
+            "worse": f"{name} is worse than {names[0]} in",
+            TOO_SMALL: f"{name} and {names[0]} differ by too little to matter in",
+            "": f"no difference between {name} and {names[0]} in",
+        }
+        lines += [f"{said[word]} {', '.join(found)}" for word, found in of.items() if found]
     return [*lines, _OF_IMAGES] if lines else []

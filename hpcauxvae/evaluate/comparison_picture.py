@@ -10,17 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from hpcauxvae.data.drawing import GREY, INK, MAROON, PALE, ROUND, STYLE, save, sheet
 from hpcauxvae.data.lettering import fit
-from hpcauxvae.evaluate.compared import sense, spoken
+from hpcauxvae.evaluate.compared import TOO_SMALL, sense, spoken
 
 _COLUMNS = 3
-_COLOURS = {"better": "#2f7d4f", "worse": MAROON, "": INK}
+_COLOURS = {"better": "#2f7d4f", "worse": MAROON, TOO_SMALL: INK, "": INK}
 
 
 def comparison(found: dict[str, Any], path: Path) -> None:
     """What `compare` returns as one PNG: of each set the panels of its scores, the first run's value as a line in each.
 
     Thin: the interval of the score by itself. Thick: that of the difference from the first run, laid about the first
-    run's value; green where the run is better, red where it is worse, black where it may be no different.
+    run's value; green where the run is better, red where it is worse, black where it may be no different, or by too
+    little.
     """
     names = [run["name"] for run in found["runs"]]
     panels = [

@@ -19,10 +19,9 @@ from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import guided, guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
 from hpcauxvae.data.missing import Filled, scored_by
-from hpcauxvae.data.missing import shown as with_holes
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures, views
-from hpcauxvae.evaluate.baselines import PLAIN, Baselines
+from hpcauxvae.evaluate.baselines import Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
@@ -30,6 +29,7 @@ from hpcauxvae.evaluate.effects import STILL, effects, follows
 from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
+from hpcauxvae.evaluate.set_pictures import PICTURES
 from hpcauxvae.evaluate.sets import check_noiseless, copies, looked_at, refuse_missing, same_samples, warn_if_unlike
 from hpcauxvae.evaluate.training import training
 from hpcauxvae.evaluate.traversal import traversal
@@ -48,8 +48,6 @@ from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, load_run, summary_of, training_set
 from hpcauxvae.train.tracking import history
 from hpcauxvae.types import InputError
-
-_SHOWN = 8
 
 
 class Later:
@@ -282,15 +280,8 @@ class Evaluator:
         if data.factors:
             z_NZ = scored.sampled(self.config.seed)
             draw_factors(data, scored.index_N, z_NZ, scored.mean_NZ, guides, own, block, folder, scored.name)
-        shown = np.linspace(0, len(scored.originals) - 1, _SHOWN).astype(int)
-        look = drawing.look_of(data)
-        pictures.reconstructions(
-            drawing.upright(with_holes(data.images, scored.index_N[shown]), data),
-            drawing.upright(scored.reconstructions[shown], data),
-            folder / f"reconstructions-{scored.name}.png",
-            look=look,
-            title=_beside_plain(block),
-        )
+        for kind, picture in PICTURES.items():
+            picture(scored, block, folder / f"{kind}-{scored.name}.png")
         groups = {self.run.config.model: per_image["ssim"]}
         ceiling = "noiseless truth" if "ssim_noiseless" in per_image else None
         if ceiling:
@@ -311,6 +302,7 @@ class Evaluator:
             if row is not None and (row >= len(guides) or guides[row].plain):
                 row_names[row] += f"\n{word}"
         path = folder / f"traversal-{scored.name}.png"
+        look = drawing.look_of(data)
         pictures.traversal(drawing.upright(images, data), row_names, labels, path, look=look, differences=True)
 
     def traversal(self, scored: Scored) -> tuple[np.ndarray, list[str], list[list[str]]]:
@@ -326,16 +318,6 @@ class Evaluator:
 
 def _stored(data: ImageSet, index_N: np.ndarray) -> Later:
     return Later(lambda index: np.array(data.images[index]), index_N, data.shape)
-
-
-def _beside_plain(block: dict[str, Any]) -> str:
-    """`SSIM 0.979 (mean image 0.602, PCA 0.934), MSE …`: what is drawn too faint has a good SSIM."""
-
-    def beside(name: str) -> str:
-        plain = (f"{words} {block['baselines'][key][name]['value']:.3g}" for key, words in PLAIN.items())
-        return f"{name.upper()} {block['images'][name]['value']:.3g} ({', '.join(plain)})"
-
-    return ", ".join(beside(name) for name in ("ssim", "mse") if not np.isnan(block["images"][name]["value"]))
 
 
 def _measured(scored: Scored, columns: list[int], otherwise: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The models by name. To add one: a file here with a subclass of base.Model, and a line below.
+"""The models and their networks by name. To add one: a file here, and a line below.
 
 A model from another package is named as it is imported, `my_package.my_module:MyVAE`.
 """
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hpcauxvae.types import InputError
 
@@ -29,8 +29,19 @@ MODELS = {
     "dip-vae-i": "hpcauxvae.models.dip_vae:DipVAE1",
     "dip-vae-ii": "hpcauxvae.models.dip_vae:DipVAE2",
 }
+"""MODULE:CLASS, a subclass of base.Model."""
 UNTOLD = "beta-vae", "beta-tcvae", "factor-vae", "dip-vae-i", "dip-vae-ii"
 """Those that do not train on auxiliary variables, and are scored against them where there are any."""
+NETWORKS = {
+    "conv": "hpcauxvae.models.networks:conv",
+    "mlp": "hpcauxvae.models.networks:mlp",
+    "resnet": "hpcauxvae.models.networks:resnet",
+}
+"""MODULE:NAME, where the functions NAME_encoder and NAME_decoder make the two for an image's shape."""
+if TYPE_CHECKING:
+    Network = str
+else:
+    Network = Literal[tuple(NETWORKS)]
 
 
 def check_name(name: str) -> None:

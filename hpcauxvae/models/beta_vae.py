@@ -1,6 +1,8 @@
 """beta-VAE (Higgins et al. 2017): the VAE of eq. (2) with beta times the KL to N(0, I); uses no auxiliary variable."""
 
 import math
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
@@ -8,17 +10,10 @@ from torch import Tensor
 
 from hpcauxvae.models.base import Model
 from hpcauxvae.models.fields import FieldScale, FittedVariance
-from hpcauxvae.models.likelihoods import (
-    PixelRange,
-    bernoulli_nll,
-    gaussian_kl,
-    gaussian_nll,
-    log10_mse,
-    optimal_gaussian_nll,
-)
+from hpcauxvae.models.likelihoods import PixelRange, bernoulli_nll, gaussian_kl, log10_mse, optimal_gaussian_nll
 from hpcauxvae.models.linear_path import LinearPath
-from hpcauxvae.models.networks import DECODERS, ENCODERS
-from hpcauxvae.models.objectives import Objective
+from hpcauxvae.models.networks import halves
+from hpcauxvae.models.objectives import LIKELIHOODS, Objective
 from hpcauxvae.models.weighted import KnownNoise
 from hpcauxvae.runtime.devices import in_float64
 from hpcauxvae.types import Around, Batch, Interval, LossTerms, Posterior, Reduction, Searched
@@ -45,13 +40,16 @@ class BetaVAE(Model):
     def __init__(self, objective: Objective, **sizes: Any) -> None:
         """As Model."""
         super().__init__(objective, **sizes)
-        self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents)
-        self.decoder = DECODERS[self.network](self.image_shape, self.latents)
+        encoder, decoder = halves(self.network)
+        self.encoder = encoder(self._seen_shape(), self.latents)
+        self.decoder = decoder(self.image_shape, self.latents)
         if objective.linear_path:
             self.encoder.linear = self._encoder_path()
             self.decoder.linear = LinearPath(self.image_shape, self.latents)
         self.variance = FittedVariance(self.image_shape) if objective.likelihood == "fitted" else None
         self.noise = KnownNoise(self.image_shape) if objective.likelihood == "weighted" else None
+        module, _, function = LIKELIHOODS[objective.likelihood].partition(":")
+        self.plain_nll: Callable[..., Tensor] | None = getattr(import_module(module), function) if module else None
         self.per_pixel = 1 / math.prod(self.image_shape) if objective.likelihood == "log10-mse" else 1.0
 
     def _encoder_path(self) -> LinearPath:
@@ -227,8 +225,9 @@ class BetaVAE(Model):
                 return self.noise.nll(scaled, self._squashed(output), *self._noise_of(weights))
             case "log10-mse":
                 return log10_mse(scaled, self._squashed(output))
-            case "gaussian":
-                return gaussian_nll(scaled, self._squashed(output), self.objective.sigma)
+            case _:
+                assert self.plain_nll is not None
+                return self.plain_nll(scaled, self._squashed(output), self.objective.sigma)
 
     def _encode_scaled(self, scaled: Tensor, u_BD: Tensor | None, known: Tensor | None = None) -> Posterior:
         seen, labels = self._seen(scaled, known=known), self._labels(u_BD)

@@ -13,7 +13,7 @@ from torch import Tensor
 from hpcauxvae.models.guided import GuidedVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.linear_path import LinearPath
-from hpcauxvae.models.networks import ENCODERS
+from hpcauxvae.models.networks import halves
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Batch, InputError, LossTerms, Posterior, Reduction
 
@@ -37,8 +37,8 @@ class CVAE(GuidedVAE):
         d = len(self.columns)
         if d >= self.latents:
             raise InputError(f"latents = {self.latents} for cvae with {d} guided ones; allowed: at least {d + 1}")
-        self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents - d, labels=d)
-        self.reader = ENCODERS[self.network](self._seen_shape(), d)
+        self.encoder = halves(self.network)[0](self._seen_shape(), self.latents - d, labels=d)
+        self.reader = halves(self.network)[0](self._seen_shape(), d)
         if objective.linear_path:
             self.encoder.linear = LinearPath(self._seen_shape(), self.latents - d)
             self.reader.linear = LinearPath(self._seen_shape(), d)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange, gaussian_kl
-from hpcauxvae.models.networks import ENCODERS
+from hpcauxvae.models.networks import halves
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Around, Batch, InputError, LossTerms, Posterior, Reduction, Searched
 
@@ -36,7 +36,7 @@ class IDVAE(BetaVAE):
         self.prior_encoder = _perceptron(d, 2 * self.latents)
         self.prior_decoder = _perceptron(self.latents, d)
         if self.SEES_LABELS:
-            self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents, labels=d)
+            self.encoder = halves(self.network)[0](self._seen_shape(), self.latents, labels=d)
             if objective.linear_path:
                 self.encoder.linear = self._encoder_path()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
-from hpcauxvae.models.networks import ENCODERS
+from hpcauxvae.models.networks import halves
 from hpcauxvae.models.objectives import Objective
 from hpcauxvae.types import Batch, InputError
 
@@ -62,7 +62,7 @@ class IVAE(ConditionalPrior):
     def __init__(self, objective: Objective, **sizes: Any) -> None:
         """As BetaVAE."""
         super().__init__(objective, **sizes)
-        self.encoder = ENCODERS[self.network](self._seen_shape(), self.latents, labels=len(self.columns))
+        self.encoder = halves(self.network)[0](self._seen_shape(), self.latents, labels=len(self.columns))
         if objective.linear_path:
             self.encoder.linear = self._encoder_path()
 

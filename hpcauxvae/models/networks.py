@@ -6,12 +6,14 @@ layer, so that training starts from a fit.
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcauxvae.models import NETWORKS
 from hpcauxvae.models.linear_path import LinearPath
 from hpcauxvae.types import InputError
 
@@ -311,5 +313,8 @@ def mlp_decoder(image_shape: ImageShape, latents: int) -> Decoder:
     return Decoder(hidden, nn.Linear(512, math.prod(image_shape)), image_shape)
 
 
-ENCODERS: dict[str, Callable[..., Encoder]] = {"conv": conv_encoder, "mlp": mlp_encoder, "resnet": resnet_encoder}
-DECODERS: dict[str, Callable[..., Decoder]] = {"conv": conv_decoder, "mlp": mlp_decoder, "resnet": resnet_decoder}
+def halves(network: str) -> tuple[Callable[..., Encoder], Callable[..., Decoder]]:
+    """What makes the encoder and the decoder of a network of `NETWORKS`."""
+    module, _, name = NETWORKS[network].partition(":")
+    found = import_module(module)
+    return getattr(found, f"{name}_encoder"), getattr(found, f"{name}_decoder")

@@ -8,12 +8,25 @@ whose weights are in aux_vae.py.
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpcauxvae.types import InputError
 
 Scale = Literal["linear", "range", "anscombe", "standard"]
-Likelihood = Literal["gaussian", "fitted", "weighted", "optimal", "bernoulli", "log10-mse"]
+LIKELIHOODS = {
+    "gaussian": "hpcauxvae.models.likelihoods:gaussian_nll",
+    "fitted": "",
+    "weighted": "",
+    "optimal": "",
+    "bernoulli": "",
+    "log10-mse": "",
+}
+"""MODULE:FUNCTION of (pixels, what is decoded, sigma), the first two (B, C, H, W) on the scale of the likelihood. It
+gives -log p of each image, (B,), in nats. Empty: BetaVAE has a case for it, since it needs to know more."""
+if TYPE_CHECKING:
+    Likelihood = str
+else:
+    Likelihood = Literal[tuple(LIKELIHOODS)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +45,8 @@ class Objective:
     Bernoulli, for pixels in [0, 1]. Each is summed over pixels: its weight is 1. With `log10-mse`, squared decades (see
     `log10_mse`), both this sum and the KL are divided by the number of pixels."""
     sigma: float = 0.01
-    """Standard deviation of the Gaussian likelihood of a pixel, on that scale; read by `gaussian` only."""
+    """Standard deviation of the Gaussian likelihood of a pixel, on that scale; read by `gaussian`, and
+    by what is added to it."""
     peak_channel: bool = True
     """Give the encoder the image divided by its own peak as well (shape apart from flux)."""
     linear_path: bool = False
@@ -161,3 +175,9 @@ OVERRIDES = (
     "dependence_tolerance", "guide", "sigma", "learning_rate", "batch_size",
 )  # fmt: skip
 """The fields that a training may set beside the name of its objective: options of `hpcauxvae train`."""
+AUTO = "auto"
+"""The objective that is yet to be chosen (data/choice.py)."""
+if TYPE_CHECKING:
+    Named = str
+else:
+    Named = Literal[(AUTO, *OBJECTIVES)]

@@ -16,7 +16,7 @@ import tyro
 
 import hpcauxvae
 from hpcauxvae.paper.experiments import Experiment, chosen
-from hpcauxvae.paper.items import ASIDE, FROM_SCORES, ITEMS
+from hpcauxvae.paper.items import ASIDE, ITEMS
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import write_text
 from hpcauxvae.types import InputError
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         jobs=config.jobs,
         small=config.small,
         bf16=config.bf16,
-        drawn=tuple(config.experiments([name for name in config.names if name not in FROM_SCORES])),
+        drawn=tuple(config.experiments([name for name in config.names if not ITEMS[name].from_scores])),
     )
     try:
         made = maker.make(config.experiments(config.names), config.dry_run) if config.train else None

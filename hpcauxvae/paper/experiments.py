@@ -136,7 +136,7 @@ class Experiment:
             model=self.model,
             aux=",".join(LABELS[self.data][self.labels]),
             labels="raw",
-            objective=self.objective or OWN_OBJECTIVE[self.data],  # type: ignore[arg-type]
+            objective=self.objective or OWN_OBJECTIVE[self.data],
             seed=self.seed,
             resume="auto",
             bf16=bf16,
@@ -187,7 +187,13 @@ def _beyond() -> Iterator[Experiment]:
         yield Experiment(data=data, labels=labels, model=model, seed=seed, beyond=True)
 
 
-EXPERIMENTS: tuple[Experiment, ...] = (*_betas(), *_table_1(), *_grid(), *_beside_them(), *_beyond())
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *_betas(),
+    *_table_1(),
+    *_grid(),
+    *_beside_them(),
+    *_beyond(),
+)
 """In the order in which they are made: what others read, or rest upon, first."""
 
 

@@ -22,6 +22,9 @@ class Item(NamedTuple):
     """It reads every run in the folder of these experiments, whatever it trained."""
     any_will_do: bool = False
     """Where there is no run of these experiments, any other on the same data set will do."""
+    from_scores: bool = False
+    """It reads what a run says of itself alone (config.json, metrics.json, metrics.jsonl); others need the weights, and
+    what they were trained on."""
 
 
 _CASES = (1, 2, 3)
@@ -56,9 +59,9 @@ _AUX_OF_BEYOND = {
 """Top folder first."""
 
 ITEMS: dict[str, Item] = {
-    "table1": Item("table1:draw", _all(""), every=True),
-    "findings": Item("findings:draw", _all(""), every=True),
-    "table4": Item("grid:table_4", _all("grid"), every=True),
+    "table1": Item("table1:draw", _all(""), every=True, from_scores=True),
+    "findings": Item("findings:draw", _all(""), every=True, from_scores=True),
+    "table4": Item("grid:table_4", _all("grid"), every=True, from_scores=True),
     "fig1": Item("tsne:figure_1", {"": _BETA_VAE}, any_will_do=True),
     "fig2": Item("figures:figure_2", _ALL_METHODS),
     "fig3": Item("figures:scatters", _CASE_2),
@@ -78,13 +81,10 @@ ITEMS: dict[str, Item] = {
     "fig13": Item("tsne:figure_13", _MODELS_ON_OTHER_DATA),
     "fig14": Item("figures:figure_14", _OTHER_DATA),
     "fig15": Item("figures:scatters", _OTHER_DATA),
-    "fig16": Item("grid:figure_16", _all("grid"), every=True),
-    "betas": Item("betas:draw", _all("betas"), every=True),
+    "fig16": Item("grid:figure_16", _all("grid"), every=True, from_scores=True),
+    "betas": Item("betas:draw", _all("betas"), every=True, from_scores=True),
     "generated": Item("generated:figure", {"": _AUX[0]}),
-    "beyond": Item("beyond:draw", {**_AUX_OF_BEYOND, **_all("beyond")}, every=True),
+    "beyond": Item("beyond:draw", {**_AUX_OF_BEYOND, **_all("beyond")}, every=True, from_scores=True),
 }  # fmt: skip
-FROM_SCORES = ("table1", "findings", "table4", "fig16", "betas", "beyond")
-"""Items that read what a run says of itself alone (config.json, metrics.json, metrics.jsonl); the others need the
-weights, and what they were trained on."""
 ASIDE = ("beyond",)
 """Items that are no part of the paper: made where they are named, not with `all`."""

@@ -12,11 +12,10 @@ from PIL import Image
 from hpcauxvae.evaluate.by_factor import without_classes
 from hpcauxvae.report.folder import Found
 from hpcauxvae.report.tables import known, number
+from hpcauxvae.report.words import PICTURES
 from hpcauxvae.types import InputError
 
 Block = dict[str, Any]
-_DRAWN = ("scatter", "classes", "traversal", "control", "views", "reconstructions", "ssim", "correlations")
-"""Kinds of which `evaluate` draws one for each set."""
 _WIDEST = 2400
 """Pixels; wider pictures are scaled."""
 _COLOURS = 256
@@ -44,7 +43,7 @@ def figures(found: Found, kind: str, draw: bool = True) -> list[Figure]:
     """
     if kind == "training":
         return [*_training(found, draw)]
-    if found.pictures is None or kind not in _DRAWN:
+    if found.pictures is None:
         return []
     several = len(found.sets) > 1
     fold = "first fold" if found.folds else ""
@@ -129,4 +128,4 @@ def _alt(kind: str, block: Block) -> str:
         "correlations": f"Map of correlations of each factor with each of {latents} latents"
         + (f"; guided: {read}." if read else "."),
     }
-    return said[kind]
+    return said.get(kind, PICTURES[kind].how)

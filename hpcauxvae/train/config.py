@@ -12,15 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
-from hpcauxvae.models import MODELS, UNTOLD, check_name
-from hpcauxvae.models.objectives import FIXED, OBJECTIVES, OVERRIDES, Objective
+from hpcauxvae.models import MODELS, UNTOLD, Network, check_name
+from hpcauxvae.models.objectives import AUTO, FIXED, OBJECTIVES, OVERRIDES, Named, Objective
 from hpcauxvae.types import By, Fold, InputError, Labels
 
 if TYPE_CHECKING:
     from hpcauxvae.data.choice import Choice
 
-AUTO = "auto"
-"""The objective that is yet to be chosen (data/choice.py)."""
 STEPS, _FEWEST, _MOST_EPOCHS = 6000, 2, 500
 """Of a training that is not told how many epochs."""
 _LEAST = {
@@ -82,11 +80,11 @@ class TrainConfig:
     """How factors guide. kinds: a periodic one guides two latents, by its cosine and sine, a categorical one as many as
     it has classes less one, an ordinal one whose levels are uneven one by their ranks, any other one by its values.
     raw: each guides one latent by its values, whatever they are."""
-    objective: Literal["auto", "tuned", "bernoulli", "gaussian", "weighted", "paper", "reference"] = "auto"
+    objective: Named = AUTO
     """Likelihood, weights, start and schedule by name (hpcauxvae/models/objectives.py). auto looks at the images: tuned
     for counts, bernoulli for pictures, gaussian for real-valued fields, weighted where the file has weights; the run
     keeps the name."""
-    network: Literal["conv", "mlp", "resnet"] = "conv"
+    network: Network = "conv"
     """Encoder and decoder: convolutions (those of Table 3 at 33 x 33) for sides of 8 to 512 pixels or one row of 8 to
     8192, the same with residual blocks for large images, or fully connected layers for any size (docs/scaling.md)."""
     latents: int = 10

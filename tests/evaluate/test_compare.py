@@ -182,11 +182,12 @@ def test_words_and_table_tell_better_from_worse():
     """Less of an error is better, an interval with 0 in it is no difference, and a score that a run lacks is none."""
     scores = {
         name: {
-            "better": better, "unit": "", "differences": [None, of_b, of_c],
+            "better": better, "unit": "", "differences": [None, of_b, of_c], "smallest": 0.005,
             "values": [score(1, 1), of_b and score(2, 1), score(1, 1)],
         }
         for name, better, of_b, of_c in (
-            ("lds", "higher", score(0.004, 0.003), score(-0.004, 0.003)),
+            ("lds", "higher", score(0.006, 0.003), score(-0.006, 0.003)),
+            ("sap", "higher", score(0.004, 0.003), score(-0.004, 0.003)),
             ("mse", "lower", score(0.2, 0.1), score(-0.2, 0.1)),
             ("ssim", "higher", score(0.1, 0.2), score(-0.1, 0.2)),
             ("r of g1", "higher", None, score(0.5, 0.1)),
@@ -194,11 +195,13 @@ def test_words_and_table_tell_better_from_worse():
     }  # fmt: skip
     lines = findings(["a", "b", "c"], scores)
     assert lines == [
-        "b is better than a in LDS (+0.004 [0.001, 0.007])",
+        "b is better than a in LDS (+0.006 [0.003, 0.009])",
         "b is worse than a in MSE (+0.2 [0.1, 0.3])",
+        "b and a differ by too little to matter in SAP (+0.004 [0.001, 0.007])",
         "no difference between b and a in SSIM",
         "c is better than a in MSE (-0.2 [-0.3, -0.1]), r of g1 (+0.5 [0.4, 0.6])",
-        "c is worse than a in LDS (-0.004 [-0.007, -0.001])",
+        "c is worse than a in LDS (-0.006 [-0.009, -0.003])",
+        "c and a differ by too little to matter in SAP (-0.004 [-0.007, -0.001])",
         "no difference between c and a in SSIM",
         "intervals are of these images: a training with another seed may differ by more",
     ]
@@ -208,7 +211,25 @@ def test_words_and_table_tell_better_from_worse():
     assert rows.count("  x is not") == 1
     assert sum(row.rstrip().endswith("better") for row in rows) == 3
     assert sum(row.rstrip().endswith("worse") for row in rows) == 2
+    assert sum(row.rstrip().endswith("too small") for row in rows) == 2
     assert next(row.split() for row in rows if row.strip().startswith("r of g1")) == ["r", "of", "g1", "1", "-"]
+
+
+def test_a_training_that_rounds_otherwise_is_neither_better_nor_worse(blobs_file, tmp_path):
+    """The same batches in two parts: gradients differ by their last digits, and so do scores, all in one direction."""
+    fields = {"epochs": 3, "network": "mlp", "objective": "gaussian"}
+    for name, parts_of_a_batch in (("whole", 1), ("parts", 2)):
+        assert alone(config(blobs_file, tmp_path / name, accumulate=parts_of_a_batch, **fields)) == 0
+    fresh = blobs(tmp_path / "fresh.h5", seed=1)
+    found = compared(tmp_path, "whole", "parts", data=blobs_file, fresh=fresh)["sets"]["fresh"]
+    less = found["scores"]["ssim"]["differences"][1]
+    assert less["low"] > 0 or less["high"] < 0, "not by chance"
+    assert any(line.startswith("parts and whole differ by too little to matter in ") for line in found["verdicts"])
+    assert not [line for line in found["verdicts"] if "is better" in line or "is worse" in line]
+    for name in ("mse", "error of radius"):
+        of_runs = found["scores"][name]
+        assert of_runs["smallest"] == pytest.approx(of_runs["values"][0]["value"] / 100)
+    assert {found["scores"][name]["smallest"] for name in ("lds", "sap", "r of g1")} == {0.005}
 
 
 def test_the_picture_lays_the_difference_about_the_first_run(tmp_path, figures):

@@ -14,7 +14,7 @@ from helpers.places import ROOT
 from helpers.trainings import alone, config
 from hpcauxvae.data.hdf5 import split, write
 from hpcauxvae.data.remarks import about_copies
-from hpcauxvae.evaluate import scores, steering, verdicts
+from hpcauxvae.evaluate import scores, set_pictures, steering, verdicts
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.scores import Evaluator, Scored
 from hpcauxvae.evaluate.table import table
@@ -226,7 +226,7 @@ def test_images_that_ssim_flatters(ssim: float, mse: float, expected: str) -> No
     block = {"images": scored(ssim, mse), "baselines": baselines}
     found = list(verdicts.images(block))
     assert [line.split(" (")[0] for line in found] == [expected] * bool(expected)
-    title = scores._beside_plain(block)  # of the picture
+    title = set_pictures.beside_plain(block)  # of the picture
     assert title.endswith(f"MSE {mse:.3g} (mean image 1, PCA 0.19)")
     assert ("SSIM" in title) == (not np.isnan(ssim)) and not [line for line in (title, *found) if "nan" in line]
 

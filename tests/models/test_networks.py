@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcauxvae.models.networks import DECODERS, ENCODERS, Conv2d, ConvTranspose2d
+from hpcauxvae.models.networks import Conv2d, ConvTranspose2d, halves
 from hpcauxvae.types import InputError
 
 SIZES = [
@@ -31,7 +31,8 @@ CONVOLUTIONAL = ["conv", "resnet"]
 
 def pair(network: str, shape: tuple[int, int, int], seed: int = 0, **labels: int) -> tuple[Any, Any]:
     torch.manual_seed(seed)
-    return ENCODERS[network](shape, 5, **labels), DECODERS[network](shape, 5)
+    encoder, decoder = halves(network)
+    return encoder(shape, 5, **labels), decoder(shape, 5)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_sizes_that_are_not_taken_are_named(network: str, size: tuple[int, int])
         f"network '{network}': image size {size[0]} x {size[1]}; allowed: sides of 8 to 512 pixels, or one row of 8 to "
         "8192 "
     )
-    for made in (ENCODERS[network], DECODERS[network]):
+    for made in halves(network):
         with pytest.raises(InputError) as raised:
             made((1, *size), 5)
         assert str(raised.value).startswith(says)
