@@ -67,9 +67,8 @@ def stand_in(decode: Callable[[NDArray], NDArray], copies: int = 0) -> Any:
         code_NZ = np.concatenate([seen(images)] + [seen(images)[:, :1]] * copies, 1)
         return code_NZ, np.full(code_NZ.shape, -9.0)
 
-    return SimpleNamespace(
-        config=SimpleNamespace(aux_names=("tilt", "glow")), encode=encode, decode=lambda z_NZ: drawn(decode(z_NZ)),
-    )  # fmt: skip
+    names = SimpleNamespace(aux_names=("tilt", "glow"))
+    return SimpleNamespace(config=names, encode=encode, decode=lambda z_NZ: drawn(decode(z_NZ)))
 
 
 def judged(

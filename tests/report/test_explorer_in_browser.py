@@ -112,16 +112,6 @@ def test_hands_move_it(page: Opened) -> None:
     number.send_keys(Keys.CONTROL, "a")
     number.send_keys("3.5")
     WebDriverWait(chrome, 10).until(lambda _: page.state()["factors"][3] == 3.5)
-    number.send_keys(Keys.BACKSPACE * 3)
-    assert number.get_attribute("aria-invalid") == "true" and page.state()["factors"][3] == 3, "marked, not drawn"
-    number.send_keys(Keys.TAB)
-    assert number.get_attribute("aria-invalid") is None and number.get_attribute("value") == "3", "what counts is back"
-    angle = chrome.find_element(By.CSS_SELECTOR, "#explorer input[aria-label='azimuth [deg], as a number']")
-    angle.send_keys(Keys.CONTROL, "a")
-    angle.send_keys("1000000090")
-    WebDriverWait(chrome, 10).until(lambda _: page.state()["factors"][0] == pytest.approx(10))
-    angle.send_keys(Keys.TAB)
-    assert float(angle.get_attribute("value")) == pytest.approx(10)
     assert changes(find(".back").click)["factors"] == begun["factors"]
 
     assert changes(lambda: Select(find("#explorer-start")).select_by_index(3))["started"] == 2
@@ -135,6 +125,28 @@ def test_hands_move_it(page: Opened) -> None:
     )
     moved = changes(lambda: ActionChains(chrome).move_to_element_with_offset(canvas, x, y).click().perform())
     assert moved["started"] == 3 and find(".seen").is_displayed()
+
+
+@pytest.mark.parametrize("page", ["guides"], indirect=True)
+def test_what_is_typed_and_is_no_number_or_beyond_a_turn(page: Opened) -> None:
+    from selenium.webdriver import Keys
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    chrome = page.chrome
+    number = chrome.find_element(By.CSS_SELECTOR, "#explorer input[aria-label='step, as a number']")
+    number.send_keys(Keys.CONTROL, "a")
+    number.send_keys("3.5")
+    number.send_keys(Keys.BACKSPACE * 3)
+    assert number.get_attribute("aria-invalid") == "true" and page.state()["factors"][3] == 3, "marked, not drawn"
+    number.send_keys(Keys.TAB)
+    assert number.get_attribute("aria-invalid") is None and number.get_attribute("value") == "3", "what counts is back"
+    angle = chrome.find_element(By.CSS_SELECTOR, "#explorer input[aria-label='azimuth [deg], as a number']")
+    angle.send_keys(Keys.CONTROL, "a")
+    angle.send_keys("1000000090")
+    WebDriverWait(chrome, 10).until(lambda _: page.state()["factors"][0] == pytest.approx(10))
+    angle.send_keys(Keys.TAB)
+    assert float(angle.get_attribute("value")) == pytest.approx(10)
 
 
 @pytest.mark.parametrize("page", ["guides"], indirect=True)
