@@ -31,8 +31,6 @@ def audit(config: AuditConfig) -> int:
             code, gains = gain_of_each(config, out)
             if code != FINISHED:
                 return code
-    out.mkdir(parents=True, exist_ok=True)
-    refuse_unwritable(out, "; --out names another folder")
     found = audited(config, run, out, gains)
     print(table(found))
     for of in found["candidates"].values():
@@ -52,6 +50,8 @@ def audited(config: AuditConfig, run: Path, out: Path, gains: dict[str, Any]) ->
     auditor = Auditor(
         run, out, names, data=config.data, seed=config.seed, checkpoint=config.checkpoint, device=config.device
     )
+    out.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(out, "; --out names another folder")
     found: dict[str, Any] = {
         "hpcauxvae": hpcauxvae.__version__,
         "settings": config.to_json(),
@@ -87,6 +87,8 @@ def audited(config: AuditConfig, run: Path, out: Path, gains: dict[str, Any]) ->
                 pictures.change(auditor, one, out / PICTURES / f"change-{number}.png")
                 found["candidates"][candidate.name]["picture"] = f"{PICTURES}/change-{number}.png"
             progress.advance()
+            if progress.is_due():
+                progress.say(f"{candidate.name}: {VERDICTS[kind]}")
     if config.pictures:
         pictures.overview(found, out / PICTURES / "overview.png")
     write_json(out / RESULT, found)

@@ -6,6 +6,7 @@ variables, T columns of a candidate, Z latents, R columns of the reader.
 """
 
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,31 @@ class Candidate(NamedTuple):
         return self.guide.factor.name
 
 
+def candidate_of(data: ImageSet, name: str) -> Candidate:
+    """Of a data set. Raises InputError where the name is unknown."""
+    (guide,) = guides_of(data, [name], "kinds")
+    return Candidate(guide, target_of(data, guide))
+
+
+def target_of(data: ImageSet, guide: Guide) -> Array:
+    """The columns of a factor, as in Candidate: one for each class, the first too."""
+    scaled_NT = guide.scaled(data.values[:, data.column([guide.factor.name])[0]])
+    first_N1 = 1 - scaled_NT.sum(1, keepdims=True)
+    return np.concatenate([first_N1, scaled_NT], 1) if guide.by_classes else scaled_NT
+
+
+def fault_of(candidate: Candidate, parts: Sequence[NDArray]) -> str:
+    """Why a candidate cannot be asked about, given the rows of each part of its set; nothing where it can."""
+    for name, rows in zip(PARTS, parts, strict=True):
+        target_NT = candidate.target_NT[rows]
+        known_N = np.asarray(~np.isnan(target_NT).any(1))
+        if (count := int(known_N.sum())) < FEWEST:
+            return f"measured in {count} of {len(rows)} {name} images; allowed: {FEWEST} or more"
+        if not np.ptp(target_NT[known_N], 0).any():
+            return f"has the same value in all {name} images; allowed: one that varies"
+    return ""
+
+
 class Found(NamedTuple):
     """What was found of a candidate."""
 
@@ -72,7 +98,7 @@ class Auditor:
         if not self.aux:
             raise InputError(f"{run}: has no auxiliary variables; allowed: a run with --aux")
         self.others = guides_of(self.data, self.aux, "kinds")
-        self.u_NU = np.concatenate([self._target(guide) for guide in self.others], 1)
+        self.u_NU = np.concatenate([target_of(self.data, guide) for guide in self.others], 1)
         self.parts = [np.sort(part[:MOST]) for part in self.evaluator.parts]  # in random order before
         digest = self.evaluator.seen["test"].digest
         self.object_N = (
@@ -82,11 +108,6 @@ class Auditor:
         )
         self.candidates = self._candidates(names)
 
-    def _target(self, guide: Guide) -> Array:
-        scaled_NT = guide.scaled(self.data.values[:, self.data.column([guide.factor.name])[0]])
-        first_N = 1 - scaled_NT.sum(1, keepdims=True)
-        return np.concatenate([first_N, scaled_NT], 1) if guide.by_classes else scaled_NT
-
     def _candidates(self, names: tuple[str, ...]) -> list[Candidate]:
         others = [factor.name for factor in self.data.factors if factor.name not in self.aux]
         found = []
@@ -95,9 +116,9 @@ class Auditor:
                 raise InputError(
                     f"candidate {name} is auxiliary in {self.run.folder}; allowed: {', '.join(others) or 'none'}"
                 )
-            (guide,) = guides_of(self.data, [name], "kinds")
-            candidate = Candidate(guide, self._target(guide))
-            if (fault := self._fault(candidate)) and names:
+            candidate = candidate_of(self.data, name)
+            fault = fault_of(candidate, self.parts)
+            if fault and names:
                 raise InputError(f"{self.data.path}: factors, {name}: {fault}")
             if fault:
                 print(f"warning: {self.data.path}: factors, {name}: {fault}: left out", file=sys.stderr, flush=True)
@@ -106,17 +127,6 @@ class Auditor:
         if not found:
             raise InputError(f"{self.data.path}: has no factor beside {', '.join(self.aux)} that can be asked about")
         return found
-
-    def _fault(self, candidate: Candidate) -> str:
-        """Why a candidate cannot be asked about; nothing where it can."""
-        for name, rows in zip(PARTS, self.parts, strict=True):
-            target_NT = candidate.target_NT[rows]
-            known = ~np.isnan(target_NT).any(1)
-            if (count := int(known.sum())) < FEWEST:
-                return f"measured in {count} of {len(rows)} {name} images; allowed: {FEWEST} or more"
-            if not np.ptp(target_NT[known], 0).any():
-                return f"has the same value in all {name} images; allowed: one that varies"
-        return ""
 
     @cached_property
     def mean_NZ(self) -> Array:

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from hpcauxvae.audit.command import ALL, AuditConfig
+from hpcauxvae.audit.findings import candidate_of, fault_of
 from hpcauxvae.data.guides import guides_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.data.missing import Filled
+from hpcauxvae.data.splits import parts
 from hpcauxvae.metrics.intervals import Array, Score, mean_score
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.runtime.devices import device_of, place
@@ -40,7 +42,10 @@ def train_without(config: AuditConfig, out: Path) -> int:
     """The run without the candidates, in `out`/without; the exit code. Raises InputError, before any training."""
     data = open_set(config.source)
     aux = config.aux.split(",")
-    data.column([*aux, *(() if config.candidate == ALL else config.names)])
+    data.column(aux)
+    for name in () if config.candidate == ALL else config.names:
+        if fault := fault_of(candidate_of(data, name), parts(data, 0)):
+            raise InputError(f"{data.path}: factors, {name}: {fault}")
     return _trained(_run(config, config.aux, out / WITHOUT))
 
 
