@@ -16,6 +16,9 @@ from hpcauxvae.metrics.objects import Numbers
 Predict: TypeAlias = Callable[[NDArray], Array]
 """Features (N, F) -> columns (N, T)."""
 
+Make: TypeAlias = Callable[[int, int], Any]
+"""A regression of scikit-learn, given how many samples and features it will be fitted to."""
+
 FOLDS = 3
 _WIDTHS = (0.1, 0.5)
 """Of the Gaussian kernel: its exponent for a squared distance, over the number of features."""
@@ -31,30 +34,25 @@ def fitted(features_NF: NDArray, target_NT: Array, object_N: Numbers, seed: int,
     van der Laan, Polley and Hubbard 2007), and the best is fitted to all. NaN among features counts as their mean, and
     as a feature by itself. object_N: samples of equal numbers are in one fold.
     """
-    if features_NF.shape[1] == 0 or len(features_NF) < 2 * FOLDS:
-        return _mean(target_NT)
-    candidates = [*_candidates(features_NF.shape[1], seed)]
-    errors = [
-        float(np.square(target_NT - _in_folds(make, features_NF, target_NT, object_N)).sum()) for make in candidates
-    ]
-    if or_mean:
-        fold_N = object_N % FOLDS
-        others_NT = np.empty_like(target_NT)
-        for fold in np.unique(fold_N):
-            others_NT[fold_N == fold] = target_NT[fold_N != fold].mean(0)
-        if float(np.square(target_NT - others_NT).sum()) <= min(errors):
-            return _mean(target_NT)
-    return _predictor(candidates[int(np.argmin(errors))], features_NF, target_NT)
+    make = _best(features_NF, target_NT, object_N, seed, or_mean)[0]
+    return _mean(target_NT) if make is None else _predictor(make, features_NF, target_NT)
 
 
 def predicted_in_folds(features_NF: NDArray, target_NT: Array, object_N: Numbers, seed: int) -> Array:
-    """What `fitted`, the mean included, predicts of each sample from the others' objects, (N, T)."""
-    fold_N, told_NT = object_N % FOLDS, np.empty_like(target_NT)
-    for fold in np.unique(fold_N):
-        out = fold_N == fold
-        predict = fitted(features_NF[~out], target_NT[~out], _renumbered(object_N[~out]), seed, or_mean=True)
-        told_NT[out] = predict(features_NF[out])
-    return told_NT
+    """What the regression that `fitted` takes, the mean included, predicts of each sample from the others, (N, T)."""
+    return _best(features_NF, target_NT, object_N, seed, or_mean=True)[1]
+
+
+def _best(
+    features_NF: NDArray, target_NT: Array, object_N: Numbers, seed: int, or_mean: bool
+) -> tuple[Make | None, Array]:
+    """What makes the regression that predicts best, None for the mean; and what it predicts in folds."""
+    whole = features_NF.shape[1] > 0 and len(features_NF) >= 2 * FOLDS
+    found = [(make, _in_folds(make, features_NF, target_NT, object_N)) for make in _candidates(seed)] if whole else []
+    makers: list[tuple[Make | None, Array]] = [*found]
+    if or_mean or not whole:
+        makers.append((None, _in_folds(None, features_NF, target_NT, object_N)))
+    return min(makers, key=lambda one: float(np.square(target_NT - one[1]).sum()))
 
 
 def shares(loss: Callable[[NDArray], float], features_NF: NDArray, groups: Sequence[Sequence[int]], seed: int) -> Array:
@@ -72,18 +70,13 @@ def shares(loss: Callable[[NDArray], float], features_NF: NDArray, groups: Seque
     return np.asarray(lost / (lost.sum() or 1.0))
 
 
-def _renumbered(object_N: Numbers) -> Numbers:
-    """From 0, without gaps: objects that are left fall into all folds."""
-    return np.unique(object_N, return_inverse=True)[1].reshape(-1)
-
-
 def _mean(target_NT: Array) -> Predict:
     mean_T = target_NT.mean(0)
     return lambda features_NF: np.tile(mean_T, (len(features_NF), 1))
 
 
-def _candidates(features: int, seed: int) -> Iterator[Callable[[int], Any]]:
-    """What makes a regression, given how many samples it will be fitted to."""
+def _candidates(seed: int) -> Iterator[Make]:
+    """What makes a regression."""
     from sklearn.ensemble import (
         HistGradientBoostingRegressor,
     )  # half a second, which the start of a training does without
@@ -94,15 +87,15 @@ def _candidates(features: int, seed: int) -> Iterator[Callable[[int], Any]]:
     from sklearn.pipeline import make_pipeline, make_union
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    def ridge(width: float) -> Callable[[int], Any]:
-        def make(n: int) -> Any:
+    def ridge(width: float) -> Make:
+        def make(n: int, features: int) -> Any:
             kernel = Nystroem(gamma=width / features, n_components=min(_CENTRES, n), random_state=seed)
             whole = SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler()
             return make_pipeline(*whole, make_union(FunctionTransformer(), kernel), RidgeCV(np.logspace(-6, 4, 11)))
 
         return make
 
-    def trees(_: int) -> Any:
+    def trees(_n: int, _features: int) -> Any:
         how = {"max_iter": 60, "min_samples_leaf": LEAF, "early_stopping": False}
         return MultiOutputRegressor(HistGradientBoostingRegressor(**how, random_state=seed))
 
@@ -110,15 +103,19 @@ def _candidates(features: int, seed: int) -> Iterator[Callable[[int], Any]]:
     yield trees
 
 
-def _predictor(make: Callable[[int], Any], features_NF: NDArray, target_NT: Array) -> Predict:
+def _predictor(make: Make, features_NF: NDArray, target_NT: Array) -> Predict:
     columns = target_NT.shape[1]
-    model = make(len(features_NF)).fit(features_NF, target_NT)
+    model = make(*features_NF.shape).fit(features_NF, target_NT)
     return lambda features: np.asarray(model.predict(features), np.float64).reshape(-1, columns)
 
 
-def _in_folds(make: Callable[[int], Any], features_NF: NDArray, target_NT: Array, object_N: Numbers) -> Array:
+def _in_folds(make: Make | None, features_NF: NDArray, target_NT: Array, object_N: Numbers) -> Array:
+    """None: the mean. Few samples of one object are predicted from themselves."""
     fold_N, told_NT = object_N % FOLDS, np.empty_like(target_NT)
     for fold in np.unique(fold_N):
         out = fold_N == fold
-        told_NT[out] = _predictor(make, features_NF[~out], target_NT[~out])(features_NF[out])
+        fit = ~out if (~out).any() else out
+        own, told = features_NF[fit], target_NT[fit]
+        predict = _mean(told) if make is None else _predictor(make, own, told)
+        told_NT[out] = predict(features_NF[out])
     return told_NT

@@ -34,6 +34,7 @@ def found_at(seed: int, adds: float, sizes: tuple[int, int, int] = (300, 150, 15
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_the_level_holds_where_nothing_is_added() -> None:
     """200 draws; as many rejections as a fair test of this level has but once in a thousand."""
     p = np.array([found_at(seed, 0.0).p for seed in range(200)])
