@@ -130,7 +130,7 @@ def _r2(found: Numbers) -> str:
 
 
 def _chance(found: Numbers) -> str:
-    return f"z {found['z']:.1f}, p {chance(found['p'])}"
+    return f"z {number(found['z'], 1)}, p {chance(found['p'])}"
 
 
 def interval(score: Numbers) -> str:
@@ -138,9 +138,9 @@ def interval(score: Numbers) -> str:
     return f"{number(score['value'])} [{number(score['low'])}, {number(score['high'])}]"
 
 
-def number(value: float) -> str:
-    """Two digits behind the point."""
-    return f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
+def number(value: float, digits: int = 2) -> str:
+    """With so many digits behind the point, and no −0."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def chance(p: float) -> str:

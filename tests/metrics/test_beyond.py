@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
+from scipy.stats import t as student
 
 from hpcauxvae.metrics.beyond import Beyond, Part, beyond
 from hpcauxvae.metrics.regression import fitted, shares
@@ -64,8 +65,23 @@ def test_the_gain_is_that_of_a_normal_law() -> None:
     here = 1 - (np.square(e_N[half[1]]).sum() + judged.size / 12) / np.square(judged - judged.mean()).sum()
     assert found.gain["value"] == pytest.approx(here, abs=0.02)
     assert found.gain["low"] < b**2 / own < found.gain["high"]
+    assert found.p == pytest.approx(student.sf(found.z, len(judged) - 1), rel=1e-6)
     # z of the product of b z + e with b z, whose mean is b^2 and variance 2 b^4 + b^2 s^2
     assert found.z == pytest.approx(b / np.sqrt((2 * b**2 + s**2) / len(half[1])), rel=0.1)
+
+
+def test_what_features_tell_of_the_others_does_not_count() -> None:
+    """Errors that u still tells in full, as of a regression that has learned nothing, and features made of u and noise:
+    independent given u. One good regression on u of the two is enough."""
+    rng = np.random.default_rng(5)
+    u_N1, noise_NF = rng.random((800, 1)), rng.standard_normal((800, 2))
+    error_NT = np.sin(6 * u_N1) - np.sin(6 * u_N1).mean() + 0.3 * rng.standard_normal((800, 1))
+    z_NF = np.sin(6 * u_N1) + 0.3 * noise_NF
+    half = np.split(np.arange(800), 2)
+    parts = [Part(z_NF[rows], u_N1[rows], error_NT[rows], np.arange(400)) for rows in half]
+    found = beyond(parts[0], parts[1], np.square(error_NT[half[1]]).sum(1), 0)
+    assert np.corrcoef(z_NF[:, 0], error_NT[:, 0])[0, 1] > 0.8
+    assert abs(found.z) < 3
 
 
 def test_samples_of_one_object_count_as_one() -> None:
