@@ -125,13 +125,13 @@ def test_regressions_fit_curves_and_steps_and_tell_noise() -> None:
 
 
 def test_features_that_are_not_measured_are_features() -> None:
-    """A target that is 1 where the feature is missing, else the feature."""
+    """A target that is 1 more where a feature is missing, and a curve in another, which trees hardly know."""
     rng = np.random.default_rng(0)
-    x_NF = rng.standard_normal((600, 1))
-    target_N = np.where(rng.random(600) < 0.3, 1.0, x_NF[:, 0])
-    x_NF[target_N == 1, 0] = np.nan
-    predict = fitted(x_NF[:400], target_N[:400, None], np.arange(400), 0)
-    assert explained(target_N[400:], predict(x_NF[400:])[:, 0]) > 0.95
+    x_NF, missing_N = rng.random((600, 2)), rng.random(600) < 0.3
+    target_N = np.sin(6 * x_NF[:, 1]) + missing_N
+    x_NF[missing_N, 0] = np.nan
+    predict = fitted(x_NF[:300], target_N[:300, None], np.arange(300), 0)
+    assert explained(target_N[300:], predict(x_NF[300:])[:, 0]) > 0.999
 
 
 def test_shares_tell_which_feature_counts() -> None:
