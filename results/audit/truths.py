@@ -121,6 +121,7 @@ def _range(values: list[float], digits: int = 2) -> str:
     return f"{middle} ({low} to {high})"
 
 
+BARE = "- The last row is `companion` for models with `--latents 2`, both guided: the code has no room for it.\n"
 README = """# Audit: five truths
 
 Does `hpcauxvae audit` say of each candidate what was put into the images? {n:,} images of 16 × 16 pixels for each of
@@ -132,14 +133,13 @@ says what each candidate is.
 - `lot` is in no image.
 - `mixed` is half the slope of the sky, half the product of flux and size.
 - `psf` changes an image by {hidden} of the noise, pixels taken together: a perfect reader has R² {best:.3f}.
-- The last row is `companion` for models with `--latents 2`, both guided: the code has no room for it.
-
+{bare}
 One training serves the five candidates of a seed. The level is {level:g} for each candidate. Numbers are the median
 over seeds, with the smallest and the largest.
 
 {table}
 
-{time}, {machine}; trained with the code of commit {commit}, audited with that of {audited}.
+{time}, {machine}; trained with the code of {commits}, audited with that of {audited}.
 
     python results/audit/truths.py FOLDER
 """
@@ -157,11 +157,12 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     found = [audited(trained(given.folder, seed), "all") for seed in range(given.seeds)]
     bare = [audited(trained(given.folder, seed, bare=True), "companion") for seed in range(given.bare)]
-    about, started = provenance(), json.loads((given.folder / "run00" / "starts.jsonl").read_text().splitlines()[0])
+    starts = [(given.folder / f"run{seed:02}" / "starts.jsonl").read_text() for seed in range(given.seeds)]
+    about, commits = provenance(), sorted({json.loads(text.splitlines()[0])["commit"] for text in starts})
     text = README.format(
         n=N, seeds=given.seeds, hidden=HIDDEN, best=HIDDEN**2 / (1 + HIDDEN**2), level=found[0]["level"],
-        table=table(found, bare), time=about["time"][:10], machine=about["machine"].split(", ", 1)[1],
-        commit=started["commit"], audited=about["commit"],
+        bare=BARE if bare else "", table=table(found, bare), time=about["time"][:10],
+        machine=about["machine"].split(", ", 1)[1], commits=", ".join(commits), audited=about["commit"],
     )  # fmt: skip
     (Path(__file__).parent / "README.md").write_text(text)
     print(table(found, bare))
