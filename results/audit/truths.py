@@ -117,7 +117,9 @@ def table(found: list[dict[str, Any]], bare: list[dict[str, Any]]) -> str:
 
 
 def _range(values: list[float], digits: int = 2) -> str:
-    low, middle, high = (f"{v:.{digits}f}".replace("-", "−") for v in np.quantile(values, [0, 0.5, 1]))
+    low, middle, high = (
+        f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in np.quantile(values, [0, 0.5, 1])
+    )
     return f"{middle} ({low} to {high})"
 
 
@@ -139,7 +141,8 @@ over seeds, with the smallest and the largest.
 
 {table}
 
-{time}, {machine}; trained with the code of {commits}, audited with that of {audited}.
+{time}, {machine}; trained with the code of these commits (+: and changes to it): {commits}.
+Audited with that of {audited}.
 
     python results/audit/truths.py FOLDER
 """
