@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": ("hpcauxvae.evaluate.command:compare", "scores of several runs side by side on the same images"),
     "report": ("hpcauxvae.report.command:report", "one page of a run, or of several side by side, without a network"),
     "generate": ("hpcauxvae.evaluate.command:generate", "draw images for given factors from a trained model"),
+    "audit": ("hpcauxvae.audit.command", "whether a measurement adds independent variation to the images"),
     "export": ("hpcauxvae.evaluate.command:export", "a trained model as one file to share, or as ONNX"),
     "sensitivity": ("hpcauxvae.evaluate.command:sensitivity", "Sobol indices of pixel statistics over the factors"),
     "paper": ("hpcauxvae.paper.command", "tables and figures of the paper from evaluated runs"),

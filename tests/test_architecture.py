@@ -24,6 +24,7 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("report",),
+    ("audit",),
     ("watch",),
     ("simulate",),
     ("paper",),

@@ -192,6 +192,21 @@ class BetaVAE(Model):
             self.noise.keep(scaled, self._squashed(outputs[0]), *self._noise_of(batch.weights), reduction)
         return nll_B
 
+    def bound(self, batch: Batch, noise_BZ: Tensor) -> Tensor:
+        """What log p(x|u) is at least, (B,), nats, but for constants: eq. (2), guided latents drawn from their prior.
+
+        The approximate posterior of these is the prior about u itself, whose KL is 0, so that no encoder's error in
+        reading u counts; the others have that of the encoder. noise_BZ: (B, Z) from N(0, 1), one draw.
+        """
+        scaled, guided = self.scale(batch.images), len(self.columns) if self.GUIDED else 0
+        mean_BZ, logvar_BZ = self._encode_scaled(scaled, self.factors(batch), self._known(batch))
+        prior_mean_BZ, prior_var_BZ = self.prior(batch)
+        mean_BZ = torch.cat([prior_mean_BZ[:, :guided], mean_BZ[:, guided:]], 1)
+        posterior = Posterior(mean_BZ, torch.cat([prior_var_BZ[:, :guided].log(), logvar_BZ[:, guided:]], 1))
+        output = self.decoder(posterior.sample(noise_BZ))
+        nll_B = self._nll(scaled, output, Reduction(len(scaled)), batch.weights)
+        return -nll_B - gaussian_kl(posterior, prior_mean_BZ, prior_var_BZ)
+
     def prior(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and variance of the prior of z, each (B, Z): here N(0, 1) for every coordinate."""
         mean_BZ = batch.images.new_zeros(len(batch.images), self.latents)
