@@ -161,10 +161,15 @@ def views(block: Block) -> Iterator[str]:
     elif share["high"] < IN_PART:
         part = "is not" if share["high"] < STEERS else "is in part only"
         worst = ", ".join(f"{name} ({one['value']:.2f})" for name, one in found.get("worst", {}).items())
-        yield (
-            f"what is asked for {part} what the same {found['objects']} really looks like: {figures}, so "
-            f"{share['value']:.2f} of the way"
-            + (f"; worst: {found['objects']} {worst}; below 0 is worse than not turning" if worst else "")
+        said = [f"worst: {found['objects']} {worst}; below 0 is worse than not turning"] if worst else []
+        if not found["guides"] and found["objects"] != "group":
+            said.append(f"with {found['objects']} in --aux, too, the model would know which it is")
+        yield "; ".join(
+            [
+                f"what is asked for {part} what the same {found['objects']} really looks like: {figures}, so "
+                f"{share['value']:.2f} of the way",
+                *said,
+            ]
         )
 
 

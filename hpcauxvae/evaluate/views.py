@@ -62,6 +62,8 @@ class Views(NamedTuple):
     """C."""
     own: NDArray
     """C, encoded and decoded."""
+    guides: bool
+    """Whether the objects guide, so that the model is told which it is."""
     factors: list[str]
     """Those that were asked for, with their units."""
     told: list[str]
@@ -73,16 +75,17 @@ class Views(NamedTuple):
 def objects_of(data: ImageSet, names: Sequence[str]) -> Objects | None:
     """The objects that a set shows once in each of many settings of its guided factors; None where it shows none.
 
-    They are told by a categorical factor that guides nothing, or by the groups of the file. Such a factor may as well
-    be a class of different things, as a digit is: so each object must be there once, and not more often, in most
-    settings, which a class of things that differ is not. names: the guided factors.
+    They are told by a categorical factor, or by the groups of the file. Such a factor may as well be a class of
+    different things, as a digit is: so each object must be there once, and not more often, in most settings, which a
+    class of things that differ is not. names: the guided factors.
     """
     own = [guide.factor.name for guide in guides_in(data, names)]
-    for name, values_N in _tellers(data, own):
+    for name, values_N in _tellers(data):
         told, number_N = np.unique(values_N, return_inverse=True)
         number_N = np.where(values_N == values_N, number_N.reshape(-1), -1)  # NaN is no object
         most = len(values_N) / max(1, len(told)) / _FILLED
-        columns = [column for column in data.column(own) if _differ(data.values[:, column]) <= most]
+        others = data.column([factor for factor in own if factor != name])
+        columns = [column for column in others if _differ(data.values[:, column]) <= most]
         settings = data.values[:, columns]
         known = (number_N >= 0) & ~np.isnan(settings).any(1)
         kinds, setting_N = np.unique(settings, axis=0, return_inverse=True)
@@ -101,11 +104,11 @@ def _differ(values_N: NDArray) -> int:
     return len(np.unique(values_N[~np.isnan(values_N)]))
 
 
-def _tellers(data: ImageSet, guided: Sequence[str]) -> list[tuple[str, NDArray]]:
+def _tellers(data: ImageSet) -> list[tuple[str, NDArray]]:
     own = [
         (factor.name, data.values[:, number])
         for number, factor in enumerate(data.factors[: data.own])
-        if factor.kind == "categorical" and factor.name not in guided
+        if factor.kind == "categorical"
     ]
     return own if data.group is None else [*own, ("group", data.group)]
 
@@ -143,6 +146,7 @@ def views(run: Run, data: ImageSet, index_N: NDArray, train: NDArray, names: Seq
         asked=run.decode(np.concatenate([u_ND[c_P], code_PZ[:, len(columns) :]], 1)),
         real=real,
         own=run.decode(of_c_PZ),
+        guides=found.name in [guide.factor.name for guide in guides_in(data, names)],
         factors=[with_unit(guide.factor) for guide in guides_in(data, names)],
         told=told,
         trained=len(trained),
@@ -171,8 +175,8 @@ def score(made: Views, maximum: float) -> Block:
     of A's reconstruction (`still`), which stays as it is. `share`: where between these two the first lies by SSIM, 0
     where nothing has turned and 1 where it is as good as the reconstruction; by MSE where images have no SSIM. `worst`:
     the share of the objects that have the lowest. `objects`: what tells them; `of`, how many there are here; `trained`,
-    how many of them the training shows as well. Objects count as one in intervals. maximum: the brightest training
-    pixel.
+    how many of them the training shows as well; `guides`, whether they guide. Objects count as one in intervals.
+    maximum: the brightest training pixel.
     """
     drawn = {"asked": made.asked, "own": made.own, "still": made.still}
     values = {name: image_values(made.real, images, maximum) for name, images in drawn.items()}
@@ -185,6 +189,7 @@ def score(made: Views, maximum: float) -> Block:
         "objects": made.objects.name,
         "of": len(told),
         "trained": made.trained,
+        "guides": made.guides,
         "pairs": len(asked),
         "by": by,
         "share": ratio_score(asked - still, own - still, object_P.reshape(-1)),

@@ -117,6 +117,13 @@ def test_a_decoder_that_ignores_what_is_asked_for(tmp_path: Path) -> None:
     assert line.startswith("what is asked for is not what the same toy really looks like")
 
 
+def test_objects_that_guide_are_objects_too(tmp_path: Path) -> None:
+    """They are no setting of their own: a toy is asked for from another side, and as the toy that it is."""
+    data = open_set(toy_set(tmp_path / "toys.h5").path)
+    found = views.objects_of(guided(data, guides_of(data, ["toy", "side"], "kinds")), ["toy", "side"])
+    assert found is not None and found.name == "toy" and len(np.unique(found.settings_N)) == SIDES
+
+
 def test_groups_tell_objects_too(tmp_path: Path) -> None:
     assert scored(toy_set(tmp_path / "toys.h5", group=True), Turns())["objects"] == "group"
 
