@@ -210,6 +210,38 @@ def test_netcdf_4_with_packed_and_missing_values(tmp_path: Path) -> None:
     assert found.provenance["image_unit"] == "K" and found.factors[0].unit == "days since 1860-01-01"
 
 
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize(
+    ("name", "attributes", "turned", "lower"),
+    [
+        ("lat", {}, 1, True), ("lat", {}, -1, False), ("rows", {"units": "degrees_north"}, 1, True),
+        ("y", {"standard_name": "projection_y_coordinate"}, 1, True), ("rows", {"units": "pixel"}, 1, False),
+    ],
+)  # fmt: skip
+def test_maps_whose_latitudes_rise_have_their_first_row_below(tmp_path, version, name, attributes, turned, lower):
+    """North is up in pictures then; the pixels stay as they are."""
+    from scipy.io import netcdf_file
+
+    fields, north = np.random.default_rng(3).random((N, H, W)).astype("f4"), np.linspace(-60, 60, H)[::turned]
+    if version == 3:
+        with netcdf_file(tmp_path / "t.nc", "w") as file:
+            for axis, values in {"time": np.arange(N) * 1.0, name: north, "lon": np.arange(W) * 1.0}.items():
+                file.createDimension(axis, len(values))
+                file.createVariable(axis, "d", (axis,))[:] = values
+            for key, value in attributes.items():
+                setattr(file.variables[name], key, value)
+            file.createVariable("tas", "f", ("time", name, "lon"))[:] = fields
+    else:
+        with h5py.File(tmp_path / "t.nc", "w") as file:
+            file["tas"], file[name], file["time"] = fields, north, np.arange(N) * 1.0
+            file[name].attrs.update(attributes)
+            file[name].make_scale(name)
+            file["tas"].dims[1].attach_scale(file[name])
+    found = made(tmp_path / "t.nc", "--images", f"{tmp_path}/t.nc:tas", "--columns", "time")
+    assert np.array_equal(found.images[:], fields[:, None])
+    assert (found.provenance.get("image_origin") == "lower") == lower
+
+
 @pytest.mark.parametrize("form", ["struct of lists", "list of structs", "two files"])
 def test_parquet_of_the_multimodal_universe(tmp_path: Path, form: str) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

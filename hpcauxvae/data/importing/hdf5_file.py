@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from hpcauxvae.data.hdf5 import open_set
-from hpcauxvae.data.importing.members import Member, Members, decoded, table_member, taken
+from hpcauxvae.data.importing.members import Member, Members, decoded, is_from_south, table_member, taken
 from hpcauxvae.data.missing import Filled, shown
 from hpcauxvae.data.stored import open_file, plain
 from hpcauxvae.types import InputError
@@ -55,7 +55,13 @@ def _member(path: Path, name: str, found: dict[str, Any], letters: bool) -> Memb
     if letters and stored.ndim == 2 and dtype == np.dtype("S1"):
         lines = read(np.arange(len(stored)), 0)
         return table_member(np.array(["".join(map(str, line)).rstrip("\0 ") for line in lines]))
-    return Member(stored.shape, read, unit if isinstance(unit, str) else "", stored.ndim == 1)
+    axes = [axis[0] for axis in stored.dims if len(axis)] if stored is whole else []
+    from_south = any(
+        is_from_south({key: plain(value) for key, value in of.attrs.items() if key in _OF_AXIS}, of.name, of[:])
+        for of in axes
+    )
+    is_column = stored.ndim == 1
+    return Member(stored.shape, read, unit if isinstance(unit, str) else "", is_column, from_south=from_south)
 
 
 def _of_a_set(path: Path) -> Members:
@@ -87,5 +93,6 @@ def _of_a_set(path: Path) -> Members:
     return Members(path, list(everything), everything.__getitem__, options, told)
 
 
+_OF_AXIS = ("units", "standard_name", "axis")
 _OF_IMAGES = ("image_unit", "image_origin", "bands")
 """Attributes of a set that belong to its images."""

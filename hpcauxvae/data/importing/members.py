@@ -25,6 +25,8 @@ class Member(NamedTuple):
     is_column: bool = True
     factor: Factor | None = None
     """What a set of this package says of the column."""
+    from_south: bool = False
+    """Whether the first row of its images is the southernmost, as `is_from_south` tells."""
 
     def whole(self) -> Any:
         """All samples of the first axis."""
@@ -146,6 +148,14 @@ def decoded(values: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:
     return values
 
 
+def is_from_south(attributes: Mapping[str, Any], name: str, values: np.ndarray) -> bool:
+    """Whether the coordinate of an axis is a latitude or a northing that rises; by the CF conventions, or its name."""
+    told = {str(attributes.get(key, "")) for key in ("units", "standard_name", "axis")}
+    is_north = bool(told & _NORTH) or name.rpartition("/")[2].lower() in ("lat", "latitude")
+    return is_north and np.ndim(values) == 1 and len(values) > 1 and bool(values[-1] > values[0])
+
+
+_NORTH = {"degrees_north", "degree_north", "degree_N", "degrees_N", "latitude", "projection_y_coordinate", "Y"}
 _OF_CF = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 
 

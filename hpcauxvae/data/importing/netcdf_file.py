@@ -1,12 +1,13 @@
 """NetCDF, version 4, which is HDF5, and 3."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcauxvae.data.importing import hdf5_file
-from hpcauxvae.data.importing.members import Member, Members, decoded, reading, table_member, taken
+from hpcauxvae.data.importing.members import Member, Members, decoded, is_from_south, reading, table_member, taken
 from hpcauxvae.data.stored import plain
 
 
@@ -20,10 +21,10 @@ def members(path: Path) -> Members:
     with reading(path, "NetCDF", IndexError, KeyError, AssertionError):
         opened = netcdf_file(path, "r", mmap=False)
         variables = {name: stored for name, stored in opened.variables.items() if stored.shape}
-    return Members(path, list(variables), lambda name: _member(variables[name]))
+    return Members(path, list(variables), lambda name: _member(variables[name], variables))
 
 
-def _member(stored: Any) -> Member:
+def _member(stored: Any, variables: Mapping[str, Any]) -> Member:
     attributes = {name: plain(value) for name, value in stored._attributes.items()}
     if stored.data.dtype == np.dtype("S1"):
         lines = [b"".join(line).decode(errors="backslashreplace").rstrip("\0 ") for line in stored.data.tolist()]
@@ -33,4 +34,9 @@ def _member(stored: Any) -> Member:
         values = taken(stored.data, rows, axis)
         return decoded(values.astype(values.dtype.newbyteorder("=")), attributes)
 
-    return Member(stored.shape, read, str(attributes.get("units", "")), len(stored.shape) == 1)
+    axes = [(name, variables[name]) for name in stored.dimensions if name in variables]
+    from_south = any(
+        is_from_south({key: plain(value) for key, value in of._attributes.items()}, name, of.data) for name, of in axes
+    )
+    is_column = len(stored.shape) == 1
+    return Member(stored.shape, read, str(attributes.get("units", "")), is_column, from_south=from_south)

@@ -310,11 +310,14 @@ def _provenance(
     if images == table.options.get("images"):
         told |= table.provenance
     unit = str(item.header.get("BUNIT", "")) if item.header is not None else ""
+    from_south = False
     if isinstance(source, Stack):
-        unit = open_members(source.path)[source.name].unit
+        member = open_members(source.path)[source.name]
+        unit, from_south = member.unit, member.from_south
     if unit:
         told["image_unit"] = unit
-    if item.header is not None or (isinstance(source, Stack) and kind_of(source.path) in (".fits", ".fit")):
+    is_fits = item.header is not None or (isinstance(source, Stack) and kind_of(source.path) in (".fits", ".fit"))
+    if is_fits or from_south:
         told["image_origin"] = "lower"
     return told
 
