@@ -36,12 +36,12 @@ def together(ceiling: float, alone: float) -> dict[str, Any]:
                                         "with the other factors than chance "]),
         (block(0.90, 0.88, 400, 0.01), ["LDS is 1.02 [1.00, 1.05] of its ceiling: chance, of 400 samples"]),
         (block(0.60, 0.65, 12, 0.1), ["a perfect code has an LDS of 0.65 only: 12 samples have chance correlations "
-                                       "(0.7 needs 32)"]),
+                                       "(32 would have 0.7)"]),
         (block(0.95, 0.96, 4000, 0.85), []),
         (together(0.32, 0.53), ["a perfect code has an LDS of 0.32 only: length and width correlate by 0.87, and 48 "
                                 "samples have chance correlations, and these factors leave no more than 0.53 to any"]),
         (together(0.55, 0.75), ["a perfect code has an LDS of 0.55 only: length and width correlate by 0.87, and 48 "
-                                "samples have chance correlations (0.7 needs 632)"]),
+                                "samples have chance correlations (632 would have 0.7)"]),
     ],
 )  # fmt: skip
 def test_a_ceiling_that_is_passed_or_low_says_why(given: dict[str, Any], expected: list[str]) -> None:
@@ -55,7 +55,7 @@ def test_the_share_that_passes_its_ceiling_is_named_beside_an_lds_that_does_not(
     found = block(0.60, 0.75, 48, 0.1)
     found["codes"]["lds_mean"] = {"value": 0.9, "low": 0.5, "high": 1.0, "n": 48, "attainable": 0.6}
     (line,) = verdicts.ceilings(found)
-    assert line.startswith("lds_mean is 1.50 [0.83, 1.67] of its ceiling: chance, of 48 samples")
+    assert line.startswith("LDS of means is 1.50 [0.83, 1.67] of its ceiling: chance, of 48 samples")
 
 
 def test_factors_that_correlate_are_named_where_a_code_that_lost_one_passes_its_ceiling() -> None:
