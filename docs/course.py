@@ -55,7 +55,7 @@ def run(page: Path, folder: Path, compare: bool) -> float:
 
 
 def alike(shown: str, printed: str) -> bool:
-    """Whether a line is what was printed, but for spaces and the last digits of numbers; ... at its end is any rest."""
+    """Whether a line is what was printed, but for spaces; numbers may differ by 30 %; ... is any rest."""
     shown, printed = (" ".join(line.split()) for line in (shown, printed))
     if shown.endswith("..."):
         shown = shown.removesuffix("...").strip()

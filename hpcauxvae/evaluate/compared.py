@@ -79,12 +79,12 @@ def spoken(name: str, of_runs: Block) -> str:
 
 
 def sense(of_runs: Block, number: int) -> str:
-    """`better`, `worse`; `too small` of a difference that is not by chance, but matters to nobody; or nothing where the
-    difference from the first run may be 0, or there is none."""
+    """`better`, `worse`; `too small` of a difference that is not by chance, but surely too small to matter; or nothing
+    where the difference from the first run may be 0, or there is none."""
     difference = of_runs["differences"][number]
     if difference is None or difference["low"] <= 0 <= difference["high"]:
         return ""
-    if abs(difference["value"]) < of_runs.get("smallest", 0):
+    if max(-difference["low"], difference["high"]) < of_runs.get("smallest", 0):
         return TOO_SMALL
     return "better" if (difference["value"] > 0) == (of_runs["better"] == "higher") else "worse"
 

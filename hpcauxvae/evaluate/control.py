@@ -97,8 +97,7 @@ def counterfactuals(run: Run, data: ImageSet, index_N: NDArray, seed: int) -> Co
     for _ in range(CYCLES - 2):
         cycled = decode(run.encode(cycled, u_a)[0])
     kept_Z = ~off(code, logvar) & (np.arange(code.shape[1]) >= d)
-    error = float(np.nanmean(np.square(reconstruction - seen, dtype=np.float64)))
-    kept = np.flatnonzero(kept_Z & (effects(run, code, kept_Z, error) >= STILL))
+    kept = np.flatnonzero(kept_Z & (effects(run, seen, code, kept_Z) >= STILL))
     return Counterfactuals(
         a=images,
         b=np.roll(images, 1, 0),

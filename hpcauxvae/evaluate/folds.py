@@ -127,7 +127,7 @@ def _block(blocks: Sequence[Block], runs: Sequence[Run], name: str) -> Block:
     }
     if all("noiseless" in block for block in blocks):
         found["noiseless"] = images([block["noiseless"] for block in blocks])
-    for key in ("correlated", "reading", "factors", "joint", "random_features", "control", "views"):
+    for key in ("correlated", "reading", "factors", "joint", "random_features", "control"):
         if all(key in block for block in blocks):
             values = [_unsigned(block[key]) if key == "joint" else block[key] for block in blocks]
             found[key] = _mean(values)

@@ -18,14 +18,14 @@ from hpcauxvae.data.beside import ids_bytes, put_ids
 from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import guided, guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
-from hpcauxvae.data.missing import Filled, scored_by
+from hpcauxvae.data.missing import Filled, scored_by, shown
 from hpcauxvae.data.pixels import beyond
 from hpcauxvae.evaluate import control, pictures, views
 from hpcauxvae.evaluate.baselines import Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
-from hpcauxvae.evaluate.effects import STILL, effects, follows
+from hpcauxvae.evaluate.effects import SAMPLES, STILL, effects, follows
 from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
@@ -194,7 +194,7 @@ class Evaluator:
             "training": self.training,
             "copies": self.copies.get(scored.name, []),
             "codes": {},
-            "latents": self._latents(scored, len(own), images.means["mse"]["value"] * maximum**2),
+            "latents": self._latents(scored, len(own)),
             "images": images.means,
             "baselines": self.baselines.images(scored.originals, maximum, weights),
         }
@@ -228,14 +228,13 @@ class Evaluator:
         block["verdicts"] = verdicts(block)  # last: they look at all the others
         return block, per_image
 
-    def _latents(self, scored: Scored, guided: int, error: float) -> dict[str, Any]:
-        """Which are off, and which of the others, unless a factor guides them, draw nothing; the rest is in use.
-
-        error: as of `effects`.
-        """
+    def _latents(self, scored: Scored, guided: int) -> dict[str, Any]:
+        """Which are off, and which of the others, unless a factor guides them, draw nothing; the rest is in use."""
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         asked_Z = ~off_Z & (np.arange(len(off_Z)) >= guided)
-        effect_Z = effects(self.run, scored.mean_NZ, asked_Z, error)
+        rows = np.unique(np.linspace(0, len(scored.index_N) - 1, SAMPLES).astype(int))
+        seen = shown(scored.data.images, scored.index_N[rows])
+        effect_Z = effects(self.run, seen, scored.mean_NZ[rows], asked_Z)
         still_Z = asked_Z & (effect_Z < STILL)
         return {
             "in_use": int((~off_Z & ~still_Z).sum()),
@@ -293,8 +292,14 @@ class Evaluator:
             name, of = guide.factor.name, block["factors"]
             read_as = in_words(of[name]["latents"], of[name]) if name in of else ""
             row_names[number] += f"\nread: {read_as or pictures.read_as(block['reading'][guide.columns[0].name])}"
-            if "views" in block:
-                row_names[number] += f"\ndrawn: {block['views']['share']['value']:.2f} of the way"
+            turned = block.get("views")
+            if (
+                turned
+                and turned["share"]
+                and guide.factor.name != turned["objects"]
+                and len(guides) - turned["guides"] == 1
+            ):
+                row_names[number] += f"\ndrawn: {turned['share']['value']:.2f} of the way"
         first_rows = {span.start: row for row, span in enumerate(spans(guides))}
         others = len(row_names) - scored.mean_NZ.shape[1]
         for number, word in pictures.idle(block["latents"]).items():

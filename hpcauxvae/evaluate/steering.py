@@ -149,27 +149,26 @@ def views(block: Block) -> Iterator[str]:
     found = block.get("views")
     if not found:
         return
-    by, share = found["by"], found["share"]
+    by, share, objects = found["by"], found["share"], found["objects"]
     asked, own, still = (found[by][key]["value"] for key in ("asked", "own", "still"))
-    apart = own - still if by == "ssim" else still - own
     figures = (
         f"beside the true view it has {by.upper()} {asked:.3g}, that view's own reconstruction {own:.3g}, and what "
         f"stays as it was {still:.3g}"
     )
-    if apart <= 0:
-        yield f"whether {found['objects']} look as they should cannot be judged: views hardly differ ({figures})"
+    if share is None:
+        yield (
+            f"whether what is asked for is what the same {objects} looks like cannot be judged: too few of them, or "
+            f"reconstructions that are hardly nearer than what does not turn ({figures})"
+        )
     elif share["high"] < IN_PART:
         part = "is not" if share["high"] < STEERS else "is in part only"
-        worst = ", ".join(f"{name} ({one['value']:.2f})" for name, one in found.get("worst", {}).items())
-        said = [f"worst: {found['objects']} {worst}; below 0 is worse than not turning"] if worst else []
-        if not found["guides"] and found["objects"] != "group":
-            said.append(f"with {found['objects']} in --aux, too, the model would know which it is")
+        worst = ", ".join(f"{name} ({one['value']:.2f})" for name, one in found["worst"].items())
+        said = [f"worst: {objects} {worst}; below 0 is worse than not turning"] if worst else []
+        if not found["guides"] and objects != "group":
+            said.append(f"with {objects} in --aux, too, the model would know which it is")
+        way = f"{share['value']:.2f} [{share['low']:.2f}, {share['high']:.2f}] of the way"
         yield "; ".join(
-            [
-                f"what is asked for {part} what the same {found['objects']} really looks like: {figures}, so "
-                f"{share['value']:.2f} of the way",
-                *said,
-            ]
+            [f"what is asked for {part} what the same {objects} really looks like: {figures}, {way}", *said]
         )
 
 

@@ -121,7 +121,8 @@ def _control(block: Block) -> Iterator[str]:
         named = {"asked for": "asked", "its reconstruction": "own", "nothing turned": "still"}
         for words, key in named.items():
             yield _row(f"{turned['by'].upper()}, {words}", turned[turned["by"]][key], None)
-        yield _row("share of the way", turned["share"], None)
+        if turned["share"]:
+            yield _row("share of the way", turned["share"], None)
 
 
 def _latents(block: Block) -> Iterator[str]:

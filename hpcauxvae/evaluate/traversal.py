@@ -31,8 +31,8 @@ def traversal(
     centre_Z, spread_Z = mean_NZ.mean(0), mean_NZ.std(0)
     distance_N = (np.square(mean_NZ - centre_Z) / np.maximum(spread_Z, 1e-6) ** 2).sum(1)
     base_Z = mean_NZ[distance_N.argmin()]
-    classes = max((len(guide.levels) for guide in guides if guide.by_classes), default=0)
-    steps = classes if _STEPS < classes <= _MORE else _STEPS
+    classes = (len(guide.levels) for guide in guides if guide.by_classes and len(guide.levels) <= _MORE)
+    steps = max(_STEPS, *classes, 0)
     fractions_V = np.linspace(0, 1, steps)
     codes, names, labels = [], [], []
     plain = [guide for guide in guides if guide.plain]

@@ -139,7 +139,7 @@ def trained(block: Block) -> Iterator[str]:
     if times > NOT_KEPT:
         yield f"independence was not kept: at the end of the training the dependence was {figures}"
     elif times > PASSED:
-        yield f"the dependence ended at {times:.1f} times its tolerance ({figures}), as it does with small sets"
+        yield f"the dependence ended at {times:.1f} times its tolerance ({figures}), a little above it"
 
 
 def labels(block: Block) -> Iterator[str]:
@@ -179,8 +179,8 @@ def latents(block: Block) -> Iterator[str]:
     elif still:
         which, draw = ("latents", "draw nothing") if len(still) > 1 else ("latent", "draws nothing")
         yield (
-            f"{which} {', '.join(map(str, still))} {draw}: the images are as good without (their error is {STILL:.1%} "
-            "larger at most); scores of means count them all the same"
+            f"{which} {', '.join(map(str, still))} {draw}: the images are as good without, to {STILL:g} nats; "
+            "scores of means count them all the same"
         )
 
 

@@ -16,10 +16,10 @@ from hpcauxvae.data import drawing
 from hpcauxvae.data.guides import guides_in, guiding
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import short, with_unit
-from hpcauxvae.data.missing import count_missing
+from hpcauxvae.data.missing import shown
 from hpcauxvae.data.stored import images_in
 from hpcauxvae.evaluate import pictures
-from hpcauxvae.metrics.intervals import Score, mean_score, ratio_score
+from hpcauxvae.metrics.intervals import Score, mean_score, ratio_score, student
 from hpcauxvae.metrics.ssim import image_values
 from hpcauxvae.train.run import Run
 
@@ -34,6 +34,10 @@ more values than an object can have is measured, and no setting."""
 _FILLED, _TWICE = 0.5, 0.01
 """Share of all settings of all objects that the set must have, and of those that it may have more than once."""
 _SHOWN, _WORST, _OF_AN_OBJECT = 8, 3, 3
+_FEW = 3
+"""Objects among the pairs without which no share is told."""
+_LEAST = 0.1
+"""Share of the way from what stays to the true view by which the view's own reconstruction must be nearer, surely."""
 
 
 class Objects(NamedTuple):
@@ -82,16 +86,18 @@ def objects_of(data: ImageSet, names: Sequence[str]) -> Objects | None:
     own = [guide.factor.name for guide in guides_in(data, names)]
     for name, values_N in _tellers(data):
         told, number_N = np.unique(values_N, return_inverse=True)
-        number_N = np.where(values_N == values_N, number_N.reshape(-1), -1)  # NaN is no object
+        told = told[told == told]  # NaN is no object
+        number_N = np.where(values_N == values_N, number_N.reshape(-1), -1)
         most = len(values_N) / max(1, len(told)) / _FILLED
         others = data.column([factor for factor in own if factor != name])
         columns = [column for column in others if _differ(data.values[:, column]) <= most]
         settings = data.values[:, columns]
         known = (number_N >= 0) & ~np.isnan(settings).any(1)
-        kinds, setting_N = np.unique(settings, axis=0, return_inverse=True)
-        setting_N = np.where(known, setting_N.reshape(-1), -1)
+        kinds, place = np.unique(settings[known], axis=0, return_inverse=True)
+        setting_N = np.full(len(known), -1)
+        setting_N[known] = place.reshape(-1)
         cells = np.unique(np.stack([number_N[known], setting_N[known]], 1), axis=0)
-        enough = bool(columns) and len(told) >= _OBJECTS and len(np.unique(setting_N[known])) >= _SETTINGS
+        enough = bool(columns) and len(told) >= _OBJECTS and len(kinds) >= _SETTINGS
         filled = len(cells) >= _FILLED * len(told) * len(kinds)
         if enough and filled and np.count_nonzero(known) <= (1 + _TWICE) * len(cells):
             texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in told.tolist()]
@@ -114,21 +120,20 @@ def _tellers(data: ImageSet) -> list[tuple[str, NDArray]]:
 
 
 def views(run: Run, data: ImageSet, index_N: NDArray, train: NDArray, names: Sequence[str], seed: int) -> Views | None:
-    """Pairs among these samples; None without objects, with missing pixels, or with fewer than `FEWEST` pairs.
+    """Pairs among these samples; None without objects, or with fewer than `FEWEST` pairs. A missing pixel is NaN.
 
     train: the samples that the run was trained on; empty where these are of another set. names: the guided factors.
     """
     found = objects_of(data, names)
-    if found is None or count_missing(data.images):
+    if found is None:
         return None
     columns = guiding(data, names)
     u_ND = data.scaled()[:, columns]
-    a_P, c_P = _pairs(found, index_N[np.isfinite(u_ND[index_N]).all(1)], np.random.default_rng([seed, 3]))
     most = max(FEWEST, min(PAIRS, images_in(_BYTES, data.shape)))
-    a_P, c_P = a_P[:most], c_P[:most]
+    a_P, c_P = _pairs(found, index_N[np.isfinite(u_ND[index_N]).all(1)], most, np.random.default_rng([seed, 3]))
     if len(a_P) < FEWEST:
         return None
-    a, real = (np.array(data.images[rows]) for rows in (a_P, c_P))
+    a, real = (shown(data.images, rows) for rows in (a_P, c_P))
     code_PZ, of_c_PZ = run.encode(a, u_ND[a_P])[0], run.encode(real, u_ND[c_P])[0]
     told = [
         ", ".join(
@@ -153,19 +158,22 @@ def views(run: Run, data: ImageSet, index_N: NDArray, train: NDArray, names: Seq
     )
 
 
-def _pairs(found: Objects, rows: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """Samples and, for each, another one of its object in another setting, in random order."""
-    first, second = [], []
+def _pairs(found: Objects, rows: NDArray, most: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """At most so many samples, in random order, and for each another one of its object in another setting."""
     rows = rng.permutation(rows[(found.number_N[rows] >= 0) & (found.settings_N[rows] >= 0)])
-    for number in np.unique(found.number_N[rows]):
-        own = rows[found.number_N[rows] == number]
-        for row in own:
-            others = own[found.settings_N[own] != found.settings_N[row]]
-            if len(others):
-                first.append(row)
-                second.append(rng.choice(others))
-    order = rng.permutation(len(first))
-    return np.array(first, np.int64)[order], np.array(second, np.int64)[order]
+    by_object = rows[np.argsort(found.number_N[rows], kind="stable")]
+    numbers = found.number_N[by_object]
+    first, second = [], []
+    for row in rows:
+        low, high = np.searchsorted(numbers, [found.number_N[row], found.number_N[row] + 1])
+        others = by_object[low:high]
+        others = others[found.settings_N[others] != found.settings_N[row]]
+        if len(others):
+            first.append(row)
+            second.append(rng.choice(others))
+        if len(first) == most:
+            break
+    return np.array(first, np.int64), np.array(second, np.int64)
 
 
 def score(made: Views, maximum: float) -> Block:
@@ -173,18 +181,25 @@ def score(made: Views, maximum: float) -> Block:
 
     `ssim`, `mse`: beside the true view, of what was asked for (`asked`), of the view's own reconstruction (`own`) and
     of A's reconstruction (`still`), which stays as it is. `share`: where between these two the first lies by SSIM, 0
-    where nothing has turned and 1 where it is as good as the reconstruction; by MSE where images have no SSIM. `worst`:
-    the share of the objects that have the lowest. `objects`: what tells them; `of`, how many there are here; `trained`,
-    how many of them the training shows as well; `guides`, whether they guide. Objects count as one in intervals.
-    maximum: the brightest training pixel.
+    where nothing has turned and 1 where it is as good as the reconstruction; by MSE where images have no SSIM; None
+    where the reconstruction is hardly nearer than what stays, or there are fewer than 3 objects. `worst`: the share of
+    the objects that have the lowest. `objects`: what tells them; `of`, how many there are here; `trained`, how many of
+    them the training shows as well; `guides`, whether they guide. Objects count as one in intervals. maximum: the
+    brightest training pixel.
     """
+    known = np.isfinite(made.real)
+    given = {} if known.all() else {"weights": known}
     drawn = {"asked": made.asked, "own": made.own, "still": made.still}
-    values = {name: image_values(made.real, images, maximum) for name, images in drawn.items()}
+    values = {name: image_values(np.nan_to_num(made.real), of, maximum, **given) for name, of in drawn.items()}
     seen = np.all([np.isfinite(of["ssim"]) for of in values.values()], 0)
     by = "ssim" if np.count_nonzero(seen) >= FEWEST else "mse"
-    kept = seen if by == "ssim" else np.ones(len(seen), bool)
+    kept = seen if by == "ssim" else np.isfinite(values["own"]["mse"])
     asked, own, still = (values[name][by][kept] for name in drawn)
+    gained_P, most_P, apart = (
+        (asked - still, own - still, 1 - still) if by == "ssim" else (still - asked, still - own, still)
+    )
     told, object_P = np.unique(made.object_P[kept], return_inverse=True)
+    names, object_P = [made.objects.names[number] for number in told], object_P.reshape(-1)
     block: Block = {
         "objects": made.objects.name,
         "of": len(told),
@@ -192,22 +207,36 @@ def score(made: Views, maximum: float) -> Block:
         "guides": made.guides,
         "pairs": len(asked),
         "by": by,
-        "share": ratio_score(asked - still, own - still, object_P.reshape(-1)),
-        "worst": _worst(
-            [made.objects.names[number] for number in told], object_P.reshape(-1), asked - still, own - still
-        ),
+        "share": _share(gained_P, most_P, object_P, _LEAST * float(apart.mean())),
+        "worst": _worst(names, object_P, gained_P, most_P, _LEAST * apart),
     }
-    for name in ("ssim", "mse"):
-        if name == by or name == "mse":
-            block[name] = {which: mean_score(values[which][name][kept]) for which in drawn}
+    for name in dict.fromkeys((by, "mse")):
+        block[name] = {which: mean_score(values[which][name][kept]) for which in drawn}
     return block
 
 
-def _worst(names: Sequence[str], object_P: NDArray, gained_P: NDArray, most_P: NDArray) -> dict[str, Score]:
+def _share(gained_P: NDArray, most_P: NDArray, object_P: NDArray, least: float) -> Score | None:
+    """mean(gained) / mean(most) with Student's interval over objects; None where that cannot be told."""
+    gained_O, most_O, count_O = (np.bincount(object_P, part) for part in (gained_P, most_P, np.ones(len(most_P))))
+    n = len(most_O)
+    if n < _FEW:
+        return None
+    wide = student(n - 1) / np.sqrt(n)
+    if (most_O - least * count_O).mean() - wide * (most_O - least * count_O).std(ddof=1) < 0:
+        return None
+    value = float(gained_O.sum() / most_O.sum())
+    half = float(wide * (gained_O - value * most_O).std(ddof=1) / most_O.mean())
+    return Score(value=value, low=value - half, high=value + half, n=len(most_P))
+
+
+def _worst(
+    names: Sequence[str], object_P: NDArray, gained_P: NDArray, most_P: NDArray, least_P: NDArray
+) -> dict[str, Score]:
+    """Of the objects of which there are some pairs, and whose reconstructions are nearer than what stays."""
     shares = {
         name: ratio_score(gained_P[own], most_P[own])
         for number, name in enumerate(names)
-        if np.count_nonzero(own := object_P == number) >= _OF_AN_OBJECT
+        if np.count_nonzero(own := object_P == number) >= _OF_AN_OBJECT and most_P[own].mean() > least_P[own].mean()
     }
     return dict(sorted(shares.items(), key=lambda found: found[1]["value"])[:_WORST])
 

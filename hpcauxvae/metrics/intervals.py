@@ -111,7 +111,7 @@ def ratio_score(numerator_N: Array, denominator_N: Array, object_N: NDArray | No
     if below == 0:
         return Score(value=0.0, low=0.0, high=0.0, n=n)
     value = float(numerator_N.mean()) / below
-    error = float((numerator_N - value * denominator_N).std(ddof=1)) / below / np.sqrt(len(numerator_N))
+    error = float((numerator_N - value * denominator_N).std(ddof=1)) / abs(below) / np.sqrt(len(numerator_N))
     least = 0.0 if (numerator_N >= 0).all() and below > 0 else -np.inf
     return Score(value=value, low=max(value - NORMAL_95 * error, least), high=value + NORMAL_95 * error, n=n)
 
@@ -120,7 +120,7 @@ def jackknife_score(value: float, replicates_G: Array, n: int, limits: tuple[flo
     """A score with the interval that its values with each of G groups of samples left out give (grouped jackknife)."""
     groups = len(replicates_G)
     error = float(np.sqrt((groups - 1) / groups * np.square(replicates_G - replicates_G.mean()).sum()))
-    half = error * _student(groups - 1)
+    half = error * student(groups - 1)
     return _limited(value, value - half, value + half, n, limits)
 
 
@@ -135,7 +135,7 @@ def jackknifed(
     return jackknife_score(statistic(u_N, z_N), others, n, limits)
 
 
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
     """Half width of a 95 % interval in standard errors, of Student's distribution."""
     from scipy.special import stdtrit  # a fifth of a second, which the start of a training does without
 
@@ -145,7 +145,7 @@ def _student(freedom: int) -> float:
 def parts_score(values_G: Array, n: int, limits: tuple[float, float]) -> Score:
     """The mean of the values of G separate parts of n samples, with Student's interval: G may be small."""
     value = float(values_G.mean())
-    half = float(values_G.std(ddof=1)) / np.sqrt(len(values_G)) * _student(len(values_G) - 1)
+    half = float(values_G.std(ddof=1)) / np.sqrt(len(values_G)) * student(len(values_G) - 1)
     return _limited(value, value - half, value + half, n, limits)
 
 

@@ -17,7 +17,7 @@ from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import short
 from hpcauxvae.data.missing import shown as with_holes
-from hpcauxvae.evaluate.effects import STILL, effects, follows
+from hpcauxvae.evaluate.effects import SAMPLES, STILL, effects, follows
 from hpcauxvae.evaluate.generate import Generator
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.report.panels import packed, panels_of
@@ -47,7 +47,7 @@ def told_of(run: Run, data: ImageSet) -> dict[str, Any]:
     seen = train[: max(GALLERY, min(_ENCODED, _ENCODED_BYTES // (4 * int(np.prod(data.shape)))))]
     mean_NZ, logvar_NZ = run.encode(data.images, None, seen)
     used_Z = ~off(mean_NZ, logvar_NZ)
-    used_Z &= effects(run, mean_NZ, used_Z, _error(run, data, seen, mean_NZ)) >= STILL
+    used_Z &= effects(run, with_holes(data.images, seen[:SAMPLES]), mean_NZ[:SAMPLES], used_Z) >= STILL
     used_Z[: generator.latents] = True
     look = drawing.look_of(data)
     gallery = _drawn(data, look, test[:GALLERY])
@@ -112,14 +112,6 @@ def _steps(points_NT: NDArray) -> NDArray[np.float64]:
     """(T,), how far neighbouring values of a column are apart, nearly all of them: next to nothing where no grid is."""
     gaps = (np.diff(np.unique(values_N.round(6))) for values_N in points_NT.T)
     return np.array([np.quantile(gap, _NEARLY_ALL) if len(gap) else 0.0 for gap in gaps])
-
-
-def _error(run: Run, data: ImageSet, rows: NDArray, mean_NZ: NDArray) -> float:
-    """Mean squared error of a pixel of the reconstructions of these samples, of as many as a picture is drawn of."""
-    few = rows[:GALLERY]
-    return float(
-        np.nanmean(np.square(with_holes(data.images, few) - run.decode(mean_NZ[: len(few)]), dtype=np.float64))
-    )
 
 
 def _drawn(data: ImageSet, look: drawing.Look, rows: NDArray) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ Block = dict[str, Any]
 REMARKS = (
     "cannot be judged", "too few to tell", "of its ceiling:", "a perfect code has an LDS",
     "the noise of the file is larger", "is read better in images that were asked for", "no score tells",
-    "as it does with small sets", "together tell a little of", "draw nothing: the images", "draws nothing: the images",
+    "a little above it", "together tell a little of", "draw nothing: the images", "draws nothing: the images",
 )  # fmt: skip
 """Findings with these words say what cannot be told, or explain a number."""
 GRAVE = (

@@ -54,7 +54,7 @@ def said(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Verdicts and table of a made-up model: change(mean, u, rng) spoils the perfect code, decode its images."""
     quick = {"lds": lds, "lds_mean": lds_mean, "leakage": leakage}
     monkeypatch.setattr(scores, "score_codes", lambda codes: {name: metric(codes) for name, metric in quick.items()})
-    monkeypatch.setattr(scores, "effects", lambda run, mean_NZ, of_Z, error: 1.0 * of_Z)  # of the run, not of `decode`
+    monkeypatch.setattr(scores, "effects", lambda run, seen, mean_NZ, of_Z: 1.0 * of_Z)  # of the run, not of `decode`
 
     def judged(
         change: Callable[[NDArray, NDArray, np.random.Generator], None] = lambda *_: None,

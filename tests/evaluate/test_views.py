@@ -163,18 +163,88 @@ def test_samples_spread_over_many_settings_are_no_views(tmp_path: Path) -> None:
     assert views.objects_of(guided(data, guides_of(data, ["x", "y"], "kinds")), ["x", "y"]) is None
 
 
-def test_what_a_latent_does_to_the_image() -> None:
-    """In closed form, of a linear decoder: the variance of each latent times the square of its column."""
+@pytest.fixture
+def linear() -> tuple[Any, NDArray, NDArray, NDArray]:
+    """A linear decoder of four latents, the last next to nothing; images of 256 pixels with noise of 2, and codes."""
     rng = np.random.default_rng(0)
-    mean_NZ, weights_ZP = rng.standard_normal((200, 4)), rng.standard_normal((4, 16))
+    mean_NZ, weights_ZP = rng.standard_normal((200, 4)), rng.standard_normal((4, 256)) / 4
     weights_ZP[3] *= 1e-3
-    run: Any = SimpleNamespace(decode=lambda z_NZ: (z_NZ @ weights_ZP).reshape(-1, 1, 4, 4))
+    noise = 2 * rng.standard_normal((200, 1, 16, 16))
+    run: Any = SimpleNamespace(decode=lambda z_NZ: (z_NZ @ weights_ZP).reshape(-1, 1, 16, 16))
+    return run, run.decode(mean_NZ) + noise, mean_NZ, weights_ZP
+
+
+def test_what_a_latent_does_to_the_image(linear) -> None:
+    """Near the closed form: half the variance of what it draws, over that of the noise, times the pixels."""
+    run, seen, mean_NZ, weights_ZP = linear
     asked_Z = np.array([False, True, True, True])
-    found_Z = effects.effects(run, mean_NZ, asked_Z, 0.5)
-    wanted_Z = np.where(asked_Z, mean_NZ.var(0) * np.square(weights_ZP).mean(1) / 0.5, 0)
-    assert found_Z == pytest.approx(wanted_Z)
-    assert (found_Z[1:] < effects.STILL).tolist() == [False, False, True]
-    assert effects.effects(run, mean_NZ, asked_Z, 0.0)[1] == np.inf
+    found_Z = effects.effects(run, seen, mean_NZ, asked_Z)
+    wanted_Z = np.where(asked_Z, mean_NZ.var(0) * np.square(weights_ZP).sum(1) / 4 / 2, 0)
+    assert found_Z[:3] == pytest.approx(wanted_Z[:3], rel=0.25)
+    assert abs(found_Z[3]) < 0.02 and (found_Z[1:] < effects.STILL).tolist() == [False, False, True]
+
+
+def test_what_nobody_sees_is_no_effect(linear) -> None:
+    """A latent that moves missing pixels alone; one of many pixels by little each does draw."""
+    run, seen, mean_NZ, weights_ZP = linear
+    weights_ZP[1, 16:] = 0
+    holes = seen.copy()
+    holes[:, 0, 0] = np.nan
+    assert effects.effects(run, holes, mean_NZ, np.array([False, True, False, False]))[1] == 0
+    many: Any = SimpleNamespace(decode=lambda z_NZ: 0.02 * np.ones((1, 100, 100)) * z_NZ[:, 1, None, None, None])
+    noisy = many.decode(mean_NZ) + np.random.default_rng(1).standard_normal((200, 1, 100, 100))
+    assert effects.effects(many, noisy, mean_NZ, np.array([False, True, True, False]))[1] == pytest.approx(2, rel=0.4)
+
+
+def test_a_decoder_that_draws_one_image_has_no_share(tmp_path: Path) -> None:
+    class One(Turns):
+        def decode(self, code_NZ: NDArray) -> NDArray:
+            mean = toys(np.arange(OBJECTS), np.zeros(OBJECTS)).mean(0)
+            return mean + 1e-3 * super().decode(code_NZ)
+
+    block = scored(toy_set(tmp_path / "toys.h5"), One())
+    (line,) = steering.views({"views": block})
+    assert block["share"] is None and "cannot be judged" in line
+
+
+def test_rows_have_no_ssim_and_are_told_by_mse(tmp_path: Path) -> None:
+    """The share that is good is told so, and its interval is the right way round."""
+
+    class Rows(Turns):
+        def encode(self, images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
+            return super().encode(images.reshape(-1, 1, 16, 16), u_ND)
+
+        def decode(self, code_NZ: NDArray) -> NDArray:
+            return super().decode(code_NZ).reshape(-1, 1, 1, 256)
+
+    data = toy_set(tmp_path / "toys.h5")
+    write(tmp_path / "rows.h5", data.images[:].reshape(-1, 1, 1, 256), data.values[:, : data.own], FACTORS, {})
+    rows = open_set(tmp_path / "rows.h5")
+    block = scored(guided(rows, guides_of(rows, ["side"], "kinds")), Rows(blurs=0.1))
+    assert block["by"] == "mse" and block["share"]["value"] == pytest.approx(1, abs=0.1)
+    assert block["share"]["low"] <= block["share"]["value"] <= block["share"]["high"]
+    assert not list(steering.views({"views": block}))
+
+
+def test_missing_pixels_take_no_part_and_missing_labels_no_object(tmp_path: Path) -> None:
+    data = toy_set(tmp_path / "toys.h5")
+    images, values = data.images[:].copy(), data.values[:, : data.own].copy()
+    images[:, :, 0] = np.nan
+    values[::8, 0] = np.nan
+    write(tmp_path / "holes.h5", images, values, FACTORS, {}, missing_pixels="nan")
+    holes = open_set(tmp_path / "holes.h5")
+
+    class Holes(Turns):
+        def encode(self, images: NDArray, u_ND: NDArray) -> tuple[NDArray, NDArray]:
+            return super().encode(np.nan_to_num(images), u_ND)
+
+        def decode(self, code_NZ: NDArray) -> NDArray:
+            drawn = super().decode(code_NZ)
+            drawn[:, :, 0] = 1e6  # where nobody looks
+            return drawn
+
+    block = scored(guided(holes, guides_of(holes, ["side"], "kinds")), Holes(blurs=0.1))
+    assert block["share"]["value"] == pytest.approx(1, abs=0.05) and block["pairs"] == 84
 
 
 def test_what_a_latent_follows(tmp_path: Path) -> None:
@@ -186,6 +256,8 @@ def test_what_a_latent_follows(tmp_path: Path) -> None:
     mean_NZ = np.stack([side_N, toy_N, 3 - 2 * mass_N, mass_N + 30 * noise_N, mass_N], 1)
     found = effects.follows(data, index_N, mean_NZ, np.array([True, True, True, True, False]))
     assert found == {"3": {"factor": "mass", "r": pytest.approx(-1)}}
+    few = np.random.default_rng(2).standard_normal((6, 40))
+    assert effects.follows(data, index_N[:6], few, np.ones(40, bool)) == {}, "six samples go with anything"
 
 
 def test_latents_that_draw_nothing_are_told() -> None:

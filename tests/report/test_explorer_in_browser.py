@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 def page(request: pytest.FixtureRequest, once: Callable, tmp_path: Path, monkeypatch) -> Iterator[Opened]:
     """All other latents count as in use, although so short a training leaves them off."""
     monkeypatch.setattr(told, "off", lambda mean_NZ, _: np.zeros(mean_NZ.shape[1], bool))
-    monkeypatch.setattr(told, "effects", lambda run, mean_NZ, of_Z, error: 1.0 * of_Z)
+    monkeypatch.setattr(told, "effects", lambda run, seen, mean_NZ, of_Z: 1.0 * of_Z)
     if not all((ENGINE / name).is_file() for name in PARTS.values()):
         pytest.skip(NO_ENGINE)
     skip_without_chromium()
