@@ -59,6 +59,7 @@ def test_hsic_of_normal_pairs_is_what_gaussian_integrals_give(n: int) -> None:
     assert value_of("hsic", *normal_pairs(n)) == pytest.approx(expected, abs=0.04)
 
 
+@pytest.mark.slow
 def test_infonce_finds_most_of_the_information_of_normal_pairs_and_not_more() -> None:
     information = -0.5 * np.log(1 - 0.8**2)
     found = dependence_scores(*normal_pairs(2000, 0.8), measures=["infonce"], orders=19)["infonce"]
