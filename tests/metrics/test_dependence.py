@@ -94,6 +94,18 @@ def test_independent_columns_are_told_in_one_case_of_twenty(name: str) -> None:
     assert found[name]["p"] == 1 / 40 and found[name]["value"]["low"] > 0
 
 
+@pytest.mark.slow
+def test_a_critic_judges_samples_that_it_did_not_see() -> None:
+    """Else it finds what it learned by heart, in every second set of 100 independent samples."""
+    told = 0
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        u, z = rng.standard_normal((2, 100, 4))
+        found = dependence_scores(u, z, measures=["infonce"], orders=19, intervals=False, seed=seed)["infonce"]
+        told += found["p"] <= 0.05
+    assert told <= 3  # by chance more in 1 of 150
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_samples_of_an_object_count_as_one(name: str) -> None:
     """50 objects, each drawn eight times: as samples they seem to depend, as objects they do not."""
