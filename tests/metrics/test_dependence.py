@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.dependence import MEASURES, dependence_of_codes, dependence_scores
-from hpcauxvae.metrics.dependence.hsic import EXACT
+from hpcauxvae.metrics.dependence.hsic import EXACT, _features, _kernel
 from hpcauxvae.metrics.dependence.statistic import inner, mean_square
 from hpcauxvae.types import InputError
 
@@ -42,6 +42,23 @@ def test_the_distance_correlation_of_normal_pairs_is_that_of_szekely_rizzo_and_b
     above = R * np.arcsin(R) + np.sqrt(1 - R**2) - R * np.arcsin(R / 2) - np.sqrt(4 - R**2) + 1
     expected = np.sqrt(above / (1 + np.pi / 3 - np.sqrt(3)))
     assert value_of("distance", *normal_pairs(2000)) == pytest.approx(expected, abs=0.03)
+
+
+def test_distances_are_euclidean_of_columns_in_units_of_their_spread() -> None:
+    rng = np.random.default_rng(7)
+    u, z = rng.random((60, 2)), rng.standard_normal((60, 3)) * [1, 5, 0.1]
+    z[:, 0] += 3 * u[:, 0]
+    a, b = (np.sqrt(((x[:, None] - x[None]) ** 2 / x.var(0)).sum(2)) for x in (u, z))
+    expected = np.sqrt(inner(a, b) / np.sqrt(inner(a, a) * inner(b, b)))
+    assert value_of("distance", u, z) == pytest.approx(expected, rel=1e-9)
+
+
+def test_products_of_features_are_the_kernel_in_the_mean() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((6, 8))
+    products = np.mean([f @ f.T for f in (_features(x, rng) for _ in range(400))], 0)
+    np.testing.assert_allclose((products - np.diag(products.diagonal())), _kernel(x), atol=0.02)
+    assert np.median(_kernel(x)[np.triu_indices(6, 1)]) == pytest.approx(np.exp(-0.5), abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [EXACT, 4 * EXACT], ids=["kernel", "features"])
