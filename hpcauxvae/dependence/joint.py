@@ -45,7 +45,7 @@ class JointFeatures(nn.Module):
     def __init__(self, d: int, residual: int) -> None:
         """d factors, `residual` latents; the same vectors for the same numbers, whatever the seed of the training."""
         super().__init__()
-        w_RM, b_M = _vectors(residual, FEATURES, _LENGTHS, 0)
+        w_RM, b_M = self.drawn(residual, FEATURES, 0)
         v_DW, c_W = _vectors(d, WAVES, _WAVE_LENGTHS, 0)
         for name, values in {"w_RM": w_RM, "b_M": b_M, "v_DW": v_DW, "c_W": c_W}.items():
             self.register_buffer(name, values)
@@ -64,9 +64,17 @@ class JointFeatures(nn.Module):
         size = FEATURES // PARTS
         part = step // (LIFE // PARTS) % PARTS * size
         columns = slice(part, part + size)
-        w_RM, b_M = _vectors(len(self.w_RM), size, _LENGTHS, step)
+        w_RM, b_M = self.drawn(len(self.w_RM), size, step)
         self.w_RM[:, columns], self.b_M[columns] = w_RM.to(self.w_RM), b_M.to(self.b_M)
         return columns
+
+    def drawn(self, residual: int, features: int, step: int) -> tuple[Tensor, Tensor]:
+        """Wave vectors (R, features) and phases of features of the latents, others for each step."""
+        return _vectors(residual, features, _LENGTHS, step)
+
+    def of_factors(self, u_BD: Tensor) -> Tensor:
+        """(B, P): what features are held against."""
+        return self.functions(u_BD)
 
     def functions(self, u_BD: Tensor) -> Tensor:
         """(B, P): each factor, all products of two, and cosines of all; NaN where a factor that it takes is NaN."""

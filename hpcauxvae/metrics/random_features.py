@@ -70,15 +70,21 @@ def _functions(codes: Codes, rows: NDArray, rng: np.random.Generator) -> Array:
     """Functions of the factors, (N, P), each of mean 0 and variance 1; those that do not vary left out."""
     kinds = codes.aux_kinds or ["continuous"] * codes.aux_ND.shape[1]
     factors = [columns_of(codes.aux_ND[rows, j], kind) for j, kind in enumerate(kinds)]
-    x_NF = _unit(np.concatenate(factors, 1))
+    return functions(np.concatenate(factors, 1), rng)
+
+
+def functions(values_NF: Array, rng: np.random.Generator) -> Array:
+    """Of columns that are known, as `random_features` has them: (N, P), each of mean 0 and variance 1."""
+    x_NF = unit(values_NF)
     first, second = np.triu_indices(x_NF.shape[1])
     v_FW = rng.standard_normal((x_NF.shape[1], WAVES))
     v_FW *= rng.uniform(0.6, 3, WAVES) / np.linalg.norm(v_FW, axis=0)
     waves_NW = np.cos(x_NF @ v_FW + rng.uniform(0, 2 * np.pi, WAVES))
-    return _unit(np.concatenate([x_NF, x_NF[:, first] * x_NF[:, second], waves_NW], 1))
+    return unit(np.concatenate([x_NF, x_NF[:, first] * x_NF[:, second], waves_NW], 1))
 
 
-def _unit(values_NP: Array) -> Array:
+def unit(values_NP: Array) -> Array:
+    """The columns that vary, each of mean 0 and variance 1."""
     deviation_P = values_NP.std(0)
     varies = deviation_P > 1e-9 * np.abs(values_NP).max(0)
     return np.asarray((values_NP - values_NP.mean(0))[:, varies] / deviation_P[varies])

@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hpcauxvae.dependence.joint import FEATURES, JointFeatures
+from hpcauxvae.dependence.joint import FEATURES
+from hpcauxvae.dependence.measures import MEASURES
 from hpcauxvae.dependence.past import Constraint, Past, among_factors, dependence, moments
 from hpcauxvae.dependence.regularizers import authors_regularizer, regularizer
 from hpcauxvae.models.base import UsualNorm
@@ -62,13 +63,14 @@ class Independence(nn.Module):
         self.step = 0
         self.pairs = Past(d, latents, degree=objective.degree, momenta=(objective.momentum, _MEASURE))
         self.constraint = Constraint(max(objective.dependence_tolerance, _FINEST / math.sqrt(n_train)))
-        self.joint = JointFeatures(d, latents - d) if latents > d else None
+        features, past = MEASURES[objective.dependence]
+        self.joint = features(d, latents - d) if latents > d else None
         self.norms = UsualNorm()
         self.labels = LabelErrors(d)
         self.register_buffer("dearer", torch.zeros(1))
         if self.joint is not None:
             momenta = objective.momentum, _MEASURE
-            self.together = Past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
+            self.together = past(self.joint.functions_of, FEATURES, degree=1, momenta=momenta)
 
     def forward(
         self, u_BD: Tensor, posterior: Posterior, group: dist.ProcessGroup | None, exact: bool = False
@@ -92,7 +94,7 @@ class Independence(nn.Module):
             self.pairs.keep(batch)
         if self.training and self.joint is not None:
             features = self.joint.features(mean_BZ[:, self.d :], var_BZ[:, self.d :], self.pairs.spread()[self.d :])
-            together = moments(self.joint.functions(u_BD), *features, 1, group)
+            together = moments(self.joint.of_factors(u_BD), *features, 1, group)
             terms["joint"] = _JOINT * weight * (self.together.slopes()[0] * together.correlation()).mean()
             self.together.keep(together)
         return {name: from_float64(term, mean_BZ.device) for name, term in terms.items()}

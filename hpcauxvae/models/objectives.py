@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hpcauxvae.types import InputError
 
 Scale = Literal["linear", "range", "anscombe", "standard"]
+Dependence = Literal["joint", "hsic"]
 LIKELIHOODS = {
     "gaussian": "hpcauxvae.models.likelihoods:gaussian_nll",
     "fitted": "",
@@ -66,6 +67,9 @@ class Objective:
     """Largest root mean square of the correlations of all residual latents together with all auxiliary factors
     together, beyond chance, but at least .3/sqrt(n) for n training samples: the weight of independence moves until it
     is kept (dependence/past.py). None: `lambda2` is the weight."""
+    dependence: Dependence = "joint"
+    """The measure of that dependence, with a dependence_tolerance: random features of all residual latents against
+    functions of all factors (dependence/joint.py), or `hsic`, features of Gaussian kernels of both."""
     lambda2: float = 1000.0
     """Weight of the inter-independence term of eq. (9), where there is no dependence_tolerance."""
     own_weight: float | None = None
@@ -126,6 +130,8 @@ class Objective:
             _require("draws", self.draws, self.draws == 1, "1 with correlate = authors")
         if self.dependence_tolerance is None:
             _require("momentum", self.momentum, self.momentum == 0, "0 without dependence_tolerance")
+            if self.dependence != "joint":
+                raise InputError(f"dependence = {self.dependence}; allowed: with a dependence_tolerance, else joint")
         else:
             if self.correlate != "z":
                 raise InputError(f"dependence_tolerance with correlate = {self.correlate}; allowed: correlate = z")
@@ -172,7 +178,7 @@ OBJECTIVES = {
 }  # fmt: skip
 OVERRIDES = (
     "likelihood", "draws", "beta", "lambda1", "lambda2", "gamma", "own_weight", "degree", "momentum",
-    "dependence_tolerance", "guide", "sigma", "learning_rate", "batch_size",
+    "dependence_tolerance", "dependence", "guide", "sigma", "learning_rate", "batch_size",
 )  # fmt: skip
 """The fields that a training may set beside the name of its objective: options of `hpcauxvae train`."""
 AUTO = "auto"

@@ -303,7 +303,7 @@ class TrainConfig:
             fields |= {name: objective.get(name) for name in OVERRIDES}
             objective = FIXED | objective
         if objective:
-            objective = {"linear_path": False} | objective
+            objective = {"linear_path": False, "dependence": "joint"} | objective
         for name in _GONE:
             if value := objective.pop(name, fields.pop(name, None)):
                 raise InputError(

@@ -186,7 +186,7 @@ def test_words_and_table_tell_better_from_worse():
             "values": [score(1, 1), of_b and score(2, 1), score(1, 1)],
         }
         for name, better, of_b, of_c in (
-            ("lds", "higher", score(0.006, 0.003), score(-0.006, 0.003)),
+            ("lds", "higher", score(0.004, 0.003), score(-0.004, 0.003)),
             ("sap", "higher", score(0.0025, 0.002), score(-0.0025, 0.002)),
             ("mse", "lower", score(0.2, 0.1), score(-0.2, 0.1)),
             ("ssim", "higher", score(0.1, 0.2), score(-0.1, 0.2)),
@@ -195,12 +195,12 @@ def test_words_and_table_tell_better_from_worse():
     }  # fmt: skip
     lines = findings(["a", "b", "c"], scores)
     assert lines == [
-        "b is better than a in LDS (+0.006 [0.003, 0.009])",
+        "b is better than a in LDS (+0.004 [0.001, 0.007])",
         "b is worse than a in MSE (+0.2 [0.1, 0.3])",
         "b and a differ by too little to matter in SAP (+0.0025 [0.0005, 0.0045])",
         "no difference between b and a in SSIM",
         "c is better than a in MSE (-0.2 [-0.3, -0.1]), r of g1 (+0.5 [0.4, 0.6])",
-        "c is worse than a in LDS (-0.006 [-0.009, -0.003])",
+        "c is worse than a in LDS (-0.004 [-0.007, -0.001])",
         "c and a differ by too little to matter in SAP (-0.0025 [-0.0045, -0.0005])",
         "no difference between c and a in SSIM",
         "intervals are of these images: a training with another seed may differ by more",

@@ -19,6 +19,7 @@ from hpcauxvae.train.trainer import Trainer
 CASES = {
     "tuned 12": {"objective": "tuned", "batch_size": 12},
     "tolerance 8": {"objective": "tuned", "batch_size": 8, "dependence_tolerance": 0.05, "guide": 0.01},
+    "tuned hsic 9": {"objective": "tuned", "batch_size": 9, "dependence": "hsic", "guide": 0.01, "network": "mlp"},
     "paper 11": {"objective": "paper", "batch_size": 11},
     "lambda2 9": {"objective": "tuned", "batch_size": 9, "lambda2": 1000.0, "guide": 0.01, "network": "mlp"},
     "gaussian 8": {"objective": "gaussian", "batch_size": 8, "draws": 2, "accumulate": 2},
