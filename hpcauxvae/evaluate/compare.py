@@ -21,6 +21,7 @@ from hpcauxvae.data.stored import open_file
 from hpcauxvae.evaluate.command import CompareConfig
 from hpcauxvae.evaluate.compared import differing, findings, named
 from hpcauxvae.evaluate.compared_factors import left_out, of_factors
+from hpcauxvae.evaluate.generate import doubts
 from hpcauxvae.evaluate.records import write_metrics
 from hpcauxvae.evaluate.scores import Later, Scored
 from hpcauxvae.evaluate.sets import looked_at, refuse_missing
@@ -102,10 +103,19 @@ def compare(config: CompareConfig) -> Block:
             "left_out": _left_out(names, runs),
             "compared": _compared(names, runs, _shared(images, runs)),
         }
-        result["sets"][images.name] = block | {"verdicts": findings(names, block["scores"])}
+        lines = [*findings(names, block["scores"]), *_not_compared(names, runs)]
+        result["sets"][images.name] = block | {"verdicts": lines}
     if config.json:
         write_metrics(config.json, result)
     return result
+
+
+def _not_compared(names: Sequence[str], runs: Sequence[Run]) -> Iterator[str]:
+    """What `evaluate` has found against asking a run for factors: no score here sees it."""
+    for name, run in zip(names, runs, strict=True):
+        factors = dict.fromkeys(one.name for guide in run.guides for one in (guide.factor, *guide.columns))
+        for line in doubts(run.folder, factors) if run.model.GUIDED else ():
+            yield f"not compared here, but found by `evaluate` of {name}: {line}"
 
 
 def _runs(config: CompareConfig) -> list[Run]:

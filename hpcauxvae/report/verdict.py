@@ -20,8 +20,8 @@ REMARKS = (
 GRAVE = (
     "have all labels of training images", "equal images", "labels may be of other images",
     "is not read", "is off: its means", "is reversed", "does not steer the image", "hardly steers the image",
-    "steers the image backwards", "draws the mean image", "worse than the mean image", "unlike all real ones",
-    "these are its scores so far", "the training was short",
+    "steers the image backwards", "is not what the same", "draws the mean image", "worse than the mean image",
+    "unlike all real ones", "these are its scores so far", "the training was short",
 )  # fmt: skip
 """Findings with these words mean that something asked for is not there, or that its scores are not to be believed."""
 
@@ -63,6 +63,8 @@ _UNJUDGED = "Nothing was found that speaks against this model, but not all of it
 _OPEN = ("cannot be judged", "no score tells", "too few to tell")
 """Remarks with these words leave something open."""
 _UNSCORED = "no factor was scored: hardly any of these images has its labels"
+_UNASKED = "Nothing was found that speaks against this model, but whether factors steer the image was not looked at"
+"""As after `evaluate --no-control`."""
 _UNTOLD = "Only its images are judged: it was told of no factor, so nobody knows what its latents mean"
 """Of a model without guided latents in which nothing else is amiss."""
 
@@ -92,6 +94,8 @@ def verdict(block: Block) -> Verdict:
         said = _UNTOLD
     elif weight == "good" and any(words in line for words in _OPEN for line in lines):
         said = _UNJUDGED
+    elif weight == "good" and not block.get("control"):
+        said = _UNASKED
     said += f": {_listed(told)}." if told else "."
     looked_at = [what for key, what in LOOKED_AT.items() if block.get(key)]
     against = [one.text for one in findings if one.weight != "remark" or any(words in one.text for words in _OPEN)]

@@ -136,6 +136,17 @@ def test_ids_errors_groups_parts_and_logarithms(tmp_path: Path) -> None:
         assert [cell.decode() for cell in stored(name, tmp_path)] == expected.tolist()
 
 
+def test_whole_numbers_among_factors_are_groups(tmp_path: Path) -> None:
+    """The factors of a set are stored as float64, whatever they are; halves are no groups."""
+    write(tmp_path / "cars.h5", counts(), np.arange(N)[:, None] // 2 * 1.0, [Factor("car", "", 0, N)], {})
+    found = made(tmp_path / "cars.h5", "--group", "car")
+    assert found.group is not None and found.group.tolist() == (np.arange(N) // 2).tolist()
+    write(tmp_path / "halves.h5", counts(), np.arange(N)[:, None] / 2, [Factor("car", "", 0, N)], {})
+    (tmp_path / "out.h5").unlink()
+    with pytest.raises(InputError, match="group: type float64; allowed: texts or whole numbers"):
+        made(tmp_path / "halves.h5", "--group", "car")
+
+
 @pytest.mark.parametrize(
     ("column", "options", "message"),
     [

@@ -281,3 +281,14 @@ def test_columns_of_the_same_name_that_stand_for_other_levels_are_not_compared(b
     assert compare._shared(images, [one, other]) == compare._shared(images, [other, one]) == ["radius"]
     assert compare._shared(images, [one, one]) == ["radius", "rank of flux"]
     assert compare._shared(images, [one, SimpleNamespace(model=model, guides=(g1,))]) == []
+
+
+def test_what_no_score_of_it_sees_is_repeated(runs: Path, tmp_path: Path) -> None:
+    """A model that no factor steers is not crowned in silence."""
+    folders = [shutil.copytree(runs / name, tmp_path / name, symlinks=True) for name in ("first", "other")]
+    still = "radius does not steer the image: asked against read r = 0.24"
+    lump = "what is asked for is not what the same toy really looks like: beside the true view"
+    found = {"sets": {"test": {"verdicts": [still, lump, "g1 is squeezed"]}}}
+    (folders[1] / "metrics.json").write_text(json.dumps(found))
+    lines = compare.compare(CompareConfig(runs=tuple(folders), device="cpu"))["sets"]["test"]["verdicts"]
+    assert lines[-2:] == [f"not compared here, but found by `evaluate` of other: {line}" for line in (still, lump)]

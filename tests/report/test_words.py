@@ -27,6 +27,8 @@ def block(**parts) -> dict:
         ("5 of 50 validation images and 132 of 1756 test images are training images, too", "grave"),
         ("images: 500 of 1000 fresh images are training images, too: what was learned by heart", "grave"),
         ("g2 is not read (r = 0.14)", "grave"),
+        ("what is asked for is not what the same toy really looks like: beside the true view", "grave"),
+        ("what is asked for is in part only what the same toy really looks like: beside", "care"),
         ("slant is reversed (r = -0.9, slope -0.9)", "grave"),
         ("g1 does not steer the image: asked against read r = 0.10", "grave"),
         ("g1 steers the image in part: asked against read r = 0.70", "care"),
@@ -52,14 +54,16 @@ def test_the_gravest_finding_comes_first_and_says_whether_to_trust():
     assert verdict(block(verdicts=lines[:2])).weight == "care"
     reading = {"g1": {"r": SCORE, "error": SCORE, "unit": ""}}
     low = "a perfect code has an LDS of 0.66 only"
-    assert verdict(block(verdicts=[low], reading=reading)).said == (
+    unasked = "Nothing was found that speaks against this model, but whether factors steer the image was not looked at"
+    assert verdict(block(verdicts=[low], reading=reading)).said == f"{unasked}: 1 remark."
+    assert verdict(block(verdicts=[low], reading=reading, control={"pairs": 512})).said == (
         "Nothing was found that speaks against this model: 1 remark."
     )
-    clean = verdict(block(verdicts=["no finding; looked at x"], reading=reading))
+    clean = verdict(block(verdicts=["no finding; looked at x"], reading=reading, control={"pairs": 512}))
     assert (clean.said, clean.findings) == ("Nothing was found that speaks against this model.", [])
     untold = verdict(block(latents=block()["latents"] | {"guided": 0}))
     assert untold.said.startswith("Only its images are judged: it was told of no factor")
-    assert clean.looked_at == [LOOKED_AT["reading"], LOOKED_AT["latents"], LOOKED_AT["images"]]
+    assert clean.looked_at == [LOOKED_AT[key] for key in ("reading", "latents", "images", "control")]
 
 
 def test_what_was_not_judged_is_not_said_to_be_well():

@@ -171,7 +171,7 @@ def beside_of(
             if np.ma.is_masked(column):
                 row = int(kept[np.flatnonzero(np.ma.getmaskarray(column))[0]])
                 raise InputError(f"{table.path}: {name} in row {row} is empty; allowed: a {field} in each row")
-            found[field] = column.data
+            found[field] = _whole(column.data)
     if errors := _by_name("errors", options.errors, names):
         columns = [
             _known(_column(table, "errors", errors[name], n), f"{table.path}: {errors[name]}", options)[kept]
@@ -184,6 +184,14 @@ def beside_of(
         raise InputError(f"{table.path}: {error}")
     check_values(values, factors, str(table.path), found.get("factor_errors"))
     return found
+
+
+def _whole(values: Any) -> np.ndarray:
+    """Whole numbers that are stored as others, as the factors of a set are, as what they are."""
+    values = np.asarray(values)
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == values.astype(np.int64)).all():
+        return values.astype(np.int64)
+    return values
 
 
 def _column(table: Members, option: str, name: str, n: int) -> Any:
