@@ -344,3 +344,26 @@ def test_too_few_samples_for_the_trees_are_told() -> None:
         "48 samples are too few to tell whether the errors of the guided latents tell psf: trees with 20 samples in a "
         "leaf need 128",
     ]
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [(1.4, ""), (1.9, "the dependence ended at 1.9 times its tolerance"), (3.1, "independence was not kept")],
+)
+def test_a_dependence_beyond_its_tolerance_is_told(times: float, words: str) -> None:
+    found = list(verdicts.trained({"training": {"kept": {"dependence": 0.01 * times, "tolerance": 0.01}}}))
+    assert [line[: len(words)] for line in found] == [words] * bool(words)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "words"),
+    [(0.02, 0.01, ""), (0.06, -0.01, ""), (0.06, 0.03, "tell a little of g1"), (0.2, 0.15, "tell g1")],
+)
+def test_a_little_that_is_certain_is_told(value: float, low: float, words: str) -> None:
+    """Of what all residual latents together tell; chance gives .01 at most."""
+    score = {"value": value, "low": low, "high": value + 0.05, "n": 1000}
+    chance = {"value": -0.04, "low": -0.09, "high": 0.01, "n": 1000}
+    r = {"value": 0.02, "low": -0.03, "high": 0.07, "n": 1000}
+    joint = {"g1": {"means": score, "samples": chance, "chance": chance, "single": {"latent": 4, "r": r}}}
+    found = list(verdicts.residual({"joint": joint}))
+    assert len(found) == bool(words) and all(f"together {words} (R2 {value:.2f}" in line for line in found)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcauxvae.data.guides import guided, guides_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set, write
 from hpcauxvae.evaluate import effects, steering, views
+from hpcauxvae.evaluate.traversal import traversal
 from hpcauxvae.evaluate.verdicts import verdicts
 from hpcauxvae.types import Factor
 
@@ -274,3 +275,19 @@ def test_latents_that_draw_nothing_are_told() -> None:
     assert "latent 4 draws nothing: the images are as good without" in verdicts(block([4]))[0]
     assert "3 of 3 residual latents are off or draw nothing" in verdicts(block([4, 5]))[0]
     assert "no finding" in verdicts(block([]))[0]
+
+
+@pytest.mark.parametrize(("counts", "columns"), [((3,), 9), ((10,), 10), ((11, 4), 11), ((10, 20), 10), ((20,), 9)])
+def test_a_traversal_shows_all_classes_where_eleven_images_are_enough(counts, columns, tmp_path: Path) -> None:
+    rng, names = np.random.default_rng(0), ("a", "b")[: len(counts)]
+    values = np.stack([np.resize(np.arange(count), 60) for count in counts], 1).astype(float)
+    factors = [Factor(name, "", 0, count - 1, "categorical") for name, count in zip(names, counts, strict=True)]
+    write(tmp_path / "set.h5", rng.random((60, 1, 4, 4)), values, factors, {})
+    data = open_set(tmp_path / "set.h5")
+    data = guided(data, guides := guides_of(data, names, "kinds"))
+    mean_NZ = data.scaled()[:, data.own :]
+    run: Any = SimpleNamespace(decode=lambda z_NZ: z_NZ[:, :, None, None])
+    images, _, labels = traversal(run, data, mean_NZ, guides)
+    assert images.shape[1] == columns
+    for count, row in zip(counts, labels, strict=True):
+        assert len(set(row)) == min(count, columns)
