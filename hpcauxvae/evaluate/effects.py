@@ -14,8 +14,8 @@ from hpcauxvae.metrics.codes import correlate
 from hpcauxvae.train.run import Run
 
 STILL = 0.1
-"""Nats of an image below which a latent draws nothing: the images are as good without it. Of what was left over in
-trained runs each told .05 or less, of what served, a psf that hides in the noise too, 1 or more."""
+"""Nats of an image below which a latent draws nothing. Of what was left over in trained runs each changed .02 or less,
+of what served, a psf that hides in the noise too, 1 or more."""
 FOLLOWS = 0.7
 """|r| from which on a latent is said to follow a factor that nobody told it of: it tells half of it."""
 _CHANCE = 4.0  # standard errors of r (Fisher 1915) above half of that, since the largest of many is looked at
@@ -25,30 +25,26 @@ _BYTES = 32 << 20  # of decoded images
 
 
 def effects(run: Run, seen_NCHW: NDArray, mean_NZ: NDArray, of_Z: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(Z,), how much more an image tells with a latent than with its mean over all samples in its place, in nats.
+    """(Z,), what a decoded image changes when a latent gets its mean over all samples, in nats, on average.
 
-    By the error of the decoded images, Gaussian and as large as it is with all latents, of each image by itself. 0 of
-    latents that are not asked for. seen_NCHW: images, NaN where a pixel is missing, which takes no part; mean_NZ: their
-    posterior means; of_Z: which latents are asked for. As many of the images count as are not too many.
+    That is half the square of the change over the mean square of the image's own error, summed over its known pixels:
+    by so much it would be less likely on average, if it were right but for noise. 0 of latents that are not asked for.
+    seen_NCHW: images, NaN where a pixel is missing; mean_NZ: their posterior means; of_Z: which latents are asked for.
+    As many of the images count as are not too many.
     """
     few = max(16, min(SAMPLES, images_in(_BYTES, seen_NCHW.shape[1:])))
     rows = np.unique(np.linspace(0, len(mean_NZ) - 1, few).astype(int))
-    told_Z, seen, codes_NZ = np.zeros(len(of_Z)), seen_NCHW[rows].astype(np.float64), mean_NZ[rows]
-    known, axes = np.isfinite(seen), (1, 2, 3)
-    pixels_N = known.sum(axes)
-
-    def error(z_NZ: NDArray) -> NDArray[np.float64]:
-        """Sum of the squares over the known pixels, (N,)."""
-        return np.asarray(np.square(run.decode(z_NZ) - seen).sum(axes, where=known))
-
-    own_N = error(codes_NZ) if of_Z.any() else pixels_N
-    counts = (pixels_N > 0) & (own_N > 0)
-    for latent in np.flatnonzero(of_Z) if counts.any() else ():
+    seen, codes_NZ, found_Z = seen_NCHW[rows].astype(np.float64), mean_NZ[rows], np.zeros(len(of_Z))
+    if not of_Z.any():
+        return found_Z
+    known, drawn = np.isfinite(seen), run.decode(codes_NZ).astype(np.float64)
+    error_N = np.square(drawn - seen).sum((1, 2, 3), where=known) / np.maximum(known.sum((1, 2, 3)), 1)
+    for latent in np.flatnonzero(of_Z):
         without_NZ = codes_NZ.copy()
         without_NZ[:, latent] = mean_NZ[:, latent].mean()
-        more_N = (error(without_NZ) - own_N)[counts]
-        told_Z[latent] = (more_N * pixels_N[counts] / own_N[counts]).mean() / 2
-    return told_Z
+        change_N = np.square(run.decode(without_NZ) - drawn).sum((1, 2, 3), where=known)
+        found_Z[latent] = np.divide(change_N, error_N, out=np.zeros(len(rows)), where=error_N > 0).mean() / 2
+    return found_Z
 
 
 def follows(data: ImageSet, index_N: NDArray, mean_NZ: NDArray, of_Z: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:

@@ -179,7 +179,7 @@ def latents(block: Block) -> Iterator[str]:
     elif still:
         which, draw = ("latents", "draw nothing") if len(still) > 1 else ("latent", "draws nothing")
         yield (
-            f"{which} {', '.join(map(str, still))} {draw}: the images are as good without, to {STILL:g} nats; "
+            f"{which} {', '.join(map(str, still))} {draw}: the images hardly change without ({STILL:g} nats at most); "
             "scores of means count them all the same"
         )
 

@@ -176,12 +176,12 @@ def linear() -> tuple[Any, NDArray, NDArray, NDArray]:
 
 
 def test_what_a_latent_does_to_the_image(linear) -> None:
-    """Near the closed form: half the variance of what it draws, over that of the noise, times the pixels."""
+    """The closed form: half the variance of what it draws, over that of the noise, times the pixels."""
     run, seen, mean_NZ, weights_ZP = linear
     asked_Z = np.array([False, True, True, True])
     found_Z = effects.effects(run, seen, mean_NZ, asked_Z)
     wanted_Z = np.where(asked_Z, mean_NZ.var(0) * np.square(weights_ZP).sum(1) / 4 / 2, 0)
-    assert found_Z[:3] == pytest.approx(wanted_Z[:3], rel=0.25)
+    assert found_Z[:3] == pytest.approx(wanted_Z[:3], rel=0.05)
     assert abs(found_Z[3]) < 0.02 and (found_Z[1:] < effects.STILL).tolist() == [False, False, True]
 
 
@@ -195,7 +195,7 @@ def test_what_nobody_sees_is_no_effect(linear) -> None:
     assert found_Z[1] == 0 and found_Z[2] > 0.1
     many: Any = SimpleNamespace(decode=lambda z_NZ: 0.02 * np.ones((1, 100, 100)) * z_NZ[:, 1, None, None, None])
     noisy = many.decode(mean_NZ) + np.random.default_rng(1).standard_normal((200, 1, 100, 100))
-    assert effects.effects(many, noisy, mean_NZ, np.array([False, True, True, False]))[1] == pytest.approx(2, rel=0.4)
+    assert effects.effects(many, noisy, mean_NZ, np.array([False, True, True, False]))[1] == pytest.approx(2, rel=0.15)
 
 
 def test_a_decoder_that_draws_one_image_has_no_share(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_latents_that_draw_nothing_are_told() -> None:
             "baselines": {"mean_image": plain, "pca": plain}, "codes": {},
         }  # fmt: skip
 
-    assert "latent 4 draws nothing: the images are as good without" in verdicts(block([4]))[0]
+    assert "latent 4 draws nothing: the images hardly change without" in verdicts(block([4]))[0]
     assert "3 of 3 residual latents are off or draw nothing" in verdicts(block([4, 5]))[0]
     assert "no finding" in verdicts(block([]))[0]
 
