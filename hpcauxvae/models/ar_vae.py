@@ -43,7 +43,7 @@ class ArVAE(GuidedVAE):
         whole = rows_of_all(own, reduction)
         pairs_D = whole[..., 2].sum(0).square().clamp(min=1)
         errors = [self._errors(part, whole, pairs_D) for part in own.split(_ROWS)]
-        return {"order": self.own_weight * reduction.mean(reduction.n * torch.cat(errors))}
+        return {"order": self.per_pixel * self.own_weight * reduction.mean(reduction.n * torch.cat(errors))}
 
     def _errors(self, own: Tensor, whole: Tensor, pairs_D: Tensor) -> Tensor:
         """Of these rows (B, D, 3) with all (N, D, 3), over the pairs that count: (B,)."""

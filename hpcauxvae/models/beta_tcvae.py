@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.models.rival import Rival
 from hpcauxvae.runtime.collectives import rows_of_all
 from hpcauxvae.types import Around, Batch, LossTerms, Posterior, Reduction, Searched
 
@@ -19,7 +20,7 @@ _ROWS = 256
 """Whose densities are computed together: the memory of a validation."""
 
 
-class BetaTCVAE(BetaVAE):
+class BetaTCVAE(Rival):
     """The KL is mutual information + total correlation + KL of each latent; w is by how much the second weighs more.
 
     So the paper's weights alpha = gamma = 1 and beta of these three are `beta` = 1 and w = beta - 1 here. As published:
@@ -32,12 +33,16 @@ class BetaTCVAE(BetaVAE):
     """w: beta = 6, as the authors' public code is run on dSprites."""
 
     def batch_terms(self, batch: Batch, posterior: Posterior, noise_BZ: Tensor, reduction: Reduction) -> LossTerms:
-        """w times the total correlation, in nats."""
+        """w times the total correlation, in nats.
+
+        Its zero is moved: where codes overlap, each log q of the estimate is too low by log N, and the value, to which
+        one log q of z and Z of the z_j belong, too high by (Z - 1) log N, a constant that no gradient sees.
+        """
         z_BZ = posterior.sample(noise_BZ[:, : self.latents])
         codes = Posterior(*rows_of_all(torch.stack(posterior, 1), reduction).unbind(1))
         total_B = torch.cat([self._correlation(part, codes) for part in z_BZ.split(_ROWS)])
         known = (self.latents - 1) * math.log(self.n_train * reduction.n)
-        return {"total_correlation": self.own_weight * reduction.mean(total_B + known)}
+        return {"total_correlation": self.per_pixel * self.own_weight * reduction.mean(total_B + known)}
 
     def _correlation(self, z_BZ: Tensor, codes: Posterior) -> Tensor:
         """log sum over b of q(z|x_b) less the same of each latent, (B,). codes: of all samples of the batch."""

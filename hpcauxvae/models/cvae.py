@@ -5,6 +5,7 @@ they are, and R = Z - D latents r for the rest. Where u_j is missing it is drawn
 N(mean u_j, Var u_j) is part of the KL. Shape legend in types.py.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -64,9 +65,10 @@ class CVAE(GuidedVAE):
         return Posterior(*(torch.cat(parts, 1) for parts in zip(read, rest, strict=True)))
 
     def _both(self, scaled: Tensor, u_BD: Tensor | None, known: Tensor | None) -> tuple[Posterior, Posterior]:
-        """q(u|x) and q(r|x, u); the latter is told what is read where a factor is not given."""
+        """q(u|x), no narrower than 1/n, and q(r|x, u); the latter is told what is read where a factor is not given."""
         seen = self._seen(scaled, known=known)
-        read = Posterior(*self.reader(seen, **self._beside(known)).chunk(2, 1))
+        mean_BD, logvar_BD = self.reader(seen, **self._beside(known)).chunk(2, 1)
+        read = Posterior(mean_BD, torch.logaddexp(logvar_BD, torch.full_like(logvar_BD, -math.log(self.n_train))))
         told_BD = read.mean if u_BD is None else torch.where(u_BD.isnan(), read.mean, u_BD)
         return read, Posterior(*self.encoder(seen, told_BD, **self._beside(known)).chunk(2, 1))
 
@@ -84,7 +86,7 @@ class CVAE(GuidedVAE):
         mean_BZ[:, :d] = given_BD
         var_BZ[:, :d] = torch.where(missing_BD, self.u_var, certain_BD.exp())
         terms = self._bound(batch, scaled, posterior, (mean_BZ, var_BZ), noise_BZ, reduction)
-        width_BD = read.logvar.exp() + 1 / self.n_train
+        width_BD = read.logvar.exp()
         nll_BD = ((read.mean - given_BD).square() / width_BD + (width_BD / self.u_var).log()) / 2
-        terms["labels"] = reduction.mean((nll_BD * ~missing_BD).sum(1))
+        terms["labels"] = self.per_pixel * reduction.mean((nll_BD * ~missing_BD).sum(1))
         return terms, posterior

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from hpcauxvae.dependence.moments import covariance
 from hpcauxvae.models.beta_vae import BetaVAE
+from hpcauxvae.models.rival import Rival
 from hpcauxvae.runtime.collectives import sum_over_ranks
 from hpcauxvae.runtime.devices import from_float64, in_float64
 from hpcauxvae.types import Around, Batch, LossTerms, Posterior, Reduction, Searched
 
 
-class DipVAE1(BetaVAE):
+class DipVAE1(Rival):
     """DIP-VAE-I. As published, with the covariance of the global batch, exact over ranks; it uses no factors."""
 
     SEARCHED: ClassVar[Searched] = BetaVAE.SEARCHED | {"own_weight": Around(10)}
@@ -33,7 +34,8 @@ class DipVAE1(BetaVAE):
         variances = (variance_Z - 1).square().sum()
         terms = {"covariance": crossed, "variance": self.DIAGONAL * variances}
         device = posterior.mean.device
-        return {name: self.own_weight * from_float64(term, device) for name, term in terms.items()}
+        weight = self.per_pixel * self.own_weight
+        return {name: weight * from_float64(term, device) for name, term in terms.items()}
 
     def _covariance(self, posterior: Posterior, reduction: Reduction) -> Tensor:
         """C (Z, Z), float64."""

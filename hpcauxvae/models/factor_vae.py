@@ -14,30 +14,32 @@ from torch.nn.functional import softplus
 
 from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.models.rival import Rival
 from hpcauxvae.runtime.collectives import rows_of_all
 from hpcauxvae.types import Around, Batch, LossTerms, Reduction, Searched
 
 _LAYERS, _WIDTH, _SLOPE = 6, 1000, 0.2
 
 
-class FactorVAE(BetaVAE):
-    """As published: the discriminator of six layers of 1000, its loss, gamma times its log-ratio in that of the VAE.
+class FactorVAE(Rival):
+    """As published: the discriminator of six hidden layers of 1000, its loss, gamma times its log-ratio in the VAE's.
 
     Not as published: both learn in the same step from the same batch, by the one Adam of the run, where the paper
     alternates, takes a second batch for z' and gives D an Adam of its own (1e-4, .5, .9). The loss of the VAE sees D
-    with fixed weights, that of D sees fixed codes, so the sum of both has the gradients of each alone. It uses no
-    factors. The loss is a whole (`forward`): --accumulate cannot split it.
+    with fixed weights, that of D sees fixed codes, so the sum of both has the gradients of each alone; but where a
+    gradient is cut, both are, by one factor. It uses no factors. The loss is a whole (`forward`): --accumulate cannot
+    split it.
     """
 
     SEARCHED: ClassVar[Searched] = BetaVAE.SEARCHED | {"own_weight": Around(10)}
     OWN_WEIGHT: ClassVar[float] = 10.0
     """gamma."""
-    TRAINED_BY: ClassVar[tuple[str, ...]] = ("discriminator.",)
+    TRAINED_BY: ClassVar[tuple[str, ...]] = (*Rival.TRAINED_BY, "discriminator.")
 
     def __init__(self, objective: Objective, **sizes: Any) -> None:
         """As BetaVAE."""
         super().__init__(objective, **sizes)
-        widths = (self.latents, *[_WIDTH] * (_LAYERS - 1))
+        widths = (self.latents, *[_WIDTH] * _LAYERS)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(_SLOPE)]
@@ -55,7 +57,7 @@ class FactorVAE(BetaVAE):
         with torch.autocast(z_BZ.device.type, enabled=False):
             frozen = {name: weights.detach() for name, weights in self.discriminator.named_parameters()}
             ratio_B = torch.func.functional_call(self.discriminator, frozen, (z_BZ,))[:, 0]
-            terms["total_correlation"] = self.own_weight * reduction.mean(ratio_B)
+            terms["total_correlation"] = self.per_pixel * self.own_weight * reduction.mean(ratio_B)
             if self.training:
                 mixed_BZ = self._mixed(z_BZ.detach(), noise_BZ[:, -self.latents :], reduction)
                 true_B, false_B = (self.discriminator(rows)[:, 0] for rows in (z_BZ.detach(), mixed_BZ))

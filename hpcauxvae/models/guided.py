@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.models.rival import Rival
 from hpcauxvae.types import Batch
 
 
-class GuidedVAE(BetaVAE):
+class GuidedVAE(Rival):
     """BetaVAE with that prior; to be guided is left to subclasses."""
 
     GUIDED: ClassVar[bool] = True

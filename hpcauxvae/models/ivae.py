@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from hpcauxvae.models.beta_vae import BetaVAE
 from hpcauxvae.models.likelihoods import PixelRange
 from hpcauxvae.models.networks import halves
 from hpcauxvae.models.objectives import Objective
+from hpcauxvae.models.rival import Rival
 from hpcauxvae.types import Batch, InputError
 
 _WIDTH, _SLOPE = 50, 0.1
 
 
-class ConditionalPrior(BetaVAE):
+class ConditionalPrior(Rival):
     """BetaVAE with the prior p(z|u); a label that is missing counts as its mean."""
 
     u_mean: Tensor

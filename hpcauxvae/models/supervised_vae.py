@@ -31,5 +31,5 @@ class SupervisedVAE(GuidedVAE):
         known_BD = ~u_BD.isnan()
         target_BD = torch.where(known_BD, u_BD, self.u_mean)  # no NaN that a gradient could meet
         square_BD = (posterior.mean[:, : len(self.columns)] - target_BD).square() / (2 * self.u_var)
-        terms["regression"] = self.own_weight * reduction.mean((square_BD * known_BD).sum(1))
+        terms["regression"] = self.per_pixel * self.own_weight * reduction.mean((square_BD * known_BD).sum(1))
         return terms, posterior

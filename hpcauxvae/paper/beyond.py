@@ -5,6 +5,7 @@ search. Suffix N: trials.
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from hpcauxvae.metrics.pareto import choose
 from hpcauxvae.paper.experiments import BEYOND, EXPERIMENTS, LABELS, TRIED, Data, Experiment, trials
 from hpcauxvae.paper.runs import METRICS, EvaluatedRun, Runs
 from hpcauxvae.runtime.files import write_json, write_text
+from hpcauxvae.train.loop import STATUS
 from hpcauxvae.train.tracking import history
+from hpcauxvae.train.trainer import NOT_FINITE
 from hpcauxvae.types import InputError
 
 NAMES = {"aux-vae": "Aux-VAE", "supervised-vae": "supervised VAE", "ar-vae": "AR-VAE", "cvae": "CVAE", "ivae": "iVAE"}
@@ -25,8 +28,9 @@ NAMES |= {"dip-vae-i": "DIP-VAE-I", "dip-vae-ii": "DIP-VAE-II"}
 _SCORES = ("lds", "lds_mean", "sap", "mig", "dci", "ssim", "read", "rest")
 _HEAD = """# Aux-VAE beside other models
 
-Means over the seeds, with their standard deviation where there are several. Each weight is one of as many values for
-every model, by the validation split of a short training of the first seed; Aux-VAE has its defaults. LDS (10) is of
+Means over the seeds, with their standard deviation where there are several. Every run has the same length, 6,000 steps
+of 64 images where no option says another. Each weight is one of as many values for every model, by the validation split
+of a short training of the first seed; Aux-VAE has its defaults. LDS (10) is of
 sampled z over all latents, its ceiling that of a perfect code; then LDS of posterior means, SAP, MIG, the
 disentanglement of DCI, SSIM of reconstructions. `read`: correlation of a guided latent with its factor, mean over
 factors. `rest`: what all other latents together tell of a guided factor beyond a linear reading of none, R². The codes
@@ -34,25 +38,49 @@ of iVAE know the labels that they are scored against. Sets: `fresh` for galaxies
 """
 
 
+class NoneTaken(InputError):
+    """No trial of a model can be taken, and none is left to make."""
+
+
 def taken(runs: Path, experiment: Experiment, small: bool) -> float | None:
-    """The weight of a model on the set of the experiment; None until each of its trials is evaluated."""
+    """The weight of a model on the set of the experiment; None until each of its trials is evaluated or has diverged.
+
+    One that diverged is not taken. Raises NoneTaken where that leaves none.
+    """
     values = trials(experiment.model, small)
     folders = [runs / _trial(experiment, value).name for value in values]
-    if not all((folder / METRICS).exists() for folder in folders):
+    evaluated = [(folder / METRICS).exists() for folder in folders]
+    if not all(there or diverged(folder) for there, folder in zip(evaluated, folders, strict=True)):
         return None
-    return values[_best([history(folder)[-1]["validation"] for folder in folders])][0]
+    kept = list(itertools.compress(range(len(values)), evaluated))
+    best = _best([history(folders[number])[-1]["validation"] for number in kept])
+    if best is None:
+        raise NoneTaken(
+            f"{experiment.model} on {experiment.data}, {experiment.labels}: none of its {len(values)} trials has a "
+            f"finite MSE and LDS ({', '.join(map(str, folders))}); allowed: one that has"
+        )
+    return values[kept[best]][0]
+
+
+def diverged(folder: Path) -> bool:
+    """Whether the training of this folder ended with a loss that is not finite, as it would again."""
+    try:
+        status = json.loads((folder / STATUS).read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return bool(status.get("exit_code")) and NOT_FINITE in str(status.get("reason"))
 
 
 def _trial(of: Experiment, value: tuple[float, ...]) -> Experiment:
     return Experiment(data=of.data, labels=of.labels, model=of.model, weights=value, beyond=True)
 
 
-def _best(scores: list[dict[str, float]]) -> int:
+def _best(scores: list[dict[str, float]]) -> int | None:
     """Which of these validations is nearest to the ideal; one whose MSE or LDS is no number is none of them."""
-    both_N2 = np.array([[one["mse"], 1 - one["lds"] / one["lds_attainable"]] for one in scores])
+    both_N2 = np.array([[one["mse"], 1 - one["lds"] / one["lds_attainable"]] for one in scores]).reshape(-1, 2)
     good_N = np.flatnonzero(np.isfinite(both_N2).all(1) & (both_N2[:, 0] > 0))
     if not len(good_N):
-        raise InputError(f"{len(scores)} trials of one model, none of which has a finite MSE and LDS; allowed: one")
+        return None
     compared_N2 = np.stack([np.log10(both_N2[good_N, 0]), both_N2[good_N, 1]], 1)
     return int(good_N[choose(compared_N2)])
 

@@ -6,6 +6,7 @@ on from its last checkpoint, and an evaluation writes metrics.json last.
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import shutil
 import sys
@@ -15,9 +16,9 @@ from typing import Any, Literal
 
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.models.objectives import FIXED
-from hpcauxvae.paper.beyond import taken
+from hpcauxvae.paper.beyond import NoneTaken, diverged, taken
 from hpcauxvae.paper.experiments import TRIED, Data, Experiment
-from hpcauxvae.paper.jobs import Job, alone_in, run
+from hpcauxvae.paper.jobs import Failed, Job, alone_in, run
 from hpcauxvae.paper.runs import CONFIG, METRICS, PRECISION, codes_path, decisive
 from hpcauxvae.runtime.children import threads_each
 from hpcauxvae.runtime.stop_requests import FINISHED
@@ -62,14 +63,17 @@ class Maker:
     def make(self, experiments: Sequence[Experiment], dry: bool) -> list[Experiment]:
         """Makes what is missing, or says what would be made; returns the experiments that could be.
 
-        Raises InputError where a run folder holds another training than its experiment, and what jobs.run raises.
+        What fails of the trainings is raised when all others are through; a trial that diverged is no failure. Raises
+        InputError where a run folder holds another training than its experiment, and what jobs.run raises.
         """
         possible = [experiment for experiment in experiments if experiment.data != "cars3d" or self._has_cars()]
         if left := len(experiments) - len(possible):
             print(f"Cars3D: skipped, {left} runs: no --cars3d PATH, the folder of its .mat files")
         if dry:
-            for line in (line for phase in self._phases(possible) for job in phase for line in job.lines()):
+            phases = itertools.chain(self._data_phases(possible), self._training_phases(possible))
+            for line in (line for phase in phases for job in phase for line in job.lines()):
                 print(line)
+            possible = self._without_hopeless(possible)
             if waiting := sum(self._waits(experiment) for experiment in possible):
                 print(f"then {waiting} trainings, each with the weight that trials choose")
             finished = sum(self.stage(experiment) == "done" for experiment in possible)
@@ -79,26 +83,60 @@ class Maker:
         with alone_in(self.runs) as lock:
             for part in self.data.glob(".*.part"):  # of a process that was killed as it wrote
                 part.unlink()
-            for phase in self._phases(possible):
+            for phase in self._data_phases(possible):
                 run(phase, self.jobs, self.runs / "logs", lock)
+            failures = []
+            for phase in self._training_phases(possible):
+                try:
+                    run(phase, self.jobs, self.runs / "logs", lock)
+                except Failed as error:
+                    failures.append(error)
+        possible = self._without_hopeless(possible)
+        if failures and self._todo(possible):
+            raise Failed("\n".join(map(str, failures)), failures[0].code)
         return possible
 
-    def _phases(self, experiments: list[Experiment]) -> Iterator[list[Job]]:
-        """What is missing; each phase needs those before it, and is looked at when these are done."""
+    def _data_phases(self, experiments: list[Experiment]) -> Iterator[list[Job]]:
+        """The data files that are missing; each phase needs that before it."""
         todo = self._todo(experiments)
         yield from self._data_jobs(
             {experiment.data for experiment in experiments if experiment in todo or self._drawn(experiment)}
         )
+
+    def _training_phases(self, experiments: list[Experiment]) -> Iterator[list[Job]]:
+        """The runs that are missing; the second phase is looked at when the first is done, which chooses weights."""
         waiting = [experiment for experiment in experiments if self._waits(experiment)]
-        yield self._run_jobs({experiment: stage for experiment, stage in todo.items() if experiment not in waiting})
+        yield self._run_jobs(self._todo([experiment for experiment in experiments if experiment not in waiting]))
         yield self._run_jobs(self._todo([experiment for experiment in waiting if not self._waits(experiment)]))
 
     def _todo(self, experiments: Sequence[Experiment]) -> "dict[Experiment, Stage]":
-        return {experiment: stage for experiment in experiments if (stage := self.stage(experiment)) != "done"}
+        some = [experiment for experiment in experiments if not self._hopeless(experiment)]
+        return {experiment: stage for experiment in some if (stage := self.stage(experiment)) != "done"}
+
+    def _chooses(self, experiment: Experiment) -> bool:
+        """Whether it has the weight that trials choose."""
+        return experiment.beyond and not experiment.is_trial
 
     def _waits(self, experiment: Experiment) -> bool:
         """Whether its weight is yet to be chosen."""
-        return experiment.beyond and not experiment.is_trial and taken(self.runs, experiment, self.small) is None
+        if not self._chooses(experiment) or self._hopeless(experiment):
+            return False
+        return taken(self.runs, experiment, self.small) is None
+
+    def _hopeless(self, experiment: Experiment) -> str:
+        """Why its weight cannot be chosen; empty where it can, or has none to choose."""
+        try:
+            _ = self._chooses(experiment) and taken(self.runs, experiment, self.small)
+        except NoneTaken as error:
+            return str(error)
+        return ""
+
+    def _without_hopeless(self, experiments: list[Experiment]) -> list[Experiment]:
+        """Says what is left out."""
+        reasons = {experiment: self._hopeless(experiment) for experiment in experiments}
+        for reason in dict.fromkeys(filter(None, reasons.values())):
+            print(f"warning: left out: {reason}", file=sys.stderr, flush=True)
+        return [experiment for experiment in experiments if not reasons[experiment]]
 
     def _drawn(self, experiment: Experiment) -> bool:
         return self.drawn is None or experiment in self.drawn
@@ -179,7 +217,7 @@ class Maker:
     def config(self, experiment: Experiment) -> TrainConfig:
         """What an experiment trains here."""
         config = experiment.config(self.runs, self.data, self.small, self.bf16)
-        if not experiment.beyond or experiment.is_trial:
+        if not self._chooses(experiment):
             return config
         weight: dict[str, Any] = {TRIED[experiment.model][0]: taken(self.runs, experiment, self.small)}
         return dataclasses.replace(config, **weight)
@@ -204,6 +242,8 @@ class Maker:
                     f"{config.out}: config {field} = {was.get(field)}, but the experiment {experiment.name} has "
                     f"{value}; remove the folder, or choose another by --runs"
                 )
+        if experiment.beyond and experiment.is_trial and diverged(config.out):
+            return "done"  # it would again
         metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
         trained = (config.out / LAST).exists() and status is not None and status["exit_code"] == FINISHED
         if metrics and metrics.get("epoch") == config.epochs and "sets" in metrics and _is_whole(experiment, metrics):

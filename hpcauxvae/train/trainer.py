@@ -34,6 +34,8 @@ from hpcauxvae.types import Batch, Fold, InputError, LossTerms, Posterior, Reduc
 
 CHECK_EVERY = 50
 """Steps between two looks from the host at what the device has computed."""
+NOT_FINITE = "loss or gradient not finite"
+"""What the message of Diverged says, and with it the status of the run."""
 _VALIDATION_BATCH = 4096
 _ORDER, _NOISE, _VALIDATION = 1, 2, 3  # what a seed is used for
 
@@ -225,7 +227,7 @@ class Trainer:
                 bad.append(int(number))
         all_bad = np.sort(self._gather(torch.tensor(bad))).astype(int).tolist()
         raise Diverged(
-            f"epoch {self.epoch + 1}, step {epoch_step + 1}: loss or gradient not finite, no weight changed; terms: "
+            f"epoch {self.epoch + 1}, step {epoch_step + 1}: {NOT_FINITE}, no weight changed; terms: "
             + ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
             + f"; samples whose own loss is not finite: {all_bad or 'none'}"
         )

@@ -130,12 +130,12 @@ def test_beta_tcvae() -> None:
 
 
 def discriminated(made: Any, rows: np.ndarray) -> np.ndarray:
-    """Log-odds that these are codes, by six matrix products."""
+    """Log-odds that these are codes, by six hidden layers."""
     layers = [layer for layer in made.discriminator if hasattr(layer, "weight")]
-    assert [layer.out_features for layer in layers] == [1000] * 5 + [1]
+    assert [layer.out_features for layer in layers] == [1000] * 6 + [1]
     for number, layer in enumerate(layers):
         rows = rows @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
-        if number < 5:
+        if number < 6:
             rows = np.where(rows > 0, rows, 0.2 * rows)
     return np.asarray(rows[:, 0])
 
@@ -176,10 +176,10 @@ def test_cvae() -> None:
     terms = {key: value.item() for key, value in made(given, draws, Reduction(B)).items()}
     scaled = made.scale(given.images)
     read_mean, read_logvar = (x.detach().numpy() for x in made.reader(scaled).chunk(2, 1))
-    missing, width = np.isnan(u), np.exp(read_logvar) + 1 / N
+    missing, width = np.isnan(u), np.exp(read_logvar) + 1 / N  # of the likelihood, of codes and of what is drawn
     told = np.where(missing, read_mean, u)
     rest_mean, rest_logvar = (x.detach().numpy() for x in made.encoder(scaled, torch.from_numpy(told)).chunk(2, 1))
-    drawn_u = np.where(missing, read_mean + np.exp(read_logvar / 2) * draws[:, :2].numpy(), u)
+    drawn_u = np.where(missing, read_mean + np.sqrt(width) * draws[:, :2].numpy(), u)
     z = np.concatenate([drawn_u, rest_mean + np.exp(rest_logvar / 2) * draws[:, 2:].numpy()], 1)
     nll = bernoulli_nll(scaled, made.decoder(torch.from_numpy(z))).mean().item()
     assert terms["reconstruction"] == pytest.approx(nll)
@@ -188,7 +188,7 @@ def test_cvae() -> None:
         for j in range(2):
             spread = np.nanstd(u[:, j])
             if missing[b, j]:
-                expected += kl(read_mean[b, j], np.exp(read_logvar[b, j] / 2), np.nanmean(u[:, j]), spread)
+                expected += kl(read_mean[b, j], np.sqrt(width[b, j]), np.nanmean(u[:, j]), spread)
             else:
                 labels -= norm.logpdf(u[b, j], read_mean[b, j], np.sqrt(width[b, j]))
                 labels -= np.log(2 * np.pi) / 2 + np.log(spread)
@@ -196,6 +196,7 @@ def test_cvae() -> None:
     assert terms["labels"] == pytest.approx(labels / B)
     code = made.encode(given.images, given.factors[:, [0, 2]])
     assert torch.equal(code.mean[:, :2], made.reader(scaled).chunk(2, 1)[0]), "labels are not looked at"
+    np.testing.assert_allclose(code.logvar[:, :2].exp().detach(), width)
     z = torch.from_numpy(z)
     torch.testing.assert_close(made.decode(z), made.scale.inverse(made.decoder(z).sigmoid()))
     with pytest.raises(InputError, match="latents = 2 for cvae with 2 guided ones; allowed: at least 3"):
@@ -292,6 +293,27 @@ def test_labels_that_are_missing_leave_every_loss_finite(name: str) -> None:
     assert all(term.isfinite() for term in terms.values())
     sum(terms.values()).backward()
     assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_what_a_model_adds_is_divided_by_the_pixels_where_the_kl_is(name: str) -> None:
+    """With the same weights and codes; the mixture of ci-ivae is another one, a discriminator has no nats."""
+    whole, divided = (
+        made(batch(), noise(made), Reduction(B)) for made in (model(name), model(name, likelihood="log10-mse"))
+    )
+    others = {"reconstruction", "discriminator", *(["kl"] if name == "ci-ivae" else [])}
+    for term in whole.keys() - others:
+        assert divided[term].item() == pytest.approx(whole[term].item() / 64), term
+
+
+def test_gradients_of_rivals_are_cut_at_twice_their_usual_norm_as_those_of_aux_vae() -> None:
+    for name in MODELS:
+        made = model_class(name)(OBJECTIVES["tuned"], **SIZES)
+        found = [float(made.largest_norm(torch.tensor(norm))) for norm in (4000.0, 5000.0)]
+        constant = name in ("beta-vae", "idvae", "idvae-x")
+        assert found == pytest.approx([100, 100] if constant else [math.inf, 8000]), name
+        assert model_class(name)(OBJECTIVES["paper"], **SIZES).largest_norm(torch.tensor(4000.0)) is None, name
+        assert any(key.endswith("norms.log") for key in made.state_dict()) != constant, "a resumed run goes on with it"
 
 
 def test_a_weight_that_a_model_does_not_have_is_refused() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from helpers.trainings import alone, config
 from hpcauxvae.models import MODELS
-from hpcauxvae.paper import beyond, command
+from hpcauxvae.paper import beyond, command, jobs, make
 from hpcauxvae.paper.experiments import BEYOND, BEYOND_SEEDS, EXPERIMENTS, TRIED, Experiment
 from hpcauxvae.paper.items import ITEMS
 from hpcauxvae.paper.make import Maker
 from hpcauxvae.paper.runs import runs_of
 from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.train.trainer import Diverged
 from hpcauxvae.types import InputError
 
 FINAL = Experiment(data="galaxies", labels="case1", model="ar-vae", beyond=True)
@@ -48,7 +50,10 @@ def test_every_model_is_tried_with_as_many_values_on_each_set_and_has_its_seeds(
         config = one.config(Path("runs"), Path("data"))
         given = {name: getattr(config, name) for name in ("beta", "own_weight")}
         expected = {"beta": None, "own_weight": None} | dict(zip(TRIED[one.model][:1], one.weights, strict=False))
-        assert given == expected and config.epochs, one.name
+        assert given == expected, one.name
+        aux = dataclasses.replace(one, model="aux-vae", beyond=False, weights=()).config(Path("runs"), Path("data"))
+        lengths = [(config.batch_size, bool(config.epochs)) for config in (config, aux)]
+        assert lengths == [(aux.batch_size, one.is_trial), (aux.batch_size, False)], "as long as Aux-VAE's"
 
 
 def test_a_weight_is_that_of_the_trial_nearest_to_the_ideal_once_all_are_there(tmp_path: Path) -> None:
@@ -71,8 +76,85 @@ def test_trials_that_diverged_are_not_taken(tmp_path: Path) -> None:
         trial(tmp_path, value, float("nan"), 0.7)
     trial(tmp_path, last, 1e-2, 0.1)
     assert beyond.taken(tmp_path, FINAL, small=False) == last
-    with pytest.raises(InputError, match="2 trials of one model, none of which has a finite MSE and LDS"):
+    with pytest.raises(InputError, match=r"ar-vae on galaxies, case1: none of its 2 trials .*-ar-vae-10-0, .*-100-0"):
         beyond.taken(tmp_path, FINAL, small=True)
+
+
+def ended(runs: Path, value: float, reason: str) -> None:
+    """A trial that has no scores."""
+    trial(runs, value, 1e-4, 0.5)
+    folder = runs / dataclasses.replace(FINAL, weights=(value,)).name
+    (folder / "metrics.json").unlink()
+    (folder / "status.json").write_text(json.dumps({"exit_code": 1, "reason": reason}))
+
+
+DIVERGED = "epoch 2, step 3: loss or gradient not finite, no weight changed; terms: kl inf"
+
+
+def test_a_training_that_diverges_leaves_the_reason_by_which_it_is_known(blobs_file: Path, tmp_path: Path) -> None:
+    fields = {"model": "dip-vae-i", "network": "mlp", "own_weight": 1e38, "objective": "paper", "learning_rate": 1e3}
+    with pytest.raises(Diverged):
+        alone(config(blobs_file, tmp_path / "run", **fields))
+    assert beyond.diverged(tmp_path / "run") and not beyond.diverged(tmp_path)
+
+
+def test_a_trial_that_ended_as_diverged_is_done_and_not_taken_but_another_failure_is_made_again(tmp_path: Path) -> None:
+    values = TRIED["ar-vae"][1]
+    ended(tmp_path, values[0], DIVERGED)
+    trial(tmp_path, values[1], 1e-4, 0.5)
+    ended(tmp_path, values[2], "out of memory")
+    trial(tmp_path, values[3], 1e-4, 0.4)
+    at, trials = maker(tmp_path), [dataclasses.replace(FINAL, weights=(value,)) for value in values]
+    assert [at.stage(one) for one in trials] == ["done", "done", "missing", "done"]
+    assert beyond.taken(tmp_path, FINAL, small=True) == values[1]
+    assert beyond.taken(tmp_path, FINAL, small=False) is None
+    (tmp_path / trials[2].name / "status.json").write_text(json.dumps({"exit_code": 1, "reason": DIVERGED}))
+    assert beyond.taken(tmp_path, FINAL, small=False) == values[1]
+
+
+@pytest.mark.parametrize("reason", [DIVERGED, "out of memory"], ids=["diverged", "memory"])
+def test_trainings_that_wait_are_made_before_a_failure_of_trials_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    for value in TRIED["ar-vae"][1][:-1]:
+        trial(tmp_path, value, 1e-4, 0.5)
+    last = TRIED["ar-vae"][1][-1]
+    other = dataclasses.replace(FINAL, model="cvae", weights=(1.0,))
+    began: list[list[str]] = []
+
+    def run(phase: list[jobs.Job], *_: Any) -> None:
+        began.append([job.name for job in phase])
+        if f"{FINAL.name[:-2]}-{last:g}-0" in began[-1]:
+            ended(tmp_path, last, DIVERGED)
+            folder = tmp_path / other.name
+            folder.mkdir()
+            (folder / "config.json").write_text(json.dumps(other.config(tmp_path, tmp_path / "data").to_json()))
+            (folder / "status.json").write_text(json.dumps({"exit_code": 1, "reason": reason}))
+            raise jobs.Failed("two did not end", 1)
+        if FINAL.name in began[-1]:
+            final(tmp_path, FINAL, 0.7, own_weight=TRIED["ar-vae"][1][0], epochs=1)
+
+    monkeypatch.setattr(make, "run", run)
+    monkeypatch.setattr(Maker, "_data_jobs", lambda *_: [])
+    monkeypatch.setattr(TrainConfig, "as_planned", lambda config: dataclasses.replace(config, epochs=1))
+    own = [dataclasses.replace(FINAL, weights=(value,)) for value in TRIED["ar-vae"][1]]
+    if reason == DIVERGED:
+        assert maker(tmp_path).make([*own, other, FINAL], dry=False) == [*own, other, FINAL]
+    else:
+        with pytest.raises(jobs.Failed, match="two did not end"):
+            maker(tmp_path).make([*own, other, FINAL], dry=False)
+    assert began[1:] == [[FINAL.name]]
+
+
+def test_a_model_of_which_no_trial_can_be_taken_is_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in TRIED["ar-vae"][1]:
+        ended(tmp_path, value, DIVERGED)
+    assert command.main(["beyond", "--runs", str(tmp_path), "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("warning: left out: ar-vae on galaxies, case1: none of its 4 trials") == 1
+    assert "then 87 trainings" in said.out and f"{FINAL.name} " not in said.out
 
 
 def test_what_waits_for_its_trials_is_made_after_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +170,7 @@ def test_what_waits_for_its_trials_is_made_after_them(tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "then 87 trainings" in said
     (line,) = [line for line in said.splitlines() if f"--out {tmp_path / FINAL.name} " in f"{line} "]
-    assert "--own-weight 10.0" in line and "--epochs 30" in line and "--model ar-vae" in line
+    assert "--own-weight 10.0" in line and "--epochs" not in line and "--model ar-vae" in line
 
 
 def test_all_of_the_paper_leaves_it_out() -> None:

@@ -153,7 +153,8 @@ def test_when_one_data_file_fails_the_others_are_made_and_no_training_is_begun(
         [job("data", ["fail", "1"]), job("other", ["write", f"{steps}/1"])],
         [job("run", ["write", f"{steps}/never"])],
     ]
-    monkeypatch.setattr(Maker, "_phases", lambda *_: phases)
+    monkeypatch.setattr(Maker, "_data_phases", lambda *_: phases[:1])
+    monkeypatch.setattr(Maker, "_training_phases", lambda *_: phases[1:])
     assert command.main(["fig9", "--small", "--runs", str(steps), "--jobs", "1"]) == 1
     assert capsys.readouterr().err.startswith("error: hpcauxvae steps fail 1: exit code 1: error: this went wrong")
     assert (steps / "1").exists() and not (steps / "never").exists()

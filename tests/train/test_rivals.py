@@ -1,6 +1,8 @@
 """The models of docs/rivals.md: the same on one, two and three ranks; trained, evaluated, reported, generated from."""
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -9,8 +11,9 @@ import pytest
 
 from helpers import steps
 from helpers.forked import on_ranks, run
-from helpers.trainings import alone, blobs, config
-from hpcauxvae.models import MODELS, UNTOLD, model_class
+from helpers.trainings import alone, assert_same, blobs, config, tensors
+from hpcauxvae.models import MODELS, UNTOLD, factor_vae, model_class
+from hpcauxvae.runtime.stop_requests import FINISHED, MORE_TO_DO
 from hpcauxvae.train.run import load_run
 from hpcauxvae.types import InputError
 
@@ -64,6 +67,30 @@ def test_each_trains_and_is_evaluated_reported_and_generated_from(name: str, hol
     if model_class(name).GUIDED:
         with h5py.File(tmp_path / "swept.h5") as file:
             assert np.isfinite(file["images"][:]).all() and len(file["images"]) == 3
+
+
+@pytest.mark.parametrize("name", ["factor-vae", "cvae"])
+def test_one_that_is_stopped_and_resumed_ends_as_one_that_is_left_alone(
+    name: str, holed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal_after: Callable
+) -> None:
+    """The usual norm of gradients, and the discriminator with its Adam, go on where they were."""
+    monkeypatch.setattr(factor_vae, "_WIDTH", 50)
+    fields = {"model": name, "network": "mlp", "resume": "auto", "objective": "tuned"}
+    assert alone(config(holed, tmp_path / "whole", **fields)) == FINISHED
+    signal_after(signal.SIGTERM, 9)
+    assert alone(config(holed, tmp_path / "stopped", **fields)) == MORE_TO_DO
+    assert alone(config(holed, tmp_path / "stopped", **fields)) == FINISHED
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    assert np.isfinite(tensors(tmp_path / "whole")["model.norms.log"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RIVALS)
+def test_each_trains_in_bfloat16(name: str, holed: Path, tmp_path: Path) -> None:
+    assert alone(config(holed, tmp_path / "run", model=name, network="mlp", objective="tuned", bf16=True)) == FINISHED
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(list(row["validation"].values())).all() for row in rows)
+    assert rows[-1]["train"]["loss"] < rows[0]["train"]["loss"]
 
 
 def test_factors_are_needed_by_those_that_are_told_of_them(tmp_path: Path) -> None:
