@@ -1,9 +1,9 @@
 """How often the test of `hpcauxvae audit` says that something is added, on codes that are known.
 
-    python results/audit/level.py [DRAWS]     # a line for each share of the variance that is added, and two more
+    python results/audit/level.py [DRAWS]     # a line for each share of the variance that is added, and three more
 
 No training: two auxiliary variables tell of the target in curves, with errors of different size; two of three latents
-lean on them, the first by the very curve that the target has. In the last two lines four or five auxiliary variables
+lean on them, for one line by the very curve that the target has. In the last two lines auxiliary variables
 tell of the target in a way that the regressions miss in part, and a feature tells the same, as a reader does: nothing
 is added, and a caution should say so. As many samples as 4,000 images give: 2,800 for the regression on the auxiliary
 variables, 800 for that on the latents, 400 to judge. N samples, U auxiliary variables, F features.
@@ -24,13 +24,13 @@ SHARES = 0.0, 0.01, 0.03, 0.1
 LEVELS = 0.05, 0.005
 
 
-def p_of(seed: int, share: float) -> float:
-    """Of one draw, in which a latent adds this share of the target's variance."""
+def p_of(seed: int, share: float, alike: bool = False) -> float:
+    """Of one draw, in which a latent adds this share of the target's variance; alike: another follows its curve."""
     rng, n = np.random.default_rng(seed), sum(SIZES)
     u_N2, z_N3 = rng.random((n, 2)), rng.standard_normal((n, 3))
     new_N = z_N3[:, 1].copy()
     curve_N = 2 * np.sin(4 * u_N2[:, 0]) + u_N2[:, 0] * u_N2[:, 1]
-    z_N3[:, 0] = curve_N + 0.5 * z_N3[:, 0]
+    z_N3[:, 0] = curve_N + 0.5 * z_N3[:, 0] if alike else z_N3[:, 0] + 0.5 * np.sin(5 * u_N2[:, 0])
     z_N3[:, 2] *= 0.5 + u_N2[:, 1]
     old_N = curve_N + rng.standard_normal(n) * (0.5 + u_N2[:, 0])
     target_N1 = (old_N + np.sqrt(share / (1 - share)) * old_N.std() * new_N)[:, None]
@@ -66,13 +66,16 @@ def hard_of(seed: int, others: int, law: Callable[[NDArray], NDArray]) -> tuple[
 
 
 def main(draws: str = "200") -> None:
-    """The command; a fifth as many draws where something is added."""
+    """The command; half as many draws of a latent alike, a fifth where something is added, a tenth of the last two."""
     for share in SHARES:
         p = np.array([p_of(seed, share) for seed in range(int(draws) // (1 if share == 0 else 5))])
         rates = ", ".join(f"p < {level:g} in {(p < level).mean():.1%}" for level in LEVELS)
         print(f"{share:g} of the variance is added: {rates} of {len(p)} draws", flush=True)
+    p = np.array([p_of(seed, 0.0, alike=True) for seed in range(int(draws) // 2)])
+    rates = ", ".join(f"p < {level:g} in {(p < level).mean():.1%}" for level in LEVELS)
+    print(f"nothing is added, a latent follows the same curve: {rates} of {len(p)} draws", flush=True)
     for name, (others, law) in HARD.items():
-        found = [hard_of(seed, others, law) for seed in range(int(draws) // 5)]
+        found = [hard_of(seed, others, law) for seed in range(int(draws) // 10)]
         sure, warned = (sum(values) for values in zip(*((p < LEVELS[1], said) for p, said in found), strict=True))
         print(f"{name}: p < {LEVELS[1]:g} in {sure} of {len(found)} draws, with a caution in {warned}", flush=True)
 
