@@ -1,37 +1,38 @@
 """An audit: `hpcauxvae audit RUN --candidate NAME` -> audit.json, a page and pictures."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import hpcauxvae
 from hpcauxvae.audit.command import ALL, AuditConfig
-from hpcauxvae.audit.findings import Auditor
+from hpcauxvae.audit.findings import Auditor, Found
 from hpcauxvae.audit.verdict import VERDICTS, cautions, chance, in_words, interval, verdict
 from hpcauxvae.runtime.files import refuse_unwritable, write_json
 from hpcauxvae.runtime.progress import Progress
 from hpcauxvae.runtime.stop_requests import FINISHED
 
 RESULT, PAGE, PICTURES = "audit.json", "audit.html", "audit"
+OVERVIEW, CHANGES = "overview.png", "change-[0-9]*.png"
 HEAD = ("candidate", "in the code", "by a reader", "in the others", "added", "p", "verdict")
 
 
 def audit(config: AuditConfig) -> int:
     """Does what the command asks; the exit code. Raises InputError."""
-    run, gains = config.source, dict[str, Any]()
+    run, names, gains = config.source, () if config.candidate == ALL else config.names, dict[str, Any]()
     out = config.out or (config.source if config.source.is_dir() else Path("audit"))
     if not config.source.is_dir():
-        from hpcauxvae.audit.trainings import WITHOUT, gain_of_each, train_without
+        from hpcauxvae.audit.trainings import WITHOUT, fit_to_ask, gain_of_each, train_without
 
+        names = fit_to_ask(config)
         if (code := train_without(config, out)) != FINISHED:
             return code
         run = out / WITHOUT
         if config.with_candidate:
-            code, gains = gain_of_each(config, out)
+            code, gains = gain_of_each(config, names, out)
             if code != FINISHED:
                 return code
-    found = audited(config, run, out, gains)
+    found = audited(config, run, out, names, gains)
     print(table(found))
     for of in found["candidates"].values():
         print(of["words"])
@@ -42,11 +43,13 @@ def audit(config: AuditConfig) -> int:
     return 0
 
 
-def audited(config: AuditConfig, run: Path, out: Path, gains: dict[str, Any]) -> dict[str, Any]:
-    """What audit.json holds, which is written, with page and pictures. gains: of the likelihood, by candidate."""
-    from hpcauxvae.audit import page, pictures
+def audited(config: AuditConfig, run: Path, out: Path, names: tuple[str, ...], gains: dict[str, Any]) -> dict[str, Any]:
+    """What audit.json holds, which is written, with page and pictures.
 
-    names = () if config.candidate == ALL else config.names
+    names: of the candidates, none for all; gains: of the likelihood, by candidate.
+    """
+    from hpcauxvae.audit import page
+
     auditor = Auditor(
         run, out, names, data=config.data, seed=config.seed, checkpoint=config.checkpoint, device=config.device
     )
@@ -67,9 +70,7 @@ def audited(config: AuditConfig, run: Path, out: Path, gains: dict[str, Any]) ->
         "copies": auditor.evaluator.copies.get("test", []),
         "candidates": {},
     }
-    if config.pictures:
-        shutil.rmtree(out / PICTURES, ignore_errors=True)
-        (out / PICTURES).mkdir()
+    changes: dict[str, Found] = {}
     errors = auditor.labels_with_errors()
     with Progress(len(auditor.candidates), "candidate", title="audit", lines_to=sys.stderr) as progress:
         for candidate in auditor.candidates:
@@ -83,17 +84,29 @@ def audited(config: AuditConfig, run: Path, out: Path, gains: dict[str, Any]) ->
                 "cautions": cautions(numbers),
             }
             if config.pictures and kind in ("adds", "both"):
-                number = len(found["candidates"])
-                pictures.change(auditor, one, out / PICTURES / f"change-{number}.png")
-                found["candidates"][candidate.name]["picture"] = f"{PICTURES}/change-{number}.png"
+                name = f"change-{len(found['candidates'])}.png"
+                found["candidates"][candidate.name]["picture"] = f"{PICTURES}/{name}"
+                changes[name] = one
             progress.advance()
             if progress.is_due():
                 progress.say(f"{candidate.name}: {VERDICTS[kind]}")
     if config.pictures:
-        pictures.overview(found, out / PICTURES / "overview.png")
+        _draw(auditor, found, changes, out / PICTURES)
     write_json(out / RESULT, found)
     page.write(out, found)
     return found
+
+
+def _draw(auditor: Auditor, found: dict[str, Any], changes: dict[str, Found], folder: Path) -> None:
+    """Draws all pictures in place of those of an earlier audit; other files in the folder stay."""
+    from hpcauxvae.audit import pictures
+
+    folder.mkdir(exist_ok=True)
+    for path in (folder / OVERVIEW, *folder.glob(CHANGES)):
+        path.unlink(missing_ok=True)
+    for name, one in changes.items():
+        pictures.change(auditor, one, folder / name)
+    pictures.overview(found, folder / OVERVIEW)
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:

@@ -8,6 +8,7 @@ import tyro
 
 from hpcauxvae.evaluate.command import check_run
 from hpcauxvae.runtime.command_line import parse
+from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.types import InputError
 
 ALL = "all"
@@ -39,8 +40,8 @@ class AuditConfig:
     data: Path | None = None
     """Of a run: where its data set lies now; the recorded path if not given."""
     level: float = 0.01
-    """Share of the candidates without independent variation that are taken for such with it, at most: that of both
-    tests together, of the code and of the reader of images."""
+    """Share of the candidates without independent variation that are taken for such with it: that of both tests
+    together, of the code and of the reader of images."""
     seed: int = 0
     """Seed of folds and orders, and of the trainings."""
     checkpoint: Literal["last", "best"] = "last"
@@ -77,6 +78,8 @@ class AuditConfig:
 def main(argv: list[str] | None = None) -> int:
     """The command `hpcauxvae audit`: its exit code."""
     config = parse(AuditConfig, argv, "hpcauxvae audit")
+    if (processes := find_world().world_size) > 1:
+        raise InputError(f"audit: started as {processes} processes; allowed: one, without a launcher")
     if config.source.is_dir():
         _refuse_options_of_sets(config)
         check_run(config.source)

@@ -20,15 +20,15 @@ from hpcauxvae.data.stored import in_pieces
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.reader import reader_of
 from hpcauxvae.evaluate.scores import Evaluator
-from hpcauxvae.metrics.beyond import Beyond, Part, beyond, gain_of
+from hpcauxvae.metrics.beyond import Beyond, Part, beyond, gain_of, missed
 from hpcauxvae.metrics.codes import off
 from hpcauxvae.metrics.intervals import Array, Score, ratio_score
-from hpcauxvae.metrics.objects import objects
-from hpcauxvae.metrics.regression import fitted, shares
+from hpcauxvae.metrics.objects import Numbers, objects
+from hpcauxvae.metrics.regression import Predict, fitted, forest, shares
 from hpcauxvae.types import InputError
 
 FEWEST = 60
-"""Images of each part in which a candidate must be known."""
+"""Objects in each part, an image each where none is there twice, of which a candidate must be known."""
 MOST = 8000
 """Images of each part that are looked at, at most."""
 PARTS = ("training", "validation", "test")
@@ -60,16 +60,55 @@ def target_of(data: ImageSet, guide: Guide) -> Array:
     return np.concatenate([first_N1, scaled_NT], 1) if guide.by_classes else scaled_NT
 
 
-def fault_of(candidate: Candidate, parts: Sequence[NDArray]) -> str:
+def fault_of(candidate: Candidate, parts: Sequence[NDArray], object_N: Numbers) -> str:
     """Why a candidate cannot be asked about, given the rows of each part of its set; nothing where it can."""
     for name, rows in zip(PARTS, parts, strict=True):
         target_NT = candidate.target_NT[rows]
         known_N = np.asarray(~np.isnan(target_NT).any(1))
         if (count := int(known_N.sum())) < FEWEST:
             return f"measured in {count} of {len(rows)} {name} images; allowed: {FEWEST} or more"
+        if (different := len(np.unique(object_N[rows[known_N]]))) < FEWEST:
+            return f"measured in {count} {name} images of {different} objects; allowed: {FEWEST} objects or more"
         if not np.ptp(target_NT[known_N], 0).any():
             return f"has the same value in all {name} images; allowed: one that varies"
     return ""
+
+
+def parts_of(parts: Sequence[NDArray]) -> list[NDArray]:
+    """The rows of each part that are looked at, of parts in random order."""
+    return [np.sort(part[:MOST]) for part in parts]
+
+
+def objects_of(data: ImageSet, digest_N: NDArray) -> Numbers:
+    """The number of each sample's object: its group, or as metrics/objects.py has it. digest_N: of its image."""
+    if data.group is None:
+        return objects(data.values, digest_N)
+    return np.unique(data.group, return_inverse=True)[1].reshape(-1)
+
+
+def candidates_of(
+    data: ImageSet, aux: Sequence[str], names: Sequence[str], parts: Sequence[NDArray], object_N: Numbers
+) -> list[Candidate]:
+    """The candidates that can be asked about. names: of the candidates; none for all, less those with a fault.
+
+    Raises InputError where one is unknown, auxiliary or has a fault, and where none is left.
+    """
+    others = [factor.name for factor in data.factors if factor.name not in aux]
+    found = []
+    for name in names or others:
+        if name in aux:
+            raise InputError(f"candidate {name} is auxiliary; allowed: {', '.join(others) or 'none'}")
+        candidate = candidate_of(data, name)
+        fault = fault_of(candidate, parts, object_N)
+        if fault and names:
+            raise InputError(f"{data.path}: factors, {name}: {fault}")
+        if fault:
+            print(f"warning: {data.path}: factors, {name}: {fault}: left out", file=sys.stderr, flush=True)
+        else:
+            found.append(candidate)
+    if not found:
+        raise InputError(f"{data.path}: has no factor beside {', '.join(aux)} that can be asked about")
+    return found
 
 
 class Found(NamedTuple):
@@ -99,34 +138,9 @@ class Auditor:
             raise InputError(f"{run}: has no auxiliary variables; allowed: a run with --aux")
         self.others = guides_of(self.data, self.aux, "kinds")
         self.u_NU = np.concatenate([target_of(self.data, guide) for guide in self.others], 1)
-        self.parts = [np.sort(part[:MOST]) for part in self.evaluator.parts]  # in random order before
-        digest = self.evaluator.seen["test"].digest
-        self.object_N = (
-            objects(self.data.values, digest)
-            if self.data.group is None
-            else np.unique(self.data.group, return_inverse=True)[1].reshape(-1)
-        )
-        self.candidates = self._candidates(names)
-
-    def _candidates(self, names: tuple[str, ...]) -> list[Candidate]:
-        others = [factor.name for factor in self.data.factors if factor.name not in self.aux]
-        found = []
-        for name in names or others:
-            if name in self.aux:
-                raise InputError(
-                    f"candidate {name} is auxiliary in {self.run.folder}; allowed: {', '.join(others) or 'none'}"
-                )
-            candidate = candidate_of(self.data, name)
-            fault = fault_of(candidate, self.parts)
-            if fault and names:
-                raise InputError(f"{self.data.path}: factors, {name}: {fault}")
-            if fault:
-                print(f"warning: {self.data.path}: factors, {name}: {fault}: left out", file=sys.stderr, flush=True)
-            else:
-                found.append(candidate)
-        if not found:
-            raise InputError(f"{self.data.path}: has no factor beside {', '.join(self.aux)} that can be asked about")
-        return found
+        self.parts = parts_of(self.evaluator.parts)
+        self.object_N = objects_of(self.data, self.evaluator.seen["test"].digest)
+        self.candidates = candidates_of(self.data, self.aux, names, self.parts, self.object_N)
 
     @cached_property
     def mean_NZ(self) -> Array:
@@ -191,6 +205,7 @@ class Auditor:
         numbers: dict[str, Any] = {
             "kind": candidate.guide.factor.kind,
             "images": dict(zip(PARTS, map(len, (train, validation, test)), strict=True)),
+            "test_objects": len(np.unique(self.object_N[test])),
             "latents": self._told(self.mean_NZ[:, live], target_NT, validation, test),
             "reader": None if read_NR is None else self._told(read_NR, target_NT, validation, test),
             "others": self._score(target_NT[test], predict(self.u_NU[test]), self._numbers(test)),
@@ -199,6 +214,7 @@ class Auditor:
             "held_by": {},
         }
         numbers["beyond"]["reader"] = None if read_NR is None else _record(judged(read_NR)[0])
+        numbers["others"]["missed"] = self._missed(target_NT, error_NT, predict, train, np.union1d(validation, test))
         others = shares(lambda u: _loss(target_NT[test], predict(u)), self.u_NU[test], self._columns, self.seed)
         numbers["of_others"] = dict(zip(self.aux, others.tolist(), strict=True))
         told_NT = residual.predict(of_residual.features_NF)
@@ -236,6 +252,12 @@ class Auditor:
     def _told(self, features_NF: NDArray, target_NT: Array, fit: NDArray, test: NDArray) -> dict[str, Any]:
         predict = fitted(features_NF[fit], target_NT[fit], self._numbers(fit), self.seed, or_mean=True)
         return self._score(target_NT[test], predict(features_NF[test]), self._numbers(test))
+
+    def _missed(self, target_NT: Array, error_NT: Array, predict: Predict, train: NDArray, held: NDArray) -> Score:
+        """What a random forest finds in the auxiliary variables and the regression that predicts does not."""
+        more_NT = forest(self.u_NU[train], target_NT[train], self.seed)(self.u_NU[held]) - predict(self.u_NU[held])
+        spread_N = np.square(target_NT[held] - target_NT[held].mean(0)).sum(1)
+        return missed(more_NT, error_NT[held], spread_N, self._numbers(held))
 
     def _score(self, target_NT: Array, told_NT: Array, object_N: NDArray) -> dict[str, Any]:
         """R^2 of all columns; of classes the share that is told right, and that of the class with most images."""

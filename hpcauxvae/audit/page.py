@@ -48,9 +48,10 @@ def write(out: Path, found: dict[str, Any]) -> None:
         copies=found["copies"],
         limits=[
             f"Of the candidates that add nothing, a share of {found['level']:g} is taken for more by chance, on "
-            f"average and at most; of ten candidates that makes {10 * found['level']:g}.",
+            f"average; of ten candidates that makes {10 * found['level']:g}. It is more where a candidate follows from "
+            "the auxiliary variables in a way that the regressions miss.",
             f"Auxiliary variables tell of a candidate from R² {OLD:g} on; what adds less than {LEAST:g} of the "
-            f"variance is not said to add. Below {FEW} test images much is missed.",
+            f"variance is not said to add. Below {FEW} test images, or objects, much is missed.",
             "What is not seen may be there: behind noise, or in what neither the code nor the reader has learned.",
         ],
         made=f"Made {time.strftime('%Y-%m-%d %H:%M %Z')} by hpcauxvae {__version__}.",

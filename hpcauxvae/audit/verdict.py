@@ -1,5 +1,6 @@
 """The verdict on a candidate, from the numbers alone: one of five, and a sentence with what it rests on."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ WHOLE = 0.9
 _NAMED = 0.1
 """Share of what auxiliary variables, or latents, tell together from which one of them is named."""
 FEW = 200
-"""Test images below which a warning stands beside the verdict."""
+"""Objects in test images below which a warning stands beside the verdict."""
 
 VERDICTS = {
     "adds": "adds independent variation",
@@ -54,8 +55,17 @@ def in_words(name: str, found: Numbers, level: float) -> str:
 def cautions(found: Numbers) -> list[str]:
     """What makes a verdict less sure than it reads."""
     lines = []
-    if (n := found["images"]["test"]) < FEW:
-        lines.append(f"only {n} test images: what adds little may be missed")
+    if (n := found["test_objects"]) < FEW:
+        of = f"{found['images']['test']} test images" + f" of {n} objects" * (n < found["images"]["test"])
+        lines.append(f"only {of}: what adds little may be missed")
+    if found["reader"] is None:
+        lines.append("no reader of images, for there are too few training images: only the code was asked")
+    forest = found["others"]["missed"]
+    if forest["low"] > 0 and forest["value"] >= LEAST:
+        lines.append(
+            f"a random forest finds {interval(forest)} of its variance in the auxiliary variables that the regressions "
+            "of the test miss: such may count as added, or as missed by the code"
+        )
     if found["label_errors"]:
         lines.append(
             f"labels of {', '.join(found['label_errors'])} have errors: what a candidate tells of the true value "
@@ -75,7 +85,11 @@ def _both(found: Numbers, level: float) -> str:
 def _already(found: Numbers, level: float) -> str:
     told = found["others"]["r2"]["value"]
     said = f"already in {_others(found)} (R² {_r2(found['others'])})"
-    rest = "" if told >= WHOLE else f"; the rest, {1 - told:.2f} of its variance, is not seen in the images"
+    rest = (
+        ""
+        if told >= WHOLE
+        else f"; what these regressions do not tell of it, {1 - told:.2f}, is not found in the code either"
+    )
     return said + rest + f"; beyond them the code {_nothing(found['beyond']['residual'], level)}"
 
 
@@ -83,7 +97,8 @@ def _unseen(found: Numbers, level: float) -> str:
     parts = [f"the code {_nothing(found['beyond']['residual'], level)}"]
     if found["beyond"]["reader"] is not None:
         parts.append(f"a reader of the images {_nothing(found['beyond']['reader'], level)}")
-    return f"{VERDICTS['unseen']}: {', '.join(parts)}; it is noise, or hidden by noise"
+        parts.append("it is noise, or hidden by noise")
+    return f"{VERDICTS['unseen']}: {'; '.join(parts)}"
 
 
 def _missed(found: Numbers, level: float) -> str:
@@ -145,4 +160,6 @@ def number(value: float, digits: int = 2) -> str:
 
 def chance(p: float) -> str:
     """A probability."""
+    if math.isnan(p):
+        return "–"
     return f"{p:.2g}" if p >= 1e-12 else "< 1e-12"

@@ -53,7 +53,10 @@ def beyond(fit: Part, judged: Part, spread_N: Array, seed: int) -> Beyond:
 
     spread_N: squares of the target about its mean, of the samples judged. The interval of the gain is that of the
     fitted regressions. Without features, or where these are constant, nothing is gained: z = 0, p = 1.
+    Raises ValueError where less than two objects are judged.
     """
+    if len(np.unique(judged.object_N)) < 2:
+        raise ValueError("all samples that are judged are of one object; allowed: two objects or more")
     predict = fitted(fit.features_NF, fit.error_NT, fit.object_N, seed)
     told_NT = predict(judged.features_NF)
     added_NT = told_NT - predicted_in_folds(judged.others_NU, told_NT, judged.object_N, seed)
@@ -71,3 +74,13 @@ def beyond(fit: Part, judged: Part, spread_N: Array, seed: int) -> Beyond:
 def gain_of(added_NT: Array, error_NT: Array, spread_N: Array, object_N: Numbers) -> Score:
     """The share of the target's variance by which errors fall where a prediction is added."""
     return ratio_score((np.square(error_NT) - np.square(error_NT - added_NT)).sum(1), spread_N, object_N)
+
+
+def missed(more_NT: Array, error_NT: Array, spread_N: Array, object_N: Numbers) -> Score:
+    """The share of the target's variance that a regression misses and another finds, neither fitted to these samples.
+
+    more_NT: the prediction of the other less that of the one; error_NT: the target less that of the one. The gain where
+    the multiple of `more_NT` that fits best is added, so that what the other does worse does not hide what it finds.
+    """
+    scale = max(0.0, float((more_NT * error_NT).sum() / (np.square(more_NT).sum() or 1.0)))
+    return gain_of(scale * more_NT, error_NT, spread_N, object_N)

@@ -38,6 +38,18 @@ def fitted(features_NF: NDArray, target_NT: Array, object_N: Numbers, seed: int,
     return _mean(target_NT) if make is None else _predictor(make, features_NF, target_NT)
 
 
+def forest(features_NF: NDArray, target_NT: Array, seed: int) -> Predict:
+    """A random forest (Breiman 2001): worse on smooth functions than `fitted`, better on some that are not."""
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+
+    filled, columns = SimpleImputer(add_indicator=True, keep_empty_features=True), target_NT.shape[1]
+    model = make_pipeline(filled, RandomForestRegressor(100, min_samples_leaf=3, random_state=seed))
+    model.fit(features_NF, target_NT if columns > 1 else target_NT[:, 0])
+    return lambda features: np.asarray(model.predict(features), np.float64).reshape(-1, columns)
+
+
 def predicted_in_folds(features_NF: NDArray, target_NT: Array, object_N: Numbers, seed: int) -> Array:
     """What the regression that `fitted` takes, the mean included, predicts of each sample from the others, (N, T)."""
     return _best(features_NF, target_NT, object_N, seed, or_mean=True)[1]

@@ -195,8 +195,9 @@ class BetaVAE(Model):
     def bound(self, batch: Batch, noise_BZ: Tensor) -> Tensor:
         """What log p(x|u) is at least, (B,), nats, but for constants: eq. (2), guided latents drawn from their prior.
 
-        The approximate posterior of these is the prior about u itself, whose KL is 0, so that no encoder's error in
-        reading u counts; the others have that of the encoder. noise_BZ: (B, Z) from N(0, 1), one draw.
+        Of Aux-VAE alone: the prior of other models knows nothing of u, and for them this is a bound of log p(x). The
+        approximate posterior of guided latents is the prior about u itself, whose KL is 0, so that no encoder's error
+        in reading u counts; the others have that of the encoder. noise_BZ: (B, Z) from N(0, 1), one draw.
         """
         scaled, guided = self.scale(batch.images), len(self.columns) if self.GUIDED else 0
         mean_BZ, logvar_BZ = self._encode_scaled(scaled, self.factors(batch), self._known(batch))

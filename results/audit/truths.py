@@ -144,7 +144,7 @@ over seeds, with the smallest and the largest.
 {time}, {machine}; trained with the code of these commits (+: and changes to it): {commits}.
 Audited with that of {audited}.
 
-    python results/audit/truths.py FOLDER
+    python results/audit/truths.py FOLDER{options}
 """
 
 
@@ -166,6 +166,7 @@ def main() -> None:
         n=N, seeds=given.seeds, hidden=HIDDEN, best=HIDDEN**2 / (1 + HIDDEN**2), level=found[0]["level"],
         bare=BARE if bare else "", table=table(found, bare), time=about["time"][:10],
         machine=about["machine"].split(", ", 1)[1], commits=", ".join(commits), audited=about["commit"],
+        options="".join(f" --{key} {n}" for key, n in (("seeds", given.seeds), ("bare", given.bare)) if n != SEEDS),
     )  # fmt: skip
     (Path(__file__).parent / "README.md").write_text(text)
     print(table(found, bare))

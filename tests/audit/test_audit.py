@@ -15,9 +15,10 @@ from helpers.kinds import drawn as strokes
 from helpers.places import ROOT
 from helpers.trainings import alone, config
 from hpcauxvae.audit.command import main
-from hpcauxvae.audit.findings import Auditor
+from hpcauxvae.audit.findings import Auditor, Candidate, fault_of
 from hpcauxvae.audit.verdict import verdict
-from hpcauxvae.types import InputError
+from hpcauxvae.data.guides import Guide
+from hpcauxvae.types import Factor, InputError
 
 
 def truths() -> ModuleType:
@@ -102,10 +103,15 @@ def test_the_page_has_it_all(found: Path) -> None:
 def test_a_second_audit_replaces_the_first(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / "change-9.png").touch()
+    own = tmp_path / "audit" / "without" / "last.safetensors"  # of an audit of a data set into ./audit
+    own.parent.mkdir()
+    own.touch()
+    (tmp_path / "audit" / "change-of-plans.png").touch()
     asked = [str(folder / "run"), "--candidate", "lot", "--out", str(tmp_path), "--device", "cpu"]
     assert main(asked) == 0
     assert list(read(tmp_path)["candidates"]) == ["lot"]
-    assert [path.name for path in (tmp_path / "audit").iterdir()] == ["overview.png"]
+    left = sorted(path.name for path in (tmp_path / "audit").iterdir())
+    assert left == ["change-of-plans.png", "overview.png", "without"] and own.exists()
     said = capsys.readouterr().out
     assert "lot: not seen in the images" in said and "audit.html" in said
 
@@ -145,7 +151,7 @@ def test_angles_and_classes(tmp_path: Path) -> None:
         (["--candidate", "flux", "--aux", "g1"], "aux = g1; allowed: with a data set, not with a run"),
         (["--candidate", "flux", "--with"], "with = True; allowed: with a data set, not with a run"),
         (["--candidate", "colour"], "factor 'colour' is unknown; known are radius, g1, flux"),
-        (["--candidate", "g1"], "candidate g1 is auxiliary in"),
+        (["--candidate", "g1"], "candidate g1 is auxiliary; allowed: flux"),
         (["--candidate", "flux"], "flux: measured in 32 of 32 validation images; allowed: 60 or more"),
     ],
 )
@@ -165,6 +171,7 @@ def test_bad_input(options: list[str], said: str, trained_run: Path, tmp_path: P
         (["--candidate", "colour", "--aux", "g1"], "factor 'colour' is unknown"),
         (["--candidate", "flux", "--aux", "g3"], "factor 'g3' is unknown"),
         (["--candidate", "flux", "--aux", "g1"], "flux: measured in 32 of 32 validation images; allowed: 60 or more"),
+        (["--candidate", "all", "--aux", "g1", "--with"], "has no factor beside g1 that can be asked about"),
         (["--candidate", "flux", "--aux", "g1", "--data", "x.h5"], "data = x.h5; allowed: with a training run"),
     ],
 )
@@ -174,6 +181,27 @@ def test_bad_input_of_a_set(options: list[str], said: str, blobs_file: Path, tmp
         main([str(blobs_file), *options, "--out", str(out)])
     assert said in str(error.value)
     assert not out.exists()
+
+
+def test_one_of_several_processes_is_refused(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("RANK", 1), ("WORLD_SIZE", 2), ("LOCAL_RANK", 1), ("LOCAL_WORLD_SIZE", 2)):
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(InputError, match="audit: started as 2 processes; allowed: one"):
+        main([str(trained_run), "--candidate", "flux", "--out", str(tmp_path / "out")])
+
+
+def test_objects_are_counted_not_images() -> None:
+    """100 test images of 100 objects will do, of 20 not."""
+    guide = Guide(Factor("flux", "", 0, 1), (Factor("flux", "", 0, 1),))
+    candidate = Candidate(guide, np.random.default_rng(0).random((300, 1)))
+    parts = np.split(np.arange(300), 3)
+    object_N = np.arange(300)
+    assert fault_of(candidate, parts, object_N) == ""
+    object_N[200:] = 200 + object_N[200:] % 20
+    said = fault_of(candidate, parts, object_N)
+    assert said == "measured in 100 test images of 20 objects; allowed: 60 objects or more"
 
 
 def test_no_run_and_no_set(tmp_path: Path) -> None:

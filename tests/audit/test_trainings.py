@@ -12,11 +12,13 @@ from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
 from helpers.trainings import FACTORS
-from hpcauxvae.audit import findings
-from hpcauxvae.audit.command import main
+from hpcauxvae.audit import findings, trainings
+from hpcauxvae.audit.command import AuditConfig, main
+from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.models.aux_vae import AuxVAE
 from hpcauxvae.models.objectives import OBJECTIVES
-from hpcauxvae.types import Batch
+from hpcauxvae.train.config import TrainConfig
+from hpcauxvae.types import Batch, Factor
 
 SIGMA = 0.5
 AXES = np.array([[1.0, 1, 1, 1], [1, -1, 1, -1], [0.5, 0.5, -0.5, -0.5]])
@@ -56,6 +58,49 @@ def test_the_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
     exact = [multivariate_normal(u * AXES[0], covariance).logpdf(x) for u, x in zip(u_N, images, strict=True)]
     constant = 4 / 2 * math.log(2 * math.pi * SIGMA**2)
     np.testing.assert_allclose(torch.stack(draws).mean(0).numpy(), np.array(exact) + constant, atol=0.1)
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """160 images with ten auxiliary variables, u0 to u9, the label errors of which are known, and three candidates:
+    `a b`, `a_b` and `rare`, which is measured in 20."""
+    rng = np.random.default_rng(0)
+    names = [*(f"u{k}" for k in range(10)), "a b", "a_b", "rare"]
+    values = rng.random((160, len(names)))
+    values[20:, -1] = np.nan
+    errors = np.full(values.shape, 0.1)
+    factors = [Factor(name, "", 0.0, 1.0 if name == "u0" else 2.0) for name in names]
+    images = rng.poisson(5, (160, 1, 8, 8)).astype(np.float32)
+    write(tmp_path / "wide.h5", images, values, factors, {}, factor_errors=errors)
+    return tmp_path / "wide.h5"
+
+
+def test_what_is_trained_is_decided_before_any_training(
+    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A candidate that is left out is not trained with; ten auxiliary variables and one more are not refused; names
+    alike have folders of their own."""
+    monkeypatch.setattr(findings, "FEWEST", 16)
+    monkeypatch.setattr(trainings, "_gain", lambda *_: {})
+    runs: list[TrainConfig] = []
+    monkeypatch.setattr(trainings, "_trained", lambda config: runs.append(config) or 0)
+    known = ",".join(f"u{k}" for k in range(10))
+    asked = AuditConfig(source=wide, candidate="all", aux=known, with_candidate=True)
+    names = trainings.fit_to_ask(asked)
+    assert names == ("a b", "a_b") and runs == []
+    assert "rare: measured in " in capsys.readouterr().err
+    assert trainings.train_without(asked, tmp_path) == 0
+    assert trainings.gain_of_each(asked, names, tmp_path) == (0, {"a b": {}, "a_b": {}})
+    assert [run.latents for run in runs] == [10, 11, 11]
+    assert len({run.out for run in runs}) == 3
+    assert not any("rare" in run.aux for run in runs)
+
+
+def test_labels_have_their_errors_in_the_likelihood(wide: Path) -> None:
+    data = open_set(wide)
+    batch = trainings.batch_of(data, data.scaled(), data.scaled_errors(), np.array([3, 5]))
+    assert batch.errors is not None
+    np.testing.assert_allclose(batch.errors.numpy()[:, :2], [[0.1, 0.05]] * 2)
 
 
 @pytest.mark.slow

@@ -1,27 +1,35 @@
 """What features tell beyond other variables: the level of the test, its power, and gains in closed form."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 from scipy.stats import t as student
 
-from hpcauxvae.metrics.beyond import Beyond, Part, beyond
-from hpcauxvae.metrics.regression import fitted, shares
+from hpcauxvae.metrics.beyond import Beyond, Part, beyond, missed
+from hpcauxvae.metrics.regression import fitted, forest, shares
 
 OTHERS, FEATURES = 2, 3
 
 
-def drawn(seed: int, n: int, adds: float, *, square: bool = False) -> tuple[NDArray, NDArray, NDArray]:
-    """u, features and a target, which u tells in curves and with errors of its own size; features lean on u too."""
+def drawn(
+    seed: int, n: int, adds: float, *, square: bool = False, alike: bool = False
+) -> tuple[NDArray, NDArray, NDArray]:
+    """u, features and a target, which u tells in curves and with errors of its own size; features lean on u too.
+
+    alike: the first by the same curves.
+    """
     rng = np.random.default_rng(seed)
     u_NU, z_NF = rng.random((n, OTHERS)), rng.standard_normal((n, FEATURES))
     new_N = z_NF[:, 1].copy()
-    z_NF[:, 0] += 0.5 * np.sin(5 * u_NU[:, 0])
+    curve_N = 2 * np.sin(4 * u_NU[:, 0]) + u_NU[:, 0] * u_NU[:, 1]
+    z_NF[:, 0] = curve_N + 0.5 * z_NF[:, 0] if alike else z_NF[:, 0] + 0.5 * np.sin(5 * u_NU[:, 0])
     z_NF[:, 2] *= 0.5 + u_NU[:, 1]
     new_N = (new_N**2 - 1) / np.sqrt(2) if square else new_N
     error_N = rng.standard_normal(n) * (0.5 + u_NU[:, 0])
-    return u_NU, z_NF, (2 * np.sin(4 * u_NU[:, 0]) + u_NU[:, 0] * u_NU[:, 1] + error_N + adds * new_N)[:, None]
+    return u_NU, z_NF, (curve_N + error_N + adds * new_N)[:, None]
 
 
 def found_at(seed: int, adds: float, sizes: tuple[int, int, int] = (300, 150, 150), **how: bool) -> Beyond:
@@ -36,9 +44,10 @@ def found_at(seed: int, adds: float, sizes: tuple[int, int, int] = (300, 150, 15
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_the_level_holds_where_nothing_is_added() -> None:
+@pytest.mark.parametrize("alike", [False, True])
+def test_the_level_holds_where_nothing_is_added(alike: bool) -> None:
     """200 draws; as many rejections as a fair test of this level has but once in a thousand."""
-    p = np.array([found_at(seed, 0.0).p for seed in range(200)])
+    p = np.array([found_at(seed, 0.0, alike=alike).p for seed in range(200)])
     for level in (0.2, 0.05, 0.01):
         assert (p < level).sum() <= binom.ppf(0.999, len(p), level)
 
@@ -68,6 +77,46 @@ def test_the_gain_is_that_of_a_normal_law() -> None:
     assert found.p == pytest.approx(student.sf(found.z, len(judged) - 1), rel=1e-6)
     # z of the product of b z + e with b z, whose mean is b^2 and variance 2 b^4 + b^2 s^2
     assert found.z == pytest.approx(b / np.sqrt((2 * b**2 + s**2) / len(half[1])), rel=0.1)
+
+
+def waves(u_NU: NDArray) -> NDArray:
+    return 2 * np.sin(6 * (u_NU[:, 0] + u_NU[:, 1])) * np.cos(6 * (u_NU[:, 2] - u_NU[:, 3]))
+
+
+@pytest.mark.parametrize(
+    ("law", "hard"), [(waves, True), (lambda u_NU: np.sin(3 * u_NU[:, 0]) + u_NU[:, 1] * u_NU[:, 2], False)]
+)
+def test_what_the_regressions_miss_is_seen_by_a_forest(law: Callable[[NDArray], NDArray], hard: bool) -> None:
+    """Features that are the law and noise: nothing is added. Where the regressions miss the law the test says it is,
+    and so does the forest that they miss something; else neither does."""
+    rng, n = np.random.default_rng(0), 2000
+    u_NU = rng.random((n, 4))
+    target_N1, z_N1 = law(u_NU)[:, None] + 0.5 * law(u_NU).std() * rng.standard_normal((2, n, 1))
+    first, held = np.arange(1200), np.arange(1200, n)
+    told_N1 = fitted(u_NU[first], target_N1[first], first, 0)(u_NU)
+    error_N1, spread_N = target_N1 - told_N1, np.square(target_N1 - target_N1.mean(0)).sum(1)
+    parts = [Part(z_N1[rows], u_NU[rows], error_N1[rows], np.arange(len(rows))) for rows in np.split(held, [400])]
+    more_N1 = forest(u_NU[first], target_N1[first], 0)(u_NU) - told_N1
+    found = missed(more_N1[held], error_N1[held], spread_N[held], np.arange(len(held)))
+    assert (beyond(parts[0], parts[1], spread_N[held[400:]], 0).p < 0.005) == hard
+    assert (found["low"] > 0 and found["value"] > 0.01) == hard
+
+
+def test_what_is_missed_is_the_best_multiple() -> None:
+    """Half of the error is what the other regression finds, which says it twice too large and with a noise of its own:
+    of an error of variance 2 it tells 1 * 1 / (1 + 1/4), by regression."""
+    rng, n = np.random.default_rng(1), 20000
+    law_N, noise_N, own_N = rng.standard_normal((3, n))
+    found = missed((2 * law_N + own_N)[:, None], (law_N + noise_N)[:, None], np.full(n, 4.0), np.arange(n))
+    assert found["value"] == pytest.approx(0.8 / 4, abs=0.01)
+    assert missed(-law_N[:, None], law_N[:, None], np.ones(n), np.arange(n))["value"] == 0
+
+
+def test_one_object_is_no_test() -> None:
+    u_NU, z_NF, target_NT = drawn(6, 100, 0.0)
+    part = Part(z_NF, u_NU, target_NT, np.arange(100))
+    with pytest.raises(ValueError, match="one object"):
+        beyond(part, part._replace(object_N=np.zeros(100, int)), np.square(target_NT).sum(1), 0)
 
 
 def test_what_features_tell_of_the_others_does_not_count() -> None:
