@@ -163,6 +163,7 @@ def says(*words: str) -> Callable[[Path, str], None]:
 
 CHECKS = {
     "A score of codes, and its sentence": of_score,
+    "A measure of dependence": says("1.00, by chance", "0.00, by chance"),
     "A picture for the page": of_picture,
     "An objective": trained("unit", objective="unit", likelihood="gaussian", scale="standard", sigma=1.0),
     "A likelihood of pixels": trained("laplace", likelihood="laplace", sigma=0.5),
