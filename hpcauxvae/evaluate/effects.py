@@ -3,11 +3,13 @@
 Shape legend in types.py.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data.drawing import spread
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.stored import images_in
 from hpcauxvae.metrics.codes import correlate
@@ -24,16 +26,20 @@ SAMPLES = 256
 _BYTES = 32 << 20  # of decoded images
 
 
+def rows_of(n: int, shape: Sequence[int]) -> NDArray[np.int64]:
+    """Of n samples with images (C, H, W) those that tell what latents do: evenly spread, and not too many to hold."""
+    return spread(n, max(16, min(SAMPLES, images_in(_BYTES, shape))))
+
+
 def effects(run: Run, seen_NCHW: NDArray, mean_NZ: NDArray, of_Z: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(Z,), what a decoded image changes when a latent gets its mean over all samples, in nats, on average.
 
     That is half the square of the change over the mean square of the image's own error, summed over its known pixels:
     by so much it would be less likely on average, if it were right but for noise. 0 of latents that are not asked for.
     seen_NCHW: images, NaN where a pixel is missing; mean_NZ: their posterior means; of_Z: which latents are asked for.
-    As many of the images count as are not too many.
+    Those of `rows_of` count.
     """
-    few = max(16, min(SAMPLES, images_in(_BYTES, seen_NCHW.shape[1:])))
-    rows = np.unique(np.linspace(0, len(mean_NZ) - 1, few).astype(int))
+    rows = rows_of(len(mean_NZ), seen_NCHW.shape[1:])
     seen, codes_NZ, found_Z = seen_NCHW[rows].astype(np.float64), mean_NZ[rows], np.zeros(len(of_Z))
     if not of_Z.any():
         return found_Z

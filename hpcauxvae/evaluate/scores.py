@@ -25,7 +25,7 @@ from hpcauxvae.evaluate.baselines import Baselines
 from hpcauxvae.evaluate.by_factor import by_factor, in_units, in_words
 from hpcauxvae.evaluate.command import EvaluateConfig
 from hpcauxvae.evaluate.curves import training_curves
-from hpcauxvae.evaluate.effects import SAMPLES, STILL, effects, follows
+from hpcauxvae.evaluate.effects import STILL, effects, follows, rows_of
 from hpcauxvae.evaluate.factor_pictures import draw_factors
 from hpcauxvae.evaluate.reader import Reader, reader_of
 from hpcauxvae.evaluate.records import write_metrics
@@ -232,7 +232,7 @@ class Evaluator:
         """Which are off, and which of the others, unless a factor guides them, draw nothing; the rest is in use."""
         off_Z = off(scored.mean_NZ, scored.logvar_NZ)
         asked_Z = ~off_Z & (np.arange(len(off_Z)) >= guided)
-        rows = np.unique(np.linspace(0, len(scored.index_N) - 1, SAMPLES).astype(int))
+        rows = rows_of(len(scored.index_N), scored.data.shape)  # no more are read
         seen = shown(scored.data.images, scored.index_N[rows])
         effect_Z = effects(self.run, seen, scored.mean_NZ[rows], asked_Z)
         still_Z = asked_Z & (effect_Z < STILL)

@@ -244,7 +244,7 @@ def _worst(
 def draw(made: Views, data: ImageSet, path: Path) -> None:
     """A, A with the factors of C, C, and C's reconstruction: a column for each of some pairs, other objects each."""
     first = np.sort(np.unique(made.object_P, return_index=True)[1])
-    rows = first[np.unique(np.linspace(0, len(first) - 1, _SHOWN).astype(int))]
+    rows = first[drawing.spread(len(first), _SHOWN)]
     images = np.stack([part[rows] for part in (made.a, made.asked, made.real, made.own)])
     none = [""] * len(rows)
     names = ["A", "A, asked to\nlook like C", "C, the\ntrue view", "C's recon-\nstruction"]
