@@ -37,6 +37,7 @@ from hpcauxvae.metrics.sap import sap
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.threads import leave_room
 from hpcauxvae.train.run import Run, check_factors, load_run, training_set
 from hpcauxvae.types import InputError
 
@@ -136,6 +137,7 @@ def _runs(config: CompareConfig) -> list[Run]:
                 f"({first.config.data}); allowed: runs of one data set, or --fresh FILE to compare them on"
             )
     device = device_of(find_world(), config.device)
+    leave_room(find_world())
     for run in runs:
         place(run.model, device)
     return runs

@@ -43,6 +43,7 @@ from hpcauxvae.metrics.reading import read, readings
 from hpcauxvae.runtime.devices import device_of, place
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.launchers import find_world
+from hpcauxvae.runtime.threads import leave_room
 from hpcauxvae.train import checkpoint
 from hpcauxvae.train.preparation import about_reach
 from hpcauxvae.train.run import Run, check_factors, load_run, summary_of, training_set
@@ -101,6 +102,7 @@ class Evaluator:
         self.config = config
         self.run: Run = load_run(config.run, checkpoint.BY_NAME[config.checkpoint])
         self.device = device_of(find_world(), config.device)
+        leave_room(find_world())
         self.history = history(config.run)
         self.training = training(self.run, self.history, config.checkpoint)
         self.model = self.run.model

@@ -23,6 +23,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from hpcauxvae.runtime.devices import backend_of, device_of, use
 from hpcauxvae.runtime.files import attempt
 from hpcauxvae.runtime.launchers import World, rendezvous, ways_out
+from hpcauxvae.runtime.threads import leave_room
 from hpcauxvae.types import InputError, Reduction
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
     """
     own = device_of(world, device)
     use(own)
+    if own.type == "cpu":
+        leave_room(world)
     if world.world_size == 1:
         return Processes(world=world, device=own, group=None, patience=timeout)
     host, port = rendezvous(world)

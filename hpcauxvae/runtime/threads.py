@@ -1,10 +1,45 @@
 """How many threads compute, and whether the machine has cores for them: on busy cores threads wait for each other."""
 
 import os
+import statistics
+import time
+from pathlib import Path
 
 import torch
 
+from hpcauxvae.runtime.children import cores
 from hpcauxvae.runtime.launchers import World
+
+_LOOKS, _APART = 9, 0.01
+"""How often the running tasks are counted, and seconds between two counts."""
+_RUNNING = Path("/proc/loadavg")
+
+
+def others_running() -> int:
+    """Tasks of this machine, this one not counted, that run or wait for a core, in the median of a few looks; 0 where
+    the system does not tell."""
+    found: list[int] = []
+    for _ in range(_LOOKS):
+        try:
+            found.append(int(_RUNNING.read_text().split()[3].partition("/")[0]) - 1)
+        except (OSError, ValueError, IndexError):
+            return 0
+        time.sleep(_APART)
+    return max(0, int(statistics.median(found)))
+
+
+def leave_room(world: World) -> None:
+    """Has this process compute with no more threads than cores are free now, at least one.
+
+    A team of which one thread has to share its core waits for that thread at every operation. Where the user or a
+    launcher has set OMP_NUM_THREADS, or several processes share a machine, nothing is changed.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2 or world.local_world_size > 1 or "OMP_NUM_THREADS" in os.environ:
+        return
+    if (free := max(1, cores() - others_running())) < threads:
+        print(f"other work runs here: {free} of {threads} threads compute (OMP_NUM_THREADS sets how many)", flush=True)
+        torch.set_num_threads(free)
 
 
 def described(world: World) -> str:
@@ -14,23 +49,20 @@ def described(world: World) -> str:
     return f"on CPUs: {processes} of {threads} thread{'s' * (threads > 1)}"
 
 
-def crowded(threads: int, cores: int, load: float) -> str:
-    """A sentence where these threads, all of this machine, find fewer cores free than they are; else "".
-
-    load: processes that have run or waited to run in the last minute, in the mean, before these. One thread of a team
-    that has lost its core holds up all others at every operation.
-    """
-    if threads < 2 or load + threads <= cores + 0.5:
+def crowded(threads: int, free: int) -> str:
+    """A sentence where these threads, all of this machine, find fewer cores free than they are; else ""."""
+    if threads < 2 or threads <= free:
         return ""
     return (
-        f"the machine has {cores} cores and was busy in the last minute (load {load:.1f}): {threads} threads wait for "
-        "each other then, and may be several times slower than one; beside other work start it with OMP_NUM_THREADS=1"
+        f"other work leaves {max(0, free)} of {cores()} cores free: {threads} threads wait for each other then, and "
+        "may be several times slower than one; beside other work start it with OMP_NUM_THREADS=1"
     )
 
 
 def about_crowd(world: World) -> str:
     """The sentence of `crowded` for the processes on this machine, if each has a team of threads."""
     threads = torch.get_num_threads()
-    if threads < 2 or not hasattr(os, "getloadavg"):
+    if threads < 2:
         return ""
-    return crowded(threads * world.local_world_size, os.cpu_count() or 1, os.getloadavg()[0])
+    others = others_running() - (world.local_world_size - 1)  # the other processes of this training
+    return crowded(threads * world.local_world_size, cores() - others)
