@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from hpcauxvae.models import MODELS, model_class
+from hpcauxvae.models import MODELS, model_class, refuse_unread
 from hpcauxvae.models.objectives import LIKELIHOODS, Objective
 from hpcauxvae.paper.experiments import PAPER_GRID
 from hpcauxvae.train.config import TrainConfig
@@ -149,6 +149,7 @@ def check_space(space: Space, config: TrainConfig) -> None:
 
     Raises InputError, also for hyperparameters of other models than that of `config`.
     """
+    refuse_unread(config.model, config.overrides)
     own = model_class(config.model).SEARCHED
     others = {name for model in MODELS for name in model_class(model).SEARCHED} - own.keys()
     if (unread := [name for name in space if name in others]) and config.model in MODELS:  # others may read anything

@@ -6,8 +6,9 @@ A model from another package is named as it is imported, `my_package.my_module:M
 import os
 import re
 import sys
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpcauxvae.types import InputError
 
@@ -67,3 +68,24 @@ def model_class(name: str) -> "type[Model]":
     if lacks := found.missing():
         raise InputError(f"model = {name}: has no {' and no '.join(lacks)}; allowed: a class that has (models/base.py)")
     return found
+
+
+def read_by(name: str) -> set[str]:
+    """Settings of an objective that this model reads and not every other does."""
+    found = model_class(name)
+    return set(found.SEARCHED) | found.SETTINGS
+
+
+def refuse_unread(name: str, given: Mapping[str, Any]) -> None:
+    """Raises InputError where a setting is given that one of MODELS reads, but not this one.
+
+    A model from another package may read anything.
+    """
+    if name not in MODELS:
+        return
+    for setting in given.keys() - read_by(name):
+        if readers := [other for other in MODELS if setting in read_by(other)]:
+            raise InputError(
+                f"{setting} = {given[setting]} with model {name}, which does not read it; allowed: with "
+                f"{', '.join(readers)}"
+            )

@@ -140,6 +140,7 @@ class AuxVAE(BetaVAE):
         "degree": (1, 2, 3, 4),
     }
     """Of dependence_tolerance and lambda2 the one that the objective has."""
+    SETTINGS: ClassVar[frozenset[str]] = frozenset({"momentum", "guide", "dependence"})
     GUIDED: ClassVar[bool] = True
     TRAINED_BY: ClassVar[tuple[str, ...]] = ("independence.", "unit")
     u_mean: Tensor

@@ -21,6 +21,8 @@ class Model(nn.Module):
 
     SEARCHED: ClassVar[Searched] = {}
     """The hyperparameters that a search varies if it is not told otherwise."""
+    SETTINGS: ClassVar[frozenset[str]] = frozenset()
+    """Settings of the objective that are the model's own, beside those that are searched."""
     GUIDED: ClassVar[bool] = False
     """Whether latent j is that of auxiliary factor j: images can then be asked for by their factors."""
     SEES_LABELS: ClassVar[bool] = False

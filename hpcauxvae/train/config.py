@@ -217,9 +217,14 @@ class TrainConfig:
         return tuple(name for name in self.aux.split(",") if name)
 
     @property
+    def overrides(self) -> dict[str, Any]:
+        """The settings that are given beside the name of the objective."""
+        return {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
+
+    @property
     def resolved_objective(self) -> Objective:
         """The named objective with the fields given here put in."""
-        given = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
+        given = self.overrides
         if {"lambda2", "dependence_tolerance"} <= given.keys():
             raise InputError(
                 f"lambda2 = {given['lambda2']} with dependence_tolerance = {given['dependence_tolerance']}; allowed: "

@@ -22,6 +22,7 @@ from hpcauxvae.data.samples import Samples, fits_in_memory, noise, shuffled
 from hpcauxvae.data.splits import parts, resolved
 from hpcauxvae.metrics.codes import Codes
 from hpcauxvae.metrics.lds import lds
+from hpcauxvae.models import refuse_unread
 from hpcauxvae.models.networks import images_at_once
 from hpcauxvae.runtime.collectives import Processes, slice_of
 from hpcauxvae.runtime.devices import in_float64, place, skips_steps
@@ -78,6 +79,7 @@ class Trainer:
                 f"{config.data}; allowed: at most {fewest}"
             )
         self.config = config = config.with_epochs(max(1, len(parts(data, *first)[0]) // self.batch_size))
+        refuse_unread(config.model, config.overrides)
         self.about = about(data, self.columns, len(self.train_index), resolved(data, config.split))
         self.model = build_model(config, self.about)
         place(self.model, processes.device)

@@ -202,6 +202,10 @@ def test_wrong_axes_are_refused(text, message):
         ({"model": "beta-vae", "grid": "paper", "strategy": "grid"}, "lambda1, lambda2 in the space: beta-vae has no"),
         ({"grid": "paper", "fix": ("beta=1", "lambda1=1", "lambda2=1")}, "no hyperparameter is left to search"),
         ({"model": "beta-vae", "grid": "paper"}, "lambda1, lambda2 in the space: beta-vae has no"),
+        (
+            {"model": "beta-vae", "fix": ("lambda1=1",)},
+            "lambda1 = 1 with model beta-vae, which does not .* with aux-vae",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(fields, message):
@@ -215,7 +219,6 @@ def test_wrong_settings_are_refused(fields, message):
         {"vary": ("network=conv,mlp", "checkpoint_minutes=1:5")},  # no model's own
         {"vary": ("accumulate=2,4", "likelihood=gaussian,bernoulli"), "objective": "bernoulli"},
         {"vary": ("latents=6.0:1e1",)},
-        {"model": "beta-vae", "grid": "paper", "fix": ("lambda1=1", "lambda2=1")},  # three points, and three trials
         {"model": "idvae", "vary": ("gamma=1:5",)},
         {"device": "cuda"},  # also where the report is made, and no GPU is
     ],
