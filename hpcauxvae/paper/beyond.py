@@ -17,7 +17,7 @@ from hpcauxvae.paper.experiments import BEYOND, EXPERIMENTS, LABELS, TRIED, Data
 from hpcauxvae.paper.runs import METRICS, EvaluatedRun, Runs
 from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.train.loop import STATUS
-from hpcauxvae.train.tracking import history
+from hpcauxvae.train.tracking import LOG, history
 from hpcauxvae.train.trainer import NOT_FINITE
 from hpcauxvae.types import InputError
 
@@ -25,16 +25,19 @@ NAMES = {"aux-vae": "Aux-VAE", "supervised-vae": "supervised VAE", "ar-vae": "AR
 NAMES |= {"ci-ivae": "CI-iVAE", "beta-vae": "β-VAE", "beta-tcvae": "β-TCVAE", "factor-vae": "FactorVAE"}
 NAMES |= {"dip-vae-i": "DIP-VAE-I", "dip-vae-ii": "DIP-VAE-II"}
 """As they are printed, in this order."""
-_SCORES = ("lds", "lds_mean", "sap", "mig", "dci", "ssim", "read", "rest")
+_SCORES = ("lds", "lds_mean", "sap", "mig", "dci", "ssim", "read", "rest", "steers", "minutes")
+_HEADS = "SAP", "MIG", "DCI", "SSIM", "read", "rest", "steers", "minutes"
 _HEAD = """# Aux-VAE beside other models
 
-Means over the seeds, with their standard deviation where there are several. Every run has the same length, 6,000 steps
-of 64 images where no option says another. Each weight is one of as many values for every model, by the validation split
-of a short training of the first seed; Aux-VAE has its defaults. LDS (10) is of
+Means over the seeds that did not diverge, with their standard deviation where there are several. Every run has the same
+length, 6,000 steps of 64 images where no option says another. Each weight is one of as many values for every model, by
+the validation split of a short training of the first seed; Aux-VAE has its defaults. LDS (10) is of
 sampled z over all latents, its ceiling that of a perfect code; then LDS of posterior means, SAP, MIG, the
 disentanglement of DCI, SSIM of reconstructions. `read`: correlation of a guided latent with its factor, mean over
-factors. `rest`: what all other latents together tell of a guided factor beyond a linear reading of none, R². The codes
-of iVAE know the labels that they are scored against. Sets: `fresh` for galaxies, which no training saw, else `test`.
+factors. `rest`: what all other latents together tell of a guided factor beyond a linear reading of none, R².
+`steers`: correlation of what images were asked for with what a reader finds in them, mean over factors; empty for
+models that cannot be asked. `minutes`: of training, beside other work. The codes of iVAE know the labels that they
+are scored against. Sets: `fresh` for galaxies, which no training saw, else `test`.
 """
 
 
@@ -143,14 +146,18 @@ def _scores(runs: list[EvaluatedRun]) -> dict[str, Any]:
             values["read"] = float(np.mean([one["r"]["value"] for one in reading.values()]))
         if joint := scored.get("joint"):
             values["rest"] = float(np.mean([one["means"]["value"] for one in joint.values()]))
+        if effects := scored.get("control", {}).get("effectiveness"):
+            values["steers"] = float(np.mean([one["asked"]["r"]["value"] for one in effects.values()]))
+        if (run.folder / LOG).exists():
+            values["minutes"] = sum(row["seconds"] for row in history(run.folder)) / 60
         for score, value in values.items():
             found[score].append(value)
     return found
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| model | weight | seeds | n | LDS | ceiling | LDS of means | SAP | MIG | DCI | SSIM | read | rest |"
-    yield "| --- " * 13 + "|"
+    yield "| model | weight | seeds | n | LDS | ceiling | LDS of means | " + " | ".join(_HEADS) + " |"
+    yield "| --- " * (7 + len(_HEADS)) + "|"
     for row in rows:
         weight = ", ".join(f"{name} {value:g}" for name, value in row["weight"].items() if value is not None)
         ns, ceiling = f"{row['n'][0]:,}", f"{np.mean(row['attainable']):.3f}"

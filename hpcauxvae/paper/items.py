@@ -54,7 +54,7 @@ def _all(sweep: str) -> Experiments:
 _AUX_OF_BEYOND = {
     name: name
     for data, kinds in BEYOND.items()
-    for name in (f"{data}-{labels}-aux-vae-{seed}" for labels in kinds for seed in range(BEYOND_SEEDS))
+    for name in (f"{data}-{labels}-aux-vae-{seed}" for labels in kinds for seed in range(BEYOND_SEEDS[data]))
 }
 """Top folder first."""
 

@@ -131,9 +131,17 @@ class Maker:
             return str(error)
         return ""
 
+    def _ran_away(self, experiment: Experiment) -> str:
+        """That its training diverged, with the weight that was chosen; empty where it did not."""
+        if not self._chooses(experiment) or not diverged(folder := self.runs / experiment.name):
+            return ""
+        return (
+            f"{experiment.model} on {experiment.data}, {experiment.labels}, seed {experiment.seed}: diverged ({folder})"
+        )
+
     def _without_hopeless(self, experiments: list[Experiment]) -> list[Experiment]:
         """Says what is left out."""
-        reasons = {experiment: self._hopeless(experiment) for experiment in experiments}
+        reasons = {experiment: self._hopeless(experiment) or self._ran_away(experiment) for experiment in experiments}
         for reason in dict.fromkeys(filter(None, reasons.values())):
             print(f"warning: left out: {reason}", file=sys.stderr, flush=True)
         return [experiment for experiment in experiments if not reasons[experiment]]
@@ -242,7 +250,7 @@ class Maker:
                     f"{config.out}: config {field} = {was.get(field)}, but the experiment {experiment.name} has "
                     f"{value}; remove the folder, or choose another by --runs"
                 )
-        if experiment.beyond and experiment.is_trial and diverged(config.out):
+        if experiment.beyond and diverged(config.out):
             return "done"  # it would again
         metrics, status = _read(config.out / METRICS), _read(config.out / STATUS)
         trained = (config.out / LAST).exists() and status is not None and status["exit_code"] == FINISHED
