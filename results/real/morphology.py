@@ -38,10 +38,21 @@ SIGMAS, WIDTH = 1.5, 0.25
 """A galaxy is where the image is above so many standard deviations of its noise. S smooths by WIDTH Petrosian radii."""
 SKY = {"stamps": 8, "parents": 12}
 """Pixels on a side of the box without galaxy from which statmorph takes the asymmetry of the noise."""
-ASKED = (("noiseless", ("psf",)), ("noiseless", ()), ("noisy", ("psf",)), ("parent", ("psf",)))
+NEAR, SMOOTH = 8, 2.0
+"""Pixels of HST: a radius about the middle, and the standard deviation of the Gaussian for finding, and showing, it."""
+SIGNAL = "S/N of HST"
+ASKED = (
+    ("noiseless", ("psf",)),
+    ("noiseless", ("psf", SIGNAL)),
+    ("noiseless", ()),
+    ("noisy", ("psf",)),
+    ("parent", ("psf",)),
+)
 """Which images, and what counts as known beside the auxiliary variables."""
 DRAWS = 99
-"""Of the permutation null, made for the first of these."""
+"""Of the permutation null, made for the first two of these."""
+EACH = 12
+"""Samples of each parent that are measured."""
 COLUMNS = 9
 """Of the picture."""
 
@@ -98,30 +109,34 @@ def clumpiness(image: Array, centre: tuple[float, float], radius: float) -> floa
     return (taken - of_sky * ring.area) / light
 
 
-def parents(catalogue: Path, number_P: NDArray) -> Array:
-    """C, A and S of HST images, (P, 3)."""
+def parents(catalogue: Path, number_P: NDArray) -> tuple[Array, Array]:
+    """C, A and S of HST images, (P, 3), and the logarithm of the signal to noise within NEAR pixels, (P,)."""
     stored = galsim.RealGalaxyCatalog(catalogue.name, dir=str(catalogue.parent))
-    found = []
+    found, signal_P = [], []
     for number in number_P.tolist():
         noise = float(np.sqrt(stored.getNoise(number).getVariance()))
         image = stored.getGalImage(number).array.astype(np.float64)
-        found.append(measured(image, noise, SKY["parents"], smooth=2))
-    return np.array(found)
+        y, x = np.indices(image.shape)
+        near = np.hypot(x - image.shape[1] // 2, y - image.shape[0] // 2) < NEAR
+        signal_P.append(np.log10(image[near].sum() / (noise * np.sqrt(near.sum()))))
+        found.append(measured(image, noise, SKY["parents"], smooth=SMOOTH))
+    return np.array(found), np.array(signal_P)
 
 
 def all_measured(
     kept: Path, data: Any, clean: Any, rows: NDArray, galaxy_N: NDArray, catalogue: Path
 ) -> dict[str, Array]:
-    """The statistics (N, 3) on each kind of image, kept in a file."""
+    """The statistics (N, 3) on each kind of image, and SIGNAL (N,) of the parents, kept in a file."""
     if not kept.exists():
         noise = float(np.sqrt(1 / data.weights[rows].max()))
-        found = {}
+        found: dict[str, Any] = {}
         for name, images in (("noiseless", clean.images), ("noisy", data.images)):
             stamps = np.asarray(images[rows][:, 0], np.float64)
             found[name] = np.array([measured(stamp, noise, SKY["stamps"]) for stamp in stamps])
         number_P, row_N = np.unique(galaxy_N, return_inverse=True)
-        found["parent"] = parents(catalogue, number_P)[row_N]
-        np.savez(kept, noiseless=found["noiseless"], noisy=found["noisy"], parent=found["parent"])
+        parent_PM, signal_P = parents(catalogue, number_P)
+        found |= {"parent": parent_PM[row_N], SIGNAL: signal_P[row_N]}
+        np.savez(kept, **found)
     return dict(np.load(kept))
 
 
@@ -136,33 +151,50 @@ def correlations(latents_NZ: Array, target_N: Array, parent_N: NDArray) -> list[
     return [jackknife_score(float(v), o, len(parent_N), (-1, 1)) for v, o in zip(values_Z, others_PZ.T, strict=True)]
 
 
-def gained(features_NF: Array, error_N: Array, spread_N: Array, parent_N: NDArray) -> Score:
-    """The share of a target's variance that features tell of its error, by regressions fitted to other parents."""
-    told_N = predicted_in_folds(features_NF, error_N[:, None], parent_N, 0)[:, 0]
-    return gain_of(told_N[:, None], error_N[:, None], spread_N, parent_N)
+class Asked:
+    """A statistic of samples, what the known factors leave of it, and which samples are of parents not trained on."""
+
+    def __init__(self, target_N: Array, known_NU: Array, parent_N: NDArray, unseen_N: NDArray[np.bool_]) -> None:
+        """parent_N: from 0, those of a parent together."""
+        self.target_N, self.parent_N, self.unseen_N = target_N, parent_N, unseen_N
+        self.error_N = target_N - predicted_in_folds(known_NU, target_N[:, None], parent_N, 0)[:, 0]
+
+    def added(self, features_NF: Array, of_N: NDArray[np.bool_]) -> tuple[float, Score]:
+        """R^2 of the known factors, and what features add to it, of some samples; regressions see other parents."""
+        told_N = predicted_in_folds(features_NF, self.error_N[:, None], self.parent_N, 0)[:, 0]
+        spread_N = np.square(self.target_N[of_N] - self.target_N[of_N].mean())
+        number_N = np.unique(self.parent_N[of_N], return_inverse=True)[1]
+        known = 1 - float(np.square(self.error_N[of_N]).sum() / spread_N.sum())
+        return known, gain_of(told_N[of_N, None], self.error_N[of_N, None], spread_N, number_N)
+
+    def found(self, latents_NZ: Array, measured_NM: Array, draws: int) -> dict[str, Any]:
+        """All numbers. r: of each residual latent with what the known factors leave, of parents not trained on.
+
+        measured_NM: statistics of the same stamps, in the place of latents. The null has the latents of another parent
+        in the place of those of each, `draws` times.
+        """
+        unseen_N = self.unseen_N
+        known, added = self.added(latents_NZ, unseen_N)
+        found: dict[str, Any] = {
+            "known": known,
+            "added": added,
+            "added, parents trained on": self.added(latents_NZ, ~unseen_N)[1],
+            "added by measuring": self.added(measured_NM, unseen_N)[1],
+            "r": correlations(latents_NZ[unseen_N], self.error_N[unseen_N], self.parent_N[unseen_N]),
+            "parents": len(np.unique(self.parent_N[unseen_N])),
+        }
+        if draws:
+            rng = np.random.default_rng(1)
+            others = (latents_NZ[mixed(self.parent_N, rng)] for _ in range(draws))
+            null = [self.added(other_NZ, unseen_N)[1]["value"] for other_NZ in others]
+            found["chance"] = float(np.quantile(null, 0.95))
+            found["p"] = (1 + sum(one >= added["value"] for one in null)) / (1 + draws)
+        return found
 
 
-def asked(target_N: Array, known_NU: Array, latents_NZ: Array, parent_N: NDArray, draws: int) -> dict[str, Any]:
-    """What known factors tell of a target, and what residual latents add: R^2, each fitted to other parents.
-
-    r: of each residual latent with what the known factors leave. The null has the latents of another parent in the
-    place of those of each, `draws` times.
-    """
-    spread_N = np.square(target_N - target_N.mean())
-    error_N = target_N - predicted_in_folds(known_NU, target_N[:, None], parent_N, 0)[:, 0]
-    found: dict[str, Any] = {
-        "known": 1 - float(np.square(error_N).sum() / spread_N.sum()),
-        "added": gained(latents_NZ, error_N, spread_N, parent_N),
-        "r": correlations(latents_NZ, error_N, parent_N),
-        "parents": len(np.unique(parent_N)),
-    }
-    if draws:
-        rng = np.random.default_rng(1)
-        others = (latents_NZ[mixed(parent_N, rng)] for _ in range(draws))
-        null = [gained(other_NZ, error_N, spread_N, parent_N)["value"] for other_NZ in others]
-        found["null_95"] = float(np.quantile(null, 0.95))
-        found["p"] = (1 + sum(one >= found["added"]["value"] for one in null)) / (1 + draws)
-    return found
+def some(galaxy_N: NDArray) -> NDArray:
+    """The first samples of each parent, those of a parent together."""
+    return np.concatenate([np.flatnonzero(galaxy_N == parent)[:EACH] for parent in np.unique(galaxy_N)])
 
 
 def main(folder: str, noiseless: str, catalogue: str, to: str) -> None:
@@ -171,35 +203,32 @@ def main(folder: str, noiseless: str, catalogue: str, to: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     run = load(folder)
     data, clean = open_set(run.config.data), open_set(noiseless)
-    parts = run.run.parts(data)
-    held = np.concatenate(parts[1:])
-    column = {factor.name: number for number, factor in enumerate(data.factors)}
-    galaxy = data.values[:, column["galaxy"]].astype(int)
-    if shared := set(galaxy[parts[0]]) & set(galaxy[held]):
+    seen, *unseen = run.run.parts(data)
+    galaxy_N = data.values[:, data.column(["galaxy"])[0]].astype(int)
+    held = np.concatenate(unseen)
+    if shared := set(galaxy_N[seen]) & set(galaxy_N[held]):
         sys.exit(f"error: {folder}: {len(shared)} parents are in training and test; allowed: none (--group galaxy)")
-    held = held[np.lexsort([held, galaxy[held]])]
+    rows = some(galaxy_N)
+    unseen_N = np.isin(rows, held)
+    values = all_measured(out / "morphology.npz", data, clean, rows, galaxy_N[rows], Path(catalogue))
     known = data.column(run.config.aux_names)
-    values = all_measured(out / "morphology.npz", data, clean, held, galaxy[held], Path(catalogue))
-    code_NZ = run.encode(data.images[held]).mean
-    latents_NZ = code_NZ[:, len(known) :]
-    print(f"{len(held)} galaxies of {len(np.unique(galaxy[held]))} parents that the run has not seen")
+    latents_NZ = run.encode(data.images[rows]).mean[:, len(known) :]
+    column_N = {"psf": data.scaled()[rows, data.column(["psf"])[0]], SIGNAL: values[SIGNAL]}
+    targets = [(f"{n} {kind}", values[kind][:, m], also) for kind, also in ASKED for m, n in enumerate(NAMES)]
+    targets += [(name, column_N[name], ()) for name in column_N]
     record = {}
-    for kind, also in ASKED:
-        scaled_NU = data.scaled()[held][:, [*known, *data.column(also)]]
-        for name, value_N in zip(NAMES, values[kind].T, strict=True):
-            good = np.isfinite(value_N)
-            parent_N = np.unique(galaxy[held][good], return_inverse=True)[1]
-            draws = DRAWS if kind == "noiseless" and also else 0
-            found = asked(value_N[good], scaled_NU[good], latents_NZ[good], parent_N, draws)
-            record[" ".join([name, kind, *also])] = found
-            report(" ".join([name, kind, *also]), found, len(known))
-    parent_N = np.unique(galaxy[held], return_inverse=True)[1]
-    scaled_NF = data.scaled()[held]
-    record["psf"] = asked(scaled_NF[:, column["psf"]], scaled_NF[:, known], latents_NZ, parent_N, 0)
-    report("psf", record["psf"], len(known))
+    for name, value_N, also in targets:
+        good = np.isfinite(value_N)
+        parent_N = np.unique(galaxy_N[rows][good], return_inverse=True)[1]
+        known_NU = np.column_stack([data.scaled()[rows][:, known], *(column_N[one] for one in also)])
+        title = " ".join([name, *(f"({one} known)" for one in also)])
+        asked = Asked(value_N[good], known_NU[good], parent_N, unseen_N[good])
+        draws = DRAWS if "noiseless" in name and also else 0
+        record[title] = asked.found(latents_NZ[good], values["noisy"][good], draws)
+        report(title, record[title], len(known))
     (out / "morphology.json").write_text(json.dumps(record, indent=1))
-    pictured = [len(known) + strongest(record[f"{name} noiseless psf"]) for name in ("C", "A")]
-    picture(run, data, held, galaxy, sorted(set(pictured)), Path(catalogue), out / "latents.png")
+    pictured = {len(known) + strongest(record[f"{name} noiseless (psf known)"]) for name in ("C", "A")}
+    picture(run, data, held, galaxy_N, sorted(pictured), Path(catalogue), out / "latents.png")
 
 
 def strongest(found: dict[str, Any]) -> int:
@@ -208,18 +237,19 @@ def strongest(found: dict[str, Any]) -> int:
 
 
 def report(name: str, found: dict[str, Any], first: int) -> None:
-    """A line of the table: r of each residual latent."""
-    added, chance = found["added"], ""
+    """What was found, and r of each residual latent."""
+    print(f"{name}: known factors {found['known']:.2f}; {found['parents']} parents, {found['added']['n']} galaxies")
+    for what in ("added", "added, parents trained on", "added by measuring"):
+        print(f"    {what} {in_words(found[what])}")
     if "p" in found:
-        chance = f" (chance {found['null_95']:.2f}, p {found['p']:.2f})"
-    print(
-        f"{name}: known factors {found['known']:.2f}, residual latents add {added['value']:.2f} "
-        f"[{added['low']:.2f}, {added['high']:.2f}]{chance}; {found['parents']} parents, {added['n']} galaxies"
-    )
-    words = (
-        f"{first + k + 1}: {r['value']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]" for k, r in enumerate(found["r"])
-    )
-    print("    r of latent " + ", ".join(f"{first + k + 1}: {r}" for k, r in enumerate(words)), flush=True)
+        print(f"    of latents of other parents 95 % add less than {found['chance']:.2f}; p {found['p']:.2f}")
+    words = (f"{first + k + 1}: {in_words(r)}" for k, r in enumerate(found["r"]))
+    print("    r of latent " + ", ".join(words), flush=True)
+
+
+def in_words(score: Score) -> str:
+    """With its interval."""
+    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 
 def picture(
@@ -243,7 +273,7 @@ def picture(
         for number, at in enumerate(at_C):
             nearest = np.flatnonzero(free)[np.abs(code_NZ[free, latent] - at).argmin()]
             free &= galaxy[held] != galaxy[held[nearest]]
-            parent = stored.getGalImage(int(galaxy[held[nearest]])).array
+            parent = gaussian_filter(stored.getGalImage(int(galaxy[held[nearest]])).array, SMOOTH)
             for row, image in enumerate((drawn[number], data.images[held[nearest] : held[nearest] + 1][0, 0], parent)):
                 ax = axes[3 * block + row, number]
                 ax.imshow(np.arcsinh(10 * image / image.max()), origin="lower", cmap="gray")
