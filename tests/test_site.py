@@ -1,5 +1,6 @@
 """The site: built without a warning, with every page, command, option and picture; the course runs as it stands."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -67,6 +68,18 @@ def test_long_sentences_are_refused(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, PROSE, page], capture_output=True).returncode == 1
     page.write_text(("word " * 24 + "end. ") * 3)
     assert subprocess.run([sys.executable, PROSE, page], capture_output=True).returncode == 0
+
+
+def test_the_course_is_as_long_as_it_says() -> None:
+    """The pages that run are those of its table of contents, and the front page counts them."""
+    spec = importlib.util.spec_from_file_location("course", COURSE)
+    course = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(course)
+    index = (ROOT / "docs" / "course" / "index.md").read_text()
+    listed = re.findall(r"^\d-[\w-]+$", index, re.MULTILINE)
+    assert [page.stem for page in course.COURSE] == listed
+    steps = f"ourse in {['five', 'six', 'seven'][len(listed) - 5]} steps"
+    assert steps in index and steps in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.processes
