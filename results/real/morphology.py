@@ -279,7 +279,6 @@ def picture(
                 ax.imshow(np.arcsinh(10 * image / image.max()), origin="lower", cmap="gray")
                 ax.set(xticks=[], yticks=[])
             axes[3 * block, number].set_title(f"{at:+.1f}", fontsize=8)
-            axes[3 * block + 1, number].set_xlabel(f"{code_NZ[nearest, latent]:+.1f}", fontsize=7, labelpad=1)
         for row, text in enumerate((f"latent {latent + 1}", "stamp", "HST")):
             axes[3 * block + row, 0].set_ylabel(text, fontsize=8)
     figure.tight_layout(pad=0.3)
