@@ -1,7 +1,7 @@
 """Runs pages as they stand: python docs/course.py FOLDER [--keep] [PAGE.md ...]
 
 Every block of bash or python of a page is run, one after the other. Without a page it is the course, docs/course/1-*.md
-to 5-*.md, in FOLDER/course, one folder for all its pages, as a reader has it. A page that is named runs in FOLDER/NAME,
+to 6-*.md, in FOLDER/course, one folder for all its pages, as a reader has it. A page that is named runs in FOLDER/NAME,
 and what it shows (blocks of text) must be what was printed before it. A folder must not exist. Says how long each page
 took; ends with exit code 1 at the first block that fails, or that shows what was not printed. --keep: the pictures that
 the pages show are taken from there into the folders of the pages.
@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-COURSE = sorted((ROOT / "docs" / "course").glob("[1-5]-*.md"))
+COURSE = sorted((ROOT / "docs" / "course").glob("[1-9]-*.md"))
 BLOCK = re.compile(r"^```(bash|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w/.-]+\.png)\)")
 RUN = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
