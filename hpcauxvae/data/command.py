@@ -14,7 +14,7 @@ import tyro
 from hpcauxvae.data import cars3d, dsprites, quantities
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown
+from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown, texts_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
@@ -25,7 +25,7 @@ from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.ranks import Ranks
-from hpcauxvae.types import By, InputError
+from hpcauxvae.types import By, Factor, InputError
 
 _GUIDES = 10 - ROOM
 """Latents that factors guide in the command which is proposed, of the usual ten."""
@@ -33,6 +33,8 @@ _ERRORS = {"e", "err", "error", "errors", "sigma", "sd", "std", "stddev", "unc",
 """What is written beside the name of a quantity where a column has its errors."""
 _BATCH = 64
 """Samples of a step by default."""
+_NAMED = 12
+"""Classes whose names are printed, at most."""
 _SAME = 0.01
 """Largest difference of columns that are cosine and sine of the same angle."""
 
@@ -221,12 +223,21 @@ def describe(image_set: ImageSet) -> str:
         missing = np.count_nonzero(np.isnan(column))
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
         scale = ", scaled by its logarithm" if f.transform == "log10" else ""
-        lines.append(f"  {f.name}: {shown(f.low)} to {shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+        of = _classes(f, column) if f.classes else f"{shown(f.low)} to {shown(f.high)} {f.unit}".rstrip()
+        lines.append(f"  {f.name}: {of}{kind}{scale}{gaps}")
     lines += [f"  {line}" for line in quantities.described(image_set)]
     lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     stored = getattr(image_set.images, "raw", image_set.images)  # raw: where pixels may be missing
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(stored).__name__}"])
+
+
+def _classes(factor: Factor, values_N: np.ndarray) -> str:
+    """`elliptical (40), spiral (60)`: the names of classes, and how many images each has."""
+    levels, counts = np.unique(values_N[~np.isnan(values_N)], return_counts=True)
+    texts = texts_of(factor, levels.tolist())
+    told = ", ".join(f"{text} ({count})" for text, count in zip(texts[:_NAMED], counts, strict=False))
+    return told + f" and {len(texts) - _NAMED} more" * (len(texts) > _NAMED)
 
 
 def _beside(data: ImageSet) -> Iterator[str]:
