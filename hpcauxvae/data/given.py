@@ -153,7 +153,7 @@ def check_factors(factors: object, source: object) -> None:
     for factor in factors:
         for field, value in factor._asdict().items():
             number, names = field in ("low", "high"), field == "classes"
-            if not (isinstance(value, Real) if number else _are_names(value) if names else _is_text(value)):
+            if not (isinstance(value, Real) if number else _are_names(value) if names else is_text(value)):
                 allowed = "a number" if number else "text, empty where there is none"
                 allowed = "a tuple of texts, each of one line" if names else allowed
                 raise InputError(f"{source}: factors, {factor.name!r:.99}: {field} = {value!r:.99}; allowed: {allowed}")
@@ -161,10 +161,10 @@ def check_factors(factors: object, source: object) -> None:
 
 def _are_names(value: object) -> bool:
     """Whether these are names of classes that HDF5 can store."""
-    return isinstance(value, tuple) and all(isinstance(one, str) and _is_text(one) and "\n" not in one for one in value)
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_text(one) and "\n" not in one for one in value)
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether HDF5 can store it."""
     return isinstance(value, str | bytes) and not re.search(r"[\0\ud800-\udfff]", str(value))
 

@@ -117,6 +117,18 @@ def test_text_as_group_and_as_ids(tmp_path: Path) -> None:
     np.testing.assert_array_equal(both.values[:, 0], [0, 1, 2] * 4)
 
 
+def test_a_quantity_with_the_name_of_what_stands_beside(tmp_path: Path) -> None:
+    """A quantity `group`, or `images`, does not hide the groups and the images of its set."""
+    names = ("group", "images", "id")
+    factors, values = [Factor(name, "", 0, N) for name in names], np.arange(N)[:, None] + np.array([0.0, 0.5, 1])
+    groups, ids = np.arange(N) // 3, [f"o{n}" for n in range(N)]
+    write(tmp_path / "a.h5", counts(), values, factors, {}, group=groups, id=ids)
+    found = made(tmp_path, tmp_path / "a.h5", "--unit", "images=m")
+    np.testing.assert_array_equal(found.images, counts())
+    assert found.id.tolist() == ids and found.group.tolist() == groups.tolist()
+    np.testing.assert_array_equal(found.values, values)
+
+
 def test_a_set_with_other_classes_is_read_by_their_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The numbers of the same class differ where a catalogue has more classes, or fewer."""
     images, rows = counts(), np.arange(N)

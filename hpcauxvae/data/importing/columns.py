@@ -216,11 +216,14 @@ def beside_of(
     names = [factor.name for factor in factors]
     for field in ("group", "split"):
         if name := getattr(options, field):
-            column = np.ma.asarray(_column(table, field, name, n))[kept]
+            column = _emptied(_column(table, field, name, n))[kept]
             if np.ma.is_masked(column):
                 row = int(kept[np.flatnonzero(np.ma.getmaskarray(column))[0]])
                 raise InputError(f"{table.path}: {name} in row {row} is empty; allowed: a {field} in each row")
             found[field] = _whole(column.data)
+            if found[field].dtype.kind not in "iuOSU":
+                told = f"{table.path}: {name}: type {found[field].dtype}, such as {found[field][0]}"
+                raise InputError(f"{told}; allowed as --{field}: text, or whole numbers")
     if errors := _by_name("errors", options.errors, names):
         columns = [
             _known(_column(table, "errors", errors[name], n), f"{table.path}: {errors[name]}", options)[kept]
@@ -233,6 +236,17 @@ def beside_of(
         raise InputError(f"{table.path}: {error}")
     check_values(values, factors, str(table.path), found.get("factor_errors"))
     return found
+
+
+def _emptied(column: Any) -> np.ma.MaskedArray:
+    """With cells masked that are empty: "", None or NaN."""
+    given = np.ma.asarray(column)
+    if given.dtype.kind == "f":
+        return np.ma.masked_invalid(given)
+    if given.dtype.kind not in "OSU":
+        return given
+    empty = [cell in ("", b"", None) or cell != cell for cell in given.data.tolist()]
+    return np.ma.array(given.data, mask=np.ma.getmaskarray(given) | empty)
 
 
 def _whole(values: Any) -> np.ndarray:
