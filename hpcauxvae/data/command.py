@@ -18,6 +18,7 @@ from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown, texts
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
+from hpcauxvae.data.objects import Objects, objects_in
 from hpcauxvae.data.remarks import about_labels, remarks, sentinels
 from hpcauxvae.data.series import series
 from hpcauxvae.data.splits import described, parts
@@ -141,12 +142,18 @@ def advise(image_set: ImageSet) -> str:
     if few and not able:
         return f"{chosen}\nnot enough to train on: {few[0]}"
     guides, further = list[Guide](), list[str]()
-    room = [n for n in able if len(each[n].columns) <= _GUIDES]
+    most, told = _GUIDES, list[str]()
+    if objects := objects_in(image_set, [n for n in able if n not in left_out]):
+        whole = sorted((objects.column, *objects.views))
+        most, words_of = sum(len(each[n].columns) for n in whole), [image_set.factors[n].name for n in whole]
+        left_out |= {n: f"{' and '.join(words_of)} tell it" for n in able if n not in (*whole, *left_out)}
+        told.append(_in_words(image_set, objects))
+    room = [n for n in able if len(each[n].columns) <= most]
     copies = quantities.doubled(image_set, [each[n] for n in room])
     left_out |= {room[place]: reason for place, reason in copies.items()}
     for column, guide in ((n, each[n]) for n in able if n not in left_out):
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
-        if total <= _GUIDES:
+        if total <= most:
             guides.append(guide)
         elif guide.plain:
             further.append(guide.factor.name)
@@ -155,6 +162,7 @@ def advise(image_set: ImageSet) -> str:
             left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + ROOM}"
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
+    words += ["--latents", str(most + ROOM)] if most > _GUIDES else []
     if (n_train := len(found_parts[0])) < _BATCH:
         words += ["--batch-size", str(max(2, n_train // 2))]
     if by == "blocks":
@@ -162,7 +170,7 @@ def advise(image_set: ImageSet) -> str:
     words += ["--out", f"runs/{image_set.path.stem}"]
     names = [factor.name for factor in image_set.factors]
     reasons = {n: f"{names[n]}, for {reason}" for n, reason in left_out.items()} | lacking
-    told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
+    told += [f"left out below: {reasons[n]}" for n in sorted(reasons)]
     if further:
         latents = sum(len(guide.columns) for guide in guides) + len(further) + ROOM
         told.append(
@@ -176,6 +184,16 @@ def advise(image_set: ImageSet) -> str:
             f"random a test image has its like among the training images; {keeps}"
         )
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
+
+
+def _in_words(image_set: ImageSet, objects: Objects) -> str:
+    """What a column of objects means for training and for scores."""
+    name, *views = (image_set.factors[n].name for n in (objects.column, *objects.views))
+    return (
+        f"{name} names objects, each seen at all values of {' and '.join(views)}: told of both, the model draws "
+        f"views of an object that it knows, and scores are of these; where new objects are to be judged, `data import "
+        f"{image_set.path} NEW.h5 --group {name}`"
+    )
 
 
 def _no_quantity(image_set: ImageSet) -> dict[int, str]:
