@@ -20,7 +20,7 @@ from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
 from hpcauxvae.data.objects import Objects, objects_in
 from hpcauxvae.data.remarks import about_labels, remarks, sentinels
-from hpcauxvae.data.series import series
+from hpcauxvae.data.series import Series, series
 from hpcauxvae.data.splits import described, parts
 from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
@@ -176,14 +176,18 @@ def advise(image_set: ImageSet) -> str:
         told.append(
             f"left out below, so that half of the latents are free: {', '.join(further)}; with all --latents {latents}"
         )
-    if found:
-        what = "a series" if found.timed else "neighbours are alike, as in a series or where rows are sorted"
-        keeps = "--split blocks keeps neighbours together" + ", if this is a series" * (not found.timed)
-        told.append(
-            f"{what}: {found.alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
-            f"random a test image has its like among the training images; {keeps}"
-        )
+    told += [_of_a_series(found)] if found else []
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
+
+
+def _of_a_series(found: Series) -> str:
+    """That neighbours are alike, and what a split at random makes of it."""
+    what = "a series" if found.timed else "neighbours are alike, as in a series or where rows are sorted"
+    keeps = "--split blocks keeps neighbours together" + ", if this is a series" * (not found.timed)
+    return (
+        f"{what}: {found.alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
+        f"random a test image has its like among the training images; {keeps}"
+    )
 
 
 def _in_words(image_set: ImageSet, objects: Objects) -> str:
