@@ -6,7 +6,7 @@ D auxiliary factors (d of the paper), Z latent coordinates (dz of the paper), K 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,6 +104,8 @@ class Factor(NamedTuple):
 
     transform: Transform = "linear"
     """log10: the range is scaled by its logarithm, for what is positive and spans decades; low > 0."""
+    classes: tuple[str, ...] = ()
+    """Names of the values 0, 1, 2, … of a categorical factor; none where its numbers are the names."""
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Physical units to the range [0, 1] that models see."""
@@ -139,9 +141,16 @@ class Factor(NamedTuple):
             return float(self._log10(self.high / self.low)), "dex"
         return self.high - self.low, self.unit
 
-    def record(self) -> list[str | float]:
-        """As runs keep it: the fields, `transform` only where it is not linear."""
-        return list(self if self.transform != "linear" else self[:-1])
+    def record(self) -> list[str | float | list[str]]:
+        """As runs keep it: the fields, the last ones only where they say something."""
+        if self.classes:
+            return [*self[:-1], list(self.classes)]
+        return list(self[:-1] if self.transform != "linear" else self[:-2])
+
+    @classmethod
+    def of_record(cls, record: Sequence[Any]) -> Factor:
+        """The inverse of `record`, also where JSON has made lists of tuples."""
+        return cls(*record[:6])._replace(classes=tuple(*record[6:]))
 
 
 class Reduction(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from hpcauxvae.data.given import labels
+from hpcauxvae.data.given import is_text, labels
 from hpcauxvae.data.shards import lost_parts
 from hpcauxvae.data.stored import open_file, plain, read_rows
 from hpcauxvae.types import InputError
@@ -103,9 +103,9 @@ def _put_names(file: h5py.File, name: str, given: Any, n: int) -> None:
         raise InputError(f"{path}: {name}: {np.ma.count_masked(given)} are masked; allowed: one for each sample")
     values = np.asarray(given)
     texts = values.dtype.kind in "OSU"
-    if texts and not all(isinstance(value, str | bytes) for value in values.ravel()):
-        odd = next(value for value in values.ravel() if not isinstance(value, str | bytes))
-        raise InputError(f"{path}: {name}: {odd!r:.99} is no text; allowed: texts, or whole numbers")
+    for value in values.ravel() if texts else ():
+        if not is_text(value):
+            raise InputError(f"{path}: {name}: {value!r:.99} is no text; allowed: texts, or whole numbers")
     if not texts and values.dtype.kind not in "iu":
         raise InputError(f"{path}: {name}: type {values.dtype}; allowed: texts or whole numbers, which keep all digits")
     _refuse(path, _length_errors(name, values.shape, n))

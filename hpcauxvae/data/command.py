@@ -14,18 +14,19 @@ import tyro
 from hpcauxvae.data import cars3d, dsprites, quantities
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.choice import choose
-from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown
+from hpcauxvae.data.guides import ROOM, Guide, guides_of, in_words, shown, texts_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing, validate
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.missing import Filled, count_missing
+from hpcauxvae.data.objects import Objects, objects_in
 from hpcauxvae.data.remarks import about_labels, remarks, sentinels
-from hpcauxvae.data.series import series
+from hpcauxvae.data.series import Series, series
 from hpcauxvae.data.splits import described, parts
 from hpcauxvae.data.sufficient import faults
 from hpcauxvae.runtime.command_line import parse
 from hpcauxvae.runtime.files import refuse_unwritable
 from hpcauxvae.runtime.ranks import Ranks
-from hpcauxvae.types import By, InputError
+from hpcauxvae.types import By, Factor, InputError
 
 _GUIDES = 10 - ROOM
 """Latents that factors guide in the command which is proposed, of the usual ten."""
@@ -33,6 +34,8 @@ _ERRORS = {"e", "err", "error", "errors", "sigma", "sd", "std", "stddev", "unc",
 """What is written beside the name of a quantity where a column has its errors."""
 _BATCH = 64
 """Samples of a step by default."""
+_NAMED = 12
+"""Classes whose names are printed, at most."""
 _SAME = 0.01
 """Largest difference of columns that are cosine and sine of the same angle."""
 
@@ -139,12 +142,18 @@ def advise(image_set: ImageSet) -> str:
     if few and not able:
         return f"{chosen}\nnot enough to train on: {few[0]}"
     guides, further = list[Guide](), list[str]()
-    room = [n for n in able if len(each[n].columns) <= _GUIDES]
+    most, told = _GUIDES, list[str]()
+    if objects := objects_in(image_set, [n for n in able if n not in left_out]):
+        whole = sorted((objects.column, *objects.views))
+        most, words_of = sum(len(each[n].columns) for n in whole), [image_set.factors[n].name for n in whole]
+        left_out |= {n: f"{' and '.join(words_of)} tell it" for n in able if n not in (*whole, *left_out)}
+        told.append(_in_words(image_set, objects))
+    room = [n for n in able if len(each[n].columns) <= most]
     copies = quantities.doubled(image_set, [each[n] for n in room])
     left_out |= {room[place]: reason for place, reason in copies.items()}
     for column, guide in ((n, each[n]) for n in able if n not in left_out):
         total = sum(len(other.columns) for other in guides) + len(guide.columns)
-        if total <= _GUIDES:
+        if total <= most:
             guides.append(guide)
         elif guide.plain:
             further.append(guide.factor.name)
@@ -153,6 +162,7 @@ def advise(image_set: ImageSet) -> str:
             left_out[column] = f"{what} would guide {len(guide.columns)} latents: with it --latents {total + ROOM}"
     words = ["hpcauxvae", "train", str(image_set.path)]
     words += ["--aux", ",".join(guide.factor.name for guide in guides)] if guides else ["--model", "beta-vae"]
+    words += ["--latents", str(most + ROOM)] if most > _GUIDES else []
     if (n_train := len(found_parts[0])) < _BATCH:
         words += ["--batch-size", str(max(2, n_train // 2))]
     if by == "blocks":
@@ -160,20 +170,34 @@ def advise(image_set: ImageSet) -> str:
     words += ["--out", f"runs/{image_set.path.stem}"]
     names = [factor.name for factor in image_set.factors]
     reasons = {n: f"{names[n]}, for {reason}" for n, reason in left_out.items()} | lacking
-    told = [f"left out below: {reasons[n]}" for n in sorted(reasons)]
+    told += [f"left out below: {reasons[n]}" for n in sorted(reasons)]
     if further:
         latents = sum(len(guide.columns) for guide in guides) + len(further) + ROOM
         told.append(
             f"left out below, so that half of the latents are free: {', '.join(further)}; with all --latents {latents}"
         )
-    if found:
-        what = "a series" if found.timed else "neighbours are alike, as in a series or where rows are sorted"
-        keeps = "--split blocks keeps neighbours together" + ", if this is a series" * (not found.timed)
-        told.append(
-            f"{what}: {found.alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
-            f"random a test image has its like among the training images; {keeps}"
-        )
+    told += [_of_a_series(found)] if found else []
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
+
+
+def _of_a_series(found: Series) -> str:
+    """That neighbours are alike, and what a split at random makes of it."""
+    what = "a series" if found.timed else "neighbours are alike, as in a series or where rows are sorted"
+    keeps = "--split blocks keeps neighbours together" + ", if this is a series" * (not found.timed)
+    return (
+        f"{what}: {found.alike:.0%} of the images are nearer to their neighbour than to another one, so that at "
+        f"random a test image has its like among the training images; {keeps}"
+    )
+
+
+def _in_words(image_set: ImageSet, objects: Objects) -> str:
+    """What a column of objects means for training and for scores."""
+    name, *views = (image_set.factors[n].name for n in (objects.column, *objects.views))
+    return (
+        f"{name} names objects, each seen at all values of {' and '.join(views)}: told of both, the model draws "
+        f"views of an object that it knows, and scores are of these; where new objects are to be judged, `data import "
+        f"{image_set.path} NEW.h5 --group {name}`"
+    )
 
 
 def _no_quantity(image_set: ImageSet) -> dict[int, str]:
@@ -221,12 +245,21 @@ def describe(image_set: ImageSet) -> str:
         missing = np.count_nonzero(np.isnan(column))
         gaps = f", measured in {len(column) - missing} of {len(column)} samples" if missing else ""
         scale = ", scaled by its logarithm" if f.transform == "log10" else ""
-        lines.append(f"  {f.name}: {shown(f.low)} to {shown(f.high)} {f.unit}".rstrip() + kind + scale + gaps)
+        of = _classes(f, column) if f.classes else f"{shown(f.low)} to {shown(f.high)} {f.unit}".rstrip()
+        lines.append(f"  {f.name}: {of}{kind}{scale}{gaps}")
     lines += [f"  {line}" for line in quantities.described(image_set)]
     lines += [f"  {line}" for line in _beside(image_set)]
     lines += [f"  {name} = {value}" for name, value in image_set.provenance.items()]
     stored = getattr(image_set.images, "raw", image_set.images)  # raw: where pixels may be missing
     return "\n".join([*lines, f"  fingerprint {image_set.fingerprint}, read by {type(stored).__name__}"])
+
+
+def _classes(factor: Factor, values_N: np.ndarray) -> str:
+    """`elliptical (40), spiral (60)`: the names of classes, and how many images each has."""
+    levels, counts = np.unique(values_N[~np.isnan(values_N)], return_counts=True)
+    texts = texts_of(factor, levels.tolist())
+    told = ", ".join(f"{text} ({count})" for text, count in zip(texts[:_NAMED], counts, strict=False))
+    return told + f" and {len(texts) - _NAMED} more" * (len(texts) > _NAMED)
 
 
 def _beside(data: ImageSet) -> Iterator[str]:

@@ -152,13 +152,19 @@ def check_factors(factors: object, source: object) -> None:
         raise InputError(f"{source}: factor_list: {factors!r:.99}; allowed: a list of Factor(name, unit, low, high)")
     for factor in factors:
         for field, value in factor._asdict().items():
-            number = field in ("low", "high")
-            if not (isinstance(value, Real) if number else _is_text(value)):
+            number, names = field in ("low", "high"), field == "classes"
+            if not (isinstance(value, Real) if number else _are_names(value) if names else is_text(value)):
                 allowed = "a number" if number else "text, empty where there is none"
+                allowed = "a tuple of texts, each of one line" if names else allowed
                 raise InputError(f"{source}: factors, {factor.name!r:.99}: {field} = {value!r:.99}; allowed: {allowed}")
 
 
-def _is_text(value: object) -> bool:
+def _are_names(value: object) -> bool:
+    """Whether these are names of classes that HDF5 can store."""
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_text(one) and "\n" not in one for one in value)
+
+
+def is_text(value: object) -> bool:
     """Whether HDF5 can store it."""
     return isinstance(value, str | bytes) and not re.search(r"[\0\ud800-\udfff]", str(value))
 

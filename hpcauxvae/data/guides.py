@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcauxvae.data.classes import named
 from hpcauxvae.types import Factor, InputError, Labels
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class Guide(NamedTuple):
     def by_angle(self) -> bool:
         """Whether cosine and sine guide."""
         return not self.plain and self.factor.kind == "periodic"
+
+    @property
+    def texts(self) -> list[str]:
+        """A text for each class or level: its name, or its number."""
+        return texts_of(self.factor, self.levels)
 
     def code(self, values_N: NDArray) -> NDArray[np.float64]:
         """Values in the factor's unit -> columns (N, T) in theirs; NaN where they are NaN, or of no known class."""
@@ -110,7 +116,7 @@ class Guide(NamedTuple):
     @classmethod
     def of_record(cls, record: dict[str, Any], columns: Sequence[Factor]) -> "Guide":
         """The inverse of `record`."""
-        factor = Factor(*record["factor"]) if "factor" in record else columns[0]
+        factor = Factor.of_record(record["factor"]) if "factor" in record else columns[0]
         return cls(factor, tuple(columns), tuple(record.get("levels", ())))
 
     def in_words(self, first: int) -> str:
@@ -122,7 +128,7 @@ class Guide(NamedTuple):
         if self.by_angle:
             return f"{name} {where}: its cosine and sine"
         if self.by_classes:
-            return f"{name} {where}: {len(self.levels)} classes, each but {spelled(self.levels)[0]}"
+            return f"{name} {where}: {len(self.levels)} classes, each but {self.texts[0]}"
         return f"{name} {where}: the rank of its {len(self.levels)} levels"
 
 
@@ -135,6 +141,11 @@ def spelled(levels: Sequence[float]) -> list[str]:
     """A text for each of these classes, all different: six digits, or as many more as that takes."""
     texts = ([shown(level, digits) for level in levels] for digits in range(6, 18))  # 17 tell any two floats apart
     return next(found for found in texts if len(set(found)) == len(levels))
+
+
+def texts_of(factor: Factor, levels: Sequence[float]) -> list[str]:
+    """A text for each of these classes of a factor, all different: its name, or its number."""
+    return named(factor, levels) or spelled(levels)
 
 
 def guides_of(data: "ImageSet", names: Sequence[str], labels: Labels) -> tuple[Guide, ...]:
@@ -158,7 +169,8 @@ def _guide(factor: Factor, values_N: NDArray, taken: set[str]) -> Guide:
     if len(levels) < 2:
         return Guide(factor, (factor,))
     if factor.kind == "categorical":
-        names = [_free(f"{name}={text}", taken) for text in spelled(levels)[1:]]
+        texts = (text.replace(",", ";") for text in texts_of(factor, levels)[1:])  # columns have no commas
+        names = [_free(f"{name}={text}", taken) for text in texts]
         return Guide(factor, tuple(Factor(own, "", 0, 1, "ordinal") for own in names), levels)
     steps = np.diff(factor.scale(np.array(levels)))
     if np.ptp(steps) < _EVEN * steps.mean():

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcauxvae.data import beside, rules
+from hpcauxvae.data import beside, classes, rules
 from hpcauxvae.data.beside import Beside
 from hpcauxvae.data.checksums import checksum_errors
 from hpcauxvae.data.given import Labels, Pixels, check_factors, check_order, labels, pixels, put
@@ -266,6 +266,7 @@ def begin(file: h5py.File, n: int, factors: Sequence[Factor], provenance: Proven
             continue
         dtype = h5py.string_dtype() if kind == "texts" else np.float64
         values.attrs[field] = np.array([getattr(factor, field) for factor in factors], dtype)
+    classes.put(values.attrs, factors)
     return values
 
 
@@ -353,9 +354,10 @@ def _read_factors(file: h5py.File) -> tuple[tuple[Factor, ...], np.ndarray]:
     if rules.version_of(file) < 2:
         attributes.pop("transform", None)
     columns = []
-    for number in range(values.shape[1]):
+    for number, names in enumerate(classes.read(attributes, values.shape[1])):
         fields = {field: plain(attributes[field][number]) for field in rules.FIELDS if field in attributes}
-        columns.append(Factor(**fields | {field: float(fields[field]) for field in ("low", "high")}))
+        fields |= {field: float(fields[field]) for field in ("low", "high")}
+        columns.append(Factor(**fields, classes=names))
     return tuple(columns), read_rows(values, slice(None))
 
 

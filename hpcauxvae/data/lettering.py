@@ -25,8 +25,11 @@ def with_unit(factor: Factor) -> str:
 def short(factor: Factor, value: Any, places: int = 2) -> str:
     """A value in the factor's unit, to a hundredth of its range (10 to the minus `places`) or finer.
 
-    Of a logarithmic range the value has one figure more than `places`: to a hundredth of itself, or finer.
+    Of a logarithmic range the value has one figure more than `places`: to a hundredth of itself, or finer. A class has
+    its name.
     """
+    if factor.classes and float(value).is_integer():
+        return factor.classes[int(value)]
     if factor.transform == "log10":
         return f"{float(value):.{places + 1}g}"
     digits = places - int(np.floor(np.log10(factor.high - factor.low)))

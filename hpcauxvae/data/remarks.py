@@ -8,7 +8,7 @@ import numpy as np
 
 from hpcauxvae.data.angles import themselves
 from hpcauxvae.data.beside import ignored
-from hpcauxvae.data.guides import spelled
+from hpcauxvae.data.guides import texts_of
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.pixels import Pixels, Stuck, bounds, look_at, outlying, seen_in, stuck
 from hpcauxvae.data.splits import Parts, parts
@@ -144,7 +144,7 @@ def _about_rare(image_set: ImageSet) -> Iterator[str]:
         levels, counts = np.unique(known, return_counts=True)
         rare = np.flatnonzero(counts < _RARE)
         if len(rare):
-            texts = spelled(levels.tolist())
+            texts = texts_of(factor, levels.tolist())
             of = ", ".join(f"{texts[n]} ({counts[n]})" for n in rare[:5])
             of += f" and {len(rare) - 5} more" * (len(rare) > 5)
             yield (

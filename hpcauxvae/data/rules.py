@@ -6,15 +6,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcauxvae.data import beside
+from hpcauxvae.data import beside, classes
 from hpcauxvae.data.shards import lost_parts
 from hpcauxvae.data.stored import MADE_BY, plain
 from hpcauxvae.types import KINDS, TRANSFORMS, Factor
 
 VERSIONS = 1, 2
 """That are read. Version 2 may hold what beside.py names, more types of pixels, logarithmic ranges, and no factors."""
-FIELDS = dict(zip(Factor._fields, ("texts", "texts", "numbers", "numbers", "texts", "texts"), strict=True))
-"""The fields of Factor, each an attribute of `factors`."""
+FIELDS = dict(zip(Factor._fields[:-1], ("texts", "texts", "numbers", "numbers", "texts", "texts"), strict=True))
+"""The fields of Factor, each an attribute of `factors`; the last one is that of classes.py."""
 MAY_LACK = "kind", "transform"
 BEYOND = 10
 """So many of its errors a value may lie beyond the range of its factor."""
@@ -89,6 +89,7 @@ def attribute_errors(attributes: Mapping[str, Any], n_factors: int) -> Iterator[
             yield f"factors, attribute name: {name!r} is not allowed; each needs its own name, without a comma"
         if not (np.isfinite([low, high]).all() and low < high):
             yield f"factors, {name}: range {low} to {high} is not allowed; low < high, both finite"
+    yield from classes.errors(attributes, n_factors)
 
 
 def value_errors(values: np.ndarray, factors: tuple[Factor, ...], errors: np.ndarray | None = None) -> Iterator[str]:
@@ -111,6 +112,7 @@ def value_errors(values: np.ndarray, factors: tuple[Factor, ...], errors: np.nda
                 f"factors, {factor.name}: {column[outside[0]]} of sample {outside[0]} is outside its range {allowed}"
                 f" ({len(outside)} such values)"
             )
+        yield from classes.value_errors(factor, column)
         measured = column[~np.isnan(column)]
         if len(measured) == 0:
             yield f"factors, {factor.name}: no sample has a value"

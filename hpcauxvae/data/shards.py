@@ -100,7 +100,7 @@ def _lost_in(
     if not (np.can_cast(held.dtype, stored.dtype) or held.dtype.kind == stored.dtype.kind == "f"):
         yield f"shard {shard}: {source.dset_name} has type {held.dtype}, which {stored.dtype} would cut off"
     whole = held.shape[1:] == stored.shape[1:] == tuple(_shape(source.vspace, held.ndim)[1:])
-    for field in ("name", "unit", "transform") if whole else ():
+    for field in ("name", "unit", "transform", "classes") if whole else ():
         of_shard, of_set = (plain(data.attrs.get(field)) for data in (held, stored))
         if None not in (of_shard, of_set) and of_shard != of_set:
             yield f"shard {shard}: {source.dset_name} has {field} {of_shard!r}; {of_set!r}, as in the set, is needed"

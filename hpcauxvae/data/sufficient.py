@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hpcauxvae.data.guides import Guide, spelled
+from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.splits import Parts
 
@@ -25,7 +25,7 @@ def faults(data: ImageSet, guide: Guide, parts: Parts) -> Iterator[str]:
             told = f"{name}: measured in {known} of {len(part)} {part_name} samples"
             yield f"{told}; allowed as an auxiliary variable: in {FEWEST} or more"
     train_N = values_N[parts[0]]
-    for level, text in zip(guide.levels, spelled(guide.levels), strict=True) if guide.by_classes else ():
+    for level, text in zip(guide.levels, guide.texts, strict=True) if guide.by_classes else ():
         if not (train_N == level).any():
             yield (
                 f"{name}: the training part has none of the samples of class {text} "
@@ -47,7 +47,7 @@ def doubts(data: ImageSet, guide: Guide, parts: Parts) -> Iterator[str]:
         )
     for part_name, part in zip(_NAMES[1:] if guide.by_classes else (), parts[1:], strict=False):
         there = np.isin(guide.levels, values_N[part])
-        if lacking := [text for text, is_there in zip(spelled(guide.levels), there, strict=True) if not is_there]:
+        if lacking := [text for text, is_there in zip(guide.texts, there, strict=True) if not is_there]:
             yield (
                 f"{guide.factor.name}: no {part_name} sample is of class {', '.join(lacking)}: no score can say there "
                 "whether it is told"

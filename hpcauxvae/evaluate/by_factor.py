@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcauxvae.data.guides import Guide, spans, spelled
+from hpcauxvae.data.guides import Guide, spans
 from hpcauxvae.metrics.by_kind import agreement
 from hpcauxvae.types import Factor
 
@@ -54,7 +54,7 @@ def by_factor(guides: Sequence[Guide], values_ND: NDArray, told: dict[str, NDArr
 
 def _absent(guide: Guide, values_N: NDArray) -> list[str]:
     """The classes of which there is no sample."""
-    texts = zip(guide.levels, spelled(guide.levels), strict=True) if guide.by_classes else ()
+    texts = zip(guide.levels, guide.texts, strict=True) if guide.by_classes else ()
     return [text for level, text in texts if not (values_N == level).any()]
 
 

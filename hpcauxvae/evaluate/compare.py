@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hpcauxvae
+from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.guides import guided, guiding
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, refuse_existing
 from hpcauxvae.data.stored import open_file
@@ -180,7 +181,7 @@ def _images(
 
 def _fresh(path: Path, runs: Sequence[Run]) -> ImageSet:
     """Raises InputError unless all runs can score it, and none was trained on it."""
-    fresh = open_set(path)
+    fresh = in_order_of(open_set(path), runs[0].known)
     check_pixels(fresh)
     for run in runs:
         if list(fresh.shape) != run.state["image_shape"]:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpcauxvae.data.functions import functions_of
-from hpcauxvae.data.guides import shown
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import with_unit
 from hpcauxvae.data.missing import Filled, scored_by
@@ -300,16 +299,15 @@ class Trained:
         known = {factor.name: factor for factor in self.factors}
         if name not in known:
             raise InputError(f"factor {name!r} is unknown; allowed: {', '.join(known)}")
-        factor, values = known[name], _numbers(name, value)
+        factor = known[name]
+        values = _numbers(name, _place(value, factor))
         low = 0.0 if factor.transform == "log10" else -np.inf
         if not values.size or not (np.isfinite(values) & (values > low)).all():
             allowed = "numbers above 0, whose logarithm scales this factor" if low == 0 else "finite numbers"
             raise InputError(f"{name} = {value!r}; allowed: {allowed}")
         guide = next(guide for guide in self.guides if guide.factor == factor)
         if guide.by_classes and not np.isin(values, guide.levels).all():
-            raise InputError(
-                f"{name} = {value!r}; allowed: classes of the training, {', '.join(map(shown, guide.levels))}"
-            )
+            raise InputError(f"{name} = {value!r}; allowed: classes of the training, {', '.join(guide.texts)}")
         if factor.kind != "periodic" and (values.min() < factor.low or values.max() > factor.high):
             found = f"{values.min():g}" + f" to {values.max():g}" * (values.size > 1)
             range_of = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()
@@ -333,7 +331,7 @@ class Trained:
         """(N,) values of each factor that is given, in its unit; NaN where not measured."""
         if factors is None:
             return {}
-        known = {f.name: f for f in (*(Factor(*fields) for fields in self.state["factors"]), *self.factors)}
+        known = {f.name: f for f in (*(Factor.of_record(fields) for fields in self.state["factors"]), *self.factors)}
         if not hasattr(factors, "keys"):
             values = _numbers("factors", factors)
             values = values.reshape(1, -1) if values.ndim == 1 and n == 1 else values
@@ -349,6 +347,11 @@ class Trained:
                 raise InputError(f"factors: {name} is {of}")
             found[name] = with_logarithm(known[name], values, Path("factors"))
         return found
+
+
+def _place(value: Any, factor: Factor) -> Any:
+    """The number of a class that is asked for by its name."""
+    return factor.classes.index(value) if isinstance(value, str) and value in factor.classes else value
 
 
 def _numbers(name: str, value: Any) -> NDArray[np.float64]:

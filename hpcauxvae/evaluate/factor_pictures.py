@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
 from hpcauxvae.data.drawing import CORRELATIONS, INK, STYLE, save, sheet
-from hpcauxvae.data.guides import Guide, spans, spelled
+from hpcauxvae.data.guides import Guide, spans
 from hpcauxvae.data.hdf5 import ImageSet
 from hpcauxvae.data.lettering import fit
 from hpcauxvae.evaluate import pictures
@@ -65,7 +65,7 @@ def draw_factors(
 
 def confusion(values_N: NDArray, told_N: NDArray, guide: Guide, path: Path) -> None:
     """A row for each class of a factor (N,): of its samples, the shares in per cent that are told as each class."""
-    texts, levels = spelled(guide.levels), np.array(guide.levels)
+    texts, levels = guide.texts, np.array(guide.levels)
     counts_KK = ((values_N[:, None] == levels).T.astype(float) @ (told_N[:, None] == levels)).round()
     of_K = counts_KK.sum(1, keepdims=True)
     share_KK, norm, size = counts_KK / np.maximum(of_K, 1), Normalize(0, 1), len(texts)

@@ -147,7 +147,7 @@ def _read_together(folders: Sequence[Path], run: Run, seed: int) -> Block:
     """`reading`, `factors` and `correlated` of the test samples of all folds, from their codes; nothing without guided
     latents."""
     columns, guided = run.state["columns"], run.model.GUIDED
-    factors = [Factor(*record) for record in run.state["factors"]]
+    factors = [Factor.of_record(record) for record in run.state["factors"]]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("factors", "mean", "regressed")}
     for folder in folders:
         with open_file(folder / "codes-test.h5") as file:

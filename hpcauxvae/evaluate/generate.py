@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import partner
+from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.guides import shown, spans
 from hpcauxvae.data.summary import Summary
 from hpcauxvae.evaluate import pictures
@@ -77,7 +78,7 @@ class Generator:
         path, _, number = like.rpartition(":")
         if not path or not number.isdecimal():
             raise InputError(f"like = {like}; allowed: FILE.h5:NUMBER")
-        source, shape = hdf5.open_set(path), tuple(self.run.state["image_shape"])
+        source, shape = in_order_of(hdf5.open_set(path), self.factors), tuple(self.run.state["image_shape"])
         if source.shape != shape or int(number) >= len(source):
             raise InputError(
                 f"like = {like}: {len(source)} images of {source.shape}; "
@@ -191,11 +192,11 @@ class Generator:
     def _number(self, column: int, text: str, given: str) -> float:
         factor, guide = self.factors[column], self.guides[column]
         try:
-            value = float(text)
+            value = float(factor.classes.index(text) if text in factor.classes else text)
         except ValueError:
             value = np.nan
         if guide.by_classes and value not in guide.levels:
-            classes = ", ".join(map(shown, guide.levels))
+            classes = ", ".join(guide.texts)
             raise InputError(f"{given}: {text}; allowed: the classes that the model was trained on, {classes}")
         if not (np.isfinite(value) if factor.kind == "periodic" else factor.low <= value <= factor.high):
             allowed = f"{factor.low:g} to {factor.high:g} {factor.unit}".strip()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import hpcauxvae
+from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set, refuse_existing
 from hpcauxvae.data.importing.options import Images, Import
 from hpcauxvae.data.stored import open_file
@@ -167,7 +168,7 @@ def predict(config: PredictConfig, processes: Processes) -> int:
     run = on_each_rank(lambda: _checked(config), processes)
     place(run.model, processes.device)
     path = on_first_rank(lambda: _in_our_format(config, run), processes)
-    data = on_each_rank(lambda: open_set(path), processes)
+    data = on_each_rank(lambda: in_order_of(open_set(path), run.known), processes)
     on_each_rank(lambda: _refuse_clash(config.out, run, data.id is not None), processes)
     folder = on_first_rank(lambda: _calibrated(run, config), processes)
     calibration = on_each_rank(lambda: _found(run, folder), processes)

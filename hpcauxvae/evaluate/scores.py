@@ -15,6 +15,7 @@ import numpy as np
 import hpcauxvae
 from hpcauxvae.data import drawing
 from hpcauxvae.data.beside import ids_bytes, put_ids
+from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.functions import functions_of
 from hpcauxvae.data.guides import guided, guides_in, guiding, spans
 from hpcauxvae.data.hdf5 import ImageSet, check_pixels, open_set, reopen, whole_file
@@ -122,7 +123,7 @@ class Evaluator:
         self.copies = copies(self.data, self.fresh, self.seen, self.parts, self.run.config.split_seed)
 
     def _open_fresh(self, path: Path) -> ImageSet:
-        fresh = open_set(path)
+        fresh = in_order_of(open_set(path), self.run.known)
         check_pixels(fresh)
         check_factors(fresh, self.run)
         fresh = guided(fresh, self.run.guides)

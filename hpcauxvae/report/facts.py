@@ -42,7 +42,7 @@ def factors(found: Found) -> Table:
     """A row for each factor of the data: unit, range, kind, and the latents that it guides."""
     state = found.state
     latents: dict[str, list[int]] = {}
-    names = [Factor(*record).name for record in state["factors"]]
+    names = [Factor.of_record(record).name for record in state["factors"]]
     own, columns = len(names), iter(enumerate(state["columns"], start=1))
     for record in state.get("guides", [{"columns": 1}] * len(state["columns"])):
         pairs = [next(columns) for _ in range(record["columns"])]
@@ -50,11 +50,11 @@ def factors(found: Found) -> Table:
         latents[name] = [number for number, _ in pairs]
         own -= record["columns"] if "factor" in record else 0
     rows = []
-    for factor in [Factor(*record) for record in state["factors"]][:own]:
+    for factor in [Factor.of_record(record) for record in state["factors"]][:own]:
         kind = factor.kind + (", by its logarithm" if factor.transform == "log10" else "")
         guides = latents.get(factor.name) if _guided(found.config) else None
         which = NONE if not guides else f"{guides[0]}" if len(guides) == 1 else f"{guides[0]} to {guides[-1]}"
-        span = minus(f"{factor.low:.4g} to {factor.high:.4g}")
+        span = ", ".join(factor.classes) or minus(f"{factor.low:.4g} to {factor.high:.4g}")
         rows.append([Cell(text) for text in (factor.name, factor.unit or NONE, span, kind, which)])
     head = ["Factor", "unit", "range", "kind", "guides latents"]
     return Table("Factors", head, rows, f"{NONE}: it guides none." if rows else "")

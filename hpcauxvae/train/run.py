@@ -50,6 +50,11 @@ class Run:
         return parts(data, self.config.split_seed, self.split, self.config.own_fold)
 
     @property
+    def known(self) -> list[Factor]:
+        """All factors of its data set, with the columns that guide."""
+        return [Factor.of_record(record) for record in self.state["factors"]]
+
+    @property
     def guides(self) -> tuple[Guide, ...]:
         """How each auxiliary factor guides latents, in their order."""
         columns = iter(self.guiding)
@@ -59,7 +64,7 @@ class Run:
     @property
     def guiding(self) -> list[Factor]:
         """The columns that guide latents, in their order."""
-        return [Factor(*self.state["factors"][column]) for column in self.state["columns"]]
+        return [self.known[column] for column in self.state["columns"]]
 
     @property
     def digest(self) -> str:

@@ -143,7 +143,9 @@ def test_whole_numbers_among_factors_are_groups(tmp_path: Path) -> None:
     assert found.group is not None and found.group.tolist() == (np.arange(N) // 2).tolist()
     write(tmp_path / "halves.h5", counts(), np.arange(N)[:, None] / 2, [Factor("car", "", 0, N)], {})
     (tmp_path / "out.h5").unlink()
-    with pytest.raises(InputError, match="group: type float64; allowed: texts or whole numbers"):
+    with pytest.raises(
+        InputError, match=r"car: type float64, such as 0\.0; allowed as --group: text, or whole numbers"
+    ):
         made(tmp_path / "halves.h5", "--group", "car")
 
 

@@ -1,5 +1,6 @@
 """What `data import` cannot take: a line with file, row, field, value and what is allowed; nothing is left behind."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from helpers.foreign import FLUX, IDS, RADIUS, H, N, W, catalogue, counts, pictures, write_csv
 from hpcauxvae.data.command import main
+from hpcauxvae.data.importing import work
 from hpcauxvae.types import InputError
 
 
@@ -209,3 +211,42 @@ def test_the_exit_code_is_2(tmp_path: Path, processes: str) -> None:
     where = "all.npz: image in row 555: pixel (0, 0, 0) is infinite in float32"
     assert done.stderr == f"error: {where}; allowed: finite, NaN where it is missing\n"
     assert [path.name for path in tmp_path.iterdir()] == ["all.npz"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "option", "message"),
+    [
+        (RADIUS, "--group", r"made: type float64, such as 0.2; allowed as --group: text, or whole numbers"),
+        (np.where(np.arange(N) == 7, np.nan, 1), "--group", r"made in row 7 is empty; allowed: a group in each row"),
+        (np.where(np.arange(N) == 7, "", "a"), "--group", r"made in row 7 is empty; allowed: a group in each row"),
+        (np.arange(N) > 3, "--group", r"made: type bool, such as False; allowed as --group: text, or whole numbers"),
+        (np.full(N, "a\0b"), "--group", r"out\.h5: group: .*'a\\x00b'.* is no text; allowed: texts, or whole numbers"),
+        (np.full(N, "valid"), "--split", r"split: 'valid' of sample 0 is not allowed; train, validation, test"),
+    ],
+)
+def test_a_group_that_the_format_does_not_take(
+    tmp_path: Path, cells: np.ndarray, option: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before an image is read, so that nothing is left of these."""
+    np.savez(tmp_path / "all.npz", image=counts()[:, 0], radius=RADIUS, made=cells)
+    monkeypatch.setattr(work, "_make", lambda *_: pytest.fail("images were read"))
+    refused(tmp_path / "all.npz", message, "--images", "image", option, "made")
+
+
+def test_what_a_full_disk_leaves_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images were good: the next start goes on with them. Where none was stored there is nothing to go on with."""
+    path, out = catalogue(tmp_path, counts()), tmp_path / "out.h5"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(out))
+
+    for place in ("_store", "missing_of"):
+        with monkeypatch.context() as patch:
+            patch.setattr(work, place, full)
+            with pytest.raises(InputError, match=r"out\.h5: No space left on device") as caught:
+                main(["import", str(path), str(out), "--processes", "1"])
+        kept = f"; {out}.parts keeps what was read, and the same line goes on with it"
+        assert str(caught.value).endswith(kept) == (place == "_store")
+        assert Path(f"{out}.parts").exists() == (place == "_store")
+        assert main(["import", str(path), str(out), "--processes", "1"]) == 0
+        out.unlink()

@@ -13,7 +13,8 @@ import pytest
 from helpers.set_files import FACTORS, SHAPE, F, N, content
 from hpcauxvae.data.checksums import checksum, create_checksums
 from hpcauxvae.data.hdf5 import open_set, validate, write
-from hpcauxvae.types import Factor, InputError
+from hpcauxvae.data.rules import FIELDS
+from hpcauxvae.types import InputError
 
 Rows = tuple[int, int]
 HALVES: dict[str, Rows] = {"shard0.h5": (0, 12), "shard1.h5": (12, N)}
@@ -39,7 +40,7 @@ def virtual(path: Path, parts: dict[str, Rows], kind: str, images: str = "images
             for part, (low, high) in parts.items():
                 layout[low:high] = h5py.VirtualSource(part, source, (high - low, *shape[1:]), dtype)
             file.create_virtual_dataset(name, layout)
-        for field in Factor._fields:
+        for field in FIELDS:
             file["factors"].attrs[field] = [getattr(factor, field) for factor in FACTORS]
     return path
 
@@ -108,7 +109,7 @@ def test_sources_in_the_same_file(tmp_path: Path) -> None:
             layout[:] = h5py.VirtualSource(file[source])
             file.create_virtual_dataset(name, layout)
         file.attrs["format_version"] = 1
-        for field in Factor._fields:
+        for field in FIELDS:
             file["factors"].attrs[field] = [getattr(factor, field) for factor in FACTORS]
     assert_reads(path, pixels("u1"))
     with h5py.File(path, "r+") as file:

@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.data.beside import value_errors
+from hpcauxvae.data.classes import as_texts, coded, is_number
 from hpcauxvae.data.given import labels
 from hpcauxvae.data.hdf5 import check_values
 from hpcauxvae.data.importing.members import Members
 from hpcauxvae.data.importing.options import Import
 from hpcauxvae.data.likely_kinds import turn_of
 from hpcauxvae.types import KINDS, TRANSFORMS, Factor, InputError
+
+_Column = tuple[np.ndarray, tuple[str, ...]]
+"""Values (N,), and the names that they stand for where they do."""
+_OR = ", or --kind "
+_OF_A_CLASS = 10
+"""Rows of a class on the average, at least, where text is taken for one."""
 
 
 def _by_name(option: str, text: str, names: Iterable[str]) -> dict[str, str]:
@@ -33,7 +40,8 @@ def factors_of(
     others: columns that are none by themselves. Raises InputError naming file, column, row and value.
     """
     _missing(options)  # before a column that cannot be read is left out
-    others = others | {options.group, options.split, *_by_name("errors", options.errors, table.names).values()}
+    errors = _by_name("errors", options.errors, table.names)
+    others = (others | {options.group, options.split, *errors.values()}) - ({options.group} & _asked(options))
     columns = (
         _named_columns(table, options, n, kept) if options.columns else _all_columns(table, options, n, kept, others)
     )
@@ -45,12 +53,12 @@ def factors_of(
     units = _by_name("unit", options.unit, columns)
     kinds = _by_name("kind", options.kind, columns)
     ranges = _by_name("range", options.range, columns)
-    logarithmic = [name for name in options.log.split(",") if name]
+    logarithmic = _names(options.log)
     for name in logarithmic:
         if name not in columns:
             raise InputError(f"--log {name}: allowed: {', '.join(columns)}")
     factors = []
-    for name, values in columns.items():
+    for name, (values, classes) in columns.items():
         if np.isnan(values).all():
             raise InputError(f"{table.path}: {name}: no row has a value; allowed: a column with some")
         if kinds.get(name, KINDS[0]) not in KINDS:
@@ -59,6 +67,8 @@ def factors_of(
         transform = TRANSFORMS[name in logarithmic] if own is None or name in logarithmic else own.transform
         kind = kinds.get(name, KINDS[0] if own is None else own.kind)
         spoilt = own is not None and not {own.low, own.high}.isdisjoint(_missing(options))
+        if own is not None and kind == "categorical":
+            classes = own.classes
         if (
             own is not None
             and not spoilt
@@ -71,8 +81,19 @@ def factors_of(
             low, high = _range(name, ranges.get(name, ""), values, kind)
         if name in logarithmic and low <= 0:
             raise InputError(f"--log {name}: from {low:g} on; allowed: quantities, and a --range, above 0")
-        factors.append(Factor(name, units.get(name, table[name].unit), low, high, kind, transform))  # type: ignore[arg-type]
-    return tuple(factors), np.stack(list(columns.values()), axis=1)
+        unit = units.get(name, table[name].unit)
+        factors.append(Factor(name, unit, low, high, kind, transform, classes))  # type: ignore[arg-type]
+    return tuple(factors), np.stack([values for values, _ in columns.values()], axis=1)
+
+
+def _asked(options: Import) -> set[str]:
+    """The names of which an option of quantities speaks."""
+    given = ",".join(getattr(options, option) for option in ("kind", "range", "unit", "errors", "log"))
+    return {part.partition("=")[0] for part in _names(given)}
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _range(name: str, text: str, values: np.ndarray, kind: str) -> tuple[float, float]:
@@ -118,39 +139,67 @@ def _known(column: Any, where: str, options: Import) -> np.ndarray:
     return np.where(np.isin(values, missing), np.nan, values)
 
 
-def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, np.ndarray]:
+def _quantity(column: Any, kept: np.ndarray, where: str, options: Import, kind: str) -> _Column:
+    """The rows of a column that are kept. Raises InputError as `labels`; not for text of classes where kind says so."""
+    try:
+        return _known(column, where, options)[kept], ()
+    except InputError as error:
+        texts = as_texts(column)
+        if texts is not None and kind == "categorical":
+            return coded(texts[kept])
+        hint = f"{_OR}{where.rpartition(': ')[2]}=categorical takes names of classes"
+        raise InputError(f"{error}{hint * _may_be_classes(texts, kept)}") from error
+
+
+def _may_be_classes(texts_N: np.ndarray | None, kept: np.ndarray) -> bool:
+    """Whether text is not too different, and no cell a number."""
+    if texts_N is None:
+        return False
+    names = coded(texts_N[kept])[1]
+    return 1 < len(names) <= max(2, len(kept) // _OF_A_CLASS) and not any(map(is_number, names))
+
+
+def _named_columns(table: Members, options: Import, n: int, kept: np.ndarray) -> dict[str, _Column]:
     names = options.columns.split(",")
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--columns {options.columns}: {name} is there more than once")
-    found = {name: _known(_column(table, "columns", name, n), f"{table.path}: {name}", options) for name in names}
-    for name, values in found.items():
+    kinds, found = _by_name("kind", options.kind, table.names), dict[str, _Column]()
+    for name in names:
+        column = _column(table, "columns", name, n)
+        values, classes = _quantity(column, kept, f"{table.path}: {name}", options, kinds.get(name, ""))
         if np.isinf(values).any():
             row = int(np.flatnonzero(np.isinf(values))[0])
             raise InputError(
-                f"{table.path}: {name}: {values[row]} in row {row}; allowed: finite, empty where not measured"
+                f"{table.path}: {name}: {values[row]} in row {kept[row]}; allowed: finite, empty where not measured"
             )
-    return {name: values[kept] for name, values in found.items()}
+        found[name] = values, classes
+    return found
 
 
-def _all_columns(table: Members, options: Import, n: int, kept: np.ndarray, others: set[str]) -> dict[str, np.ndarray]:
-    """All columns of numbers that vary; the others are named in a line."""
-    found: dict[str, np.ndarray] = {}
+def _all_columns(table: Members, options: Import, n: int, kept: np.ndarray, others: set[str]) -> dict[str, _Column]:
+    """All columns of numbers that vary, and those that --kind names; the others are named in a line."""
+    kinds, found = _by_name("kind", options.kind, table.names), dict[str, _Column]()
     several = {name for name in table.names if table.names.count(name) > 1} - others
     left = [f"{name} ({table.names.count(name)} columns of that name)" for name in sorted(several)]
     for name in table.names:
         if name in others or table.names.count(name) > 1 or not table[name].is_column or table[name].shape[0] != n:
             continue
+        column, where = table[name].whole(), f"{table.path}: {name}"
         try:
-            values = _known(table[name].whole(), name, options)[kept]
+            values, classes = _quantity(column, kept, where, options, kinds.get(name, ""))
         except InputError as error:
-            left.append(f"{name} ({str(error).removeprefix(f'{name}: ').partition(';')[0]})")
+            if name in kinds:
+                raise
+            told, _, allowed = str(error).removeprefix(f"{where}: ").partition(";")
+            hint = allowed.partition(_OR)[2]
+            left.append(f"{name} ({told}{f': --kind {hint}' * bool(hint)})")
             continue
         measured = values[~np.isnan(values)]
         if "," in name or len(measured) == 0 or np.ptp(measured) == 0 or not np.isfinite(measured).all():
             left.append(f"{name} ({'constant' if len(measured) else 'empty'})")
         else:
-            found[name] = values
+            found[name] = values, classes
     if left:
         print(f"columns left out: {', '.join(left)}")
     return found
@@ -167,11 +216,14 @@ def beside_of(
     names = [factor.name for factor in factors]
     for field in ("group", "split"):
         if name := getattr(options, field):
-            column = np.ma.asarray(_column(table, field, name, n))[kept]
+            column = _emptied(_column(table, field, name, n))[kept]
             if np.ma.is_masked(column):
                 row = int(kept[np.flatnonzero(np.ma.getmaskarray(column))[0]])
                 raise InputError(f"{table.path}: {name} in row {row} is empty; allowed: a {field} in each row")
             found[field] = _whole(column.data)
+            if found[field].dtype.kind not in "iuOSU":
+                told = f"{table.path}: {name}: type {found[field].dtype}, such as {found[field][0]}"
+                raise InputError(f"{told}; allowed as --{field}: text, or whole numbers")
     if errors := _by_name("errors", options.errors, names):
         columns = [
             _known(_column(table, "errors", errors[name], n), f"{table.path}: {errors[name]}", options)[kept]
@@ -184,6 +236,17 @@ def beside_of(
         raise InputError(f"{table.path}: {error}")
     check_values(values, factors, str(table.path), found.get("factor_errors"))
     return found
+
+
+def _emptied(column: Any) -> np.ma.MaskedArray:
+    """With cells masked that are empty: "", None or NaN."""
+    given = np.ma.asarray(column)
+    if given.dtype.kind == "f":
+        return np.ma.masked_invalid(given)
+    if given.dtype.kind not in "OSU":
+        return given
+    empty = [cell in ("", b"", None) or cell != cell for cell in given.data.tolist()]
+    return np.ma.array(given.data, mask=np.ma.getmaskarray(given) | empty)
 
 
 def _whole(values: Any) -> np.ndarray:

@@ -84,7 +84,8 @@ def _of_a_set(path: Path) -> Members:
     if filled is not None:
         beside["weights"] = Member(made.images.shape, weights, is_column=False)
     beside |= {name: table_member(of) for name in ("id", "group", "split") if (of := getattr(made, name)) is not None}
-    options = {name: name for name in beside if name not in found} | {"columns": ",".join(found)}
+    options = {name: f"/{name}" if name in found else name for name in beside} | {"columns": ",".join(found)}
+    beside = {options[name]: of for name, of in beside.items()}  # a quantity may have the name of one
     if made.factor_errors is not None:
         known = {name: of for name, of in zip(found, made.factor_errors.T, strict=True) if not np.isnan(of).all()}
         beside |= {f"factor_errors/{name}": table_member(of) for name, of in known.items()}

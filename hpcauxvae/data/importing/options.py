@@ -62,7 +62,8 @@ class Import(Images):
     unit: str = ""
     """Units, NAME=UNIT, with commas; those of the columns if not given."""
     kind: str = ""
-    """NAME=periodic, ordinal, categorical or continuous, with commas; continuous if not given."""
+    """NAME=periodic, ordinal, categorical or continuous, with commas; continuous if not given. With categorical a
+    column may be text, the names of its classes."""
     errors: str = ""
     """Columns of the standard deviations of quantities, NAME=COLUMN, with commas."""
     missing: str = ""
@@ -70,7 +71,8 @@ class Import(Images):
     log: str = ""
     """Positive quantities to be scaled by their logarithm, with commas."""
     group: str = ""
-    """The column of groups, such as galaxies seen several times: a group is kept in one part of the split."""
+    """The column of groups, such as galaxies seen several times: a group is kept in one part of the split. It is a
+    quantity, too, where --kind or --columns names it."""
     split: str = ""
     """The column that says train, validation or test, where the parts shall be these."""
     fill: float | None = None

@@ -21,6 +21,7 @@ from hpcauxvae.data.dealt import Missing, found_in, journals_of, make_dealt, mis
 from hpcauxvae.data.hdf5 import create, refuse_existing
 from hpcauxvae.data.importing.plan import Plan
 from hpcauxvae.data.importing.recipe import Recipe, holes_in
+from hpcauxvae.data.importing.rehearsal import rehearse
 from hpcauxvae.data.journal import Journal, Reader, Rows, Stored
 from hpcauxvae.runtime.files import attempt, refuse_unwritable, write_json
 from hpcauxvae.runtime.lock import RunLock, freed_by_signals
@@ -67,9 +68,20 @@ def make_on(ranks: Ranks, prepare: Callable[[], Plan], processes: int | None = N
     try:
         with freed_by_signals(locks):
             _make(work, plans, ranks, processes or _cores())
+    except InputError as error:
+        raise InputError(f"{error}{_left(work, ranks)}", reported=error.reported) from error
     finally:
         for lock in locks:
             lock.release()
+
+
+def _left(work: _Work, ranks: Ranks) -> str:
+    """Of a failure of the disk or of a process, which says nothing against images: what the next start goes on with."""
+    if any(path.stat().st_size for path in journals_of(work.parts)):
+        return f"; {work.parts} keeps what was read, and the same line goes on with it"
+    if ranks.rank == 0:
+        shutil.rmtree(work.parts, ignore_errors=True)
+    return ""
 
 
 def _claim(plan: Plan, plans: list[Plan], locks: list[RunLock]) -> _Work:
@@ -77,6 +89,7 @@ def _claim(plan: Plan, plans: list[Plan], locks: list[RunLock]) -> _Work:
     parts = plan.out.with_name(f"{plan.out.name}.parts")
     refuse_existing(plan.out)
     refuse_unwritable(plan.out.parent)
+    rehearse(plan)
     lock = RunLock(parts)
     lock.acquire()
     try:

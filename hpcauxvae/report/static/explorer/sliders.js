@@ -63,14 +63,15 @@ function slider(place, name, { low, high, log = false, wraps = false }, changed)
   };
 }
 
-function choice(place, name, levels, changed) {
+// names: of the values 0, 1, 2, …; none where the numbers are the names.
+function choice(place, name, levels, names, changed) {
   const box = document.createElement("div");
   box.className = "slider";
   const [label, select] = ["label", "select"].map((kind) => document.createElement(kind));
   label.textContent = name;
   select.id = `explorer-input-${document.querySelectorAll("#explorer .slider").length}`;
   label.htmlFor = select.id;
-  levels.forEach((level) => select.add(new Option(String(rounded(level)), level)));
+  levels.forEach((level) => select.add(new Option(names[level] ?? String(rounded(level)), level)));
   select.addEventListener("change", () => changed(Number(select.value)));
   box.append(label, select);
   place.append(box);
@@ -96,7 +97,7 @@ function inputs(told, factorsPlace, othersPlace, changed) {
     const periodic = factor.kind === "periodic";
     const span = periodic ? { low: factor.low, high: factor.high } : { low, high };
     const set = by === "classes"
-      ? choice(factorsPlace, name, levels, (value) => changed({ [j]: value }, {}))
+      ? choice(factorsPlace, name, levels, factor.classes ?? [], (value) => changed({ [j]: value }, {}))
       : slider(factorsPlace, name, { ...span, log: factor.transform === "log10", wraps: periodic },
         (value) => changed({ [j]: value }, {}));
     sets.push((now) => set(now.factors[j]));
