@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcauxvae.data.stored import plain
-from hpcauxvae.types import Factor
+from hpcauxvae.types import Factor, InputError
 
 if TYPE_CHECKING:
     from hpcauxvae.data.hdf5 import ImageSet  # which reads what is here
@@ -106,13 +106,20 @@ def in_order_of(data: "ImageSet", known: Sequence[Factor]) -> "ImageSet":
     """The set with the classes in the order of these factors: another catalogue may have more of them, or fewer.
 
     A class that is none of theirs is not measured, with a warning. Factors of another name or kind stay as they are.
+    Raises InputError where classes have names in one of the two alone.
     """
     factors, values_NF = list(data.factors), data.values
-    by_name = {factor.name: factor for factor in known if factor.classes}
+    by_name = {factor.name: factor for factor in known if factor.kind == "categorical"}
     for column, factor in enumerate(data.factors):
         other = by_name.get(factor.name)
-        if other is None or not factor.classes or other.classes == factor.classes:
+        if other is None or other.classes == factor.classes or "categorical" not in (factor.kind, other.kind):
             continue
+        if not (factor.classes and other.classes):
+            one, another = ("numbers", "names") if other.classes else ("names", "numbers")
+            raise InputError(
+                f"{data.path}: factors, {factor.name}: classes are {one}, but {another} in what the run was trained "
+                f"on; allowed: {another}, as its set has them"
+            )
         place = [other.classes.index(name) if name in other.classes else np.nan for name in factor.classes]
         measured_N = ~np.isnan(values_NF[:, column])
         values_NF = values_NF.copy()

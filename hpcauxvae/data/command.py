@@ -146,7 +146,8 @@ def advise(image_set: ImageSet) -> str:
     if objects := objects_in(image_set, [n for n in able if n not in left_out]):
         whole = sorted((objects.column, *objects.views))
         most, words_of = sum(len(each[n].columns) for n in whole), [image_set.factors[n].name for n in whole]
-        left_out |= {n: f"{' and '.join(words_of)} tell it" for n in able if n not in (*whole, *left_out)}
+        reason = f"there is one image of each {' and '.join(words_of)}, so that it may be a function of them"
+        left_out |= dict.fromkeys([n for n in able if n not in (*whole, *left_out)], reason)
         told.append(_in_words(image_set, objects))
     room = [n for n in able if len(each[n].columns) <= most]
     copies = quantities.doubled(image_set, [each[n] for n in room])
@@ -176,7 +177,7 @@ def advise(image_set: ImageSet) -> str:
         told.append(
             f"left out below, so that half of the latents are free: {', '.join(further)}; with all --latents {latents}"
         )
-    told += [_of_a_series(found)] if found else []
+    told += [_of_a_series(found)] if found and (found.timed or not objects) else []  # views of an object are alike
     return "\n".join([*told, *in_words(guides), str(chosen), shlex.join(words)])
 
 
@@ -193,10 +194,11 @@ def _of_a_series(found: Series) -> str:
 def _in_words(image_set: ImageSet, objects: Objects) -> str:
     """What a column of objects means for training and for scores."""
     name, *views = (image_set.factors[n].name for n in (objects.column, *objects.views))
+    anew = shlex.join(["hpcauxvae", "data", "import", str(image_set.path), "NEW.h5", "--group", name])
     return (
-        f"{name} names objects, each seen at all values of {' and '.join(views)}: told of both, the model draws "
-        f"views of an object that it knows, and scores are of these; where new objects are to be judged, `data import "
-        f"{image_set.path} NEW.h5 --group {name}`"
+        f"{name} names objects, each seen at all values of {' and '.join(views)}: told of both, the model draws other "
+        f"views of objects that it was trained on, and scores are of such views; where it is to be judged by objects "
+        f"that are new to it, {anew}"
     )
 
 

@@ -12,7 +12,7 @@ from hpcauxvae.data.hdf5 import ImageSet
 
 _CROSSED = 0.9
 """Part of all pairs of an object and a view that are there, and of images that no other has object and view of."""
-_FEWEST, _MOST = 3, 256
+_OBJECTS, _FEWEST, _MOST = 10, 3, 256
 """Values of a view at least, and objects at most: each guides a latent."""
 
 
@@ -30,7 +30,7 @@ def objects_in(data: ImageSet, columns: Sequence[int]) -> Objects | None:
     """
     for column in columns:
         levels = _different(data, (column,))
-        if data.factors[column].kind != "categorical" or not _FEWEST <= levels <= _MOST:
+        if data.factors[column].kind != "categorical" or not _OBJECTS <= levels <= _MOST:
             continue
         views = tuple(
             other

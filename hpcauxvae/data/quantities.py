@@ -112,6 +112,7 @@ def described(data: ImageSet) -> Iterator[str]:
     yield from map(str, likely)
     if likely or logarithmic:
         yield f"all of that: {_corrected(data.path, likely, logarithmic)}"
+        yield "the command below takes them as they are; `data check` of the new set proposes another"
 
 
 def _corrected(path: Path, likely: Sequence[Likely], logarithmic: Sequence[str]) -> str:

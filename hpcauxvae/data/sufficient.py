@@ -6,6 +6,7 @@ N samples.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcauxvae.data.guides import Guide
 from hpcauxvae.data.hdf5 import ImageSet
@@ -30,10 +31,18 @@ def faults(data: ImageSet, guide: Guide, parts: Parts) -> Iterator[str]:
             yield (
                 f"{name}: the training part has none of the samples of class {text} "
                 f"({np.count_nonzero(values_N == level)} in all); allowed as an auxiliary variable: classes that it "
-                "has; another --split-seed deals anew, and a label that is NaN counts as not measured"
+                f"has; {_otherwise(data, values_N)}, and a label that is NaN counts as not measured"
             )
     for told, value, _ in _constant(guide, values_N, (parts[0],)):
         yield f"{told}, {value:g} in each; allowed as an auxiliary variable: what varies"
+
+
+def _otherwise(data: ImageSet, values_N: NDArray) -> str:
+    """What helps where a part lacks a class."""
+    groups: list[object] = [] if data.group is None else np.unique(data.group).tolist()
+    if len(groups) and all(len(np.unique(values_N[data.group == one])) == 1 for one in groups):
+        return "each group is of one class and in one part, so that no seed helps: leave the class out of --aux"
+    return "another --split-seed deals anew"
 
 
 def doubts(data: ImageSet, guide: Guide, parts: Parts) -> Iterator[str]:

@@ -138,7 +138,7 @@ def _runs(config: CompareConfig) -> list[Run]:
                 f"({first.config.data}); allowed: runs of one data set, or --fresh FILE to compare them on"
             )
     device = device_of(find_world(), config.device)
-    leave_room(find_world())
+    leave_room(find_world(), device)
     for run in runs:
         place(run.model, device)
     return runs

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import hpcauxvae
 from hpcauxvae.data.beside import ids_bytes, put_ids
+from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.hdf5 import ImageSet, open_set, reopen, whole_file
 from hpcauxvae.data.missing import Filled, scored_by, shown
 from hpcauxvae.data.pixels import Pixels, look_at, stuck
@@ -195,7 +196,7 @@ class Encoder(ImageReader):
 
 def encode(config: EncodeConfig, processes: Processes) -> int:
     """Makes the file; returns FINISHED, or MORE_TO_DO after a request to stop. Raises InputError, on all ranks."""
-    data = on_each_rank(lambda: open_set(config.data), processes)
+    data = on_each_rank(lambda: in_order_of(open_set(config.data), run_of(config).known), processes)
     return make(on_each_rank(lambda: Encoder(config, processes, data), processes))
 
 

@@ -19,6 +19,7 @@ from hpcauxvae.data import drawing, hdf5
 from hpcauxvae.data.angles import partner
 from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.guides import shown, spans
+from hpcauxvae.data.lettering import short
 from hpcauxvae.data.summary import Summary
 from hpcauxvae.evaluate import pictures
 from hpcauxvae.evaluate.command import GenerateConfig
@@ -274,7 +275,8 @@ def _write_png(path: Path, made: Generated) -> None:
 
 
 def _named(factor: Factor, value: float) -> str:
-    return f"{factor.name} {value:.3g} {factor.unit}".strip()
+    told = short(factor, value) if factor.classes else f"{value:.3g}"
+    return f"{factor.name} {told} {factor.unit}".strip()
 
 
 WRITERS = {".h5": _write_hdf5, ".fits": _write_fits, ".png": _write_png}

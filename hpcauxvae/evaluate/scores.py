@@ -103,7 +103,7 @@ class Evaluator:
         self.config = config
         self.run: Run = load_run(config.run, checkpoint.BY_NAME[config.checkpoint])
         self.device = device_of(find_world(), config.device)
-        leave_room(find_world())
+        leave_room(find_world(), self.device)
         self.history = history(config.run)
         self.training = training(self.run, self.history, config.checkpoint)
         self.model = self.run.model

@@ -83,7 +83,7 @@ def refuse_unread(name: str, given: Mapping[str, Any]) -> None:
     """
     if name not in MODELS:
         return
-    for setting in given.keys() - read_by(name):
+    for setting in [one for one in given if one not in read_by(name)]:
         if readers := [other for other in MODELS if setting in read_by(other)]:
             raise InputError(
                 f"{setting} = {given[setting]} with model {name}, which does not read it; allowed: with "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hpcauxvae.metrics.pareto import choose
-from hpcauxvae.paper.experiments import BEYOND, EXPERIMENTS, LABELS, TRIED, Data, Experiment, trials
+from hpcauxvae.paper.experiments import BEYOND, BEYOND_SEEDS, EXPERIMENTS, LABELS, TRIED, Data, Experiment, trials
 from hpcauxvae.paper.runs import METRICS, EvaluatedRun, Runs
 from hpcauxvae.runtime.files import write_json, write_text
 from hpcauxvae.train.loop import STATUS
@@ -163,7 +163,21 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
         ns, ceiling = f"{row['n'][0]:,}", f"{np.mean(row['attainable']):.3f}"
         cells = {score: _cell(row[score]) for score in _SCORES}
         lds, *others = cells.values()
-        yield "| " + " | ".join([NAMES[row["model"]], weight, str(len(row["runs"])), ns, lds, ceiling, *others]) + " |"
+        yield (
+            "| "
+            + " | ".join(
+                [
+                    NAMES[row["model"]],
+                    weight,
+                    f"{len(row['runs'])} of {BEYOND_SEEDS[row['data']]}",
+                    ns,
+                    lds,
+                    ceiling,
+                    *others,
+                ]
+            )
+            + " |"
+        )
 
 
 def _cell(values: list[float]) -> str:

@@ -57,8 +57,7 @@ def start(world: World, device: str = "auto", timeout: timedelta = timedelta(min
     """
     own = device_of(world, device)
     use(own)
-    if own.type == "cpu":
-        leave_room(world)
+    leave_room(world, own)
     if world.world_size == 1:
         return Processes(world=world, device=own, group=None, patience=timeout)
     host, port = rendezvous(world)

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hpcauxvae.data.guides import in_words
 from hpcauxvae.data.hdf5 import check_pixels, open_set
 from hpcauxvae.data.splits import described
@@ -27,7 +29,7 @@ from hpcauxvae.train.config import TrainConfig
 from hpcauxvae.train.notice import Notice, in_a_line
 from hpcauxvae.train.pictures import Pictures
 from hpcauxvae.train.resumption import restore, snapshot
-from hpcauxvae.train.tracking import EpochLog, note_start
+from hpcauxvae.train.tracking import EpochLog, note_start, starts
 from hpcauxvae.train.trainer import CHECK_EVERY, Diverged, Trainer
 from hpcauxvae.types import InputError
 
@@ -60,6 +62,7 @@ class Loop:
             on_each_rank(lambda: check_pixels(data, own, watch.mark), processes)
         else:
             on_each_rank(lambda: restore(trainer, newest, *checkpoint.read(newest)), processes)
+            threads.as_before(next((start["threads"] for start in starts(config.out)[::-1] if "threads" in start), 0))
         watch.mark()
         trainer.connect(watch.mark)
         self.saved, self.first = (trainer.epoch, trainer.epoch_step), trainer.step
@@ -83,7 +86,12 @@ class Loop:
         self.pictures = Pictures(self.trainer, self.log.board, out)
         write_json(out / "config.json", self.config.to_json())
         about: dict[str, Any] = {"processes": self.processes.world.world_size, "device": str(self.processes.device)}
-        about |= {"job": find_job().number, "epoch": self.trainer.epoch, "step": self.trainer.step}
+        about |= {
+            "threads": torch.get_num_threads(),
+            "job": find_job().number,
+            "epoch": self.trainer.epoch,
+            "step": self.trainer.step,
+        }
         note_start(out, provenance() | about)
         (out / STATUS).unlink(missing_ok=True)
 

@@ -123,7 +123,7 @@ def about_length(model: Model, epochs: int, of_epoch: int) -> list[str]:
     steps = epochs * of_epoch
     if model.objective.dependence_tolerance is None or steps >= _FEW_STEPS:
         return []
-    guided = "the latents hardly learn their factors, and " * model.GUIDED
+    guided = "latents may not have learned their factors, and " * model.GUIDED
     return [
         f"{steps} steps in all: below {_FEW_STEPS} {guided}images stay blurred; "
         f"--epochs {math.ceil(STEPS / of_epoch)} makes {STEPS:,} of them"

@@ -79,7 +79,8 @@ class Trainer:
                 f"{config.data}; allowed: at most {fewest}"
             )
         self.config = config = config.with_epochs(max(1, len(parts(data, *first)[0]) // self.batch_size))
-        refuse_unread(config.model, config.overrides)
+        if config.resume == "no" or not (config.out / "config.json").exists():  # what has begun goes on
+            refuse_unread(config.model, config.overrides)
         self.about = about(data, self.columns, len(self.train_index), resolved(data, config.split))
         self.model = build_model(config, self.about)
         place(self.model, processes.device)

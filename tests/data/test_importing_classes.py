@@ -77,6 +77,23 @@ def test_classes_of_rows_that_are_left_out_have_no_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.values[:, 0], [0, 1, 0] + [0, 1] * 4)
 
 
+def test_what_stands_for_no_value_is_no_class(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "cat.csv", file=write_stamps(tmp_path, counts(), ".npy"), kind=["a", "-99", "b"] * 4)
+    found = made(tmp_path, path, "--kind", "kind=categorical", "--missing=-99.0")
+    assert found.factors[0].classes == ("a", "b")
+    np.testing.assert_array_equal(found.values[:, 0], [0, np.nan, 1] * 4)
+
+
+def test_classes_with_names_are_not_read_as_those_with_numbers(tmp_path: Path) -> None:
+    named = Factor("kind", "", 0, 2, "categorical", classes=NAMES)
+    numbered = named._replace(classes=())
+    for own, known, told in ((named, numbered, "names, but numbers"), (numbered, named, "numbers, but names")):
+        path = tmp_path / f"{told[:5]}.h5"
+        write(path, counts(), np.arange(N)[:, None] % 3.0, [own], {})
+        with pytest.raises(InputError, match=f"{path}: factors, kind: classes are {told} in what the run was trained"):
+            in_order_of(open_set(path), [known])
+
+
 def test_names_go_along_from_set_to_set(tmp_path: Path) -> None:
     """As long as they are classes: numbers of another kind have none."""
     path, options = catalogue(tmp_path)

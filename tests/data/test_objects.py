@@ -32,7 +32,8 @@ def test_objects_of_a_turntable(tmp_path: Path) -> None:
     assert objects_in(data, range(3)) == Objects(2, (0,))
     told = advise(data).splitlines()
     assert "object names objects, each seen at all values of azimuth" in told[0] and "--group object" in told[0]
-    assert told[1] == "left out below: brightness, for azimuth and object tell it"
+    reason = "for there is one image of each azimuth and object, so that it may be a function of them"
+    assert told[1] == f"left out below: brightness, {reason}"
     assert told[-1].startswith(f"hpcauxvae train {data.path} --aux azimuth,object --latents 26 ")  # 2 + 19 + 5
 
 

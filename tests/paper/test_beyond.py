@@ -227,9 +227,9 @@ def test_the_table_has_a_row_for_each_model_and_its_weight(tmp_path: Path, made:
     rest = "0.400 ± 0.000 | 0.300 ± 0.000 | 0.500 ± 0.000 | 0.950 ± 0.000 | 0.800 ± 0.000 | 0.100 ± 0.000 |"
     rest += " 0.850 ± 0.000 | 2.500 ± 0.000 |"
     assert rows == [
-        f"| Aux-VAE |  | 2 | 1,000 | 0.800 ± 0.000 | 0.900 | 0.800 ± 0.000 | {rest}",
-        f"| AR-VAE | own_weight 30 | 2 | 1,000 | 0.650 ± 0.071 | 0.900 | 0.800 ± 0.000 | {rest}",
-        "| β-VAE | beta 5 | 1 | 1,000 | 0.400 | 0.900 | 0.800 | 0.400 | 0.300 | 0.500 | 0.950 |  |  |  |  |",
+        f"| Aux-VAE |  | 2 of 3 | 1,000 | 0.800 ± 0.000 | 0.900 | 0.800 ± 0.000 | {rest}",
+        f"| AR-VAE | own_weight 30 | 2 of 3 | 1,000 | 0.650 ± 0.071 | 0.900 | 0.800 ± 0.000 | {rest}",
+        "| β-VAE | beta 5 | 1 of 3 | 1,000 | 0.400 | 0.900 | 0.800 | 0.400 | 0.300 | 0.500 | 0.950 |  |  |  |  |",
     ]
     assert [row["model"] for row in json.loads(numbers.read_text())["rows"]] == ["aux-vae", "ar-vae", "beta-vae"]
     with pytest.raises(InputError, match="no evaluated run of these models; hpcauxvae paper beyond makes them"):

@@ -146,7 +146,9 @@ def _quantity(column: Any, kept: np.ndarray, where: str, options: Import, kind: 
     except InputError as error:
         texts = as_texts(column)
         if texts is not None and kind == "categorical":
-            return coded(texts[kept])
+            lost = _missing(options)
+            names = ["" if is_number(text) and float(text) in lost else text for text in texts[kept]]
+            return coded(np.array(names, texts.dtype))
         hint = f"{_OR}{where.rpartition(': ')[2]}=categorical takes names of classes"
         raise InputError(f"{error}{hint * _may_be_classes(texts, kept)}") from error
 
