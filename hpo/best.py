@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcauxvae.data.classes import in_order_of
 from hpcauxvae.data.hdf5 import open_set
 from hpcauxvae.data.splits import parts
 from hpcauxvae.evaluate.command import EvaluateConfig
@@ -89,7 +90,8 @@ def check_claim(folder: Path, claim: dict[str, Any]) -> None:
 
 def check_sets(config: BestConfig, search: SearchConfig) -> None:
     """That all sets can be opened and fit together, before days of training. Raises InputError."""
-    data, fresh = open_set(search.data), [open_set(path) for path in (config.fresh,) if path]
+    data = open_set(search.data)
+    fresh = [in_order_of(open_set(path), data.factors) for path in (config.fresh,) if path]
     for other in fresh:
         if other.shape != data.shape:
             raise InputError(f"{other.path}: images of {other.shape}; allowed: those of {data.path}, {data.shape}")

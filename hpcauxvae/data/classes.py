@@ -102,10 +102,11 @@ def coded(texts_N: NDArray[np.str_]) -> tuple[NDArray[np.float64], tuple[str, ..
     return values_N, tuple(names.tolist())
 
 
-def in_order_of(data: "ImageSet", known: Sequence[Factor]) -> "ImageSet":
+def in_order_of(data: "ImageSet", known: Sequence[Factor], speaks: bool = True) -> "ImageSet":
     """The set with the classes in the order of these factors: another catalogue may have more of them, or fewer.
 
-    A class that is none of theirs is not measured, with a warning. Factors of another name or kind stay as they are.
+    A class that is none of theirs is not measured, with a warning if this process speaks. Factors of another name or
+    kind stay as they are.
     Raises InputError where classes have names in one of the two alone.
     """
     factors, values_NF = list(data.factors), data.values
@@ -124,7 +125,8 @@ def in_order_of(data: "ImageSet", known: Sequence[Factor]) -> "ImageSet":
         measured_N = ~np.isnan(values_NF[:, column])
         values_NF = values_NF.copy()
         values_NF[measured_N, column] = np.array(place)[values_NF[measured_N, column].astype(int)]
-        if unknown := int((np.isnan(values_NF[:, column]) & measured_N).sum()):
+        unknown = int((np.isnan(values_NF[:, column]) & measured_N).sum())
+        if unknown and speaks:
             names = [name for name in factor.classes if name not in other.classes]
             told = ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
             what = f"{unknown} samples are of a class that the run was not trained on ({told})"

@@ -196,7 +196,8 @@ class Encoder(ImageReader):
 
 def encode(config: EncodeConfig, processes: Processes) -> int:
     """Makes the file; returns FINISHED, or MORE_TO_DO after a request to stop. Raises InputError, on all ranks."""
-    data = on_each_rank(lambda: in_order_of(open_set(config.data), run_of(config).known), processes)
+    speaks = processes.world.rank == 0
+    data = on_each_rank(lambda: in_order_of(open_set(config.data), run_of(config).known, speaks), processes)
     return make(on_each_rank(lambda: Encoder(config, processes, data), processes))
 
 

@@ -168,7 +168,7 @@ def predict(config: PredictConfig, processes: Processes) -> int:
     run = on_each_rank(lambda: _checked(config), processes)
     place(run.model, processes.device)
     path = on_first_rank(lambda: _in_our_format(config, run), processes)
-    data = on_each_rank(lambda: in_order_of(open_set(path), run.known), processes)
+    data = on_each_rank(lambda: in_order_of(open_set(path), run.known, processes.world.rank == 0), processes)
     on_each_rank(lambda: _refuse_clash(config.out, run, data.id is not None), processes)
     folder = on_first_rank(lambda: _calibrated(run, config), processes)
     calibration = on_each_rank(lambda: _found(run, folder), processes)

@@ -112,7 +112,7 @@ class Evaluator:
         check_pixels(self.data)
         self.aux = [self.data.factors[column].name for column in guiding(self.data, self.run.config.aux_names)]
         self.fresh = self._open_fresh(config.fresh) if config.fresh else None
-        self.noiseless = [open_set(path) for path in config.noiseless]
+        self.noiseless = [in_order_of(open_set(path), self.run.known) for path in config.noiseless]
         check_noiseless(self.noiseless, [self.data] if self.fresh is None else [self.data, self.fresh])
         self.parts = self.run.parts(self.data)
         self.data, seen = looked_at(self.data)

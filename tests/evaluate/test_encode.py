@@ -11,14 +11,14 @@ import torch
 from skimage.metrics import structural_similarity
 
 from helpers.ranks import ends, start_ranks
-from helpers.trainings import FACTORS, blobs
+from helpers.trainings import FACTORS, alone, blobs, config
 from hpcauxvae.data.hdf5 import open_set, write
 from hpcauxvae.evaluate import encode
 from hpcauxvae.evaluate.command import EncodeConfig
 from hpcauxvae.runtime.collectives import start
 from hpcauxvae.runtime.launchers import find_world
 from hpcauxvae.train.run import load_run
-from hpcauxvae.types import InputError
+from hpcauxvae.types import Factor, InputError
 
 ALONE = start(find_world({}), "cpu")
 # Chunks of 50 samples, the last one of 10.
@@ -188,3 +188,18 @@ def test_images_without_labels_and_what_the_columns_are(run, tmp_path, images):
         told = {name: list(file["mean"].attrs[name]) for name in ("name", "unit", "low", "high", "transform")}
     assert told["name"] == ["radius", "g1"] and told["unit"] == ["arcsec", ""]
     assert told["low"] == [0.1, -0.5] and told["high"] == [1, 0.5] and told["transform"] == ["linear"] * 2
+
+
+def test_an_encoder_that_sees_classes_is_shown_them_by_name(tmp_path: Path) -> None:
+    """In a catalogue with one class more, before all others in the alphabet, each has another number."""
+    images, number_N = open_set(blobs(tmp_path / "blobs.h5")).images[:], np.arange(160) % 3
+    for name, names, shift in (("own", ("a", "b", "c"), 0), ("other", ("A", "a", "b", "c"), 1)):
+        kind = Factor("kind", "", 0, len(names) - 1, "categorical", classes=names)
+        write(tmp_path / f"{name}.h5", images, (number_N + shift)[:, None].astype(float), [kind], {})
+    fields = {"aux": "kind", "model": "idvae", "network": "mlp", "epochs": 1}
+    assert alone(config(tmp_path / "own.h5", tmp_path / "run", **fields)) == 0
+    for name in ("own", "other"):
+        asked = settings(tmp_path / "run", tmp_path / f"{name}-codes.h5", data=tmp_path / f"{name}.h5")
+        assert encode.encode(asked, ALONE) == 0
+    own, other = (content(tmp_path / f"{name}-codes.h5")["mean"] for name in ("own", "other"))
+    np.testing.assert_array_equal(own, other)
