@@ -10,7 +10,7 @@ from hpcauxvae.data.objects import Objects, objects_in
 from hpcauxvae.types import Factor
 
 RNG_SEED, N = 3, 480
-KIND = {"azimuth": "periodic", "object": "categorical"}
+KIND = {"azimuth": "periodic", "object": "categorical", "treatment": "categorical"}
 
 
 def made(path: Path, **columns: np.ndarray) -> ImageSet:
@@ -46,3 +46,12 @@ def test_classes_of_many_things_are_no_objects(tmp_path: Path) -> None:
     assert advise(data).splitlines()[-1].startswith(f"hpcauxvae train {data.path} --aux slant,width --out ")
     sparse = made(tmp_path / "b.h5", azimuth=rng.integers(0, 72, N) * 5.0, object=digits)
     assert objects_in(sparse, range(2)) is None
+
+
+def test_a_few_treatments_on_each_day_are_no_objects(tmp_path: Path) -> None:
+    """Any design has each pair once; what was measured beside it is to guide, and is not left out."""
+    rng = np.random.default_rng(RNG_SEED)
+    days, treatments = np.arange(N) // 3 * 1.0, np.arange(N) % 3
+    data = made(tmp_path / "a.h5", day=days, area=rng.random(N), treatment=treatments)
+    assert objects_in(data, range(3)) is None
+    assert " --aux day,area,treatment " in advise(data).splitlines()[-1]
