@@ -105,15 +105,14 @@ def coded(texts_N: NDArray[np.str_]) -> tuple[NDArray[np.float64], tuple[str, ..
 def in_order_of(data: "ImageSet", known: Sequence[Factor], speaks: bool = True) -> "ImageSet":
     """The set with the classes in the order of these factors: another catalogue may have more of them, or fewer.
 
-    A class that is none of theirs is not measured, with a warning if this process speaks. Factors of another name or
-    kind stay as they are.
-    Raises InputError where classes have names in one of the two alone.
+    A class that is none of theirs is not measured, with a warning if this process speaks. Factors of another name stay
+    as they are. Raises InputError where classes have names in one of the two alone.
     """
     factors, values_NF = list(data.factors), data.values
     by_name = {factor.name: factor for factor in known if factor.kind == "categorical"}
     for column, factor in enumerate(data.factors):
         other = by_name.get(factor.name)
-        if other is None or other.classes == factor.classes or "categorical" not in (factor.kind, other.kind):
+        if other is None or other.classes == factor.classes:
             continue
         if not (factor.classes and other.classes):
             one, another = ("numbers", "names") if other.classes else ("names", "numbers")

@@ -76,16 +76,16 @@ def read_by(name: str) -> set[str]:
     return set(found.SEARCHED) | found.SETTINGS
 
 
-def refuse_unread(name: str, given: Mapping[str, Any]) -> None:
-    """Raises InputError where a setting is given that one of MODELS reads, but not this one.
+def unread_by(name: str) -> set[str]:
+    """Settings of an objective that one of MODELS reads, but not this one; none for a model from another package."""
+    return set().union(*map(read_by, MODELS)) - read_by(name) if name in MODELS else set()
 
-    A model from another package may read anything.
-    """
-    if name not in MODELS:
-        return
-    for setting in [one for one in given if one not in read_by(name)]:
-        if readers := [other for other in MODELS if setting in read_by(other)]:
-            raise InputError(
-                f"{setting} = {given[setting]} with model {name}, which does not read it; allowed: with "
-                f"{', '.join(readers)}"
-            )
+
+def refuse_unread(name: str, given: Mapping[str, Any]) -> None:
+    """Raises InputError where a setting is given that `unread_by` has."""
+    unread = unread_by(name)
+    for setting in [one for one in given if one in unread]:
+        readers = ", ".join(other for other in MODELS if setting in read_by(other))
+        raise InputError(
+            f"{setting} = {given[setting]} with model {name}, which does not read it; allowed: with {readers}"
+        )

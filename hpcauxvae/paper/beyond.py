@@ -163,21 +163,8 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
         ns, ceiling = f"{row['n'][0]:,}", f"{np.mean(row['attainable']):.3f}"
         cells = {score: _cell(row[score]) for score in _SCORES}
         lds, *others = cells.values()
-        yield (
-            "| "
-            + " | ".join(
-                [
-                    NAMES[row["model"]],
-                    weight,
-                    f"{len(row['runs'])} of {BEYOND_SEEDS[row['data']]}",
-                    ns,
-                    lds,
-                    ceiling,
-                    *others,
-                ]
-            )
-            + " |"
-        )
+        seeds = f"{len(row['runs'])} of {BEYOND_SEEDS[row['data']]}"
+        yield "| " + " | ".join([NAMES[row["model"]], weight, seeds, ns, lds, ceiling, *others]) + " |"
 
 
 def _cell(values: list[float]) -> str:

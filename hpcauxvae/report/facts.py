@@ -11,7 +11,7 @@ from hpcauxvae.data.hdf5 import ImageSet, open_set
 from hpcauxvae.data.lettering import minus
 from hpcauxvae.data.splits import parts
 from hpcauxvae.evaluate.records import METRICS
-from hpcauxvae.models import MODELS, model_class, read_by
+from hpcauxvae.models import model_class, unread_by
 from hpcauxvae.models.objectives import OVERRIDES
 from hpcauxvae.report.folder import Found
 from hpcauxvae.report.tables import NONE, Cell, Table
@@ -72,17 +72,10 @@ def settings(config: Block) -> Table:
     """Every option and every constant of the objective that the model reads."""
     plain = {name: value for name, value in config.items() if name != "resolved_objective"}
     objective = config.get("resolved_objective", {})
-    idle = _unread(config) | ({"lambda2"} if objective.get("dependence_tolerance") is not None else set())
+    idle = unread_by(config["model"]) | ({"lambda2"} if objective.get("dependence_tolerance") is not None else set())
     constants = {f"objective: {name}": value for name, value in objective.items() if name not in idle}
     told = {name: NONE if value in (None, "") else str(value) for name, value in (plain | constants).items()}
     return Table("All settings", ["Setting", "value"], [[Cell(name), Cell(value)] for name, value in told.items()])
-
-
-def _unread(config: Block) -> set[str]:
-    """Constants of the objective that other models read; none where the model is of another package."""
-    if (name := config["model"]) not in MODELS:
-        return set()
-    return set().union(*map(read_by, MODELS)) - read_by(name)
 
 
 def command(config: Block) -> str:
